@@ -1,0 +1,437 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	maxBody     = 1 << 20          // octets of a request's body
+	maxHeader   = 16 << 10         // octets of a request's header: curl sends 100
+	maxID       = 255              // octets of a service's id
+	readTimeout = 10 * time.Second // for a request
+	sendTimeout = 30 * time.Second // for a reply: 10,000 services are 4 MB
+)
+
+// An api is the HTTP side: services as JSON.
+//
+//	GET    /services       200 all services, by id
+//	GET    /services/{id}  200 the service; 404, 409
+//	PUT    /services/{id}  201 new, 200 replaced; 400, 409, 413
+//	PATCH  /services/{id}  200 the service; 400, 404, 409, 413
+//	DELETE /services/{id}  204; 404, 409
+//	GET    /ttl            200 the default TTL in seconds
+//	PUT    /set/ttl        200 the default TTL; 400, 413
+//
+// A write from a foreign web page is 403. Every error is {"error": "..."}.
+type api struct{ reg *registry }
+
+// newAPI returns the handler of the HTTP side.
+func newAPI(reg *registry) http.Handler {
+	a := &api{reg}
+	mux := http.NewServeMux()
+	for _, route := range []struct {
+		path    string
+		methods map[string]func(*http.Request) (int, any, error)
+	}{
+		{"/services", map[string]func(*http.Request) (int, any, error){"GET": a.list}},
+		{"/services/{id}", map[string]func(*http.Request) (int, any, error){
+			"GET": a.get, "PUT": a.put, "PATCH": a.patch, "DELETE": a.remove,
+		}},
+		{"/ttl", map[string]func(*http.Request) (int, any, error){"GET": a.ttl}},
+		{"/set/ttl", map[string]func(*http.Request) (int, any, error){"PUT": a.setTTL}},
+	} {
+		for method, f := range route.methods {
+			mux.Handle(method+" "+route.path, a.handler(f))
+		}
+		allowed := strings.Join(slices.Sorted(maps.Keys(route.methods)), ", ")
+		mux.HandleFunc(route.path, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Allow", allowed)
+			writeError(w, http.StatusMethodNotAllowed, fmt.Errorf("method %s is not for this path: use %s", r.Method, allowed))
+		})
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		writeError(w, http.StatusNotFound, errors.New("no such path: use /services, /services/{id}, /ttl or /set/ttl"))
+	})
+	guard := http.NewCrossOriginProtection()
+	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		writeError(w, http.StatusForbidden, errors.New("a web page of another origin must not write here"))
+	}))
+	return a.guardHost(guard.Handler(mux))
+}
+
+// newHTTPServer returns a server of h that no slow client can hold, and a
+// closed channel: it can be shut down at any time.
+func newHTTPServer(h http.Handler, log *slog.Logger) (*http.Server, <-chan struct{}) {
+	started := make(chan struct{})
+	close(started)
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: readTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      sendTimeout,
+		IdleTimeout:       sendTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // clients' faults
+	}, started
+}
+
+// guardHost refuses writes whose Host is a name that is not ours: a page
+// elsewhere can point its own name at our address (DNS rebinding), and is then
+// of the same origin.
+func (a *api) guardHost(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead && !a.ownHost(r.Host) {
+			writeError(w, http.StatusForbidden, fmt.Errorf("host %.100q is not ours: use an address, localhost or a name under %s", r.Host, a.reg.naming.apex))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// ownHost reports whether the host of a request is an address, localhost or
+// a name of ours.
+func (a *api) ownHost(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
+		return true
+	}
+	n, err := parseName(host)
+	if err != nil {
+		return false
+	}
+	if _, ok := a.reg.cover(n); ok {
+		return true
+	}
+	return n.under(a.reg.naming.apex) || n == "\x09localhost\x00"
+}
+
+// handler serves f: its value as JSON, or its error with the status that
+// fits it.
+func (a *api) handler(f func(*http.Request) (status int, v any, err error)) http.Handler {
+	return http.MaxBytesHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		status, v, err := f(r)
+		switch {
+		case err == nil:
+			writeJSON(w, status, v)
+		case errors.Is(err, errNotFound):
+			writeError(w, http.StatusNotFound, err)
+		case errors.Is(err, errAmbiguous), errors.Is(err, errNotPublished):
+			writeError(w, http.StatusConflict, err)
+		case isTooLarge(err):
+			writeError(w, http.StatusRequestEntityTooLarge, fmt.Errorf("body over %d octets", maxBody))
+		default:
+			writeError(w, http.StatusBadRequest, err)
+		}
+	}), maxBody)
+}
+
+func isTooLarge(err error) bool {
+	_, ok := errors.AsType[*http.MaxBytesError](err)
+	return ok
+}
+
+func writeError(w http.ResponseWriter, status int, err error) {
+	writeJSON(w, status, map[string]string{"error": err.Error()})
+}
+
+// writeJSON sends v; nothing with 204.
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	if status == http.StatusNoContent {
+		w.WriteHeader(status)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	_ = enc.Encode(v) // the client went away
+}
+
+// list: GET /services.
+func (a *api) list(*http.Request) (int, any, error) {
+	all := make(map[string]serviceJSON)
+	for id, s := range a.reg.live.all() {
+		all[id] = toJSON(s)
+	}
+	return http.StatusOK, all, nil
+}
+
+// get: GET /services/{id}.
+func (a *api) get(r *http.Request) (int, any, error) {
+	s, err := a.reg.lookup(r.PathValue("id"))
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, toJSON(s), nil
+}
+
+// put: PUT /services/{id} with a whole service.
+func (a *api) put(r *http.Request) (int, any, error) {
+	id := r.PathValue("id")
+	if len(id) > maxID {
+		return 0, nil, fmt.Errorf("an id has at most %d octets", maxID)
+	}
+	p, err := readPatch(r.Body)
+	if err != nil {
+		return 0, nil, err
+	}
+	switch {
+	case p.name == nil:
+		err = errors.New(`property "name" is missing: write the container part, as in "name": "foo"`)
+	case p.image == nil:
+		err = errors.New(`property "image" is missing: write the image part, as in "image": "bar"`)
+	case *p.name == "" && *p.image == "":
+		err = errors.New(`properties "name" and "image" are both empty: write one of them, as in "name": "foo"`)
+	case p.addrs == nil:
+		err = errors.New(`property "ip" is missing: write an address, as in "ip": "192.168.0.3"`)
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	if p.ttl == nil {
+		ttl := defaultTTL
+		p.ttl = &ttl
+	}
+	if p.aliases == nil {
+		p.aliases = &[]name{}
+	}
+	s, isNew, err := a.reg.set(id, p)
+	if err != nil {
+		return 0, nil, err
+	}
+	if isNew {
+		return http.StatusCreated, toJSON(s), nil
+	}
+	return http.StatusOK, toJSON(s), nil
+}
+
+// patch: PATCH /services/{id} with the properties to change.
+func (a *api) patch(r *http.Request) (int, any, error) {
+	p, err := readPatch(r.Body)
+	if err != nil {
+		return 0, nil, err
+	}
+	s, err := a.reg.update(r.PathValue("id"), p)
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, toJSON(s), nil
+}
+
+// remove: DELETE /services/{id}.
+func (a *api) remove(r *http.Request) (int, any, error) {
+	return http.StatusNoContent, nil, a.reg.remove(r.PathValue("id"))
+}
+
+// ttl: GET /ttl.
+func (a *api) ttl(*http.Request) (int, any, error) {
+	return http.StatusOK, a.reg.ttl.Load(), nil
+}
+
+// setTTL: PUT /set/ttl with a number of seconds.
+func (a *api) setTTL(r *http.Request) (int, any, error) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return 0, nil, err
+	}
+	ttl, err := parseTTL(string(body))
+	if err != nil {
+		return 0, nil, err
+	}
+	a.reg.setTTL(ttl)
+	return http.StatusOK, ttl, nil
+}
+
+// serviceJSON is a service as the API shows it. All of it is taken by PUT
+// too, and names and origin are ignored there.
+type serviceJSON struct {
+	Name    string       `json:"name"`    // container part
+	Image   string       `json:"image"`   // image part
+	IP      netip.Addr   `json:"ip"`      // the first of ips
+	IPs     []netip.Addr `json:"ips"`     // at least one
+	TTL     int          `json:"ttl"`     // seconds; -1: the default
+	Aliases []string     `json:"aliases"` // absolute names
+	Names   []string     `json:"names"`   // read-only: the full name and the aliases
+	Origin  originJSON   `json:"origin"`  // read-only
+}
+
+// originJSON says where a service is from: {} for one made by hand.
+type originJSON struct {
+	Engine    string `json:"engine,omitempty"`
+	Container string `json:"container,omitempty"`
+	Image     string `json:"image,omitempty"`
+}
+
+func toJSON(s *service) serviceJSON {
+	return serviceJSON{
+		Name: s.name, Image: s.image, IP: s.addrs[0], IPs: s.addrs, TTL: s.ttl,
+		Aliases: texts(s.aliases), Names: texts(s.owners),
+		Origin: originJSON{s.origin.engine, s.origin.container, s.origin.image},
+	}
+}
+
+// texts returns names as people write them, without the last dot.
+func texts(names []name) []string {
+	list := make([]string, 0, len(names))
+	for _, n := range names {
+		list = append(list, strings.TrimSuffix(n.String(), "."))
+	}
+	return list
+}
+
+// readPatch reads a JSON object of properties, in any letter case. The body
+// may be of any content type: curl -d sends that of a form.
+func readPatch(body io.Reader) (p patch, err error) {
+	data, err := io.ReadAll(body)
+	if err != nil {
+		return p, err
+	}
+	var raw map[string]json.RawMessage
+	if err := decode(data, &raw); err != nil || raw == nil {
+		return p, errors.New(`body is no JSON object: write one, as in {"name": "foo", "image": "bar", "ip": "192.168.0.3"}`)
+	}
+	properties := make(map[string]json.RawMessage)
+	for _, key := range sortedKeys(raw) {
+		k := strings.ToLower(key)
+		if k == "alias" {
+			k = "aliases"
+		}
+		if _, ok := properties[k]; ok {
+			return p, fmt.Errorf("property %q is there twice: write it once", k)
+		}
+		properties[k] = raw[key]
+	}
+	for _, k := range sortedKeys(properties) {
+		if err := p.setProperty(k, properties[k]); err != nil {
+			return p, fmt.Errorf("property %q: %w", k, err)
+		}
+	}
+	return p, nil
+}
+
+// decode reads one JSON value that is all of data.
+func decode(data []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	if err := d.Decode(v); err != nil {
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("more than one value")
+	}
+	return nil
+}
+
+// setProperty sets the property k, in lower case. For each service, ip comes
+// before ips.
+func (p *patch) setProperty(k string, value json.RawMessage) (err error) {
+	switch k {
+	case "name":
+		p.name, err = readPart(value)
+	case "image":
+		p.image, err = readPart(value)
+	case "ip":
+		p.addrs, err = readAddrs(value)
+	case "ips":
+		given := p.addrs
+		if p.addrs, err = readAddrs(value); err == nil && len(given) > 0 && !slices.Contains(p.addrs, given[0]) {
+			err = errors.New(`"ip" is not one of them: write only one of the two`)
+		}
+	case "ttl":
+		p.ttl, err = readTTL(value)
+	case "aliases":
+		p.aliases, err = readAliases(value)
+	case "names", "origin": // read-only: what GET gives, PUT takes
+	default:
+		err = errors.New("unknown: write name, image, ip, ips, ttl or aliases")
+	}
+	return err
+}
+
+func readPart(value json.RawMessage) (*string, error) {
+	var s *string
+	if err := json.Unmarshal(value, &s); err != nil || s == nil {
+		return nil, errors.New(`write a string, as in "foo"`)
+	}
+	*s = strings.TrimSpace(*s)
+	_, err := parseLabels(*s)
+	return s, err
+}
+
+func readTTL(value json.RawMessage) (*int, error) {
+	var n *int
+	if err := json.Unmarshal(value, &n); err != nil || n == nil || *n < defaultTTL || *n > maxTTL {
+		return nil, fmt.Errorf("write seconds from 0 to %d, or -1 for the default", maxTTL)
+	}
+	return n, nil
+}
+
+// readAddrs reads one string or a list of them; a string may hold several
+// addresses with commas between.
+func readAddrs(value json.RawMessage) (addrs []netip.Addr, err error) {
+	list, err := readStrings(value)
+	if err != nil {
+		return nil, fmt.Errorf(`%w, as in "192.168.0.3"`, err)
+	}
+	for _, s := range list {
+		a, err := parseAddr(s)
+		if err != nil {
+			return nil, fmt.Errorf("%.100q: %w", s, err)
+		}
+		if !slices.Contains(addrs, a) {
+			addrs = append(addrs, a)
+		}
+	}
+	if len(addrs) == 0 {
+		return nil, errors.New(`write at least one address, as in "192.168.0.3"`)
+	}
+	return addrs, nil
+}
+
+// readAliases reads what readStrings does, as absolute names; none is good.
+func readAliases(value json.RawMessage) (*[]name, error) {
+	list, err := readStrings(value)
+	if err != nil {
+		return nil, fmt.Errorf(`%w, as in ["db.docker"]`, err)
+	}
+	aliases := []name{}
+	for _, s := range list {
+		n, err := parseAlias(s)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(aliases, n) {
+			aliases = append(aliases, n)
+		}
+	}
+	return &aliases, nil
+}
+
+// readStrings reads a string, whose commas part it, or a list of strings.
+// Empty ones are left out.
+func readStrings(value json.RawMessage) (list []string, err error) {
+	var s *string
+	if json.Unmarshal(value, &s) == nil && s != nil {
+		list = strings.Split(*s, ",")
+	} else if err := json.Unmarshal(value, &list); err != nil || list == nil {
+		return nil, errors.New("write a string or a list of strings")
+	}
+	for i := range list {
+		list[i] = strings.TrimSpace(list[i])
+	}
+	return slices.DeleteFunc(list, func(s string) bool { return s == "" }), nil
+}

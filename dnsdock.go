@@ -1,0 +1,524 @@
+// Dnsdock is a DNS server that discovers Docker containers by itself.
+//
+// One line of data: the watcher (dockerapi.go) follows an engine's events
+// and inspects containers; naming (service.go) maps a container to a service,
+// which is addresses under names; the registry (registry.go) holds services
+// by name; the zone (dns.go) answers queries from the registry and has the
+// forwarder (forward.go) ask upstreams for what is not ours. The HTTP API
+// (api.go) reads and changes the registry.
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const usage = `Usage: dnsdock [flags]
+
+A DNS server that discovers Docker containers by itself. It answers
+
+    <anything>.<container-name>.<image-name>.<environment>.<domain>
+
+with their addresses, and forwards what is not its own to a nameserver.
+
+DNS
+  -dns ADDR,...         listen for DNS, UDP and TCP, on these addresses (default :53)
+  -domain NAME          domain that is appended to all names (default docker)
+  -environment NAME     context before the domain: dev makes redis.dev.docker
+  -ttl SECONDS          TTL of answers from containers (default 0)
+  -alias                each container is also <container-name>.<domain>
+  -all                  publish containers that exist but do not run too
+  -nameserver ADDR,...  upstreams for other names, in order; empty: none (default 8.8.8.8:53)
+  -forcettl             forwarded answers get -ttl as their TTL
+
+Docker
+  -docker URL           the engine: unix://PATH or tcp://HOST:PORT
+                        (default $DOCKER_HOST, else unix:///var/run/docker.sock)
+  -tlsverify            mutual TLS to the engine (default: $DOCKER_TLS_VERIFY is not empty)
+  -tlscacert FILE       CA certificate; it and the next two are by default in
+                        $DOCKER_CERTS, else $DOCKER_CERT_PATH, else $HOME/.docker (ca.pem)
+  -tlscert FILE         client certificate (cert.pem)
+  -tlskey FILE          client key (key.pem)
+
+The rest
+  -http ADDR            listen for the HTTP API on this address; empty: no HTTP (default :80)
+  -verbose=false        log warnings and errors only (default true: services that come and go too)
+  -debug                log each query too
+  -version              print the version
+  -help                 print this
+
+-dns and -nameserver may be given more than once.
+
+Examples
+  dnsdock -dns=172.17.0.1:53 -http=172.17.0.1:80
+  dnsdock -dns=127.0.0.1:5300 -http=127.0.0.1:8053 -nameserver=9.9.9.9,[2620:fe::fe]:53
+  dnsdock -docker=tcp://10.0.0.5:2376 -tlsverify -domain=docker.example.com -environment=dev
+`
+
+// version is set at link time: -ldflags "-X main.version=v1.2.3".
+var version string
+
+const shutdownTimeout = 5 * time.Second // for clients to take what they were promised; docker stop kills after 10
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal kills
+	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
+	if err == nil {
+		return
+	}
+	fmt.Fprintln(os.Stderr, "dnsdock:", err)
+	if _, ok := errors.AsType[usageError](err); ok {
+		os.Exit(2)
+	}
+	os.Exit(1)
+}
+
+// A usageError is a command line or an environment that can't be used.
+type usageError struct{ error }
+
+// run is the program: it ends when ctx is done, with nil, or when a server
+// fails. Help and the version go to stdout, the log to stderr.
+func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
+	cfg, err := parseConfig(args, getenv)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		_, err := io.WriteString(stdout, usage)
+		return err
+	case err != nil:
+		return usageError{err}
+	case cfg.version:
+		_, err := fmt.Fprintln(stdout, "dnsdock", buildVersion(), runtime.Version(), runtime.GOOS+"/"+runtime.GOARCH)
+		return err
+	}
+	log := newLogger(cfg, stderr)
+	socks, err := bind(cfg)
+	if err != nil {
+		return err
+	}
+	g := newGroup(ctx)
+	reg := newRegistry(cfg.naming, cfg.ttl, log)
+	zone := newZone(g.ctx, reg, newForwarder(cfg.upstreams, cfg.forceTTL, log), log)
+	log.Info("dnsdock starts", "version", buildVersion(), "domain", cfg.naming.apex, "engine", cfg.engine.text)
+	for _, conn := range socks.udp {
+		srv, started := newDNSServer(zone, newPacketConn(conn), nil)
+		g.serve("dns udp", srv.ActivateAndServe, started, srv.ShutdownContext)
+	}
+	for _, ln := range socks.tcp {
+		srv, started := newDNSServer(zone, nil, ln)
+		g.serve("dns tcp", srv.ActivateAndServe, started, srv.ShutdownContext)
+		log.Info("listening", "for", "dns", "addr", ln.Addr())
+	}
+	if socks.http != nil {
+		srv, started := newHTTPServer(newAPI(reg), log)
+		g.serve("http", func() error { return srv.Serve(socks.http) }, started, srv.Shutdown)
+		log.Info("listening", "for", "http", "addr", socks.http.Addr())
+	}
+	w := newWatcher(newDockerClient(cfg.engine, cfg.tls), reg, log)
+	g.start("watcher", func() error { return w.run(g.ctx) })
+	err = g.wait()
+	log.Info("dnsdock ends")
+	return err
+}
+
+// buildVersion is the version that was linked in, else that of the module
+// or of its checkout.
+func buildVersion() string {
+	v := version
+	if info, ok := debug.ReadBuildInfo(); ok && v == "" {
+		v = strings.Trim(info.Main.Version, "()")
+	}
+	return cmp.Or(v, "devel")
+}
+
+func newLogger(cfg *config, stderr io.Writer) *slog.Logger {
+	level := slog.LevelInfo
+	switch {
+	case cfg.debug:
+		level = slog.LevelDebug
+	case !cfg.verbose:
+		level = slog.LevelWarn
+	}
+	return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+}
+
+// A config is what the command line and the environment say. It is
+// read-only after start.
+type config struct {
+	dns       []string // host:port; the host may be empty, else it is an address
+	http      string   // the same; empty: no HTTP
+	engine    engineURL
+	tls       *tlsFiles // nil: no TLS
+	naming    naming
+	ttl       uint32
+	upstreams []netip.AddrPort
+	forceTTL  bool
+	verbose   bool
+	debug     bool
+	version   bool
+}
+
+// parseConfig reads the flags, and from the environment the defaults of those
+// about the engine. Its errors name the flag and the value, and say
+// what to write instead; flag.ErrHelp is returned as it is.
+func parseConfig(args []string, getenv func(string) string) (*config, error) {
+	cfg := &config{verbose: true}
+	dnsAddrs := list[string]{items: []string{":53"}, parse: parseListen}
+	upstreams := list[netip.AddrPort]{items: []netip.AddrPort{netip.MustParseAddrPort("8.8.8.8:53")}, parse: parseUpstream}
+	httpAddr, engine, domain, environment := ":80", cmp.Or(getenv("DOCKER_HOST"), "unix:///var/run/docker.sock"), "docker", ""
+	certs := cmp.Or(getenv("DOCKER_CERTS"), getenv("DOCKER_CERT_PATH"), filepath.Join(getenv("HOME"), ".docker"))
+	tlsVerify := getenv("DOCKER_TLS_VERIFY") != ""
+	files := tlsFiles{filepath.Join(certs, "ca.pem"), filepath.Join(certs, "cert.pem"), filepath.Join(certs, "key.pem")}
+
+	fs := flag.NewFlagSet("dnsdock", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	boolean := func(dst *bool) func(string) error {
+		return func(s string) (err error) {
+			if *dst, err = strconv.ParseBool(s); err != nil {
+				return errors.New("write true or false")
+			}
+			return nil
+		}
+	}
+	fs.Var(&dnsAddrs, "dns", "")
+	fs.Func("http", "", func(s string) (err error) {
+		if httpAddr = s; s != "" {
+			httpAddr, err = parseListen(s)
+		}
+		return err
+	})
+	fs.StringVar(&engine, "docker", engine, "")
+	fs.StringVar(&domain, "domain", domain, "")
+	fs.StringVar(&environment, "environment", environment, "")
+	fs.Var(&upstreams, "nameserver", "")
+	fs.Func("ttl", "", func(s string) (err error) {
+		cfg.ttl, err = parseTTL(s)
+		return err
+	})
+	fs.BoolFunc("alias", "", boolean(&cfg.naming.alias))
+	fs.BoolFunc("all", "", boolean(&cfg.naming.all))
+	fs.BoolFunc("forcettl", "", boolean(&cfg.forceTTL))
+	fs.BoolFunc("tlsverify", "", boolean(&tlsVerify))
+	fs.StringVar(&files.ca, "tlscacert", files.ca, "")
+	fs.StringVar(&files.cert, "tlscert", files.cert, "")
+	fs.StringVar(&files.key, "tlskey", files.key, "")
+	fs.BoolFunc("verbose", "", boolean(&cfg.verbose))
+	fs.BoolFunc("debug", "", boolean(&cfg.debug))
+	fs.BoolFunc("version", "", boolean(&cfg.version))
+
+	err := fs.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return nil, err
+	case err != nil:
+		return nil, fmt.Errorf("%w (dnsdock -help lists the flags)", err)
+	case fs.NArg() > 0:
+		return nil, fmt.Errorf("%q is no flag: write -flag=value, as in -ttl=30 or -verbose=false", fs.Arg(0))
+	case cfg.version:
+		return cfg, nil
+	case len(dnsAddrs.items) == 0:
+		return nil, errors.New(`invalid value "" for flag -dns: write an address, as in :53 or 172.17.0.1:53`)
+	}
+	cfg.dns, cfg.http, cfg.upstreams = dnsAddrs.items, httpAddr, upstreams.items
+	if cfg.engine, err = parseEngineURL(engine); err != nil {
+		return nil, fmt.Errorf("invalid value %q for flag -docker or variable DOCKER_HOST: %w", engine, err)
+	}
+	if cfg.naming.apex, err = parseApex(environment, domain); err != nil {
+		return nil, err
+	}
+	if tlsVerify && cfg.engine.network == "tcp" {
+		if _, err := files.config(""); err != nil {
+			return nil, fmt.Errorf("%w: write the path of a PEM file, or leave out -tlsverify and DOCKER_TLS_VERIFY", err)
+		}
+		cfg.tls = &files
+	}
+	return cfg, refuseSelf(cfg)
+}
+
+// A list is a flag of values with commas between, that may be given again.
+// The first time replaces the default.
+type list[T any] struct {
+	items []T
+	parse func(string) (T, error)
+	isSet bool
+}
+
+func (l *list[T]) String() string { return "" } // usage says the default
+
+// Set implements flag.Value.
+func (l *list[T]) Set(s string) error {
+	if !l.isSet {
+		l.items, l.isSet = nil, true
+	}
+	for text := range strings.SplitSeq(s, ",") {
+		if text = strings.TrimSpace(text); text == "" {
+			continue
+		}
+		item, err := l.parse(text)
+		if err != nil {
+			return err
+		}
+		l.items = append(l.items, item)
+	}
+	return nil
+}
+
+// parseListen reads an address to listen on.
+func parseListen(s string) (string, error) {
+	host, port, err := net.SplitHostPort(s)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if host == "localhost" {
+		host = "127.0.0.1"
+	}
+	if err == nil && host != "" {
+		_, err = netip.ParseAddr(host)
+	}
+	if err != nil {
+		return "", errors.New("write ADDRESS:PORT or :PORT, as in 172.17.0.1:53, [::1]:53 or :53")
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+// parseUpstream reads the address of a nameserver; the port is 53 if there is
+// none.
+func parseUpstream(s string) (netip.AddrPort, error) {
+	a, err := netip.ParseAddrPort(s)
+	if err != nil {
+		var ip netip.Addr
+		ip, err = netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(s, "["), "]"))
+		a = netip.AddrPortFrom(ip, 53)
+	}
+	if err != nil || a.Port() == 0 || a.Addr().IsUnspecified() {
+		return a, errors.New("write the nameserver's IP or IP:PORT, as in 8.8.8.8, 8.8.8.8:53 or [2001:4860:4860::8888]:53")
+	}
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()), nil
+}
+
+// maxApex leaves room for names below the apex, those of the server among them.
+const maxApex = 200 // octets
+
+// parseApex makes the apex of the values of -environment and -domain.
+func parseApex(environment, domain string) (apex name, err error) {
+	labels, err := parseLabels(strings.Trim(environment, "."))
+	if err != nil {
+		return "", fmt.Errorf("invalid value %q for flag -environment: %w", environment, err)
+	}
+	suffix, err := parseLabels(strings.Trim(domain, "."))
+	apex = name(labels+suffix) + root
+	switch {
+	case err != nil:
+	case suffix == "":
+		err = errors.New("write a domain, as in docker or docker.example.com")
+	case len(apex) > maxApex:
+		err = fmt.Errorf("it has over %d octets: write a shorter one", maxApex)
+	case apex.reverse():
+		err = errors.New("it is for addresses: write another, as in docker")
+	default:
+		return apex, nil
+	}
+	return "", fmt.Errorf("invalid value %q for flag -domain: %w", domain, err)
+}
+
+// refuseSelf returns an error if an upstream is dnsdock itself, which would
+// ask itself until all slots are taken.
+func refuseSelf(cfg *config) error {
+	local, err := net.InterfaceAddrs()
+	if err != nil {
+		local = nil // then loopback has to do
+	}
+	isLocal := func(a netip.Addr) bool {
+		return a.IsLoopback() || slices.ContainsFunc(local, func(l net.Addr) bool {
+			p, err := netip.ParsePrefix(l.String())
+			return err == nil && p.Addr() == a.WithZone("")
+		})
+	}
+	for _, u := range cfg.upstreams {
+		for _, addr := range cfg.dns {
+			host, port, _ := net.SplitHostPort(addr) // parseListen made it
+			if port != strconv.Itoa(int(u.Port())) {
+				continue
+			}
+			ip, err := netip.ParseAddr(host)
+			if anywhere := err != nil || ip.IsUnspecified(); anywhere && isLocal(u.Addr()) || ip == u.Addr() {
+				return fmt.Errorf("invalid value %q for flag -nameserver: this is dnsdock itself, at -dns=%s: write another nameserver", u, addr)
+			}
+		}
+	}
+	return nil
+}
+
+// sockets are all that the program listens on. Each server owns its one.
+type sockets struct {
+	udp  []*net.UDPConn
+	tcp  []net.Listener
+	http net.Listener
+}
+
+// bind opens all sockets, or none.
+func bind(cfg *config) (s sockets, err error) {
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	for _, addr := range cfg.dns {
+		udp, tcp, err := bindDNS(addr)
+		if err != nil {
+			return s, bindError("dns", addr, err)
+		}
+		s.udp, s.tcp = append(s.udp, udp), append(s.tcp, tcp)
+	}
+	if cfg.http != "" {
+		s.http, err = net.Listen(family("tcp", cfg.http), cfg.http)
+		if err != nil {
+			return s, bindError("http", cfg.http, err)
+		}
+	}
+	return s, nil
+}
+
+// close closes what was bound; nothing was read yet, so nothing is lost.
+func (s *sockets) close() {
+	for _, c := range s.udp {
+		_ = c.Close()
+	}
+	for _, l := range s.tcp {
+		_ = l.Close()
+	}
+}
+
+// bindDNS opens UDP and TCP on the same port, also where addr has port 0: a
+// port that is free for one may be taken for the other, so it tries some.
+func bindDNS(addr string) (udp *net.UDPConn, tcp net.Listener, err error) {
+	const tries = 10
+	for range tries {
+		var pc net.PacketConn
+		pc, err = net.ListenPacket(family("udp", addr), addr)
+		if err != nil {
+			return nil, nil, err
+		}
+		udp = pc.(*net.UDPConn)
+		host, _, _ := net.SplitHostPort(addr)
+		port := strconv.Itoa(udp.LocalAddr().(*net.UDPAddr).Port)
+		tcp, err = net.Listen(family("tcp", addr), net.JoinHostPort(host, port))
+		if err == nil {
+			return udp, tcp, nil
+		}
+		_ = udp.Close() // unused
+		if !strings.HasSuffix(addr, ":0") {
+			break
+		}
+	}
+	return nil, nil, err
+}
+
+// family narrows a network to the family of an address that names one, so
+// that 0.0.0.0:53 and [::]:53 may both be listened on.
+func family(network, addr string) string {
+	host, _, _ := net.SplitHostPort(addr)
+	switch ip, err := netip.ParseAddr(host); {
+	case err != nil:
+		return network
+	case ip.Is4():
+		return network + "4"
+	default:
+		return network + "6"
+	}
+}
+
+// bindError says what may be done about an address that can't be bound.
+func bindError(flag, addr string, err error) error {
+	hint := ""
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE) && strings.HasSuffix(addr, ":53"):
+		hint = ": another DNS server has it, most likely systemd-resolved (127.0.0.53:53) or dnsmasq: listen on an address of its own, as in -dns=172.17.0.1:53"
+	case errors.Is(err, syscall.EADDRINUSE) && flag == "http":
+		hint = ": another program has it: choose another, as in -http=127.0.0.1:8053, or none with -http="
+	case errors.Is(err, syscall.EADDRINUSE):
+		hint = ": another program has it: choose another, as in -dns=127.0.0.1:5300"
+	case errors.Is(err, os.ErrPermission):
+		hint = ": ports below 1024 need root or the capability CAP_NET_BIND_SERVICE"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		hint = ": this host has no such address"
+	}
+	return fmt.Errorf("can't listen on -%s=%s: %w%s", flag, addr, err, hint)
+}
+
+// A group runs the goroutines that live as long as the program. The first
+// error, or the end of the parent context, ends all.
+type group struct {
+	parent context.Context
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	wg     sync.WaitGroup
+}
+
+func newGroup(parent context.Context) *group {
+	g := &group{parent: parent}
+	g.ctx, g.cancel = context.WithCancelCause(parent)
+	return g
+}
+
+// start runs f, whose error ends the group.
+func (g *group) start(name string, f func() error) {
+	g.wg.Go(func() {
+		if err := f(); err != nil {
+			g.cancel(fmt.Errorf("%s: %w", name, err))
+		}
+	})
+}
+
+// wait returns when all have returned: nil if the parent ended them.
+func (g *group) wait() error {
+	g.wg.Wait()
+	if g.parent.Err() != nil {
+		return nil
+	}
+	return context.Cause(g.ctx)
+}
+
+// serve runs a server until it fails, or until the group ends: then stop
+// is called, once started is closed, and has shutdownTimeout to return.
+func (g *group) serve(name string, serve func() error, started <-chan struct{}, stop func(context.Context) error) {
+	returned := make(chan struct{})
+	g.start(name, func() error {
+		defer close(returned)
+		err := serve()
+		if g.ctx.Err() != nil {
+			return nil
+		}
+		return cmp.Or(err, errors.New("server ended"))
+	})
+	g.start(name+" stopper", func() error {
+		<-g.ctx.Done()
+		select {
+		case <-started:
+		case <-returned:
+			return nil
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+		defer cancel()
+		_ = stop(ctx) // clients that did not take their answers in time; the program ends all the same
+		return nil
+	})
+}

@@ -1,0 +1,764 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// maxAPI is the newest version of the Docker Remote API that dnsdock was
+	// tested with, and minAPI the oldest that it is written for.
+	maxAPI = "1.51"
+	minAPI = "1.24"
+
+	callTimeout   = 10 * time.Second // for one answer of the engine; a busy one takes seconds to list 10,000 containers
+	resyncPeriod  = 30 * time.Second // with callTimeout below the 45 s in which a lost event is to be corrected
+	retryPeriod   = 2 * time.Second  // until a list after an inspect that failed
+	maxInspects   = 8                // at the same time: more only wait for each other in the engine
+	minBackoff    = 100 * time.Millisecond
+	maxBackoff    = time.Second     // a dial of a local socket costs nothing, and users wait for what comes after it
+	longLived     = 5 * time.Second // a stream older than this ended by a restart or an idle proxy: reconnect at once
+	maxReply      = 1 << 28         // octets of one reply of the engine: 10,000 containers are listed in 20 MB
+	maxErrorReply = 4 << 10         // octets of an error reply that are read
+)
+
+// errGone is the answer to an inspect of a container that does not exist.
+var errGone = errors.New("no such container")
+
+// A statusError is an engine's answer other than 200.
+type statusError struct {
+	code int
+	text string
+}
+
+func (e *statusError) Error() string {
+	return fmt.Sprintf("%d %s: %.300s", e.code, http.StatusText(e.code), e.text)
+}
+
+// An engineURL says where an engine listens.
+type engineURL struct {
+	text    string // as configured, for people
+	network string // "unix" or "tcp"
+	addr    string // path or host:port
+}
+
+// parseEngineURL reads unix://PATH or tcp://HOST:PORT. The path is absolute
+// with or without its first slash: unix://var/run/docker.sock is what the
+// manual said in 2015.
+func parseEngineURL(s string) (engineURL, error) {
+	scheme, rest, _ := strings.Cut(s, "://")
+	switch scheme {
+	case "unix":
+		if strings.Trim(rest, "/") != "" {
+			return engineURL{s, "unix", path.Clean("/" + rest)}, nil
+		}
+	case "tcp":
+		rest = strings.TrimSuffix(rest, "/")
+		host, port, err := net.SplitHostPort(rest)
+		if n, perr := strconv.ParseUint(port, 10, 16); err == nil && perr == nil && n > 0 && host != "" {
+			return engineURL{s, "tcp", rest}, nil
+		}
+	}
+	return engineURL{}, errors.New("write unix:///PATH or tcp://HOST:PORT, as in unix:///var/run/docker.sock or tcp://127.0.0.1:2376")
+}
+
+// tlsFiles names the PEM files for mutual TLS to the engine.
+type tlsFiles struct{ ca, cert, key string }
+
+// config reads the files for a connection to host. They are read for each
+// connection, so that renewed ones need no restart.
+func (f tlsFiles) config(host string) (*tls.Config, error) {
+	pem, err := os.ReadFile(f.ca)
+	if err != nil {
+		return nil, fmt.Errorf("-tlscacert: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("-tlscacert: %s holds no certificate in PEM", f.ca)
+	}
+	cert, err := tls.LoadX509KeyPair(f.cert, f.key)
+	if err != nil {
+		return nil, fmt.Errorf("-tlscert, -tlskey: %w", err)
+	}
+	return &tls.Config{
+		MinVersion:   tls.VersionTLS12,
+		RootCAs:      roots,
+		Certificates: []tls.Certificate{cert},
+		ServerName:   host,
+	}, nil
+}
+
+// A dockerClient speaks the Docker Remote API to one engine:
+// https://docs.docker.com/reference/api/engine/
+//
+// Four calls are enough, all of them GET: /_ping, /containers/json,
+// /containers/{id}/json and /events.
+type dockerClient struct {
+	engine engineURL
+	base   string       // "http://docker" or "https://docker"
+	prefix string       // "/v1.41", or empty for an engine that does not tell its version
+	call   *http.Client // ends with callTimeout, the body included
+	stream *http.Client // has no such end
+}
+
+// newDockerClient returns a client of the engine; with files not nil it
+// speaks TLS. It does not connect.
+func newDockerClient(engine engineURL, files *tlsFiles) *dockerClient {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, engine.network, engine.addr)
+	}
+	if files == nil {
+		return newClient(engine, "http://docker", &http.Transport{DialContext: dial})
+	}
+	return newClient(engine, "https://docker", &http.Transport{
+		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			host, _, err := net.SplitHostPort(engine.addr)
+			if err != nil {
+				return nil, err
+			}
+			cfg, err := files.config(host)
+			if err != nil {
+				return nil, err
+			}
+			return (&tls.Dialer{Config: cfg}).DialContext(ctx, engine.network, engine.addr)
+		},
+	})
+}
+
+// newClient makes the two clients over one transport, without a proxy:
+// $HTTP_PROXY is not meant for the engine.
+func newClient(engine engineURL, base string, t *http.Transport) *dockerClient {
+	t.MaxIdleConnsPerHost = maxInspects
+	t.IdleConnTimeout = 2 * resyncPeriod
+	t.ResponseHeaderTimeout = callTimeout
+	return &dockerClient{
+		engine: engine,
+		base:   base,
+		call:   &http.Client{Transport: t, Timeout: callTimeout},
+		stream: &http.Client{Transport: t},
+	}
+}
+
+// get sends a GET and returns the body of a 200; the caller closes it.
+func (c *dockerClient) get(ctx context.Context, client *http.Client, path string, query url.Values) (*http.Response, error) {
+	u := c.base + path
+	if query != nil {
+		u += "?" + query.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, explain(err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	return nil, replyError(resp)
+}
+
+// replyError makes a *statusError of the message that engines send with a
+// status, {"message": "..."}.
+func replyError(resp *http.Response) error {
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorReply)) // what came is better than nothing
+	var reply struct{ Message string }
+	if json.Unmarshal(body, &reply) != nil || reply.Message == "" {
+		reply.Message = strings.TrimSpace(string(body))
+	}
+	if strings.Contains(reply.Message, "HTTP request to an HTTPS server") {
+		reply.Message = "it speaks TLS on this port: use -tlsverify"
+	}
+	return &statusError{resp.StatusCode, reply.Message}
+}
+
+// explain says in words what the errors of TLS mean for the one who set it
+// up, and leaves out the URL, which is made up.
+func explain(err error) error {
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		err = u.Err
+	}
+	var why string
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		why = "the engine's certificate is not signed by the CA of -tlscacert"
+	} else if _, ok := errors.AsType[x509.HostnameError](err); ok {
+		why = "the engine's certificate is not for the host in -docker"
+	} else if e, ok := errors.AsType[x509.CertificateInvalidError](err); ok && e.Reason == x509.Expired {
+		why = "the engine's certificate has expired or is not valid yet"
+	} else if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		why = "the engine speaks no TLS on this port: leave out -tlsverify"
+	} else if strings.Contains(err.Error(), "HTTP response to HTTPS client") {
+		why = "the engine speaks plain HTTP on this port: leave out -tlsverify"
+	} else if _, ok := errors.AsType[tls.AlertError](err); ok || strings.Contains(err.Error(), "remote error: tls:") {
+		why = "the engine refused TLS or the certificate of -tlscert"
+	} else if strings.Contains(err.Error(), "malformed HTTP response \"\\x15\\x03") {
+		why = "the engine speaks TLS on this port: use -tlsverify"
+	} else if errors.Is(err, os.ErrPermission) {
+		why = "run as root, or as a member of the socket's group"
+	}
+	if why == "" {
+		return err
+	}
+	return fmt.Errorf("%s: %w", why, err)
+}
+
+// ping asks for the engine's API version and settles on one for the calls
+// to come: the smaller of the engine's and maxAPI. An engine that does not
+// tell gets calls without a version. Not safe together with other calls.
+//
+// Docker API 1.51: GET /_ping.
+func (c *dockerClient) ping(ctx context.Context) error {
+	resp, err := c.get(ctx, c.call, "/_ping", nil)
+	if err != nil {
+		return fmt.Errorf("ping: %w", err)
+	}
+	defer resp.Body.Close()
+	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxErrorReply)) // so that the connection is used again
+	c.prefix, err = negotiate(resp.Header.Get("Api-Version"))
+	return err
+}
+
+// negotiate returns the path prefix for an engine of the given version.
+func negotiate(version string) (prefix string, err error) {
+	if version == "" {
+		return "", nil
+	}
+	minor, ok := strings.CutPrefix(version, "1.")
+	n, err := strconv.Atoi(minor)
+	if !ok || err != nil {
+		return "", nil // a version we know nothing of: take its default
+	}
+	oldest, _ := strconv.Atoi(minAPI[2:])
+	newest, _ := strconv.Atoi(maxAPI[2:])
+	if n < oldest {
+		return "", fmt.Errorf("the engine speaks API %s; dnsdock needs %s (Docker 1.12) or newer", version, minAPI)
+	}
+	return fmt.Sprintf("/v1.%d", min(n, newest)), nil
+}
+
+// fetch decodes the JSON that a GET of path returns into v.
+func (c *dockerClient) fetch(ctx context.Context, path string, query url.Values, v any) error {
+	resp, err := c.get(ctx, c.call, c.prefix+path, query)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxReply)).Decode(v); err != nil {
+		return fmt.Errorf("reply is no JSON as expected: %w", err)
+	}
+	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxErrorReply)) // so that the connection is used again
+	return nil
+}
+
+// list returns a summary of each container that exists.
+func (c *dockerClient) list(ctx context.Context) ([]containerSummary, error) {
+	var all []containerSummary
+	if err := c.fetch(ctx, "/containers/json", url.Values{"all": {"1"}}, &all); err != nil {
+		return nil, fmt.Errorf("list containers: %w", err)
+	}
+	return all, nil
+}
+
+// inspect returns what the engine knows of one container; errGone if
+// there is none.
+func (c *dockerClient) inspect(ctx context.Context, id string) (*containerJSON, error) {
+	var j containerJSON
+	err := c.fetch(ctx, "/containers/"+url.PathEscape(id)+"/json", nil, &j)
+	if e, ok := errors.AsType[*statusError](err); ok && e.code == http.StatusNotFound {
+		return nil, errGone
+	}
+	if err != nil {
+		return nil, fmt.Errorf("inspect %.12s: %w", id, err)
+	}
+	return &j, nil
+}
+
+// containerSummary is an element of GET /containers/json, Docker API 1.24 to
+// 1.51.
+type containerSummary struct {
+	ID              string `json:"Id"`
+	Names           []string
+	State           string
+	NetworkSettings struct{ Networks map[string]endpointJSON }
+}
+
+// containerJSON is the reply of GET /containers/{id}/json, Docker API 1.24 to
+// 1.51. NetworkSettings.IPAddress is gone in 1.52, and says less.
+type containerJSON struct {
+	ID    string `json:"Id"`
+	Name  string
+	Image string // "sha256:..."
+	State struct{ Status string }
+
+	Config struct {
+		Image  string // the reference given to docker run
+		Env    []string
+		Labels map[string]string
+	}
+	NetworkSettings struct{ Networks map[string]endpointJSON }
+}
+
+// endpointJSON is a container's end of a network.
+type endpointJSON struct {
+	IPAddress         string
+	GlobalIPv6Address string
+	IPAMConfig        *struct{ IPv4Address, IPv6Address string } // what --ip and --ip6 asked for
+}
+
+// addrs returns the addresses of the endpoint, IPv4 first. While the
+// container does not run only those that it was given by hand are known.
+func (e endpointJSON) addrs() (addrs []netip.Addr) {
+	texts := []string{e.IPAddress, e.GlobalIPv6Address}
+	if c := e.IPAMConfig; c != nil && e.IPAddress == "" && e.GlobalIPv6Address == "" {
+		texts = []string{c.IPv4Address, c.IPv6Address}
+	}
+	for _, s := range texts {
+		if a, err := parseAddr(s); err == nil { // empty where there is none; podman says "<nil>" too
+			addrs = append(addrs, a)
+		}
+	}
+	return addrs
+}
+
+// container returns what the mapping needs of j.
+func (j *containerJSON) container() *container {
+	c := &container{
+		id:      j.ID,
+		name:    strings.TrimPrefix(j.Name, "/"),
+		image:   j.Config.Image,
+		imageID: j.Image,
+		state:   j.State.Status,
+		env:     make(map[string]string, len(j.Config.Env)),
+		labels:  j.Config.Labels,
+	}
+	for _, kv := range j.Config.Env {
+		k, v, _ := strings.Cut(kv, "=")
+		c.env[k] = v
+	}
+	for _, n := range sortedKeys(j.NetworkSettings.Networks) {
+		c.networks = append(c.networks, network{n, j.NetworkSettings.Networks[n].addrs()})
+	}
+	return c
+}
+
+// fingerprint is all of a container that may change while it exists and
+// that is in the list too: with it, a list tells which containers are to be
+// inspected again.
+func fingerprint(name, state string, networks map[string]endpointJSON) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s", strings.TrimPrefix(name, "/"), state)
+	for _, n := range sortedKeys(networks) {
+		fmt.Fprintf(&b, " %s %v", n, networks[n].addrs())
+	}
+	return b.String()
+}
+
+func (s *containerSummary) fingerprint() string {
+	return fingerprint(s.name(), s.State, s.NetworkSettings.Networks)
+}
+
+func (j *containerJSON) fingerprint() string {
+	return fingerprint(j.Name, j.State.Status, j.NetworkSettings.Networks)
+}
+
+// name is the container's own name: the others, of links, have a second slash.
+func (s *containerSummary) name() string {
+	for _, n := range s.Names {
+		if !strings.Contains(strings.TrimPrefix(n, "/"), "/") {
+			return n
+		}
+	}
+	return ""
+}
+
+// An event is a line of GET /events, Docker API 1.24 to 1.51. The top-level
+// status, id and from are gone in 1.52.
+type event struct {
+	Type   string
+	Action string
+	Actor  struct {
+		ID         string
+		Attributes map[string]string
+	}
+}
+
+// container returns the id of the container that e is about: for a network's
+// event it is an attribute.
+func (e *event) container() string {
+	if e.Type == "network" {
+		return e.Actor.Attributes["container"]
+	}
+	return e.Actor.ID
+}
+
+// An eventStream reads the engine's events. Its user closes it.
+type eventStream struct {
+	body io.ReadCloser
+	dec  *json.Decoder
+}
+
+// events opens the stream of the events that may change what is published.
+func (c *dockerClient) events(ctx context.Context) (*eventStream, error) {
+	filters, err := json.Marshal(map[string][]string{
+		"type": {"container", "network"},
+		"event": {"create", "start", "die", "pause", "unpause", "rename", "destroy",
+			"connect", "disconnect"},
+	})
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.get(ctx, c.stream, c.prefix+"/events", url.Values{"filters": {string(filters)}})
+	if err != nil {
+		return nil, fmt.Errorf("events: %w", err)
+	}
+	return &eventStream{resp.Body, json.NewDecoder(resp.Body)}, nil
+}
+
+// next waits for an event. Its error ends the stream: the engine closed it,
+// or sent what is none.
+func (s *eventStream) next() (event, error) {
+	var e event
+	if err := s.dec.Decode(&e); err != nil {
+		return e, fmt.Errorf("event stream ended: %w", err)
+	}
+	return e, nil
+}
+
+func (s *eventStream) close() { _ = s.body.Close() } // read only: nothing can be lost
+
+// A watcher keeps the registry at what one engine says. Events and lists
+// are only hints that a container may have changed: reconcile inspects it
+// and goes by its state, so that lost, repeated, late and reordered events
+// all end at the truth.
+type watcher struct {
+	client *dockerClient
+	reg    *registry
+	log    *slog.Logger
+	away   bool // and that was logged
+
+	mu    sync.Mutex          // guards what follows
+	known map[string]snapshot // by id: each container as it was reconciled last
+	dirty map[string]bool     // ids to be reconciled
+	busy  map[string]bool     // ids that are being reconciled
+	first map[string]bool     // ids of the first list that are still to be reconciled; nil before it
+	wake  chan struct{}       // of capacity 1: dirty or busy changed
+	soon  chan struct{}       // of capacity 1: a container could not be inspected
+}
+
+// A snapshot is what the watcher remembers of a container.
+type snapshot struct {
+	fingerprint string
+	problems    []string // those that were logged
+}
+
+// newWatcher returns a watcher that fills reg from the client's engine.
+func newWatcher(client *dockerClient, reg *registry, log *slog.Logger) *watcher {
+	return &watcher{
+		client: client,
+		reg:    reg,
+		log:    log.With("engine", client.engine.text),
+		known:  make(map[string]snapshot),
+		dirty:  make(map[string]bool),
+		busy:   make(map[string]bool),
+		wake:   make(chan struct{}, 1),
+		soon:   make(chan struct{}, 1),
+	}
+}
+
+// run watches until ctx is done. The engine's being away never ends it, and
+// changes nothing in the registry.
+func (w *watcher) run(ctx context.Context) error {
+	backoff := minBackoff
+	for ctx.Err() == nil {
+		lived, err := w.session(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		if lived >= longLived {
+			w.log.Debug("event stream lost", "err", err)
+			backoff = minBackoff
+			continue
+		}
+		if !w.away {
+			w.away = true
+			w.log.Warn("engine away: what was known goes on being answered", "err", err)
+		}
+		w.log.Debug("no connection to the engine", "err", err, "retry", backoff)
+		select {
+		case <-ctx.Done():
+		case <-time.After(backoff/2 + rand.N(backoff/2)):
+		}
+		backoff = min(2*backoff, maxBackoff)
+	}
+	return nil
+}
+
+// session connects, and works until the engine is lost. It returns for how
+// long its stream lived, and always an error.
+func (w *watcher) session(ctx context.Context) (lived time.Duration, err error) {
+	if err := w.client.ping(ctx); err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stream, err := w.client.events(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer stream.close()
+	opened := time.Now()
+	var wg sync.WaitGroup
+	wg.Go(func() { cancel(w.read(stream)) })
+	wg.Go(func() { cancel(w.relist(ctx)) }) // after the stream is open, so that nothing falls between
+	w.dispatch(ctx)
+	wg.Wait()
+	return time.Since(opened), context.Cause(ctx)
+}
+
+// foundLevel keeps the reconnects that nobody was told the reason of quiet.
+func (w *watcher) foundLevel() slog.Level {
+	if w.away || !w.reg.ready.Load() {
+		return slog.LevelInfo
+	}
+	return slog.LevelDebug
+}
+
+// read takes events off the stream as fast as they come: engines drop them
+// for slow readers without a word.
+func (w *watcher) read(stream *eventStream) error {
+	for {
+		e, err := stream.next()
+		if err != nil {
+			return err
+		}
+		if id := e.container(); id != "" {
+			w.log.Debug("event", "type", e.Type, "action", e.Action, "id", id)
+			w.hint(id)
+		}
+	}
+}
+
+// hint has a container reconciled.
+func (w *watcher) hint(id string) {
+	w.mu.Lock()
+	w.dirty[id] = true
+	w.mu.Unlock()
+	wakeUp(w.wake)
+}
+
+// wakeUp leaves a token in c, a channel of capacity 1, unless one is there.
+func wakeUp(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// relist resyncs at once, then from time to time, and soon after an inspect
+// failed.
+func (w *watcher) relist(ctx context.Context) error {
+	if err := w.resync(ctx); err != nil {
+		return err
+	}
+	w.log.Log(ctx, w.foundLevel(), "engine found", "api", strings.TrimPrefix(w.client.prefix, "/v"))
+	w.away = false // run reads it after the session only
+	timer := time.NewTimer(resyncPeriod)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-w.soon:
+			timer.Reset(retryPeriod)
+			continue
+		case <-timer.C:
+		}
+		if err := w.resync(ctx); err != nil {
+			return err
+		}
+		timer.Reset(resyncPeriod)
+	}
+}
+
+// resync lists the containers and marks those that are not as they were when
+// they were reconciled last, and those that are gone.
+func (w *watcher) resync(ctx context.Context) error {
+	list, err := w.client.list(ctx)
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	gone := maps.Clone(w.known)
+	for _, s := range list {
+		delete(gone, s.ID)
+		if k, ok := w.known[s.ID]; !ok || k.fingerprint != s.fingerprint() {
+			w.dirty[s.ID] = true
+		}
+	}
+	for id := range gone {
+		w.dirty[id] = true
+	}
+	if w.first == nil {
+		w.first = maps.Clone(w.dirty)
+		w.doneLocked("")
+	}
+	wakeUp(w.wake)
+	return nil
+}
+
+// doneLocked notes that id was reconciled; the registry is ready once all
+// of the first list were.
+func (w *watcher) doneLocked(id string) {
+	delete(w.first, id)
+	if w.first != nil && len(w.first) == 0 {
+		w.reg.ready.Store(true)
+	}
+}
+
+// dispatch reconciles what is dirty, maxInspects at a time and never one
+// container twice at once, until ctx is done. An engine that takes long for
+// one container delays no other.
+func (w *watcher) dispatch(ctx context.Context) {
+	slots := make(chan struct{}, maxInspects)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case slots <- struct{}{}:
+		}
+		id, ok := w.take()
+		if !ok {
+			<-slots
+			select {
+			case <-ctx.Done():
+				return
+			case <-w.wake:
+			}
+			continue
+		}
+		wg.Go(func() {
+			w.reconcile(ctx, id)
+			w.release(id, ctx.Err() == nil)
+			<-slots
+		})
+	}
+}
+
+// take moves an id that is dirty and not busy to busy, if there is one.
+func (w *watcher) take() (id string, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for id := range w.dirty {
+		if !w.busy[id] {
+			delete(w.dirty, id)
+			w.busy[id] = true
+			return id, true
+		}
+	}
+	return "", false
+}
+
+// release ends what take began. What was interrupted stays to be done.
+func (w *watcher) release(id string, done bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.busy, id)
+	if done {
+		w.doneLocked(id)
+	} else {
+		w.dirty[id] = true
+	}
+	if w.dirty[id] {
+		wakeUp(w.wake)
+	}
+}
+
+// reconcile makes the registry say of one container what the engine says.
+// When the engine does not answer nothing changes; the next list tries again.
+func (w *watcher) reconcile(ctx context.Context, id string) {
+	j, err := w.client.inspect(ctx, id)
+	if err == nil && j.ID != id {
+		err = fmt.Errorf("inspect %.12s: the reply is about %.12q", id, j.ID)
+	}
+	switch {
+	case errors.Is(err, errGone):
+		w.reg.forget(id)
+		w.mu.Lock()
+		delete(w.known, id)
+		w.mu.Unlock()
+	case err != nil:
+		w.unknow(id)
+		if ctx.Err() == nil {
+			w.log.Warn("container can't be inspected: its names stay as they were", "err", err)
+			wakeUp(w.soon)
+		}
+	default:
+		s, problems := w.service(j.container())
+		w.logProblems(j, problems)
+		w.reg.put(id, s)
+	}
+}
+
+// service maps a container to what it publishes, if anything.
+func (w *watcher) service(c *container) (*service, []problem) {
+	n := w.reg.naming
+	if c.state != "running" && !n.all {
+		return nil, nil
+	}
+	if n.all && c.state != "running" && !slices.ContainsFunc(c.networks, func(n network) bool { return len(n.addrs) > 0 }) {
+		// The engine takes the addresses of a container that stopped: keep the last ones.
+		c.networks = []network{{addrs: w.reg.last(c.id)}}
+	}
+	return n.serviceOf(c, w.client.engine.text)
+}
+
+// unknow has the next list take id for changed, or for gone.
+func (w *watcher) unknow(id string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	k := w.known[id]
+	k.fingerprint = ""
+	w.known[id] = k
+}
+
+// logProblems remembers j as reconciled, and logs each of its problems
+// once in its life.
+func (w *watcher) logProblems(j *containerJSON, problems []problem) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	logged := w.known[j.ID].problems
+	for _, p := range problems {
+		text := fmt.Sprintf("%s=%s", p.source, p.value)
+		if slices.Contains(logged, text) {
+			continue
+		}
+		logged = append(logged, text)
+		w.log.Warn("value can't be used, the rest of the container is published", "container", strings.TrimPrefix(j.Name, "/"),
+			"source", p.source, "value", p.value, "err", p.err)
+	}
+	w.known[j.ID] = snapshot{j.fingerprint(), logged}
+}

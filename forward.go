@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+const (
+	upstreamTimeout = 2 * time.Second // for one upstream: a client waits 5 s in all
+	maxInFlight     = 1000            // forwarded queries at a time, each with a socket of its own
+	upstreamSize    = 4096            // octets of a UDP reply that are read; 1,232 are asked for
+	failuresToLog   = 3               // in a row: one lost packet is no news
+)
+
+// A forwarder asks the upstreams, in order, what is not ours.
+type forwarder struct {
+	upstreams []*upstream
+	forceTTL  bool
+	log       *slog.Logger
+	slots     chan struct{} // one for each query in flight
+}
+
+// An upstream is a nameserver that answers what is not ours.
+type upstream struct {
+	addr     netip.AddrPort
+	failures atomic.Int32 // in a row
+}
+
+var errForeign = errors.New("the reply is not to our query")
+
+// newForwarder returns a forwarder to upstreams; with none it is not enabled.
+func newForwarder(upstreams []netip.AddrPort, forceTTL bool, log *slog.Logger) *forwarder {
+	f := &forwarder{forceTTL: forceTTL, log: log, slots: make(chan struct{}, maxInFlight)}
+	for _, a := range upstreams {
+		f.upstreams = append(f.upstreams, &upstream{addr: a})
+	}
+	return f
+}
+
+func (f *forwarder) enabled() bool { return len(f.upstreams) > 0 }
+
+// forward returns the first good answer of an upstream to req, or nil. It
+// takes upstreamTimeout for each at most, and no time at all when
+// maxInFlight others are waiting.
+func (f *forwarder) forward(ctx context.Context, req *dns.Msg) *dns.Msg {
+	select {
+	case f.slots <- struct{}{}:
+		defer func() { <-f.slots }()
+	default:
+		return nil
+	}
+	var cut *dns.Msg // truncated, and TCP failed: better than nothing
+	for _, u := range f.upstreams {
+		r, err := u.ask(ctx, req)
+		if ctx.Err() != nil {
+			return nil
+		}
+		f.note(u, err)
+		switch {
+		case err != nil:
+		case r.Rcode == dns.RcodeServerFailure, r.Rcode == dns.RcodeRefused, r.Rcode > 0xf:
+		case r.Truncated:
+			cut = r
+		default:
+			return r
+		}
+	}
+	return cut
+}
+
+// note logs when an upstream stops answering, and when it does again.
+func (f *forwarder) note(u *upstream, err error) {
+	if err != nil {
+		if u.failures.Add(1) == failuresToLog {
+			f.log.Warn("upstream does not answer", "upstream", u.addr, "err", err)
+		}
+		return
+	}
+	if u.failures.Load() != 0 && u.failures.Swap(0) >= failuresToLog {
+		f.log.Info("upstream answers again", "upstream", u.addr)
+	}
+}
+
+// ask sends the question of req over UDP, and once more over TCP where the
+// answer was truncated. If TCP fails it returns the truncated one.
+func (u *upstream) ask(ctx context.Context, req *dns.Msg) (*dns.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, upstreamTimeout)
+	defer cancel()
+	q := question(req)
+	r, err := u.exchange(ctx, "udp", q)
+	if err == nil && r.Truncated {
+		if whole, err := u.exchange(ctx, "tcp", q); err == nil {
+			return whole, nil
+		}
+	}
+	return r, err
+}
+
+// question returns the query for an upstream: the question of req under a
+// random ID, its flags, and an OPT of our own where the client sent one.
+func question(req *dns.Msg) *dns.Msg {
+	q := &dns.Msg{Question: req.Question}
+	q.Id = dns.Id()
+	q.RecursionDesired = req.RecursionDesired
+	q.CheckingDisabled = req.CheckingDisabled
+	q.AuthenticatedData = req.AuthenticatedData
+	if opt := req.IsEdns0(); opt != nil {
+		q.SetEdns0(maxUDPSize, opt.Do())
+	}
+	return q
+}
+
+// exchange sends q from a socket of its own, whose port the system
+// chooses at random, and waits for the reply to it until ctx is done.
+// Packets that are no reply to q are dropped and the wait goes on, so that
+// whoever guesses wrong has won nothing.
+func (u *upstream) exchange(ctx context.Context, network string, q *dns.Msg) (*dns.Msg, error) {
+	c, err := (&net.Dialer{}).DialContext(ctx, network, u.addr.String()) // connected: only the upstream's packets arrive
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) }) // wakes the read; can't fail before Close
+	defer stop()
+	conn := &dns.Conn{Conn: c, UDPSize: upstreamSize}
+	if err := conn.WriteMsg(q); err != nil {
+		return nil, err
+	}
+	for {
+		r, err := conn.ReadMsg()
+		if err == nil && answers(r, q) {
+			return r, nil
+		}
+		if err == nil {
+			err = errForeign
+		}
+		if _, ok := errors.AsType[net.Error](err); ok || network != "udp" {
+			return nil, err
+		}
+	}
+}
+
+// answers reports whether r is a reply to q: its ID and question are.
+func answers(r, q *dns.Msg) bool {
+	if !r.Response || r.Id != q.Id || r.Opcode != dns.OpcodeQuery || len(r.Question) != 1 {
+		return false
+	}
+	a, b := r.Question[0], q.Question[0]
+	return a.Qtype == b.Qtype && a.Qclass == b.Qclass && equalNames(a.Name, b.Name)
+}
+
+// equalNames compares presentation forms that miekg/dns made of the wire, in
+// which only the case of ASCII letters can differ.
+func equalNames(a, b string) bool { return strings.EqualFold(a, b) }

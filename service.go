@@ -1,0 +1,595 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/miekg/dns"
+)
+
+// A service is what one container, or one call of the HTTP API, publishes:
+// addresses under owner names. It is never written again once the registry
+// holds it; a change is a new service.
+type service struct {
+	id      string       // the container's id, or what the API call chose
+	name    string       // container part of the full name; may be empty
+	image   string       // image part of the full name, with its region; may be empty
+	addrs   []netip.Addr // at least one, without duplicates, in the order of the answer
+	ttl     int          // seconds; defaultTTL: whatever the registry's default is
+	aliases []name       // further absolute names
+	origin  origin
+
+	// owners are the names that it is found at: the full name, then the
+	// aliases, without duplicates. naming.own derives them from the fields above.
+	owners []name
+}
+
+// origin says where a service comes from. It is empty for one made by hand.
+type origin struct {
+	engine    string // URL of the engine, as configured
+	container string // the container's name
+	image     string // the image reference given to docker run
+}
+
+const (
+	defaultTTL = -1        // in service.ttl: no TTL of its own
+	maxTTL     = 1<<31 - 1 // seconds, RFC 2181 section 8
+)
+
+// equal reports whether s and t publish the same; both may be nil.
+func (s *service) equal(t *service) bool {
+	if s == nil || t == nil {
+		return s == t
+	}
+	return s.id == t.id && s.name == t.name && s.image == t.image && s.ttl == t.ttl && s.origin == t.origin &&
+		slices.Equal(s.addrs, t.addrs) && slices.Equal(s.aliases, t.aliases) && slices.Equal(s.owners, t.owners)
+}
+
+// naming makes services and their owner names. It is read-only after start.
+type naming struct {
+	apex  name // [environment.]domain: the name that all full names end in
+	alias bool // each container is <container-name>.<apex> too
+	all   bool // containers that do not run are published too
+}
+
+// own sets the owner names of s, which must not be published yet. The error
+// says which part can't be used.
+func (n naming) own(s *service) error {
+	full, err := n.join(s.name, s.image)
+	if err != nil {
+		return err
+	}
+	owners := append([]name{full}, s.aliases...)
+	if n.alias && s.origin != (origin{}) {
+		bare, err := n.join(s.name)
+		if err != nil {
+			return err
+		}
+		owners = append(owners, bare)
+	}
+	s.owners = nil
+	for _, o := range owners {
+		if !slices.Contains(s.owners, o) {
+			s.owners = append(s.owners, o)
+		}
+	}
+	return nil
+}
+
+// join makes the name of parts under the apex; an empty part is left out.
+func (n naming) join(parts ...string) (name, error) {
+	var labels string
+	for _, p := range parts {
+		l, err := parseLabels(p)
+		if err != nil {
+			return "", err
+		}
+		labels += l
+	}
+	if len(labels)+len(n.apex) > maxNameLen {
+		return "", fmt.Errorf("%q with %v has over %d octets: write a shorter one", strings.Join(parts, "."), n.apex, maxNameLen)
+	}
+	return name(labels) + n.apex, nil
+}
+
+// A container is what the mapping to a service needs to know of one.
+type container struct {
+	id       string
+	name     string            // without the slash that the API puts in front
+	image    string            // the reference given to docker run
+	imageID  string            // "sha256:" and hex digits
+	state    string            // "running", "paused", "exited", ...
+	env      map[string]string // variables
+	labels   map[string]string
+	networks []network // by name
+}
+
+// A network is a container's end of one.
+type network struct {
+	name  string
+	addrs []netip.Addr
+}
+
+// A problem is a value of a container that can't be used.
+type problem struct {
+	source string // the variable or label, or "name" or "image" of the container itself
+	value  string
+	err    error
+}
+
+// serviceOf maps a container to the service it publishes: nil where it is
+// ignored or has no address. Values that can't be used are left out and
+// returned as problems. Whether the container's state lets it be published
+// is the caller's to ask.
+func (n naming) serviceOf(c *container, engine string) (*service, []problem) {
+	for _, source := range []string{"$DNSDOCK_IGNORE", "$SERVICE_IGNORE", "com.dnsdock.ignore", "SERVICE_IGNORE"} {
+		if _, ok := c.value(source); ok {
+			return nil, nil
+		}
+	}
+	m := &mapping{container: c}
+	s := &service{
+		id:      c.id,
+		name:    m.namePart(),
+		image:   m.imagePart(),
+		addrs:   m.addresses(),
+		ttl:     m.ttl(),
+		aliases: m.aliases(),
+		origin:  origin{engine: engine, container: c.name, image: c.image},
+	}
+	if err := n.own(s); err != nil { // each part is good, but not both together
+		m.problem("name", s.name, err)
+		s.name = ""
+		if err := n.own(s); err != nil {
+			m.problem("image", s.image, err)
+			s.image = ""
+			_ = n.own(s) // can't fail: the aliases and the apex are good names
+		}
+	}
+	if len(s.addrs) == 0 {
+		return nil, m.problems
+	}
+	return s, m.problems
+}
+
+// value finds a setting: "$NAME" is a variable, anything else a label.
+func (c *container) value(source string) (string, bool) {
+	if v, ok := strings.CutPrefix(source, "$"); ok {
+		s, ok := c.env[v]
+		return strings.TrimSpace(s), ok
+	}
+	s, ok := c.labels[source]
+	return strings.TrimSpace(s), ok
+}
+
+// A mapping collects the problems of one container while its parts are found.
+type mapping struct {
+	*container
+	problems []problem
+}
+
+func (m *mapping) problem(source, value string, err error) {
+	m.problems = append(m.problems, problem{strings.TrimPrefix(source, "$"), value, err})
+}
+
+// first gives use each of the sources that is set, in order, until it takes
+// one; what it refuses is a problem, and the next one is tried.
+func (m *mapping) first(use func(source, value string) error, sources ...string) bool {
+	for _, source := range sources {
+		v, ok := m.value(source)
+		if !ok || v == "" && !strings.HasSuffix(strings.ToLower(source), "tags") {
+			continue // an empty value sets nothing, but empty tags mean: no container part
+		}
+		err := use(source, v)
+		if err == nil {
+			return true
+		}
+		m.problem(source, v, err)
+	}
+	return false
+}
+
+// namePart finds the container part: an override, else the container's name.
+func (m *mapping) namePart() (part string) {
+	set := m.first(func(source, v string) error {
+		if strings.HasSuffix(strings.ToLower(source), "tags") {
+			v, _, _ = strings.Cut(v, ",")
+			v = strings.TrimSpace(v)
+		}
+		part = v
+		_, err := parseLabels(v)
+		return err
+	}, "$DNSDOCK_NAME", "com.dnsdock.name", "$SERVICE_TAGS", "com.dnsdock.tags", "SERVICE_TAGS")
+	if set {
+		return part
+	}
+	if _, err := parseLabels(m.name); err != nil {
+		m.problem("name", m.name, err)
+		return ""
+	}
+	return m.name
+}
+
+// imagePart finds the image part, an override or the image's name, and
+// appends the region.
+func (m *mapping) imagePart() (part string) {
+	set := m.first(func(_, v string) error {
+		part = v
+		_, err := parseLabels(v)
+		return err
+	}, "$DNSDOCK_IMAGE", "com.dnsdock.image", "$SERVICE_NAME", "SERVICE_NAME")
+	if !set {
+		part = imageName(m.image, m.imageID)
+		if _, err := parseLabels(part); err != nil {
+			m.problem("image", part, err)
+			part = ""
+		}
+	}
+	m.first(func(_, v string) error {
+		_, err := parseLabels(v)
+		if err == nil {
+			part = strings.TrimPrefix(strings.TrimSuffix(part, ".")+"."+v, ".")
+		}
+		return err
+	}, "$SERVICE_REGION", "com.dnsdock.region", "SERVICE_REGION")
+	return part
+}
+
+// imageName is the last path element of an image reference, without tag and
+// digest; empty where the reference is an image ID.
+func imageName(ref, id string) string {
+	ref, _, _ = strings.Cut(ref, "@")
+	if strings.HasPrefix(ref, "sha256:") {
+		return ""
+	}
+	if isHex(ref, 4) && strings.HasPrefix(strings.TrimPrefix(id, "sha256:"), ref) {
+		return ""
+	}
+	ref = ref[strings.LastIndexByte(ref, '/')+1:]
+	ref, _, _ = strings.Cut(ref, ":")
+	return ref
+}
+
+// isHex reports whether s is at least n lower-case hex digits and nothing else.
+func isHex(s string, n int) bool {
+	return len(s) >= n && strings.Trim(s, "0123456789abcdef") == ""
+}
+
+// addresses finds what to answer: an override, else the addresses of all
+// networks that the prefix lets through.
+func (m *mapping) addresses() (addrs []netip.Addr) {
+	m.first(func(source, v string) error {
+		for text := range strings.SplitSeq(v, ",") {
+			a, err := parseAddr(text)
+			if err != nil {
+				m.problem(source, text, err)
+			} else if !slices.Contains(addrs, a) {
+				addrs = append(addrs, a)
+			}
+		}
+		return nil
+	}, "$DNSDOCK_IPADDRESS", "com.dnsdock.ip_addr")
+	if len(addrs) > 0 {
+		return addrs
+	}
+	within := m.prefix()
+	for _, n := range m.networks {
+		for _, a := range n.addrs {
+			if within(a) && !slices.Contains(addrs, a) {
+				addrs = append(addrs, a)
+			}
+		}
+	}
+	return addrs
+}
+
+// prefix returns the filter that a prefix override asks for.
+func (m *mapping) prefix() (within func(netip.Addr) bool) {
+	within = func(netip.Addr) bool { return true }
+	m.first(func(_, v string) error {
+		if p, err := netip.ParsePrefix(v); err == nil {
+			within = p.Contains
+			return nil
+		}
+		if strings.Trim(strings.ToLower(v), "0123456789abcdef.:") != "" {
+			return errors.New("write the beginning of an address or a CIDR, as in 172.17. or 172.17.0.0/16")
+		}
+		within = func(a netip.Addr) bool { return strings.HasPrefix(a.String(), strings.ToLower(v)) }
+		return nil
+	}, "$DNSDOCK_PREFIX", "com.dnsdock.prefix")
+	return within
+}
+
+func (m *mapping) ttl() (ttl int) {
+	ttl = defaultTTL
+	m.first(func(_, v string) (err error) {
+		n, err := parseTTL(v)
+		if err == nil {
+			ttl = int(n)
+		}
+		return err
+	}, "$DNSDOCK_TTL", "com.dnsdock.ttl")
+	return ttl
+}
+
+func (m *mapping) aliases() (aliases []name) {
+	m.first(func(source, v string) error {
+		for text := range strings.SplitSeq(v, ",") {
+			if text = strings.TrimSpace(text); text == "" {
+				continue
+			}
+			a, err := parseAlias(text)
+			if err != nil {
+				m.problem(source, text, err)
+			} else if !slices.Contains(aliases, a) {
+				aliases = append(aliases, a)
+			}
+		}
+		return nil
+	}, "$DNSDOCK_ALIAS", "com.dnsdock.alias")
+	return aliases
+}
+
+// parseTTL reads seconds in decimal, from 0 to 2^31-1 (RFC 2181 section 8).
+func parseTTL(s string) (uint32, error) {
+	n, err := strconv.ParseUint(strings.TrimSpace(s), 10, 31)
+	if err != nil {
+		return 0, fmt.Errorf("write seconds from 0 to %d", maxTTL)
+	}
+	return uint32(n), nil
+}
+
+// parseAddr reads an IPv4 or IPv6 address without a zone.
+func parseAddr(s string) (netip.Addr, error) {
+	a, err := netip.ParseAddr(strings.TrimSpace(s))
+	if err != nil || a.Zone() != "" {
+		return netip.Addr{}, errors.New("write an IPv4 or IPv6 address, as in 192.168.0.3 or fd00::3")
+	}
+	return a.Unmap(), nil
+}
+
+// A name is an absolute domain name in lower case, in the wire format of RFC
+// 1035 section 3.1: a label is its length and its octets, and the root ends
+// it. So no escape has two spellings, and the parent is a slice of it. All
+// names come from parseName, or from others by join and parent.
+type name string
+
+const (
+	root       name = "\x00"
+	maxNameLen      = 255 // octets, RFC 1035 section 2.3.4
+)
+
+// parseName reads the presentation format of RFC 1035 section 5.1 (which
+// is also how miekg/dns gives the names it unpacks); with or without
+// the last dot, the name is absolute.
+func parseName(s string) (name, error) {
+	if s == "" {
+		return "", errors.New("empty name: write one, as in db.docker")
+	}
+	var wire [maxNameLen]byte
+	end, err := dns.PackDomainName(dns.Fqdn(s), wire[:], 0, nil, false)
+	if err != nil {
+		return "", fmt.Errorf("%.300q is no domain name: write labels of 1 to 63 octets with dots between them, %d octets in all", s, maxNameLen)
+	}
+	for i, c := range wire[:end] { // a length is below 64, so never a letter
+		if 'A' <= c && c <= 'Z' {
+			wire[i] = c + 'a' - 'A'
+		}
+	}
+	return name(wire[:end]), nil
+}
+
+// parseLabels reads a part of a name, of any number of labels, and returns
+// the octets that join puts before the apex. An empty part is no label.
+func parseLabels(part string) (string, error) {
+	if part == "" {
+		return "", nil
+	}
+	n, err := parseName(part)
+	if err != nil {
+		return "", err
+	}
+	if n == root || n.wild() {
+		return "", fmt.Errorf("%q can't be part of a name: write letters, digits, '-' and '_'", part)
+	}
+	return string(n[:len(n)-1]), nil
+}
+
+// parseAlias reads an absolute name that a container may claim. Whoever may
+// start a container may claim one, so what would take all names, or the
+// names of addresses, is refused.
+func parseAlias(s string) (name, error) {
+	n, err := parseName(strings.TrimSpace(s))
+	switch {
+	case err != nil:
+		return "", err
+	case n == root:
+		return "", errors.New("an alias can't be the root: write a name, as in db.docker")
+	case n.wild():
+		return "", errors.New("an alias can't hold '*': write the name without it, all names below it are answered too")
+	case n.reverse():
+		return "", errors.New("an alias can't be in a reverse zone: PTR follows from the addresses")
+	}
+	return n, nil
+}
+
+// String gives the presentation format, with the last dot.
+func (n name) String() string {
+	s, _, err := dns.UnpackDomainName([]byte(n), 0)
+	if err != nil {
+		return fmt.Sprintf("%q", string(n)) // not a value of parseName
+	}
+	return s
+}
+
+// parent is n without its first label. The root is its own parent.
+func (n name) parent() name {
+	if n == root {
+		return root
+	}
+	return n[1+n[0]:]
+}
+
+// labels counts the labels; the root has none.
+func (n name) labels() (count int) {
+	for ; n != root; n = n.parent() {
+		count++
+	}
+	return count
+}
+
+// under reports whether n is zone or below it.
+func (n name) under(zone name) bool {
+	for len(n) > len(zone) {
+		n = n.parent()
+	}
+	return n == zone
+}
+
+// wild reports whether one of the labels is '*'.
+func (n name) wild() bool {
+	for ; n != root; n = n.parent() {
+		if n[:2] == "\x01*" {
+			return true
+		}
+	}
+	return false
+}
+
+// matches is the names rule: label by label from the right, the shorter one
+// decides, and '*' in n matches any label of owner.
+func (n name) matches(owner name) bool {
+	a, b := n.split(), owner.split()
+	for len(a) > 0 && len(b) > 0 {
+		x, y := a[len(a)-1], b[len(b)-1]
+		if x != y && x != "*" {
+			return false
+		}
+		a, b = a[:len(a)-1], b[:len(b)-1]
+	}
+	return true
+}
+
+// split returns the labels, the leftmost first.
+func (n name) split() (labels []string) {
+	for ; n != root; n = n.parent() {
+		labels = append(labels, string(n[1:1+n[0]]))
+	}
+	return labels
+}
+
+const (
+	arpa4 name = "\x07in-addr\x04arpa\x00"
+	arpa6 name = "\x03ip6\x04arpa\x00"
+)
+
+// reverse reports whether n is in one of the zones of address names.
+func (n name) reverse() bool { return n.under(arpa4) || n.under(arpa6) }
+
+// addr returns the address that a full reverse name is of: four decimal
+// labels under in-addr.arpa (RFC 1035 section 3.5) or 32 hex digits under
+// ip6.arpa (RFC 3596 section 2.5).
+func (n name) addr() (netip.Addr, bool) {
+	labels := n.split()
+	slices.Reverse(labels)
+	switch {
+	case n.under(arpa4) && len(labels) == 2+4:
+		a, err := netip.ParseAddr(strings.Join(labels[2:], ".")) // refuses leading zeros
+		return a, err == nil
+	case n.under(arpa6) && len(labels) == 2+32:
+		var text strings.Builder
+		for i, digit := range labels[2:] {
+			if len(digit) != 1 || !isHex(digit, 1) {
+				return netip.Addr{}, false
+			}
+			if i > 0 && i%4 == 0 {
+				text.WriteByte(':')
+			}
+			text.WriteString(digit)
+		}
+		a, err := netip.ParseAddr(text.String())
+		return a, err == nil && !a.Is4In6()
+	}
+	return netip.Addr{}, false
+}
+
+// paths returns each name at or above one of the owner names of s, the root
+// left out; true for the owner names themselves.
+func (s *service) paths() map[name]bool {
+	all := make(map[name]bool)
+	if s == nil {
+		return all
+	}
+	for _, o := range s.owners {
+		for n := o; n != root; n = n.parent() {
+			if _, ok := all[n]; !ok {
+				all[n] = false
+			}
+		}
+		all[o] = true
+	}
+	return all
+}
+
+// A patch is what the HTTP API changes of a service; nil leaves a property
+// as it is.
+type patch struct {
+	name    *string
+	image   *string
+	addrs   []netip.Addr
+	ttl     *int
+	aliases *[]name
+}
+
+// over returns p with what q sets in place of its own.
+func (p patch) over(q patch) patch {
+	if q.name != nil {
+		p.name = q.name
+	}
+	if q.image != nil {
+		p.image = q.image
+	}
+	if q.addrs != nil {
+		p.addrs = q.addrs
+	}
+	if q.ttl != nil {
+		p.ttl = q.ttl
+	}
+	if q.aliases != nil {
+		p.aliases = q.aliases
+	}
+	return p
+}
+
+// patched returns a copy of s with p applied, and its owner names.
+func (n naming) patched(s *service, p patch) (*service, error) {
+	t := *s
+	if p.name != nil {
+		t.name = *p.name
+	}
+	if p.image != nil {
+		t.image = *p.image
+	}
+	if p.addrs != nil {
+		t.addrs = p.addrs
+	}
+	if p.ttl != nil {
+		t.ttl = *p.ttl
+	}
+	if p.aliases != nil {
+		t.aliases = *p.aliases
+	}
+	if err := n.own(&t); err != nil {
+		return nil, err
+	}
+	return &t, nil
+}
+
+// sortedKeys returns the keys of m in order, so that nothing that users see
+// depends on a map's.
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
