@@ -1,0 +1,330 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/miekg/dns"
+)
+
+// mustName is parseName for names that tests know to be good.
+func mustName(t testing.TB, s string) name {
+	t.Helper()
+	n, err := parseName(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestParseName(t *testing.T) {
+	for _, c := range []struct{ in, want string }{
+		{"docker", "docker."},
+		{"docker.", "docker."},
+		{"Redis1.REDIS.docker", "redis1.redis.docker."},
+		{".", "."},
+		{"a_b.docker", "a_b.docker."},
+		{"my app.docker", `my\ app.docker.`},
+		{`a\.b.docker`, `a\.b.docker.`},
+		{"É.docker", `\195\137.docker.`},
+		{strings.Repeat("a", 63) + ".docker", strings.Repeat("a", 63) + ".docker."},
+	} {
+		n, err := parseName(c.in)
+		if err != nil || n.String() != c.want {
+			t.Errorf("parseName(%q) = %v, %v; want %v", c.in, n, err, c.want)
+		}
+	}
+	for _, in := range []string{"", "..", ".docker", "a..docker", strings.Repeat("a", 64), strings.Repeat("a.", 128), `a\`} {
+		if n, err := parseName(in); err == nil {
+			t.Errorf("parseName(%q) = %v; want an error", in, n)
+		}
+	}
+}
+
+func TestNameUnder(t *testing.T) {
+	for _, c := range []struct {
+		n, zone string
+		want    bool
+	}{
+		{"docker", "docker", true},
+		{"a.docker", "docker", true},
+		{"adocker", "docker", false},
+		{"docker", "a.docker", false},
+		{`a\.docker`, "docker", false}, // one label
+		{"docker", ".", true},
+	} {
+		if got := mustName(t, c.n).under(mustName(t, c.zone)); got != c.want {
+			t.Errorf("%s under %s = %v; want %v", c.n, c.zone, got, c.want)
+		}
+	}
+}
+
+func TestNameAddr(t *testing.T) {
+	for _, text := range []string{"172.17.0.2", "8.8.8.8", "fd00:dd::1", "::1", "2001:db8:1:2:3:4:5:6"} {
+		rev, err := dns.ReverseAddr(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a, ok := mustName(t, rev).addr(); !ok || a.String() != text {
+			t.Errorf("addr of %s = %v, %v; want %s", rev, a, ok, text)
+		}
+	}
+	for _, n := range []string{
+		"in-addr.arpa", "17.172.in-addr.arpa", "x.2.0.17.172.in-addr.arpa", "02.0.17.172.in-addr.arpa", "256.0.17.172.in-addr.arpa",
+		`1\.2.0.17.172.in-addr.arpa`, "ip6.arpa", "1.ip6.arpa", strings.Repeat("g.", 32) + "ip6.arpa", strings.Repeat(":.", 32) + "ip6.arpa",
+		"2.0.17.172.docker",
+	} {
+		if a, ok := mustName(t, n).addr(); ok {
+			t.Errorf("addr of %s = %v; want none", n, a)
+		}
+	}
+}
+
+// FuzzName holds that a name survives its own presentation, and that its
+// octets are what goes over the wire.
+func FuzzName(f *testing.F) {
+	for _, s := range []string{"redis1.redis.docker", `a\.b\\c.docker.`, `\000\255.x`, "a..b", "*.docker", strings.Repeat("a.", 127)} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		n, err := parseName(s)
+		if err != nil {
+			return
+		}
+		if len(n) > maxNameLen {
+			t.Fatalf("%q: %d octets", s, len(n))
+		}
+		if again, err := parseName(n.String()); err != nil || again != n {
+			t.Fatalf("parseName(%q) = %q, %v; want %q", n.String(), again, err, n)
+		}
+		if got := len(n.split()); got != n.labels() || got != dns.CountLabel(n.String()) {
+			t.Fatalf("%v: %d labels, split gives %d; want %d", n, n.labels(), got, dns.CountLabel(n.String()))
+		}
+		if _, ok := n.addr(); ok && !n.reverse() {
+			t.Fatalf("%v is an address but not reverse", n)
+		}
+	})
+}
+
+func TestImageName(t *testing.T) {
+	const id = "sha256:beef0123456789abcdef0123456789abcdef0123456789abcdef0123456789ab"
+	for _, c := range []struct{ ref, want string }{
+		{"redis", "redis"},
+		{"redis:7", "redis"},
+		{"library/redis", "redis"},
+		{"registry:5000/a/foo-bar:v1@sha256:0123", "foo-bar"},
+		{"registry:5000/foo", "foo"},
+		{"foo@sha256:0123", "foo"},
+		{"localhost/redis:latest", "redis"},
+		{"beef", ""},
+		{"beef01234567", ""},
+		{id, ""},
+		{strings.TrimPrefix(id, "sha256:"), ""},
+		{"bee", "bee"},     // too short to be an ID
+		{"cafe", "cafe"},   // hex, but another image's name
+		{"beefy", "beefy"}, // no hex
+		{"", ""},
+	} {
+		if got := imageName(c.ref, id); got != c.want {
+			t.Errorf("imageName(%q) = %q; want %q", c.ref, got, c.want)
+		}
+	}
+}
+
+// testContainer is a running container redis1 of redis:7 with one address,
+// changed by change.
+func testContainer(change func(*container)) *container {
+	c := &container{
+		id: strings.Repeat("ab", 32), name: "redis1", image: "redis:7", imageID: "sha256:0123", state: "running",
+		env: map[string]string{}, labels: map[string]string{},
+		networks: []network{{"bridge", []netip.Addr{netip.MustParseAddr("172.17.0.2")}}},
+	}
+	if change != nil {
+		change(c)
+	}
+	return c
+}
+
+func TestServiceOf(t *testing.T) {
+	env := func(kv ...string) func(*container) {
+		return func(c *container) {
+			for i := 0; i < len(kv); i += 2 {
+				c.env[kv[i]] = kv[i+1]
+			}
+		}
+	}
+	label := func(kv ...string) func(*container) {
+		return func(c *container) {
+			for i := 0; i < len(kv); i += 2 {
+				c.labels[kv[i]] = kv[i+1]
+			}
+		}
+	}
+	both := func(fs ...func(*container)) func(*container) {
+		return func(c *container) {
+			for _, f := range fs {
+				f(c)
+			}
+		}
+	}
+	networks := func(nets ...network) func(*container) { return func(c *container) { c.networks = nets } }
+	addrs := func(texts ...string) (list []netip.Addr) {
+		for _, s := range texts {
+			list = append(list, netip.MustParseAddr(s))
+		}
+		return list
+	}
+	two := networks(network{"a", addrs("172.17.0.2", "fd00::2")}, network{"b", addrs("10.0.0.2")})
+	long := strings.Repeat("x", 64)
+
+	for _, c := range []struct {
+		what     string
+		change   func(*container)
+		names    string // space between; empty: not published
+		addrs    string // empty: 172.17.0.2
+		ttl      int    // 0: the default
+		problems string // sources, space between
+	}{
+		{what: "plain", names: "redis1.redis.docker."},
+		{what: "dots and case", change: func(c *container) { c.name = "Web.Front_1" }, names: "web.front_1.redis.docker."},
+		{what: "image ID", change: func(c *container) { c.image = "0123" }, names: "redis1.docker."},
+		{what: "no address", change: networks(network{"host", nil})},
+		{what: "all addresses", change: two, names: "redis1.redis.docker.", addrs: "172.17.0.2 fd00::2 10.0.0.2"},
+		{what: "address twice", change: networks(network{"a", addrs("10.0.0.2")}, network{"b", addrs("10.0.0.2")}),
+			names: "redis1.redis.docker.", addrs: "10.0.0.2"},
+
+		{what: "name and image", change: env("DNSDOCK_NAME", "master", "DNSDOCK_IMAGE", "mysql"), names: "master.mysql.docker."},
+		{what: "empty values set nothing", change: env("DNSDOCK_NAME", "", "DNSDOCK_IMAGE", "", "DNSDOCK_TTL", "", "DNSDOCK_ALIAS", "", "DNSDOCK_IPADDRESS", "", "DNSDOCK_PREFIX", "", "SERVICE_NAME", "", "SERVICE_REGION", ""), names: "redis1.redis.docker."},
+		{what: "aliases", change: env("DNSDOCK_ALIAS", " DB.docker., sql.docker,,db.docker "), names: "redis1.redis.docker. db.docker. sql.docker."},
+		{what: "alias outside", change: env("DNSDOCK_ALIAS", "shop.example.com,com"), names: "redis1.redis.docker. shop.example.com. com."},
+		{what: "bad aliases", change: env("DNSDOCK_ALIAS", "., *.example.com, 2.0.17.172.in-addr.arpa, ip6.arpa, a..b, good.docker"),
+			names: "redis1.redis.docker. good.docker.", problems: "DNSDOCK_ALIAS DNSDOCK_ALIAS DNSDOCK_ALIAS DNSDOCK_ALIAS DNSDOCK_ALIAS"},
+		{what: "ttl", change: env("DNSDOCK_TTL", "10"), names: "redis1.redis.docker.", ttl: 10},
+		{what: "ttl max", change: env("DNSDOCK_TTL", "2147483647"), names: "redis1.redis.docker.", ttl: maxTTL},
+		{what: "ttl over", change: env("DNSDOCK_TTL", "2147483648"), names: "redis1.redis.docker.", problems: "DNSDOCK_TTL"},
+		{what: "ttl below", change: env("DNSDOCK_TTL", "-1"), names: "redis1.redis.docker.", problems: "DNSDOCK_TTL"},
+		{what: "ttl text, label good", change: both(env("DNSDOCK_TTL", "soon"), label("com.dnsdock.ttl", "7")), names: "redis1.redis.docker.", ttl: 7, problems: "DNSDOCK_TTL"},
+		{what: "address", change: env("DNSDOCK_IPADDRESS", "192.168.0.9, fd00::9"), names: "redis1.redis.docker.", addrs: "192.168.0.9 fd00::9"},
+		{what: "address without one of its own", change: both(networks(), env("DNSDOCK_IPADDRESS", "192.168.0.9")), names: "redis1.redis.docker.", addrs: "192.168.0.9"},
+		{what: "address mapped", change: env("DNSDOCK_IPADDRESS", "::ffff:192.168.0.9"), names: "redis1.redis.docker.", addrs: "192.168.0.9"},
+		{what: "bad address", change: env("DNSDOCK_IPADDRESS", "192.168.0.300"), names: "redis1.redis.docker.", problems: "DNSDOCK_IPADDRESS"},
+		{what: "address with a zone", change: env("DNSDOCK_IPADDRESS", "fe80::1%eth0"), names: "redis1.redis.docker.", problems: "DNSDOCK_IPADDRESS"},
+		{what: "prefix text", change: both(two, env("DNSDOCK_PREFIX", "172.17.")), names: "redis1.redis.docker.", addrs: "172.17.0.2"},
+		{what: "prefix CIDR", change: both(two, env("DNSDOCK_PREFIX", "10.0.0.0/8")), names: "redis1.redis.docker.", addrs: "10.0.0.2"},
+		{what: "prefix IPv6", change: both(two, env("DNSDOCK_PREFIX", "FD00:")), names: "redis1.redis.docker.", addrs: "fd00::2"},
+		{what: "prefix of none", change: both(two, env("DNSDOCK_PREFIX", "192.168."))},
+		{what: "bad prefix", change: env("DNSDOCK_PREFIX", "172.17.0.0/40"), names: "redis1.redis.docker.", problems: "DNSDOCK_PREFIX"},
+		{what: "ignored", change: env("DNSDOCK_IGNORE", "")},
+		{what: "ignored by Registrator's", change: env("SERVICE_IGNORE", "false")},
+		{what: "ignored by label", change: label("com.dnsdock.ignore", "1")},
+		{what: "ignored by Registrator's label", change: label("SERVICE_IGNORE", "1")},
+
+		{what: "Registrator", change: env("SERVICE_TAGS", "master, other", "SERVICE_NAME", "mysql", "SERVICE_REGION", "us2"), names: "master.mysql.us2.docker."},
+		{what: "Registrator labels", change: label("SERVICE_TAGS", "master", "SERVICE_NAME", "mysql", "SERVICE_REGION", "us2"), names: "master.mysql.us2.docker."},
+		{what: "tags empty", change: env("SERVICE_TAGS", ""), names: "redis.docker."},
+		{what: "tags label empty", change: label("com.dnsdock.tags", ""), names: "redis.docker."},
+		{what: "first tag empty", change: env("SERVICE_TAGS", ",b"), names: "redis.docker."},
+		{what: "region with image ID", change: both(func(c *container) { c.image = "0123" }, env("SERVICE_REGION", "us2")), names: "redis1.us2.docker."},
+		{what: "neither part", change: both(func(c *container) { c.image = "0123" }, env("SERVICE_TAGS", "")), names: "docker."},
+		{what: "DNSDOCK over SERVICE", change: env("SERVICE_TAGS", "a", "SERVICE_NAME", "b", "DNSDOCK_NAME", "c", "DNSDOCK_IMAGE", "d"), names: "c.d.docker."},
+		{what: "labels", change: label("com.dnsdock.name", "a", "com.dnsdock.image", "b", "com.dnsdock.region", "c", "com.dnsdock.alias", "d.docker", "com.dnsdock.ttl", "9", "com.dnsdock.ip_addr", "10.9.9.9"),
+			names: "a.b.c.docker. d.docker.", addrs: "10.9.9.9", ttl: 9},
+		{what: "label prefix", change: both(two, label("com.dnsdock.prefix", "10.")), names: "redis1.redis.docker.", addrs: "10.0.0.2"},
+		{what: "label tags", change: label("com.dnsdock.tags", "a,b"), names: "a.redis.docker."},
+		{what: "variable over label", change: both(
+			label("com.dnsdock.name", "l", "com.dnsdock.image", "l", "com.dnsdock.region", "l", "com.dnsdock.alias", "l.docker", "com.dnsdock.ttl", "1", "com.dnsdock.ip_addr", "1.1.1.1"),
+			env("DNSDOCK_NAME", "v", "DNSDOCK_IMAGE", "w", "SERVICE_REGION", "x", "DNSDOCK_ALIAS", "y.docker", "DNSDOCK_TTL", "2", "DNSDOCK_IPADDRESS", "2.2.2.2")),
+			names: "v.w.x.docker. y.docker.", addrs: "2.2.2.2", ttl: 2},
+
+		{what: "long label", change: env("DNSDOCK_NAME", long), names: "redis1.redis.docker.", problems: "DNSDOCK_NAME"},
+		{what: "long container name", change: func(c *container) { c.name = long }, names: "redis.docker.", problems: "name"},
+		{what: "dots in a row", change: func(c *container) { c.name = "a..b" }, names: "redis.docker.", problems: "name"},
+		{what: "star", change: env("DNSDOCK_NAME", "*", "DNSDOCK_IMAGE", "a.*"), names: "redis1.redis.docker.", problems: "DNSDOCK_NAME DNSDOCK_IMAGE"},
+		{what: "long name", change: func(c *container) {
+			c.name = strings.TrimSuffix(strings.Repeat(strings.Repeat("y", 63)+".", 3), ".")
+			c.image = strings.Repeat("z", 60)
+		}, names: strings.Repeat("z", 60) + ".docker.", problems: "name"},
+		{what: "long region", change: env("SERVICE_REGION", strings.TrimSuffix(strings.Repeat(strings.Repeat("y", 61)+".", 4), ".")), names: "docker.", problems: "name image"},
+		{what: "bad region", change: env("SERVICE_REGION", "a..b"), names: "redis1.redis.docker.", problems: "SERVICE_REGION"},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			n := naming{apex: mustName(t, "docker")}
+			s, problems := n.serviceOf(testContainer(c.change), "unix:///d.sock")
+			var sources []string
+			for _, p := range problems {
+				sources = append(sources, p.source)
+				if p.err == nil {
+					t.Errorf("problem %v without a reason", p)
+				}
+			}
+			if got := strings.Join(sources, " "); got != c.problems {
+				t.Errorf("problems %v; want %v", problems, c.problems)
+			}
+			if s == nil || c.names == "" {
+				if s != nil || c.names != "" {
+					t.Errorf("service %+v; want names %q", s, c.names)
+				}
+				return
+			}
+			want := addrs("172.17.0.2")
+			if c.addrs != "" {
+				want = addrs(strings.Fields(c.addrs)...)
+			}
+			if c.ttl == 0 {
+				c.ttl = defaultTTL
+			}
+			if got := fmt.Sprint(s.owners); got != "["+c.names+"]" || !slices.Equal(s.addrs, want) || s.ttl != c.ttl {
+				t.Errorf("got %v %v %v; want %v %v %v", got, s.addrs, s.ttl, c.names, want, c.ttl)
+			}
+		})
+	}
+}
+
+func TestNamingBareAlias(t *testing.T) {
+	n := naming{apex: mustName(t, "dev.docker"), alias: true}
+	s, _ := n.serviceOf(testContainer(nil), "unix:///d.sock")
+	if got, want := fmt.Sprint(s.owners), "[redis1.redis.dev.docker. redis1.dev.docker.]"; got != want {
+		t.Errorf("owners %v; want %v", got, want)
+	}
+	made := &service{name: "a", image: "b"}
+	if err := n.own(made); err != nil || len(made.owners) != 1 {
+		t.Errorf("made by hand: owners %v, %v; want only the full name", made.owners, err)
+	}
+}
+
+// FuzzContainer feeds the mapping what an engine may send: whatever it is,
+// the service can be published, and packs.
+func FuzzContainer(f *testing.F) {
+	f.Add([]byte(`{"Id":"abcd","Name":"/redis1","Image":"sha256:01","State":{"Status":"running"},"Config":{"Image":"redis:7","Env":["DNSDOCK_ALIAS=a.b,c","SERVICE_TAGS=x"],"Labels":{"com.dnsdock.ttl":"3"}},"NetworkSettings":{"Networks":{"bridge":{"IPAddress":"172.17.0.2","GlobalIPv6Address":"fd00::2"}}}}`))
+	f.Add([]byte(`{"Id":"abcd","Name":"/a..b","Config":{"Image":"@","Env":["","=","DNSDOCK_PREFIX=1","DNSDOCK_IPADDRESS=1.1.1.1,x"],"Labels":null},"NetworkSettings":{"Networks":null}}`))
+	f.Add([]byte(`[]`))
+	f.Add([]byte(`null`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var j containerJSON
+		if json.Unmarshal(data, &j) != nil {
+			return
+		}
+		_ = j.fingerprint()
+		n := naming{apex: mustName(t, "docker"), alias: true}
+		s, _ := n.serviceOf(j.container(), "e")
+		if s == nil {
+			return
+		}
+		if len(s.addrs) == 0 || len(s.owners) == 0 {
+			t.Fatalf("service %+v without names or addresses", s)
+		}
+		for _, o := range s.owners {
+			if again, err := parseName(o.String()); err != nil || again != o || o.wild() || o.reverse() {
+				t.Fatalf("owner %v: %v", o, err)
+			}
+		}
+		if again, err := n.patched(s, patch{}); err != nil || !reflect.DeepEqual(again, s) {
+			t.Fatalf("patched by nothing: %+v, %v; want %+v", again, err, s)
+		}
+	})
+}
