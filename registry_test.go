@@ -1,0 +1,512 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// newTestRegistry returns an empty, ready registry of the given domain.
+func newTestRegistry(t testing.TB, domain string) *registry {
+	t.Helper()
+	r := newRegistry(naming{apex: mustName(t, domain)}, 0, slog.New(slog.DiscardHandler))
+	r.ready.Store(true)
+	return r
+}
+
+// testService is a container's service; names are the aliases after
+// the two parts.
+func testService(t testing.TB, r *registry, id, part, image, addr string, aliases ...string) *service {
+	t.Helper()
+	s := &service{id: id, name: part, image: image, ttl: defaultTTL, origin: origin{engine: "e", container: part, image: image}}
+	for text := range strings.FieldsSeq(addr) {
+		s.addrs = append(s.addrs, netip.MustParseAddr(text))
+	}
+	for _, a := range aliases {
+		s.aliases = append(s.aliases, mustName(t, a))
+	}
+	if err := r.naming.own(s); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// matched returns the ids of the services that answer for q, sorted, each
+// once; "foreign" if q is not ours.
+func matched(t testing.TB, r *registry, q string) string {
+	t.Helper()
+	n := mustName(t, q)
+	if _, ok := r.cover(n); !ok && !n.under(r.naming.apex) {
+		return "foreign"
+	}
+	var ids []string
+	for _, s := range r.match(n) {
+		ids = append(ids, s.id)
+	}
+	slices.Sort(ids)
+	return strings.Join(slices.Compact(ids), " ")
+}
+
+func TestNamesRule(t *testing.T) {
+	r := newTestRegistry(t, "docker")
+	for _, s := range []*service{
+		testService(t, r, "r1", "redis1", "redis", "172.17.0.2"),
+		testService(t, r, "r2", "redis2", "redis", "172.17.0.3"),
+		testService(t, r, "db", "master", "mysql", "172.17.0.4", "db.docker", "shop.example.com", "com"),
+		testService(t, r, "in", "inner", "x", "172.17.0.5", "mysql.docker", "www.shop.example.com"),
+	} {
+		r.put(s.id, s)
+	}
+	for _, c := range []struct{ q, want string }{
+		{"docker", "db in r1 r2"},
+		{"*.docker", "db in r1 r2"},
+		{"redis.docker", "r1 r2"},
+		{"REDIS.docker", "r1 r2"},
+		{"redis1.redis.docker", "r1"},
+		{"x.y.redis1.redis.docker", "r1"},
+		{"redis1.*.docker", "db in r1"}, // the aliases db and mysql are at *
+		{"*.redis.docker", "r1 r2"},
+		{"x.*.redis.docker", "r1 r2"},
+		{"*.*.*.docker", "db in r1 r2"},
+		{"redis3.redis.docker", ""},
+		{"redis1.docker", ""},
+		{"db.docker", "db"},
+		{"x.db.docker", "db"},
+		{"mysql.docker", "db in"},        // an alias that is an image name too
+		{"master.mysql.docker", "db in"}, // below the alias
+		{"other.mysql.docker", "in"},     // below the alias only
+		{"shop.example.com", "db in"},    // below it is an alias
+		{"a.shop.example.com", "db"},
+		{"www.shop.example.com", "db in"},
+		{"*.shop.example.com", "db in"},
+		{"example.com", "foreign"},
+		{"*.example.com", "foreign"},
+		{"com", "db in"}, // at an alias, and another below; but an alias of one label answers nothing below it
+		{"net", "foreign"},
+		{"x.com", "foreign"},
+		{".", "foreign"},
+	} {
+		if got := matched(t, r, c.q); got != c.want {
+			t.Errorf("%s: %q; want %q", c.q, got, c.want)
+		}
+	}
+	r.forget("in") // what it shared lives on
+	for q, want := range map[string]string{"mysql.docker": "db", "other.mysql.docker": "", "shop.example.com": "db", "www.shop.example.com": "db"} {
+		if got := matched(t, r, q); got != want {
+			t.Errorf("after forget, %s: %q; want %q", q, got, want)
+		}
+	}
+	r.forget("db")
+	for _, q := range []string{"shop.example.com", "a.shop.example.com", "com"} {
+		if got := matched(t, r, q); got != "foreign" {
+			t.Errorf("after forget, %s: %q; want foreign", q, got)
+		}
+	}
+}
+
+// The apex and what is above it must not swallow the unknown names below.
+func TestNamesRuleAtTheApex(t *testing.T) {
+	r := newTestRegistry(t, "docker.example.com")
+	s := testService(t, r, "s", "", "", "172.17.0.2", "docker.example.com", "example.com")
+	r.put(s.id, s)
+	for _, c := range []struct{ q, want string }{
+		{"docker.example.com", "s"},
+		{"x.docker.example.com", ""},
+		{"*.x.docker.example.com", ""},
+		{"example.com", "s"},
+		{"x.example.com", "s"},
+	} {
+		if got := matched(t, r, c.q); got != c.want {
+			t.Errorf("%s: %q; want %q", c.q, got, c.want)
+		}
+	}
+}
+
+// linear is the names rule as DESIGN says it, on text: compare label by label from
+// the right, the shorter decides, '*' in the query matches anything. Names of
+// one label, and those at or above the apex, answer nothing below them.
+func linear(q, owner, apex string) bool {
+	split := func(s string) []string {
+		l := strings.Split(strings.ToLower(strings.TrimSuffix(s, ".")), ".")
+		slices.Reverse(l)
+		return l
+	}
+	a, b, top := split(q), split(owner), split(apex)
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] && a[i] != "*" {
+			return false
+		}
+	}
+	if len(b) >= len(a) {
+		return true
+	}
+	underApex := len(a) >= len(top) && slices.Equal(a[:len(top)], top)
+	aboveApex := len(b) <= len(top) && slices.Equal(b, top[:len(b)])
+	return len(b) > 1 && !(underApex && aboveApex)
+}
+
+// FuzzNamesRule makes random services and changes of them, and holds the
+// registry's nodes against the linear rule.
+func FuzzNamesRule(f *testing.F) {
+	for seed := range uint64(20) {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, seed uint64) {
+		rnd := rand.New(rand.NewPCG(seed, 1))
+		apexes := []string{"docker", "d.e"}
+		r := newTestRegistry(t, apexes[rnd.IntN(len(apexes))])
+		labels := []string{"a", "b", "c", "docker", "d", "e"}
+		random := func(most int, more ...string) string {
+			var parts []string
+			for range 1 + rnd.IntN(most) {
+				parts = append(parts, append(labels, more...)[rnd.IntN(len(labels)+len(more))])
+			}
+			return strings.Join(parts, ".")
+		}
+		for range 40 {
+			id := fmt.Sprint(rnd.IntN(8))
+			switch rnd.IntN(4) {
+			case 0:
+				r.forget(id)
+			case 1:
+				r.put(id, nil)
+			default:
+				var aliases []string
+				for range rnd.IntN(3) {
+					aliases = append(aliases, random(4))
+				}
+				part, image := random(2), random(2)
+				if rnd.IntN(5) == 0 {
+					part, image = "", ""
+				}
+				addr := fmt.Sprintf("10.0.0.%d 10.0.1.%d", rnd.IntN(5), rnd.IntN(5))
+				s := testService(t, r, id, part, image, addr, aliases...)
+				r.put(id, s)
+			}
+		}
+		checkRegistry(t, r)
+		for range 60 {
+			q := random(5, "*")
+			if rnd.IntN(2) == 0 {
+				q += "." + strings.TrimSuffix(r.naming.apex.String(), ".")
+			}
+			apex := r.naming.apex.String()
+			ours := strings.HasSuffix("."+q+".", "."+apex)
+			var ids []string
+			for id, s := range r.live.all() {
+				for _, o := range s.owners {
+					// at or below an alias
+					if q+"." == o.String() || o.labels() > 1 && strings.HasSuffix(q+".", "."+o.String()) {
+						ours = true
+					}
+					if linear(q, o.String(), apex) {
+						ids = append(ids, id)
+					}
+				}
+			}
+			slices.Sort(ids)
+			want := strings.Join(slices.Compact(ids), " ")
+			if !ours {
+				want = "foreign"
+			}
+			if got := matched(t, r, q); got != want {
+				t.Fatalf("seed %d: %s: %q; want %q", seed, q, got, want)
+			}
+		}
+	})
+}
+
+// checkRegistry holds the tables against what is published: each pair of a
+// service and a name is where it must be, and nowhere else.
+func checkRegistry(t testing.TB, r *registry) {
+	t.Helper()
+	nodes := make(map[name]map[bool]map[string]bool) // name -> here? -> ids
+	addrs := make(map[netip.Addr]map[string]bool)
+	for id, s := range r.live.all() {
+		for _, o := range s.owners {
+			for n := o; n != root; n = n.parent() {
+				if nodes[n] == nil {
+					nodes[n] = map[bool]map[string]bool{true: {}, false: {}}
+				}
+				nodes[n][false][id] = true
+			}
+			nodes[o][true][id] = true
+		}
+		for _, a := range s.addrs {
+			if addrs[a] == nil {
+				addrs[a] = make(map[string]bool)
+			}
+			addrs[a][id] = true
+		}
+	}
+	ids := func(list []*service) map[string]bool {
+		m := make(map[string]bool)
+		for _, s := range list {
+			if live, _ := r.live.load(s.id); live != s || m[s.id] {
+				t.Fatalf("%s is stale, or there twice", s.id)
+			}
+			m[s.id] = true
+		}
+		return m
+	}
+	count := 0
+	for n, node := range r.nodes.all() {
+		count++
+		if got, want := ids(node.below), nodes[n][false]; !reflect.DeepEqual(got, want) {
+			t.Fatalf("below %v: %v; want %v", n, got, want)
+		}
+		if got, want := ids(node.here), nodes[n][true]; !reflect.DeepEqual(got, want) {
+			t.Fatalf("here %v: %v; want %v", n, got, want)
+		}
+	}
+	if count != len(nodes) {
+		t.Fatalf("%d nodes; want %d", count, len(nodes))
+	}
+	count = 0
+	for a, list := range r.addrs.all() {
+		count++
+		if got := ids(list); !reflect.DeepEqual(got, addrs[a]) {
+			t.Fatalf("at %v: %v; want %v", a, got, addrs[a])
+		}
+	}
+	if count != len(addrs) {
+		t.Fatalf("%d addresses; want %d", count, len(addrs))
+	}
+}
+
+// A change of a service must not leave a moment in which a name that it has
+// before and after is unknown, or a foreign one of two aliases.
+func TestChangeLeavesNoGap(t *testing.T) {
+	r := newTestRegistry(t, "docker")
+	versions := []*service{
+		testService(t, r, "s", "a", "x", "10.0.0.1", "shop.example.com"),
+		testService(t, r, "s", "b", "x", "10.0.0.1 10.0.0.2", "db.docker", "shop.example.com"),
+		testService(t, r, "s", "c", "x", "10.0.0.1", "z.db.docker", "shop.example.com"),
+	}
+	r.put("s", versions[0])
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				for _, q := range []string{"docker", "x.docker", "*.x.docker", "shop.example.com", "w.shop.example.com"} {
+					if got := matched(t, r, q); got != "s" {
+						t.Errorf("%s: %q; want s", q, got)
+						return
+					}
+				}
+				if len(r.at(netip.MustParseAddr("10.0.0.1"))) == 0 {
+					t.Error("10.0.0.1 has no service")
+					return
+				}
+			}
+		})
+	}
+	for i := range 20000 {
+		r.put("s", versions[i%len(versions)])
+	}
+	close(stop)
+	wg.Wait()
+	checkRegistry(t, r)
+}
+
+func TestSerialGrowsWithChanges(t *testing.T) {
+	r := newTestRegistry(t, "docker")
+	s := testService(t, r, "s", "a", "x", "10.0.0.1")
+	last := r.ser.Load()
+	grows := func(what string, want bool, change func()) {
+		t.Helper()
+		change()
+		if now := r.ser.Load(); (now != last) != want {
+			t.Errorf("%s: serial from %d to %d; want a change: %v", what, last, now, want)
+		} else {
+			last = now
+		}
+	}
+	grows("new", true, func() { r.put("s", s) })
+	same := *s
+	grows("same again", false, func() { r.put("s", &same) })
+	grows("address", true, func() { r.put("s", testService(t, r, "s", "a", "x", "10.0.0.2")) })
+	grows("default TTL", true, func() { r.setTTL(5) })
+	grows("gone", true, func() { r.forget("s") })
+	grows("unknown gone", false, func() { r.forget("s") })
+}
+
+// What the API did to a container's service holds for as long as the
+// container exists, and no longer.
+func TestOverlays(t *testing.T) {
+	const id, other = "abcd00", "abcd11"
+	ptr := func(s string) *string { return &s }
+	whole := func(part, image, addr string) patch {
+		ttl := 7
+		return patch{name: &part, image: &image, addrs: []netip.Addr{netip.MustParseAddr(addr)}, ttl: &ttl, aliases: &[]name{}}
+	}
+	for _, c := range []struct {
+		what string
+		do   func(t *testing.T, r *registry)
+		want string // names and addresses after a restart with the address 10.0.0.9
+	}{
+		{"nothing", func(t *testing.T, r *registry) {}, "[a.x.docker.] [10.0.0.9]"},
+		{"patched name", func(t *testing.T, r *registry) {
+			if s, err := r.update(id, patch{name: ptr("b")}); err != nil || s.name != "b" {
+				t.Errorf("update: %+v, %v", s, err)
+			}
+		}, "[b.x.docker.] [10.0.0.9]"},
+		{"patched twice, by a short id", func(t *testing.T, r *registry) {
+			for _, p := range []patch{{name: ptr("b")}, {image: ptr("y")}} {
+				if _, err := r.update("abcd0", p); err != nil {
+					t.Error(err)
+				}
+			}
+		}, "[b.y.docker.] [10.0.0.9]"},
+		{"set whole", func(t *testing.T, r *registry) {
+			if _, isNew, err := r.set(id, whole("m", "n", "192.168.0.1")); isNew || err != nil {
+				t.Errorf("set: new %v, %v", isNew, err)
+			}
+		}, "[m.n.docker.] [192.168.0.1]"},
+		{"removed", func(t *testing.T, r *registry) {
+			if err := r.remove(id); err != nil {
+				t.Error(err)
+			}
+			if err := r.remove(id); !errors.Is(err, errNotFound) {
+				t.Errorf("remove again: %v", err)
+			}
+			if _, err := r.update(id, patch{name: ptr("b")}); !errors.Is(err, errNotFound) {
+				t.Errorf("update of a removed one: %v", err)
+			}
+		}, ""},
+		{"removed and set", func(t *testing.T, r *registry) {
+			if err := r.remove(id); err != nil {
+				t.Error(err)
+			}
+			if _, isNew, err := r.set(id, whole("m", "n", "192.168.0.1")); !isNew || err != nil {
+				t.Errorf("set: new %v, %v", isNew, err)
+			}
+		}, "[m.n.docker.] [192.168.0.1]"},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			r := newTestRegistry(t, "docker")
+			published := func() string {
+				s, err := r.lookup(id)
+				if err != nil {
+					return ""
+				}
+				return fmt.Sprint(s.owners, " ", s.addrs)
+			}
+			r.put(other, testService(t, r, other, "o", "x", "10.0.0.8"))
+			r.put(id, testService(t, r, id, "a", "x", "10.0.0.1"))
+			c.do(t, r)
+			r.put(id, nil) // stopped
+			if got := published(); got != "" {
+				t.Errorf("while it is stopped: %s", got)
+			}
+			if _, err := r.update(id, patch{name: ptr("z")}); !errors.Is(err, errNotFound) {
+				t.Errorf("update of a stopped one: %v; want %v", err, errNotFound)
+			}
+			if _, _, err := r.set(id, whole("z", "z", "10.0.0.7")); !errors.Is(err, errNotPublished) {
+				t.Errorf("set of a stopped one: %v; want %v", err, errNotPublished)
+			}
+			r.put(id, testService(t, r, id, "a", "x", "10.0.0.9"))
+			if got := published(); got != c.want {
+				t.Errorf("after the restart: %q; want %q", got, c.want)
+			}
+			r.forget(id)
+			if got := published(); got != "" {
+				t.Errorf("after its end: %s", got)
+			}
+			r.put(id, testService(t, r, id, "a", "x", "10.0.0.9"))
+			if got, want := published(), "[a.x.docker.] [10.0.0.9]"; got != want {
+				t.Errorf("as a new container: %q; want %q", got, want)
+			}
+			checkRegistry(t, r)
+		})
+	}
+}
+
+func TestMadeByHand(t *testing.T) {
+	r := newTestRegistry(t, "docker")
+	part, image, ttl := "foo", "bar", 30
+	p := patch{name: &part, image: &image, addrs: []netip.Addr{netip.MustParseAddr("192.168.0.3")}, ttl: &ttl, aliases: &[]name{}}
+	if _, isNew, err := r.set("newid", p); !isNew || err != nil {
+		t.Fatalf("set: new %v, %v", isNew, err)
+	}
+	if _, isNew, err := r.set("newid", p); isNew || err != nil {
+		t.Fatalf("set again: new %v, %v", isNew, err)
+	}
+	if got := matched(t, r, "foo.bar.docker"); got != "newid" {
+		t.Errorf("foo.bar.docker: %q; want newid", got)
+	}
+	zero := 0
+	if s, err := r.update("newid", patch{ttl: &zero}); err != nil || s.ttl != 0 || s.name != "foo" {
+		t.Errorf("update: %+v, %v", s, err)
+	}
+	if err := r.remove("newid"); err != nil {
+		t.Error(err)
+	}
+	if got := matched(t, r, "foo.bar.docker"); got != "" {
+		t.Errorf("foo.bar.docker after remove: %q; want none", got)
+	}
+	checkRegistry(t, r)
+}
+
+func TestShortIDs(t *testing.T) {
+	r := newTestRegistry(t, "docker")
+	ids := []string{strings.Repeat("ab", 32), "abab" + strings.Repeat("cd", 30), "beef" + strings.Repeat("ef", 30)}
+	for i, id := range ids {
+		r.put(id, testService(t, r, id, fmt.Sprintf("c%d", i), "x", "10.0.0.1"))
+	}
+	for _, c := range []struct {
+		id   string
+		want string
+		err  error
+	}{
+		{ids[0], ids[0], nil},
+		{"beef", ids[2], nil},
+		{"bee", "", errNotFound}, // too short
+		{"abab", "", errAmbiguous},
+		{"ababc", ids[1], nil},
+		{"BEEF", "", errNotFound},
+		{"dead", "", errNotFound},
+		{"", "", errNotFound},
+	} {
+		s, err := r.lookup(c.id)
+		if !errors.Is(err, c.err) || c.err == nil && s.id != c.want {
+			t.Errorf("lookup(%q) = %+v, %v; want %s, %v", c.id, s, err, c.want, c.err)
+		}
+	}
+}
+
+func TestRRset(t *testing.T) {
+	r := newTestRegistry(t, "docker")
+	r.setTTL(60)
+	a := testService(t, r, "a", "a", "x", "10.0.0.1 fd00::1")
+	b := testService(t, r, "b", "b", "x", "10.0.0.1 10.0.0.2")
+	b.ttl = 5
+	for _, c := range []struct {
+		services []*service
+		v4       bool
+		want     string
+		ttl      uint32
+	}{
+		{[]*service{a, b, a}, true, "[10.0.0.1 10.0.0.2]", 5},
+		{[]*service{a, b}, false, "[fd00::1]", 5},
+		{[]*service{a}, true, "[10.0.0.1]", 60},
+		{nil, true, "[]", 60},
+	} {
+		if addrs, ttl := r.rrset(c.services, c.v4); fmt.Sprint(addrs) != c.want || ttl != c.ttl {
+			t.Errorf("rrset = %v, %d; want %v, %d", addrs, ttl, c.want, c.ttl)
+		}
+	}
+}
