@@ -1,0 +1,1230 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// A pub is a service that a test publishes.
+type pub struct {
+	name, image string
+	ttl         int    // seconds; defaultTTL for that of the registry
+	addrs       string // with spaces between
+	aliases     string
+}
+
+// filledRegistry returns a registry under apex that has seen its engine's
+// first list, which held pubs.
+func filledRegistry(t testing.TB, apex string, ttl uint32, pubs ...pub) *registry {
+	t.Helper()
+	reg := newRegistry(naming{apex: mustName(t, apex)}, ttl, slog.New(slog.DiscardHandler))
+	for i, p := range pubs {
+		s := &service{id: fmt.Sprintf("%04x", i), name: p.name, image: p.image, ttl: p.ttl}
+		for _, a := range strings.Fields(p.addrs) {
+			s.addrs = append(s.addrs, netip.MustParseAddr(a))
+		}
+		for _, a := range strings.Fields(p.aliases) {
+			s.aliases = append(s.aliases, mustName(t, a))
+		}
+		if err := reg.naming.own(s); err != nil {
+			t.Fatal(err)
+		}
+		reg.put(s.id, s)
+	}
+	reg.ready.Store(true)
+	reg.ser.Store(7)
+	return reg
+}
+
+// newTestZone returns a zone of reg without upstreams.
+func newTestZone(t testing.TB, reg *registry) *zone {
+	log := slog.New(slog.DiscardHandler)
+	return newZone(t.Context(), reg, newForwarder(nil, false, log), log)
+}
+
+// serveZone serves h over UDP and TCP on addr, which ends in port 0, until
+// the test ends; it returns the port.
+func serveZone(t testing.TB, h dns.Handler, addr string) (port string) {
+	t.Helper()
+	udp, tcp, err := bindDNS(addr)
+	if err != nil {
+		t.Skipf("no address %s here: %v", addr, err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	g := newGroup(ctx)
+	srv, started := newDNSServer(h, newPacketConn(udp), nil)
+	g.serve("dns udp", srv.ActivateAndServe, started, srv.ShutdownContext)
+	srv, started = newDNSServer(h, nil, tcp)
+	g.serve("dns tcp", srv.ActivateAndServe, started, srv.ShutdownContext)
+	t.Cleanup(func() {
+		cancel()
+		if err := g.wait(); err != nil {
+			t.Errorf("servers on %s: %v", addr, err)
+		}
+	})
+	_, port, err = net.SplitHostPort(tcp.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// exchange sends q to addr and returns the reply.
+func exchange(t testing.TB, network, addr string, q *dns.Msg) *dns.Msg {
+	t.Helper()
+	c := dns.Client{Net: network, Timeout: patience, UDPSize: dns.MaxMsgSize}
+	r, _, err := c.Exchange(q, addr)
+	if err != nil {
+		t.Fatalf("%v over %s to %s: %v", q.Question, network, addr, err)
+	}
+	return r
+}
+
+// show gives what matters of a reply on one line: the code, the flags that
+// a client sees, the answer in order of its text, and the authority section.
+func show(m *dns.Msg) string {
+	var b strings.Builder
+	b.WriteString(dns.RcodeToString[m.Rcode])
+	for _, flag := range []struct {
+		set  bool
+		text string
+	}{{m.Authoritative, " aa"}, {m.Truncated, " tc"}, {m.RecursionAvailable, " ra"}} {
+		if flag.set {
+			b.WriteString(flag.text)
+		}
+	}
+	for _, section := range [][]dns.RR{m.Answer, m.Ns} {
+		b.WriteString(";")
+		for _, rr := range section {
+			b.WriteString(" " + strings.ReplaceAll(strings.ReplaceAll(rr.String(), "\tIN\t", " "), "\t", " ") + ",")
+		}
+	}
+	return strings.ReplaceAll(b.String(), ",;", ";")
+}
+
+// showSorted is show with the answer in a fixed order.
+func showSorted(m *dns.Msg) string {
+	m = m.Copy()
+	slices.SortFunc(m.Answer, func(a, b dns.RR) int { return strings.Compare(a.String(), b.String()) })
+	return strings.TrimRight(show(m), ",;")
+}
+
+// The server of 2015 died of this query.
+func TestNoDataForManyServices(t *testing.T) {
+	for _, n := range []int{4, 5, 6, 100} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			var pubs []pub
+			for i := range n {
+				pubs = append(pubs, pub{fmt.Sprintf("redis%d", i), "redis", defaultTTL, fmt.Sprintf("172.17.0.%d", i+1), ""})
+			}
+			z := newTestZone(t, filledRegistry(t, "docker", 0, pubs...))
+			addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
+			for _, network := range []string{"udp", "tcp"} {
+				const want = "NOERROR aa;; docker. 0 SOA dnsdock.docker. hostmaster.docker. 7 3600 600 86400 0"
+				r := exchange(t, network, addr, new(dns.Msg).SetQuestion("redis.docker.", dns.TypeAAAA))
+				if got := showSorted(r); got != want {
+					t.Errorf("AAAA over %s: got %v; want %v", network, got, want)
+				}
+				r = exchange(t, network, addr, new(dns.Msg).SetQuestion("redis.docker.", dns.TypeA))
+				if r.Rcode != dns.RcodeSuccess || (len(r.Answer) != n && !r.Truncated) {
+					t.Errorf("A over %s right after: got %v; want %d addresses", network, show(r), n)
+				}
+			}
+		})
+	}
+}
+
+func TestReply(t *testing.T) {
+	reg := filledRegistry(t, "docker", 60,
+		pub{"redis1", "redis", 30, "172.17.0.2 fd00::2", "db.docker shop.example.com"},
+		pub{"redis2", "redis", 20, "172.17.0.3 172.17.0.2", "db.docker"},
+		pub{"web", "nginx", defaultTTL, "172.17.0.4", "org box"},
+		pub{"v6", "only", 0, "fd00::6", ""},
+		pub{"under_score", "a.b", defaultTTL, "172.17.0.7", "deep.er.example.net"},
+	)
+	const (
+		soa     = " docker. 5 SOA dnsdock.docker. hostmaster.docker. 7 3600 600 86400 5"
+		noData  = "NOERROR aa;;" + soa
+		unknown = "NXDOMAIN aa;;" + soa
+		foreign = "REFUSED"
+		hinfo   = ` 60 HINFO "RFC8482" ""`
+	)
+	ip6 := func(digits string) string {
+		return strings.Repeat("0.", 32-4-len(digits)) + strings.Join(strings.Split(digits, ""), ".") + ".0.0.d.f.ip6.arpa."
+	}
+	last6 := "2." + strings.Repeat("0.", 27) + "0.0.d.f.ip6.arpa."
+	for _, tt := range []struct{ qname, qtype, want string }{
+		{"redis1.redis.docker.", "A", "NOERROR aa; redis1.redis.docker. 30 A 172.17.0.2"},
+		{"redis1.redis.docker.", "AAAA", "NOERROR aa; redis1.redis.docker. 30 AAAA fd00::2"},
+		{"redis2.redis.docker.", "AAAA", noData},
+		{"redis.docker.", "A", "NOERROR aa; redis.docker. 20 A 172.17.0.2, redis.docker. 20 A 172.17.0.3"},
+		{"db.docker.", "A", "NOERROR aa; db.docker. 20 A 172.17.0.2, db.docker. 20 A 172.17.0.3"},
+		{"docker.", "AAAA", "NOERROR aa; docker. 0 AAAA fd00::2, docker. 0 AAAA fd00::6"},
+		{"web.nginx.docker.", "A", "NOERROR aa; web.nginx.docker. 60 A 172.17.0.4"},
+		{"x.y.web.nginx.docker.", "A", "NOERROR aa; x.y.web.nginx.docker. 60 A 172.17.0.4"},
+		{"under_score.a.b.docker.", "A", "NOERROR aa; under_score.a.b.docker. 60 A 172.17.0.7"},
+		{"b.docker.", "A", "NOERROR aa; b.docker. 60 A 172.17.0.7"},
+		{"a.docker.", "A", unknown},
+		{"v6.only.docker.", "A", "NOERROR aa;;" + soa},
+		{"v6.only.docker.", "AAAA", "NOERROR aa; v6.only.docker. 0 AAAA fd00::6"},
+		// The case of the question comes back (0x20), whatever we store.
+		{"ReDiS1.rEdIs.DOCKER.", "A", "NOERROR aa; ReDiS1.rEdIs.DOCKER. 30 A 172.17.0.2"},
+		{"X.Shop.EXAMPLE.com.", "A", "NOERROR aa; X.Shop.EXAMPLE.com. 30 A 172.17.0.2"},
+		// No such name, no such type.
+		{"redis3.redis.docker.", "A", unknown},
+		{"redis3.redis.docker.", "ANY", unknown},
+		{"redis3.redis.docker.", "SOA", unknown},
+		{"nginx.web.docker.", "A", unknown},
+		{"redis1.docker.", "A", unknown},
+		{"web.nginx.docker.", "TXT", noData},
+		{"web.nginx.docker.", "CNAME", noData},
+		{"web.nginx.docker.", "SRV", noData},
+		{"web.nginx.docker.", "DS", noData},
+		{"web.nginx.docker.", "NS", noData},
+		{"web.nginx.docker.", "SOA", noData},
+		{"web.nginx.docker.", "PTR", noData},
+		{"web.nginx.docker.", "TYPE65280", noData},
+		{"web.nginx.docker.", "HTTPS", noData},
+		{"docker.", "TXT", noData},
+		// MX: preference 0, the name itself.
+		{"Web.nginx.docker.", "MX", "NOERROR aa; Web.nginx.docker. 60 MX 0 Web.nginx.docker."},
+		{"redis.docker.", "MX", "NOERROR aa; redis.docker. 20 MX 0 redis.docker."},
+		{"nobody.docker.", "MX", unknown},
+		// SOA and NS at the apex only.
+		{"docker.", "SOA", "NOERROR aa;" + soa},
+		{"DOCKER.", "SOA", "NOERROR aa;" + strings.Replace(soa, "docker.", "DOCKER.", 1)},
+		{"docker.", "NS", "NOERROR aa; docker. 60 NS dnsdock.docker."},
+		{"redis.docker.", "NS", noData},
+		{"redis.docker.", "SOA", noData},
+		{"shop.example.com.", "SOA", "NOERROR aa;; shop.example.com. 5 SOA dnsdock.docker. hostmaster.shop.example.com. 7 3600 600 86400 5"},
+		{"shop.example.com.", "NS", "NOERROR aa;; shop.example.com. 5 SOA dnsdock.docker. hostmaster.shop.example.com. 7 3600 600 86400 5"},
+		// ANY gets a minimal answer.
+		{"redis.docker.", "ANY", "NOERROR aa; redis.docker." + hinfo},
+		{"docker.", "ANY", "NOERROR aa; docker." + hinfo},
+		{"2.0.17.172.in-addr.arpa.", "ANY", "NOERROR aa; 2.0.17.172.in-addr.arpa." + hinfo},
+		// Reverse names.
+		{"4.0.17.172.in-addr.arpa.", "PTR", "NOERROR aa; 4.0.17.172.in-addr.arpa. 60 PTR web.nginx.docker., 4.0.17.172.in-addr.arpa. 60 PTR org., 4.0.17.172.in-addr.arpa. 60 PTR box."},
+		{"7.0.17.172.IN-ADDR.arpa.", "PTR", "NOERROR aa; 7.0.17.172.IN-ADDR.arpa. 60 PTR under_score.a.b.docker., 7.0.17.172.IN-ADDR.arpa. 60 PTR deep.er.example.net."},
+		{ip6("6"), "PTR", foreign}, // a digit at the wrong end
+		{last6, "PTR", "NOERROR aa; " + last6 + " 30 PTR redis1.redis.docker., " + last6 + " 30 PTR shop.example.com., " + last6 + " 30 PTR db.docker."},
+		{strings.ToUpper(last6), "AAAA", "NOERROR aa;; " + last6 + " 5 SOA dnsdock.docker. hostmaster." + last6 + " 7 3600 600 86400 5"},
+		{"4.0.17.172.in-addr.arpa.", "A", "NOERROR aa;; 4.0.17.172.in-addr.arpa. 5 SOA dnsdock.docker. hostmaster.4.0.17.172.in-addr.arpa. 7 3600 600 86400 5"},
+		{"4.0.17.172.in-addr.arpa.", "SOA", "NOERROR aa;; 4.0.17.172.in-addr.arpa. 5 SOA dnsdock.docker. hostmaster.4.0.17.172.in-addr.arpa. 7 3600 600 86400 5"},
+		{"99.0.17.172.in-addr.arpa.", "PTR", foreign},
+		{"x.4.0.17.172.in-addr.arpa.", "PTR", foreign},
+		{"0.17.172.in-addr.arpa.", "PTR", foreign},
+		{"04.0.17.172.in-addr.arpa.", "PTR", foreign},
+		{"in-addr.arpa.", "PTR", foreign},
+		// Our own name.
+		{"dnsdock.docker.", "A", "NOERROR aa; dnsdock.docker. 60 A 127.0.0.1"},
+		{"DNSdock.docker.", "A", "NOERROR aa; DNSdock.docker. 60 A 127.0.0.1"},
+		{"dnsdock.docker.", "AAAA", noData},
+		{"dnsdock.docker.", "TXT", noData},
+		{"dnsdock.docker.", "ANY", "NOERROR aa; dnsdock.docker." + hinfo},
+		{"dnsdock.example.com.", "A", foreign},
+		// A star matches any one label, anywhere.
+		{"*.redis.docker.", "A", "NOERROR aa; *.redis.docker. 20 A 172.17.0.2, *.redis.docker. 20 A 172.17.0.3"},
+		{"redis1.*.docker.", "A", "NOERROR aa; redis1.*.docker. 20 A 172.17.0.2, redis1.*.docker. 20 A 172.17.0.3"}, // and redis2, as db.docker
+		{"web.*.docker.", "AAAA", "NOERROR aa; web.*.docker. 20 AAAA fd00::2"},
+		{"x.*.redis.docker.", "AAAA", "NOERROR aa; x.*.redis.docker. 20 AAAA fd00::2"},
+		{"*.nobody.docker.", "A", unknown},
+		{"*.docker.", "AAAA", "NOERROR aa; *.docker. 0 AAAA fd00::2, *.docker. 0 AAAA fd00::6"},
+		{"*.*.*.*.docker.", "AAAA", "NOERROR aa; *.*.*.*.docker. 0 AAAA fd00::2, *.*.*.*.docker. 0 AAAA fd00::6"},
+		{"*.example.com.", "A", foreign},
+		{"*.shop.example.com.", "A", "NOERROR aa; *.shop.example.com. 30 A 172.17.0.2"},
+		// Aliases outside the domain, and what is above and beside them.
+		{"shop.example.com.", "A", "NOERROR aa; shop.example.com. 30 A 172.17.0.2"},
+		{"shop.example.com.", "TXT", "NOERROR aa;; shop.example.com. 5 SOA dnsdock.docker. hostmaster.shop.example.com. 7 3600 600 86400 5"},
+		{"www.shop.example.com.", "TXT", "NOERROR aa;; shop.example.com. 5 SOA dnsdock.docker. hostmaster.shop.example.com. 7 3600 600 86400 5"},
+		{"www.shop.example.com.", "A", "NOERROR aa; www.shop.example.com. 30 A 172.17.0.2"},
+		{"shop2.example.com.", "A", foreign},
+		{"example.com.", "A", foreign},
+		{"example.net.", "A", foreign},
+		{"er.example.net.", "A", foreign},
+		// An alias of one label answers itself only.
+		{"org.", "A", "NOERROR aa; org. 60 A 172.17.0.4"},
+		{"org.", "AAAA", "NOERROR aa;; org. 5 SOA dnsdock.docker. hostmaster.org. 7 3600 600 86400 5"},
+		{"www.org.", "A", foreign},
+		{"BOX.", "A", "NOERROR aa; BOX. 60 A 172.17.0.4"},
+		{"x.box.", "A", foreign},
+		// Foreign.
+		{".", "NS", foreign},
+		{".", "A", foreign},
+		{"net.", "A", foreign},
+		{"xdocker.", "A", foreign},
+		{"docker.com.", "A", foreign},
+		{"docker.", "AXFR", foreign},
+		{"docker.", "IXFR", foreign},
+		{"example.org.", "AXFR", foreign},
+	} {
+		t.Run(tt.qname+" "+tt.qtype, func(t *testing.T) {
+			qtype, ok := dns.StringToType[tt.qtype]
+			if !ok {
+				qtype = 65280
+			}
+			req := new(dns.Msg).SetQuestion(tt.qname, qtype)
+			m := newTestZone(t, reg).reply(req, netip.MustParseAddr("127.0.0.1"), dns.MaxMsgSize)
+			got := showSorted(m)
+			if tt.qtype == "PTR" { // there the order counts
+				got = strings.TrimRight(show(m), ",;")
+			}
+			if want := strings.TrimRight(tt.want, ",;"); got != want {
+				t.Errorf("\ngot  %v;\nwant %v", got, want)
+			}
+			if !m.Response || m.Id != req.Id || !slices.Equal(m.Question, req.Question) {
+				t.Errorf("got a reply with header %v and question %v; want QR, id %d and %v", m.MsgHdr, m.Question, req.Id, req.Question)
+			}
+			if !m.RecursionDesired {
+				t.Error("got RD clear; want it copied")
+			}
+			if m.IsEdns0() != nil {
+				t.Error("got OPT; want none, as none was sent")
+			}
+		})
+	}
+}
+
+func TestPTRMostSpecificFirst(t *testing.T) {
+	reg := filledRegistry(t, "dev.docker.example.com", 9,
+		pub{"", "redis", 4, "10.0.0.1", "db.docker.example.com short"},
+		pub{"a.b.c", "redis", 3, "10.0.0.1", "db.docker.example.com"},
+	)
+	const want = "NOERROR aa; 1.0.0.10.in-addr.arpa. 3 PTR a.b.c.redis.dev.docker.example.com.," +
+		" 1.0.0.10.in-addr.arpa. 3 PTR redis.dev.docker.example.com.," +
+		" 1.0.0.10.in-addr.arpa. 3 PTR db.docker.example.com.," +
+		" 1.0.0.10.in-addr.arpa. 3 PTR short."
+	m := newTestZone(t, reg).reply(new(dns.Msg).SetQuestion("1.0.0.10.in-addr.arpa.", dns.TypePTR), netip.Addr{}, dns.MaxMsgSize)
+	if got := strings.TrimRight(show(m), ",;"); got != want {
+		t.Errorf("\ngot  %v;\nwant %v", got, want)
+	}
+}
+
+// An environment and a domain of several labels make the apex: what is
+// beside or above it is foreign.
+func TestReplyApex(t *testing.T) {
+	for _, tt := range []struct{ apex, qname, want string }{
+		{"dev.docker", "redis.dev.docker.", "NOERROR aa; redis.dev.docker. 0 A 10.0.0.1"},
+		{"dev.docker", "dev.docker.", "NOERROR aa; dev.docker. 0 A 10.0.0.1"},
+		{"dev.docker", "dnsdock.dev.docker.", "NOERROR aa; dnsdock.dev.docker. 0 A 127.0.0.1"},
+		{"dev.docker", "docker.", "REFUSED"},
+		{"dev.docker", "redis.docker.", "REFUSED"},
+		{"dev.docker", "redis.prod.docker.", "REFUSED"},
+		{"dev.docker", "x.dev.docker.", "NXDOMAIN aa;; dev.docker. 0 SOA dnsdock.dev.docker. hostmaster.dev.docker. 7 3600 600 86400 0"},
+		{"docker.example.com", "one.redis.docker.example.com.", "NOERROR aa; one.redis.docker.example.com. 0 A 10.0.0.1"},
+		{"docker.example.com", "example.com.", "REFUSED"},
+		{"docker.example.com", "docker.", "REFUSED"},
+	} {
+		t.Run(tt.apex+" "+tt.qname, func(t *testing.T) {
+			z := newTestZone(t, filledRegistry(t, tt.apex, 0, pub{"one", "redis", defaultTTL, "10.0.0.1", ""}))
+			m := z.reply(new(dns.Msg).SetQuestion(tt.qname, dns.TypeA), netip.MustParseAddr("127.0.0.1"), dns.MaxMsgSize)
+			if got := showSorted(m); got != tt.want {
+				t.Errorf("\ngot  %v;\nwant %v", got, tt.want)
+			}
+		})
+	}
+}
+
+// What is not known may come up any moment: it is cached for -ttl, and never
+// for more than some seconds.
+func TestNegativeTTL(t *testing.T) {
+	for _, tt := range []struct{ ttl, want uint32 }{{0, 0}, {3, 3}, {5, 5}, {6, 5}, {maxTTL, 5}} {
+		reg := filledRegistry(t, "docker", tt.ttl, pub{"web", "nginx", 99, "10.0.0.1", ""})
+		for _, qname := range []string{"unknown.docker.", "web.nginx.docker."} {
+			m := newTestZone(t, reg).reply(new(dns.Msg).SetQuestion(qname, dns.TypeTXT), netip.Addr{}, dns.MaxMsgSize)
+			soa, ok := append(m.Ns, nil)[0].(*dns.SOA)
+			if !ok || soa.Hdr.Ttl != tt.want || soa.Minttl != tt.want {
+				t.Errorf("-ttl=%d: %s: got %v; want a SOA with TTL and minimum %d", tt.ttl, qname, show(m), tt.want)
+			}
+		}
+	}
+}
+
+// The serial grows with each change, so that a secondary or a cache sees it.
+func TestSerialGrows(t *testing.T) {
+	reg := filledRegistry(t, "docker", 0, pub{"web", "nginx", 99, "10.0.0.1", ""})
+	z := newTestZone(t, reg)
+	serial := func() uint32 {
+		m := z.reply(new(dns.Msg).SetQuestion("docker.", dns.TypeSOA), netip.Addr{}, dns.MaxMsgSize)
+		return m.Answer[0].(*dns.SOA).Serial
+	}
+	last := serial()
+	for _, change := range []struct {
+		what string
+		f    func()
+	}{
+		{"default TTL", func() { reg.setTTL(7) }},
+		{"put", func() { reg.put("0000", nil) }},
+	} {
+		change.f()
+		if now := serial(); now <= last {
+			t.Errorf("after %s: got serial %d; want more than %d", change.what, now, last)
+		} else {
+			last = now
+		}
+	}
+	if now := serial(); now != last {
+		t.Errorf("with no change: got serial %d; want %d", now, last)
+	}
+}
+
+func TestRotation(t *testing.T) {
+	const addrs = "10.0.0.1 10.0.0.2 10.0.0.3 10.0.0.4"
+	z := newTestZone(t, filledRegistry(t, "docker", 0, pub{"web", "nginx", 0, addrs, ""}))
+	first := make(map[string]bool)
+	for range 500 { // a fair one leaves an address out once in 10^62 runs
+		// A and AAAA in turn, as getaddrinfo asks.
+		z.reply(new(dns.Msg).SetQuestion("web.nginx.docker.", dns.TypeAAAA), netip.Addr{}, dns.MaxMsgSize)
+		m := z.reply(new(dns.Msg).SetQuestion("web.nginx.docker.", dns.TypeA), netip.Addr{}, dns.MaxMsgSize)
+		if got := len(m.Answer); got != 4 {
+			t.Fatalf("got %d addresses; want 4", got)
+		}
+		first[m.Answer[0].(*dns.A).A.String()] = true
+	}
+	if len(first) != 4 {
+		t.Errorf("got only %v in the first place; want each of %s", first, addrs)
+	}
+}
+
+// Before the engine's first list is done, nobody knows what does not exist.
+func TestNotReady(t *testing.T) {
+	reg := filledRegistry(t, "docker", 0, pub{"web", "nginx", defaultTTL, "10.0.0.1", "shop.example.com"})
+	reg.ready.Store(false)
+	z := newTestZone(t, reg)
+	const soa = " docker. 0 SOA dnsdock.docker. hostmaster.docker. 7 3600 600 86400 0"
+	for _, tt := range []struct {
+		qname string
+		qtype uint16
+		want  string
+		ede   bool
+	}{
+		{"redis.docker.", dns.TypeA, "SERVFAIL", true},
+		{"redis.docker.", dns.TypeTXT, "SERVFAIL", true},
+		{"*.redis.docker.", dns.TypeA, "SERVFAIL", true},
+		{"web.nginx.docker.", dns.TypeA, "NOERROR aa; web.nginx.docker. 0 A 10.0.0.1", false},
+		{"web.nginx.docker.", dns.TypeTXT, "NOERROR aa;;" + soa, false},
+		{"dnsdock.docker.", dns.TypeA, "NOERROR aa; dnsdock.docker. 0 A 127.0.0.1", false},
+		{"dnsdock.docker.", dns.TypeTXT, "NOERROR aa;;" + soa, false},
+		{"docker.", dns.TypeSOA, "NOERROR aa;" + soa, false},
+		{"docker.", dns.TypeNS, "NOERROR aa; docker. 0 NS dnsdock.docker.", false},
+		{"example.com.", dns.TypeA, "REFUSED", false},
+	} {
+		for _, edns := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s %s edns=%t", tt.qname, dns.Type(tt.qtype), edns), func(t *testing.T) {
+				req := new(dns.Msg).SetQuestion(tt.qname, tt.qtype)
+				if edns {
+					req.SetEdns0(1232, false)
+				}
+				m := z.reply(req, netip.MustParseAddr("127.0.0.1"), dns.MaxMsgSize)
+				if got := showSorted(m); got != tt.want {
+					t.Errorf("\ngot  %v;\nwant %v", got, tt.want)
+				}
+				var got []dns.EDNS0
+				if opt := m.IsEdns0(); opt != nil {
+					got = opt.Option
+				}
+				if !edns || !tt.ede {
+					if len(got) != 0 {
+						t.Errorf("got options %v; want none", got)
+					}
+					return
+				}
+				if len(got) != 1 {
+					t.Fatalf("got options %v; want one", got)
+				}
+				if ede, ok := got[0].(*dns.EDNS0_EDE); !ok || ede.InfoCode != 14 {
+					t.Errorf("got option %v; want EDE 14", got[0])
+				}
+			})
+		}
+	}
+	reg.ready.Store(true)
+	m := z.reply(new(dns.Msg).SetQuestion("redis.docker.", dns.TypeA), netip.Addr{}, dns.MaxMsgSize)
+	if got, want := showSorted(m), "NXDOMAIN aa;;"+soa; got != want {
+		t.Errorf("once ready: got %v; want %v", got, want)
+	}
+}
+
+// Our own name is what the names rule finds first.
+func TestOwnNameOfContainer(t *testing.T) {
+	reg := filledRegistry(t, "docker", 0, pub{"mine", "dnsdock", 11, "172.17.0.9", ""})
+	for _, tt := range []struct {
+		qtype uint16
+		want  string
+	}{
+		{dns.TypeA, "NOERROR aa; dnsdock.docker. 11 A 172.17.0.9"},
+		{dns.TypeAAAA, "NOERROR aa;; docker. 0 SOA dnsdock.docker. hostmaster.docker. 7 3600 600 86400 0"},
+	} {
+		for _, local := range []string{"127.0.0.1", "::1"} {
+			m := newTestZone(t, reg).reply(new(dns.Msg).SetQuestion("dnsdock.docker.", tt.qtype), netip.MustParseAddr(local), dns.MaxMsgSize)
+			if got := showSorted(m); got != tt.want {
+				t.Errorf("%v at %s: got %v; want %v", dns.Type(tt.qtype), local, got, tt.want)
+			}
+		}
+	}
+}
+
+// Where the query came to is our address, and what the reply leaves from, on a
+// socket that is bound to all addresses too.
+func TestLocalAddress(t *testing.T) {
+	z := newTestZone(t, filledRegistry(t, "docker", 0))
+	for _, tt := range []struct{ listen, ask string }{
+		{"127.0.0.1:0", "127.0.0.1"},
+		{"127.0.0.2:0", "127.0.0.2"},
+		{":0", "127.0.0.1"},
+		{":0", "127.0.0.2"},
+		{":0", "::1"},
+		{"0.0.0.0:0", "127.0.0.2"},
+		{"[::]:0", "::1"},
+		{"[::1]:0", "::1"},
+	} {
+		t.Run(tt.ask+" at "+tt.listen, func(t *testing.T) {
+			probe, err := net.ListenPacket("udp", net.JoinHostPort(tt.ask, "0"))
+			if err != nil {
+				t.Skipf("no address %s here: %v", tt.ask, err)
+			}
+			_ = probe.Close()
+			to := netip.MustParseAddrPort(net.JoinHostPort(tt.ask, serveZone(t, z, tt.listen)))
+			qtype, other := dns.TypeA, dns.TypeAAAA
+			if to.Addr().Is6() {
+				qtype, other = other, qtype
+			}
+			req := new(dns.Msg).SetQuestion("dnsdock.docker.", qtype)
+			c, err := net.ListenUDP("udp", nil) // not connected: it takes replies from any address
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+				t.Fatal(err)
+			}
+			b, err := req.Pack()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.WriteToUDPAddrPort(b, to); err != nil {
+				t.Fatal(err)
+			}
+			buf := make([]byte, 512)
+			n, from, err := c.ReadFromUDPAddrPort(buf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := netip.AddrPortFrom(from.Addr().Unmap(), from.Port()); got != to {
+				t.Errorf("got a reply from %v; want %v", got, to)
+			}
+			m := new(dns.Msg)
+			if err := m.Unpack(buf[:n]); err != nil {
+				t.Fatal(err)
+			}
+			want := fmt.Sprintf("NOERROR aa; dnsdock.docker. 0 %s %s", dns.Type(qtype), tt.ask)
+			if got := showSorted(m); got != want {
+				t.Errorf("over UDP: got %v; want %v", got, want)
+			}
+			if got := showSorted(exchange(t, "tcp", to.String(), req)); got != want {
+				t.Errorf("over TCP: got %v; want %v", got, want)
+			}
+			req.Question[0].Qtype = other
+			if got := exchange(t, "udp", to.String(), req); got.Rcode != dns.RcodeSuccess || len(got.Answer) != 0 {
+				t.Errorf("%v: got %v; want no data", dns.Type(other), show(got))
+			}
+		})
+	}
+}
+
+func TestEDNS(t *testing.T) {
+	z := newTestZone(t, filledRegistry(t, "docker", 0, pub{"web", "nginx", 0, "10.0.0.1", ""}))
+	addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
+	for _, qname := range []string{"web.nginx.docker.", "nobody.docker.", "example.com.", "1.0.0.10.in-addr.arpa."} {
+		for _, network := range []string{"udp", "tcp"} {
+			for _, do := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s over %s DO=%t", qname, network, do), func(t *testing.T) {
+					r := exchange(t, network, addr, new(dns.Msg).SetQuestion(qname, dns.TypeA).SetEdns0(4096, do))
+					opt := r.IsEdns0()
+					if opt == nil {
+						t.Fatal("got no OPT; want one, as one was sent")
+					}
+					if opt.Do() != do || opt.Version() != 0 || opt.UDPSize() != maxUDPSize || opt.Hdr.Name != "." {
+						t.Errorf("got %v; want version 0, DO %t, size %d", opt, do, maxUDPSize)
+					}
+					if r := exchange(t, network, addr, new(dns.Msg).SetQuestion(qname, dns.TypeA)); r.IsEdns0() != nil {
+						t.Errorf("got %v; want no OPT, as none was sent", r.IsEdns0())
+					}
+				})
+			}
+		}
+	}
+	t.Run("version 1", func(t *testing.T) {
+		req := new(dns.Msg).SetQuestion("web.nginx.docker.", dns.TypeA).SetEdns0(4096, true)
+		req.IsEdns0().SetVersion(1)
+		r := exchange(t, "udp", addr, req)
+		if r.Rcode != dns.RcodeBadVers || len(r.Answer) != 0 {
+			t.Errorf("got %v; want BADVERS and no answer", show(r))
+		}
+		if opt := r.IsEdns0(); opt == nil || opt.Version() != 0 {
+			t.Errorf("got %v; want an OPT of version 0", opt)
+		}
+	})
+	t.Run("options are ignored", func(t *testing.T) {
+		req := new(dns.Msg).SetQuestion("web.nginx.docker.", dns.TypeA).SetEdns0(4096, false)
+		opt := req.IsEdns0()
+		opt.Option = append(opt.Option, &dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: "0123456789abcdef"}, &dns.EDNS0_NSID{Code: dns.EDNS0NSID})
+		r := exchange(t, "udp", addr, req)
+		if opt := r.IsEdns0(); len(r.Answer) != 1 || opt == nil || len(opt.Option) != 0 {
+			t.Errorf("got %v and %v; want the address and no option", show(r), opt)
+		}
+	})
+}
+
+// rawUDP sends packets to addr from one socket and returns the packets that
+// come back until one of them has the given id.
+func rawUDP(t testing.TB, addr string, id uint16, packets ...[]byte) (replies [][]byte) {
+	t.Helper()
+	c, err := net.Dial("udp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range packets {
+		if _, err := c.Write(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	buf := make([]byte, dns.MaxMsgSize)
+	for {
+		n, err := c.Read(buf)
+		if err != nil {
+			t.Fatalf("no reply with id %d: %v", id, err)
+		}
+		replies = append(replies, bytes.Clone(buf[:n]))
+		if n >= 2 && binary.BigEndian.Uint16(buf) == id {
+			return replies
+		}
+	}
+}
+
+// A reply over UDP fits the size that the client takes, and says TC with as
+// many addresses as fit; over TCP it is whole.
+func TestTruncation(t *testing.T) {
+	var v4, v6 []string
+	for i := range 3000 {
+		v4 = append(v4, fmt.Sprintf("10.1.%d.%d", i/250, i%250))
+		v6 = append(v6, fmt.Sprintf("fd00::%x", i+1))
+	}
+	z := newTestZone(t, filledRegistry(t, "docker", 0,
+		pub{"many4", "nginx", 0, strings.Join(v4, " "), ""},
+		pub{"many6", "nginx", 0, strings.Join(v6[:2000], " "), ""},
+		pub{"few", "redis", 0, "10.2.0.1 10.2.0.2", ""},
+		pub{strings.Repeat("a", 60) + "." + strings.Repeat("b", 60), strings.Repeat("c", 60), 0, strings.Join(v4[:100], " "), ""},
+	))
+	addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
+	long := strings.Repeat("a", 60) + "." + strings.Repeat("b", 60) + "." + strings.Repeat("c", 60) + ".docker."
+	for _, tt := range []struct {
+		qname string
+		qtype uint16
+		total int
+	}{
+		{"many4.nginx.docker.", dns.TypeA, 3000},
+		{"many6.nginx.docker.", dns.TypeAAAA, 2000},
+		{"few.redis.docker.", dns.TypeA, 2},
+		{long, dns.TypeA, 100},
+	} {
+		for _, size := range []struct{ asked, limit int }{ // asked -1: no EDNS
+			{-1, 512}, {0, 512}, {100, 512}, {512, 512}, {513, 513}, {1000, 1000}, {1232, 1232}, {4096, 1232}, {65535, 1232},
+		} {
+			t.Run(fmt.Sprintf("%.20s size %d", tt.qname, size.asked), func(t *testing.T) {
+				req := new(dns.Msg).SetQuestion(tt.qname, tt.qtype)
+				overhead := 12 + len(tt.qname) + 1 + 4
+				if size.asked >= 0 {
+					req.SetEdns0(uint16(size.asked), true)
+					overhead += 11
+				}
+				b, err := req.Pack()
+				if err != nil {
+					t.Fatal(err)
+				}
+				reply := rawUDP(t, addr, req.Id, b)[0]
+				if len(reply) > size.limit {
+					t.Errorf("got %d octets; want %d at most", len(reply), size.limit)
+				}
+				m := new(dns.Msg)
+				if err := m.Unpack(reply); err != nil {
+					t.Fatal(err)
+				}
+				rr := 16 // with its owner compressed
+				if tt.qtype == dns.TypeAAAA {
+					rr = 28
+				}
+				fit := min((size.limit-overhead)/rr, tt.total)
+				if len(m.Answer) != fit || m.Truncated != (fit < tt.total) {
+					t.Errorf("got %d addresses, TC %t; want %d, TC %t", len(m.Answer), m.Truncated, fit, fit < tt.total)
+				}
+				if (m.IsEdns0() != nil) != (size.asked >= 0) {
+					t.Errorf("got OPT %v; want one only if one was sent", m.IsEdns0())
+				}
+				seen := make(map[string]bool)
+				for _, rr := range m.Answer {
+					seen[rr.String()] = true
+				}
+				if len(seen) != len(m.Answer) {
+					t.Errorf("got %d different addresses of %d", len(seen), len(m.Answer))
+				}
+			})
+		}
+		t.Run(fmt.Sprintf("%.20s TCP", tt.qname), func(t *testing.T) {
+			m := exchange(t, "tcp", addr, new(dns.Msg).SetQuestion(tt.qname, tt.qtype).SetEdns0(512, false))
+			seen := make(map[string]bool)
+			for _, rr := range m.Answer {
+				seen[rr.String()] = true
+			}
+			if len(seen) != tt.total || len(m.Answer) != tt.total || m.Truncated {
+				t.Errorf("got %d addresses, %d different ones, TC %t; want all %d", len(m.Answer), len(seen), m.Truncated, tt.total)
+			}
+		})
+	}
+	// Negative answers and errors fit too.
+	for _, size := range []int{-1, 512} {
+		req := new(dns.Msg).SetQuestion("x."+strings.Replace(long, "docker.", "no.docker.", 1), dns.TypeA)
+		if size > 0 {
+			req.SetEdns0(uint16(size), false)
+		}
+		if r := exchange(t, "udp", addr, req); r.Rcode != dns.RcodeNameError || r.Truncated || len(r.Ns) != 1 {
+			t.Errorf("got %v; want NXDOMAIN, whole", show(r))
+		}
+	}
+}
+
+// Several messages on one connection, also in one segment, and cut anywhere.
+func TestTCPConnection(t *testing.T) {
+	z := newTestZone(t, filledRegistry(t, "docker", 0, pub{"web", "nginx", 0, "10.0.0.1", ""}))
+	c, err := net.Dial("tcp", "127.0.0.1:"+serveZone(t, z, "127.0.0.1:0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	var stream []byte
+	const n = 300 // more than the library's own bound for a connection
+	for id := range n {
+		req := new(dns.Msg).SetQuestion("web.nginx.docker.", dns.TypeA)
+		req.Id = uint16(id)
+		b, err := req.Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		stream = append(binary.BigEndian.AppendUint16(stream, uint16(len(b))), b...)
+	}
+	for len(stream) > 0 {
+		k := min(len(stream), 777)
+		if _, err := c.Write(stream[:k]); err != nil {
+			t.Fatal(err)
+		}
+		stream = stream[k:]
+	}
+	for id := range n {
+		r, err := (&dns.Conn{Conn: c}).ReadMsg()
+		if err != nil {
+			t.Fatalf("reply %d: %v", id, err)
+		}
+		if int(r.Id) != id || len(r.Answer) != 1 {
+			t.Fatalf("got reply %d: %v; want reply %d with an address", r.Id, show(r), id)
+		}
+	}
+}
+
+// wire makes a message of a header and what follows it.
+func wire(id, bits uint16, counts [4]uint16, rest string) []byte {
+	b := binary.BigEndian.AppendUint16(nil, id)
+	b = binary.BigEndian.AppendUint16(b, bits)
+	for _, c := range counts {
+		b = binary.BigEndian.AppendUint16(b, c)
+	}
+	return append(b, rest...)
+}
+
+// Whatever comes is answered with an error or dropped, and a good query
+// right after it is answered.
+func TestBadPackets(t *testing.T) {
+	z := newTestZone(t, filledRegistry(t, "docker", 0, pub{"web", "nginx", 0, "10.0.0.1", ""}))
+	addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
+	const (
+		web     = "\x03web\x05nginx\x06docker\x00"
+		webA    = web + "\x00\x01\x00\x01"
+		opt     = "\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x00"
+		answer  = "web.nginx.docker. 0 A 10.0.0.1"
+		dropped = ""
+		bad     = uint16(0xbad)
+	)
+	one := [4]uint16{1}
+	for _, tt := range []struct {
+		what   string
+		packet []byte
+		want   string // show of the reply; empty: none
+	}{
+		{"good", wire(bad, 0, one, webA), "NOERROR aa; " + answer},
+		{"trailing octets", wire(bad, 0, one, webA+"trailing"), "NOERROR aa; " + answer},
+		{"class CH", wire(bad, 0, one, "\x07version\x04bind\x00\x00\x10\x00\x03"), "REFUSED"},
+		{"class ANY", wire(bad, 0, one, web+"\x00\x01\x00\xff"), "REFUSED"},
+		{"class NONE", wire(bad, 0, one, web+"\x00\x01\x00\xfe"), "REFUSED"},
+		{"AXFR", wire(bad, 0, one, "\x06docker\x00\x00\xfc\x00\x01"), "REFUSED"},
+		{"opcode IQUERY", wire(bad, 1<<11, one, webA), "NOTIMP"},
+		{"opcode STATUS", wire(bad, 2<<11, one, webA), "NOTIMP"},
+		{"opcode 3", wire(bad, 3<<11, one, webA), "NOTIMP"},
+		{"opcode NOTIFY", wire(bad, 4<<11, one, webA), "NOTIMP"},
+		{"opcode UPDATE", wire(bad, 5<<11, one, webA), "NOTIMP"},
+		{"opcode DSO", wire(bad, 6<<11, [4]uint16{}, ""), "NOTIMP"},
+		{"opcode 15", wire(bad, 15<<11, one, webA), "NOTIMP"},
+		{"no question", wire(bad, 0, [4]uint16{}, ""), "FORMERR"},
+		{"no question but OPT", wire(bad, 0, [4]uint16{0, 0, 0, 1}, opt), "FORMERR"},
+		{"two questions", wire(bad, 0, [4]uint16{2}, webA+webA), "FORMERR"},
+		{"65535 questions", wire(bad, 0, [4]uint16{65535}, webA), "FORMERR"},
+		{"a header only", wire(bad, 0, one, ""), "FORMERR"},
+		{"half a name", wire(bad, 0, one, "\x03we"), "FORMERR"},
+		{"a name without end", wire(bad, 0, one, "\x03web"), "FORMERR"},
+		{"a name without type", wire(bad, 0, one, web), "REFUSED"},
+		{"half a type", wire(bad, 0, one, web+"\x00"), "FORMERR"},
+		{"no class", wire(bad, 0, one, web+"\x00\x01"), "REFUSED"},
+		{"a pointer to itself", wire(bad, 0, one, "\xc0\x0c\x00\x01\x00\x01"), "FORMERR"},
+		{"a pointer loop", wire(bad, 0, one, "\x01a\xc0\x10\x01b\xc0\x0c\x00\x01\x00\x01"), "FORMERR"},
+		{"a pointer ahead", wire(bad, 0, one, "\xc0\xff\x00\x01\x00\x01"), "FORMERR"},
+		{"a pointer into the header", wire(0x0001, 0, one, "\xc0\x00\x00\x01\x00\x01"), "REFUSED"},
+		{"a label of type 01", wire(bad, 0, one, "\x41a\x00\x00\x01\x00\x01"), "FORMERR"},
+		{"a name of over 255 octets", wire(bad, 0, one, strings.Repeat("\x3f"+strings.Repeat("a", 63), 5)+"\x00\x00\x01\x00\x01"), "FORMERR"},
+		{"answers promised", wire(bad, 0, [4]uint16{1, 65535, 65535, 65535}, webA), "NOERROR aa; " + answer},
+		{"half a record", wire(bad, 0, [4]uint16{1, 0, 0, 1}, webA+"\x00\x00\x29\x04\xd0"), "FORMERR"},
+		{"a record longer than the packet", wire(bad, 0, [4]uint16{1, 0, 0, 1}, webA+"\x00\x00\x29\x04\xd0\x00\x00\x00\x00\xff\xff"), "FORMERR"},
+		{"EDNS version 1", wire(bad, 0, [4]uint16{1, 0, 0, 1}, webA+"\x00\x00\x29\x04\xd0\x00\x01\x00\x00\x00\x00"), "BADSIG"}, // 16, which is BADVERS here
+		{"two OPT", wire(bad, 0, [4]uint16{1, 0, 0, 2}, webA+opt+opt), "FORMERR"}, // RFC 6891 section 6.1.1
+		{"TC set", wire(bad, 1<<9, one, webA), "NOERROR aa; " + answer},
+		{"AA, RA, Z, AD and CD set", wire(bad, 1<<10|1<<7|1<<6|1<<5|1<<4, one, webA), "NOERROR aa; " + answer},
+		{"an rcode set", wire(bad, 9, one, webA), "NOERROR aa; " + answer},
+		{"a reply", wire(bad, 1<<15, one, webA), dropped},
+		{"a reply with FORMERR", wire(bad, 1<<15|1, [4]uint16{}, ""), dropped},
+		{"a NOTIFY reply", wire(bad, 1<<15|4<<11, one, webA), dropped},
+		{"nothing", nil, dropped},
+		{"1 octet", []byte{1}, dropped},
+		{"11 octets", wire(bad, 0, one, "")[:11], dropped},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			good := new(dns.Msg).SetQuestion("web.nginx.docker.", dns.TypeA)
+			good.Id = 0x600d
+			b, err := good.Pack()
+			if err != nil {
+				t.Fatal(err)
+			}
+			id := good.Id
+			if tt.want != dropped {
+				id = binary.BigEndian.Uint16(tt.packet)
+			}
+			check := func(network string, replies [][]byte) {
+				t.Helper()
+				last := replies[len(replies)-1]
+				if tt.want == dropped {
+					if len(replies) > 1 {
+						t.Errorf("over %s: got the reply %x; want none", network, replies[0])
+					}
+					return
+				}
+				m := new(dns.Msg)
+				if err := m.Unpack(last); err != nil {
+					t.Fatal(err)
+				}
+				if got := showSorted(m); got != tt.want || !m.Response {
+					t.Errorf("over %s: got %v, QR %t; want %v", network, got, m.Response, tt.want)
+				}
+			}
+			// On UDP a reply may overtake another: first the bad packet's, then the good one's.
+			if tt.want != dropped {
+				check("udp", rawUDP(t, addr, id, tt.packet))
+				rawUDP(t, addr, good.Id, b)
+			} else {
+				check("udp", rawUDP(t, addr, good.Id, tt.packet, b))
+			}
+			replies := rawTCP(t, addr, good.Id, tt.packet, b)
+			if tt.want != dropped {
+				if len(replies) != 2 {
+					t.Fatalf("over tcp: got %d replies; want 2", len(replies))
+				}
+				replies = replies[:1]
+			}
+			check("tcp", replies)
+		})
+	}
+}
+
+// rawTCP sends packets on one connection and returns the replies until
+// one of them has the given id.
+func rawTCP(t testing.TB, addr string, id uint16, packets ...[]byte) (replies [][]byte) {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	var stream []byte
+	for _, p := range packets {
+		stream = append(binary.BigEndian.AppendUint16(stream, uint16(len(p))), p...)
+	}
+	wrote := make(chan error, 1)
+	go func() {
+		_, err := c.Write(stream)
+		wrote <- err
+	}()
+	defer func() {
+		if err := <-wrote; err != nil {
+			t.Errorf("write: %v", err)
+		}
+	}()
+	for {
+		var n uint16
+		if err := binary.Read(c, binary.BigEndian, &n); err != nil {
+			t.Fatalf("no reply with id %d: %v", id, err)
+		}
+		reply := make([]byte, n)
+		if _, err := io.ReadFull(c, reply); err != nil {
+			t.Fatal(err)
+		}
+		replies = append(replies, reply)
+		if n >= 2 && binary.BigEndian.Uint16(reply) == id {
+			return replies
+		}
+	}
+}
+
+// corpus returns packets as they were seen on the wire and made by hand:
+// queries, replies and what is neither.
+func corpus(t testing.TB) (packets [][]byte) {
+	t.Helper()
+	const file = "../shared/corpus/packets.bin.xz"
+	if _, err := os.Stat(file); err != nil {
+		t.Skipf("no packets here: %v", err)
+	}
+	xz, err := exec.LookPath("xz")
+	if err != nil {
+		t.Skipf("the packets can't be unpacked: %v", err)
+	}
+	b, err := exec.CommandContext(t.Context(), xz, "-dc", file).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for len(b) > 0 { // each is its length, 2 octets, and itself
+		n := 2 + int(binary.BigEndian.Uint16(b))
+		packets, b = append(packets, b[2:n:n]), b[n:]
+	}
+	return packets
+}
+
+// A load is what the program uses.
+type load struct {
+	goroutines int
+	heap       uint64
+}
+
+func loadNow() load {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC() // the first one only moves what pools hold
+	runtime.ReadMemStats(&m)
+	return load{runtime.NumGoroutine(), m.HeapAlloc}
+}
+
+// returnsTo fails the test unless the program's load comes back to what it
+// was, but for 4 MB.
+func (was load) returnsTo(t *testing.T) {
+	t.Helper()
+	const slack = 4 << 20
+	late := time.Now().Add(patience)
+	for {
+		now := loadNow()
+		if now.goroutines <= was.goroutines && now.heap <= was.heap+slack {
+			return
+		}
+		if time.Now().After(late) {
+			buf := make([]byte, 1<<16)
+			t.Fatalf("got %d goroutines and %d octets of heap; want at most %d and %d\n%s", now.goroutines, now.heap, was.goroutines, was.heap+slack, buf[:runtime.Stack(buf, true)])
+		}
+		runtime.Gosched()
+	}
+}
+
+func TestCorpusQueries(t *testing.T) {
+	packets := corpus(t)
+	was := loadNow()
+	for _, apex := range []string{"docker", "com"} { // nearly all foreign, many ours
+		t.Run(apex, func(t *testing.T) {
+			z := newTestZone(t, filledRegistry(t, apex, 0, pub{"web", "nginx", 0, "10.0.0.1", "example.org"}))
+			addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
+			t.Run("udp", func(t *testing.T) { feedUDP(t, addr, apex, packets) })
+			t.Run("tcp", func(t *testing.T) { feedTCP(t, addr, apex, packets) })
+		})
+	}
+	was.returnsTo(t)
+}
+
+// feedUDP sends packets, and a good query after each few of them.
+func feedUDP(t *testing.T, addr, apex string, packets [][]byte) {
+	c, err := net.Dial("udp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	const maxPayload = 65507 // of UDP over IPv4
+	buf := make([]byte, dns.MaxMsgSize)
+	for few := range slices.Chunk(packets, 20) { // no more than a socket's buffer holds
+		req := new(dns.Msg).SetQuestion("web.nginx."+apex+".", dns.TypeA)
+		good, err := req.Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range append(slices.Clone(few), good) {
+			if _, err := c.Write(p[:min(len(p), maxPayload)]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for {
+			n, err := c.Read(buf)
+			if err != nil {
+				t.Fatalf("a good query after a packet like %x: %v", few[0], err)
+			}
+			if n > maxUDPSize || n < 12 || buf[2]&0x80 == 0 {
+				t.Fatalf("got %x; want a reply of at most %d octets", buf[:n], maxUDPSize)
+			}
+			m := new(dns.Msg)
+			if err := m.Unpack(buf[:n]); err != nil {
+				t.Fatalf("got %x: %v", buf[:n], err)
+			}
+			if m.Id == req.Id && slices.Equal(m.Question, req.Question) {
+				if len(m.Answer) != 1 {
+					t.Fatalf("got %v; want the address", show(m))
+				}
+				break
+			}
+		}
+	}
+}
+
+// feedTCP sends packets on one connection, and then a good query.
+func feedTCP(t *testing.T, addr, apex string, packets [][]byte) {
+	req := new(dns.Msg).SetQuestion("web.nginx."+apex+".", dns.TypeA)
+	good, err := req.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := make(map[uint16]bool)
+	for _, p := range packets {
+		if len(p) >= 2 {
+			ids[binary.BigEndian.Uint16(p)] = true
+		}
+	}
+	for req.Id = range uint16(0xffff) { // one that no packet has
+		if !ids[req.Id] {
+			break
+		}
+	}
+	binary.BigEndian.PutUint16(good, req.Id)
+	replies := rawTCP(t, addr, req.Id, append(slices.Clone(packets), good)...)
+	m := new(dns.Msg)
+	if err := m.Unpack(replies[len(replies)-1]); err != nil || len(m.Answer) != 1 {
+		t.Errorf("a good query after all packets: got %v, %v; want the address", show(m), err)
+	}
+	answered := 0
+	for _, p := range packets {
+		if len(p) >= 12 && p[2]&0x80 == 0 {
+			answered++
+		}
+	}
+	if got := len(replies) - 1; got != answered {
+		t.Errorf("got %d replies; want one for each of the %d queries", got, answered)
+	}
+}
+
+// Clients that hold a connection and do not talk, talk half, or never read
+// cost the others nothing.
+func TestTCPSlowClients(t *testing.T) {
+	was := loadNow()
+	t.Run("clients", func(t *testing.T) {
+		var addrs []string
+		for i := range 3000 {
+			addrs = append(addrs, fmt.Sprintf("10.1.%d.%d", i/250, i%250))
+		}
+		z := newTestZone(t, filledRegistry(t, "docker", 0,
+			pub{"web", "nginx", 0, "10.0.0.1", ""},
+			pub{"many", "redis", 0, strings.Join(addrs, " "), ""}))
+		addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
+		dial := func() net.Conn {
+			c, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = c.Close() })
+			return c
+		}
+		for range 200 {
+			dial()
+		}
+		if _, err := dial().Write([]byte{0xff, 0xff}); err != nil { // a length and no body
+			t.Fatal(err)
+		}
+		if _, err := dial().Write([]byte{0xff}); err != nil {
+			t.Fatal(err)
+		}
+		// One that asks for 50 kB each time and never reads, until nothing more can be sent.
+		many, err := new(dns.Msg).SetQuestion("many.redis.docker.", dns.TypeA).Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		many = append(binary.BigEndian.AppendUint16(nil, uint16(len(many))), many...)
+		deaf := dial()
+		full := make(chan error, 1)
+		go func() {
+			for {
+				if _, err := deaf.Write(many); err != nil {
+					full <- err
+					return
+				}
+			}
+		}()
+		for range 50 {
+			for _, network := range []string{"udp", "tcp"} {
+				if r := exchange(t, network, addr, new(dns.Msg).SetQuestion("web.nginx.docker.", dns.TypeA)); len(r.Answer) != 1 {
+					t.Fatalf("over %s: got %v; want the address", network, show(r))
+				}
+			}
+		}
+		_ = deaf.Close() // ends the writer
+		<-full
+	})
+	was.returnsTo(t)
+}
+
+// A pipeListener is a net.Listener of connections in memory, for simulated
+// time.
+type pipeListener struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func newPipeListener() *pipeListener {
+	return &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})}
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error {
+	l.once.Do(func() { close(l.done) })
+	return nil
+}
+
+func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
+
+func (l *pipeListener) dial() net.Conn {
+	server, client := net.Pipe()
+	l.conns <- tcpPipe{server}
+	return client
+}
+
+// A tcpPipe says that it is TCP.
+type tcpPipe struct{ net.Conn }
+
+func (tcpPipe) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9} }
+func (tcpPipe) LocalAddr() net.Addr  { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 53} }
+
+// Every connection ends by itself, whatever its client does or not.
+func TestTCPTimeouts(t *testing.T) {
+	query, err := new(dns.Msg).SetQuestion("web.nginx.docker.", dns.TypeA).Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	query = append(binary.BigEndian.AppendUint16(nil, uint16(len(query))), query...)
+	for _, tt := range []struct {
+		what  string
+		send  []byte
+		reads bool // the client takes what comes
+	}{
+		{"says nothing", nil, true},
+		{"sends half a length", []byte{0}, true},
+		{"sends a length and no body", []byte{0xff, 0xff}, true},
+		{"asks once and stays", query, true},
+		{"asks and reads nothing", query, false},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ln := newPipeListener()
+				srv, started := newDNSServer(newTestZone(t, filledRegistry(t, "docker", 0, pub{"web", "nginx", 0, "10.0.0.1", ""})), nil, ln)
+				served := make(chan error, 1)
+				go func() { served <- srv.ActivateAndServe() }()
+				<-started
+				c := ln.dial()
+				begun := time.Now()
+				if _, err := c.Write(tt.send); err != nil {
+					t.Fatal(err)
+				}
+				if !tt.reads {
+					time.Sleep(time.Minute) // simulated
+				}
+				if _, err := io.Copy(io.Discard, c); err != nil && !errors.Is(err, io.ErrClosedPipe) {
+					t.Fatal(err)
+				}
+				if took := time.Since(begun); took > time.Minute {
+					t.Errorf("the connection ended after %v; want less than a minute", took)
+				}
+				if err := srv.ShutdownContext(t.Context()); err != nil {
+					t.Errorf("shutdown: %v", err)
+				}
+				if err := <-served; err != nil {
+					t.Errorf("serve: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// A bug of ours costs one query.
+func TestPanicIsServfail(t *testing.T) {
+	log := newLogWatch()
+	z := newTestZone(t, filledRegistry(t, "docker", 0))
+	z.reg, z.log = nil, slog.New(slog.NewTextHandler(log, nil))
+	addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
+	for _, network := range []string{"udp", "tcp"} {
+		if r := exchange(t, network, addr, new(dns.Msg).SetQuestion("web.nginx.docker.", dns.TypeA)); r.Rcode != dns.RcodeServerFailure {
+			t.Errorf("over %s: got %v; want SERVFAIL", network, show(r))
+		}
+	}
+	log.wait(t, "level=ERROR", "bug in dnsdock")
+}
