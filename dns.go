@@ -89,6 +89,16 @@ func udpSize(req *dns.Msg) int {
 	return dns.MinMsgSize
 }
 
+// countOPT counts what a message may have one of, RFC 6891 section 6.1.1.
+func countOPT(m *dns.Msg) (count int) {
+	for _, rr := range m.Extra {
+		if rr.Header().Rrtype == dns.TypeOPT {
+			count++
+		}
+	}
+	return count
+}
+
 // acceptQuery says what of a message is looked at, by its header: queries
 // with one question. A reply is never answered: two servers would go on for ever.
 func acceptQuery(h dns.Header) dns.MsgAcceptAction {
@@ -115,7 +125,7 @@ func (z *zone) reply(req *dns.Msg, local netip.Addr, size int) *dns.Msg {
 			return m
 		}
 	}
-	if len(req.Question) != 1 { // the header promised one, and the message ended there
+	if len(req.Question) != 1 || countOPT(req) > 1 { // the header promised one question, and the message ended there
 		m.Rcode = dns.RcodeFormatError
 		return m
 	}
