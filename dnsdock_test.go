@@ -1,8 +1,25 @@
 package main
 
 import (
+	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -11,8 +28,9 @@ import (
 	"github.com/miekg/dns"
 )
 
-// patience is how long a test waits for what must come, on a slow machine.
-const patience = 30 * time.Second
+// patience is how long a test waits for what must come, on a slow machine:
+// longer than the 50 s after which a hanging engine is known to be away.
+const patience = 2 * time.Minute
 
 // An instance is the whole program, running inside the test.
 type instance struct {
@@ -149,4 +167,1149 @@ func (l *logWatch) value(t *testing.T, part, key string) string {
 	_, v, _ := strings.Cut(l.wait(t, part), " "+key+"=")
 	v, _, _ = strings.Cut(strings.TrimSpace(v), " ")
 	return v
+}
+
+// query asks by the dig command, and returns the rcode, then what the answers
+// hold in order: "NOERROR 172.17.0.2 172.17.0.3". Query is what dig takes:
+// a name and a type, or -x and an address.
+func (in *instance) query(t *testing.T, query string) string {
+	t.Helper()
+	host, port, err := net.SplitHostPort(in.dns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := append([]string{"@" + host, "-p", port, "+noall", "+comments", "+answer", "+tries=1", "+time=30"}, strings.Fields(query)...)
+	out, err := exec.Command("dig", args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("dig %s: %v: %s", query, err, out)
+	}
+	return parseDig(string(out))
+}
+
+// parseDig reads what dig +noall +comments +answer prints.
+func parseDig(out string) string {
+	rcode := "no reply"
+	var data []string
+	for line := range strings.Lines(out) {
+		if _, status, ok := strings.Cut(line, "status: "); ok {
+			rcode, _, _ = strings.Cut(status, ",")
+		}
+		if f := strings.Fields(line); len(f) > 4 && !strings.HasPrefix(line, ";") { // owner, TTL, class, type, data
+			data = append(data, strings.Join(f[4:], " "))
+		}
+	}
+	slices.Sort(data)
+	return strings.Join(append([]string{rcode}, data...), " ")
+}
+
+// want asks once, see query.
+func (in *instance) want(t *testing.T, query string, want ...string) {
+	t.Helper()
+	slices.Sort(want[1:])
+	if got := in.query(t, query); got != strings.Join(want, " ") {
+		t.Errorf("%s: got %q; want %q", query, got, strings.Join(want, " "))
+	}
+}
+
+// soon asks until the answer is want, where no line of the log tells that it
+// should be.
+func (in *instance) soon(t *testing.T, query string, want ...string) {
+	t.Helper()
+	slices.Sort(want[1:])
+	got := ""
+	for end := time.Now().Add(patience); time.Now().Before(end); {
+		if got = in.query(t, query); got == strings.Join(want, " ") {
+			return
+		}
+	}
+	t.Fatalf("%s: got %q; want %q", query, got, strings.Join(want, " "))
+}
+
+// ready waits until all that was there at the start is answered.
+func (in *instance) ready(t *testing.T) {
+	t.Helper()
+	in.soon(t, "no.such.container.docker A", "NXDOMAIN")
+}
+
+// seen does something, and waits for what dnsdock logs of it.
+func (in *instance) seen(t *testing.T, do func(), parts ...string) {
+	t.Helper()
+	in.log.mark()
+	do()
+	in.log.wait(t, parts...)
+}
+
+// call sends a request to the HTTP API and returns the status and the body.
+func (in *instance) call(t *testing.T, method, path, body string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, in.http+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	reply, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(reply)
+}
+
+// TestRealEngine runs the program beside a Docker Engine of this machine, and
+// drives that by the docker command.
+func TestRealEngine(t *testing.T) {
+	t.Parallel()
+	e := findEngine(t)
+	e.importApp(t)
+	for _, test := range []struct {
+		name string
+		f    func(*testing.T, *stage)
+	}{
+		{"life of a container", testLife},
+		{"changed address", testChangedAddress},
+		{"rename", testRename},
+		{"pause", testPause},
+		{"networks", testNetworks},
+		{"IPv6", testIPv6},
+		{"without address", testWithoutAddress},
+		{"overrides", testOverrides},
+		{"images", testImages},
+		{"all", testAll},
+		{"API", testAPIHolds},
+		{"idle", testIdle},
+		{"scratch image", testScratchImage},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			test.f(t, e.newStage(t))
+		})
+	}
+}
+
+func testLife(t *testing.T, s *stage) {
+	in := s.dnsdock(t)
+	for _, end := range [][]string{{"stop"}, {"kill"}, {"rm", "-f"}} {
+		web := s.name("web-" + end[0])
+		id := s.run(t, web)
+		in.log.wait(t, "service added", id)
+		ip := s.ip(t, web)
+		in.want(t, s.fqdn(web)+" A", "NOERROR", ip)
+		in.want(t, s.fqdn(web)+" AAAA", "NOERROR")
+		in.want(t, "any.thing."+strings.ToUpper(s.fqdn(web))+" A", "NOERROR", ip)
+		in.want(t, s.fqdn(web)+" A +tcp", "NOERROR", ip)
+		in.want(t, "-x "+ip, "NOERROR", s.fqdn(web))
+		if end[0] == "kill" {
+			s.docker(t, "kill", "--signal=HUP", web) // is no death
+			in.want(t, s.fqdn(web)+" A", "NOERROR", ip)
+		}
+		in.seen(t, func() { s.docker(t, append(end, web)...) }, "service removed", id)
+		in.want(t, s.fqdn(web)+" A", "NXDOMAIN")
+		if end[0] != "rm" {
+			in.seen(t, func() { s.docker(t, "start", web) }, "service added", id)
+			in.want(t, s.fqdn(web)+" A", "NOERROR", s.ip(t, web))
+			s.docker(t, "restart", "--time=1", web)
+			in.soon(t, s.fqdn(web)+" A", "NOERROR", s.ip(t, web))
+		}
+	}
+}
+
+// testChangedAddress restarts a container whose address another one took in
+// between.
+func testChangedAddress(t *testing.T, s *stage) {
+	in := s.dnsdock(t)
+	lan := s.network(t, "net")
+	web, thief := s.name("web"), s.name("thief")
+	id := s.run(t, web, "--network="+lan)
+	in.log.wait(t, "service added", id)
+	before := s.ip(t, web)
+	in.want(t, "-x "+before, "NOERROR", s.fqdn(web))
+
+	in.seen(t, func() { s.docker(t, "stop", web) }, "service removed", id)
+	in.log.wait(t, "service added", s.run(t, thief, "--network="+lan))
+	if got := s.ip(t, thief); got != before {
+		t.Fatalf("the second container got %s; want %s, which is free again", got, before)
+	}
+	in.want(t, "-x "+before, "NOERROR", s.fqdn(thief))
+	in.seen(t, func() { s.docker(t, "start", web) }, "service added", id)
+	after := s.ip(t, web)
+	in.want(t, s.fqdn(web)+" A", "NOERROR", after)
+	in.want(t, s.fqdn(thief)+" A", "NOERROR", before)
+	in.want(t, "-x "+before, "NOERROR", s.fqdn(thief))
+	in.want(t, "-x "+after, "NOERROR", s.fqdn(web))
+
+	// Both change places while the events of both mix.
+	s.docker(t, "stop", web, thief)
+	s.docker(t, "start", web)
+	s.docker(t, "start", thief)
+	in.soon(t, s.fqdn(web)+" A", "NOERROR", s.ip(t, web))
+	in.soon(t, s.fqdn(thief)+" A", "NOERROR", s.ip(t, thief))
+	in.want(t, "-x "+s.ip(t, web), "NOERROR", s.fqdn(web))
+}
+
+func testRename(t *testing.T, s *stage) {
+	in := s.dnsdock(t)
+	a, b, c := s.name("a"), s.name("b"), s.name("c")
+	idA, idB := s.run(t, a), s.run(t, b)
+	in.log.wait(t, "service added", idA)
+	in.log.wait(t, "service added", idB)
+	ipA, ipB := s.ip(t, a), s.ip(t, b)
+	in.seen(t, func() { s.docker(t, "rename", a, c) }, "service changed", idA)
+	in.want(t, s.fqdn(a)+" A", "NXDOMAIN")
+	in.want(t, s.fqdn(c)+" A", "NOERROR", ipA)
+	in.want(t, "-x "+ipA, "NOERROR", s.fqdn(c))
+	in.seen(t, func() { s.docker(t, "rename", b, a) }, "service changed", idB)
+	in.want(t, s.fqdn(a)+" A", "NOERROR", ipB)
+	in.seen(t, func() { s.docker(t, "rename", c, b) }, "service changed", idA)
+	in.want(t, s.fqdn(b)+" A", "NOERROR", ipA)
+	in.want(t, s.fqdn(c)+" A", "NXDOMAIN")
+}
+
+func testPause(t *testing.T, s *stage) {
+	in := s.dnsdock(t)
+	web := s.name("web")
+	id := s.run(t, web)
+	in.log.wait(t, "service added", id)
+	in.seen(t, func() { s.pause(t, web) }, "service removed", id)
+	in.want(t, s.fqdn(web)+" A", "NXDOMAIN")
+	in.seen(t, func() { s.docker(t, "unpause", web) }, "service added", id)
+	in.want(t, s.fqdn(web)+" A", "NOERROR", s.ip(t, web))
+}
+
+func testNetworks(t *testing.T, s *stage) {
+	in := s.dnsdock(t)
+	one, two := s.network(t, "one"), s.network(t, "two")
+	web := s.name("web")
+	id := s.run(t, web, "--network="+one)
+	in.log.wait(t, "service added", id)
+	first := s.ip(t, web)
+	in.seen(t, func() { s.docker(t, "network", "connect", two, web) }, "service changed", id)
+	both := strings.Fields(s.inspect(t, web, "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"))
+	in.want(t, s.fqdn(web)+" A", "NOERROR", both[0], both[1])
+	for _, ip := range both {
+		in.want(t, "-x "+ip, "NOERROR", s.fqdn(web))
+	}
+	in.seen(t, func() { s.docker(t, "network", "disconnect", two, web) }, "service changed", id)
+	in.want(t, s.fqdn(web)+" A", "NOERROR", first)
+	second := both[1-slices.Index(both, first)]
+	in.want(t, "-x "+second, "REFUSED") // is not ours any more, and there is no upstream
+	in.seen(t, func() { s.docker(t, "network", "disconnect", one, web) }, "service removed", id)
+	in.want(t, s.fqdn(web)+" A", "NXDOMAIN")
+	in.seen(t, func() { s.docker(t, "network", "connect", one, web) }, "service added", id)
+	in.want(t, s.fqdn(web)+" A", "NOERROR", s.ip(t, web))
+}
+
+func testIPv6(t *testing.T, s *stage) {
+	in := s.dnsdock(t)
+	six := s.network6(t, "six")
+	web := s.name("web")
+	id := s.run(t, web, "--network="+six)
+	in.log.wait(t, "service added", id)
+	ip4 := s.ip(t, web)
+	ip6 := s.inspect(t, web, "{{range .NetworkSettings.Networks}}{{.GlobalIPv6Address}}{{end}}")
+	in.want(t, s.fqdn(web)+" A", "NOERROR", ip4)
+	in.want(t, s.fqdn(web)+" AAAA", "NOERROR", ip6)
+	in.want(t, "-x "+ip4, "NOERROR", s.fqdn(web))
+	in.want(t, "-x "+ip6, "NOERROR", s.fqdn(web))
+	in.seen(t, func() { s.docker(t, "kill", web) }, "service removed", id)
+	in.want(t, s.fqdn(web)+" AAAA", "NXDOMAIN")
+	in.want(t, "-x "+ip6, "REFUSED")
+}
+
+// testWithoutAddress has containers that have no address of their own, or are
+// ignored, before and after the start of dnsdock.
+func testWithoutAddress(t *testing.T, s *stage) {
+	var hidden []string
+	run := func(name string, args ...string) {
+		hidden = append(hidden, s.name(name))
+		s.run(t, s.name(name), args...)
+	}
+	web := s.name("web")
+	s.run(t, web)
+	run("host", "--network=host")
+	run("none", "--network=none")
+	run("shared", "--network=container:"+web)
+	run("ignored", "--env=DNSDOCK_IGNORE=")
+	in := s.dnsdock(t)
+	in.ready(t)
+	run("host2", "--network=host")
+	run("none2", "--network=none")
+	run("shared2", "--network=container:"+web)
+	run("ignored2", "--env=SERVICE_IGNORE=1")
+	run("ignored3", "--label=com.dnsdock.ignore=true")
+	last := s.name("last")
+	in.log.wait(t, "service added", s.run(t, last))
+	in.want(t, s.fqdn(web)+" A", "NOERROR", s.ip(t, web))
+	in.want(t, s.fqdn(last)+" A", "NOERROR", s.ip(t, last))
+	in.want(t, "-x "+s.ip(t, web), "NOERROR", s.fqdn(web))
+	for _, name := range hidden {
+		in.want(t, s.fqdn(name)+" A", "NXDOMAIN")
+	}
+	if strings.Contains(in.log.String(), "level=WARN") {
+		t.Error("warned of containers without an address")
+	}
+}
+
+func testOverrides(t *testing.T, s *stage) {
+	in := s.dnsdock(t)
+	p := s.prefix
+	for _, test := range []struct {
+		name  string
+		args  []string
+		names []string
+	}{
+		{"alias", []string{"--env=DNSDOCK_ALIAS=DB-" + p + ".docker, " + p + ".example.com."},
+			[]string{p + "-alias.app", "db-" + p, p + ".example.com"}},
+		{"named", []string{"--env=DNSDOCK_NAME=one", "--env=DNSDOCK_IMAGE=img-" + p, "--env=SERVICE_NAME=no", "--env=SERVICE_TAGS=no"},
+			[]string{"one.img-" + p, "img-" + p}},
+		{"registrator", []string{"--env=SERVICE_NAME=mysql-" + p, "--env=SERVICE_TAGS=master,slave", "--env=SERVICE_REGION=us2"},
+			[]string{"master.mysql-" + p + ".us2"}},
+		{"untagged", []string{"--env=SERVICE_NAME=plain-" + p, "--env=SERVICE_TAGS="}, []string{"plain-" + p}},
+		{"labels", []string{"--label=com.dnsdock.name=two", "--label=com.dnsdock.image=lab-" + p,
+			"--label=com.dnsdock.alias=lab." + p + ".example.org", "--label=com.dnsdock.region=eu"},
+			[]string{"two.lab-" + p + ".eu", "lab." + p + ".example.org"}},
+		{"both", []string{"--label=com.dnsdock.name=label", "--env=DNSDOCK_NAME=env", "--label=com.dnsdock.image=both-" + p},
+			[]string{"env.both-" + p}},
+		{"badly", []string{"--env=DNSDOCK_TTL=soon", "--env=DNSDOCK_ALIAS=*,.,good." + p + ".example.net"},
+			[]string{p + "-badly.app", "good." + p + ".example.net"}},
+	} {
+		name := s.name(test.name)
+		in.log.wait(t, "service added", s.run(t, name, test.args...))
+		for _, n := range test.names {
+			if !strings.Contains(n, ".example.") {
+				n += ".docker"
+			}
+			in.want(t, n+" A", "NOERROR", s.ip(t, name))
+		}
+	}
+	in.want(t, "below."+p+".example.com A", "NOERROR", s.ip(t, s.name("alias")))
+	in.want(t, "no.img-"+p+".docker A", "NXDOMAIN")
+	in.want(t, "label.both-"+p+".docker A", "NXDOMAIN")
+	in.want(t, "example.com A", "REFUSED") // what is above an alias is not ours
+	in.log.wait(t, "level=WARN", "container="+s.name("badly"), "source=DNSDOCK_TTL", "value=soon")
+
+	host := s.name("host")
+	in.log.wait(t, "service added", s.run(t, host, "--network=host", "--env=DNSDOCK_IPADDRESS=198.51.100.7,2001:db8::7", "--env=DNSDOCK_TTL=77"))
+	in.want(t, s.fqdn(host)+" A", "NOERROR", "198.51.100.7")
+	in.want(t, s.fqdn(host)+" AAAA", "NOERROR", "2001:db8::7")
+	if got := in.ask(t, "udp", s.fqdn(host), dns.TypeA).Answer[0].Header().Ttl; got != 77 {
+		t.Errorf("TTL: got %d; want 77", got)
+	}
+	lan := s.network(t, "net")
+	web := s.name("prefix")
+	id := s.run(t, web, "--env=DNSDOCK_PREFIX="+s.subnets[lan])
+	in.seen(t, func() { s.docker(t, "network", "connect", lan, web) }, "service added", id)
+	in.want(t, s.fqdn(web)+" A", "NOERROR", s.inspect(t, web, `{{(index .NetworkSettings.Networks "`+lan+`").IPAddress}}`))
+}
+
+func testImages(t *testing.T, s *stage) {
+	in := s.dnsdock(t)
+	id := s.docker(t, "image", "inspect", "--format={{.Id}}", s.engine.image)
+	hex := strings.TrimPrefix(id, "sha256:")
+	ref := "registry.test:5000/team/" + s.prefix + ":v1"
+	s.docker(t, "tag", s.engine.image, ref)
+	t.Cleanup(func() { s.docker(t, "rmi", ref) })
+	for i, test := range []struct{ image, part string }{
+		{s.engine.image, "app."},
+		{ref, s.prefix + "."},
+		{id, ""},
+		{hex, ""},
+		{hex[:12], ""},
+		{hex[:7], ""},
+	} {
+		name := s.name("img" + strconv.Itoa(i))
+		in.log.wait(t, "service added", s.runImage(t, test.image, name))
+		in.want(t, name+"."+test.part+"docker A", "NOERROR", s.ip(t, name))
+		in.want(t, "-x "+s.ip(t, name), "NOERROR", name+"."+test.part+"docker.")
+	}
+	in.want(t, s.prefix+".docker A", "NOERROR", s.ip(t, s.name("img1")))
+}
+
+func testAll(t *testing.T, s *stage) {
+	in := s.dnsdock(t, "-all")
+	lan := s.network(t, "net")
+	static, dynamic, paused, created := s.name("static"), s.name("dynamic"), s.name("paused"), s.name("created")
+	idStatic := s.run(t, static, "--network="+lan, "--ip="+hostAddr(s.subnets[lan], 77))
+	idDynamic := s.run(t, dynamic)
+	idPaused := s.run(t, paused)
+	in.log.wait(t, "service added", idStatic)
+	in.log.wait(t, "service added", idDynamic)
+	in.log.wait(t, "service added", idPaused)
+	ipStatic, ipDynamic, ipPaused := s.ip(t, static), s.ip(t, dynamic), s.ip(t, paused)
+	s.pause(t, paused)
+	s.docker(t, "stop", static, dynamic)
+	s.runCommand(t, "create", s.engine.image, created, "--network="+lan, "--ip="+hostAddr(s.subnets[lan], 78))
+	in.soon(t, s.fqdn(created)+" A", "NOERROR", hostAddr(s.subnets[lan], 78))
+	in.want(t, s.fqdn(static)+" A", "NOERROR", ipStatic)
+	in.want(t, s.fqdn(dynamic)+" A", "NOERROR", ipDynamic) // the engine forgot it, dnsdock did not
+	in.want(t, s.fqdn(paused)+" A", "NOERROR", ipPaused)
+
+	later := s.dnsdock(t, "-all")
+	later.ready(t)
+	later.want(t, s.fqdn(static)+" A", "NOERROR", ipStatic)
+	later.want(t, s.fqdn(dynamic)+" A", "NXDOMAIN")
+	later.want(t, s.fqdn(paused)+" A", "NOERROR", ipPaused)
+	later.want(t, s.fqdn(created)+" A", "NOERROR", hostAddr(s.subnets[lan], 78))
+
+	in.seen(t, func() { s.docker(t, "rm", static) }, "service removed", idStatic)
+	in.want(t, s.fqdn(static)+" A", "NXDOMAIN")
+	in.seen(t, func() { s.docker(t, "rm", dynamic) }, "service removed", idDynamic)
+	in.want(t, s.fqdn(dynamic)+" A", "NXDOMAIN")
+	s.docker(t, "unpause", paused)
+	in.want(t, s.fqdn(paused)+" A", "NOERROR", ipPaused)
+	in.seen(t, func() { s.docker(t, "rm", "-f", paused) }, "service removed", idPaused)
+	in.want(t, s.fqdn(paused)+" A", "NXDOMAIN")
+}
+
+// testAPIHolds has what the API did to a container's service survive a restart
+// of the container, and end with the container.
+func testAPIHolds(t *testing.T, s *stage) {
+	in := s.dnsdock(t)
+	patched, replaced, deleted := s.name("patched"), s.name("replaced"), s.name("deleted")
+	ids := make(map[string]string)
+	for _, name := range []string{patched, replaced, deleted} {
+		ids[name] = s.run(t, name)
+		in.log.wait(t, "service added", ids[name])
+	}
+	api := func(method, id, body string, want int) {
+		t.Helper()
+		if got, reply := in.call(t, method, "/services/"+id, body); got != want {
+			t.Errorf("%s %s: got %d %s; want %d", method, body, got, reply, want)
+		}
+	}
+	alias := "alias-" + s.prefix + ".docker"
+	api("PATCH", ids[patched][:12], `{"ttl": 33, "alias": "`+alias+`"}`, 200)
+	api("PUT", ids[replaced], `{"name": "new", "image": "`+s.prefix+`", "ip": "198.51.100.9"}`, 200)
+	api("DELETE", ids[deleted][:12], "", 204)
+	api("PUT", "hand-"+s.prefix, `{"name": "hand", "image": "`+s.prefix+`", "ip": "2001:db8::9"}`, 201)
+	holds := func() {
+		t.Helper()
+		in.want(t, alias+" A", "NOERROR", s.ip(t, patched))
+		in.want(t, s.fqdn(patched)+" A", "NOERROR", s.ip(t, patched))
+		if got := in.ask(t, "udp", alias, dns.TypeA).Answer; len(got) != 1 || got[0].Header().Ttl != 33 {
+			t.Errorf("patched: got %v; want one record with TTL 33", got)
+		}
+		in.want(t, "new."+s.prefix+".docker A", "NOERROR", "198.51.100.9")
+		in.want(t, s.fqdn(replaced)+" A", "NXDOMAIN")
+		in.want(t, s.fqdn(deleted)+" A", "NXDOMAIN")
+		in.want(t, "hand."+s.prefix+".docker AAAA", "NOERROR", "2001:db8::9")
+	}
+	holds()
+	in.seen(t, func() { s.docker(t, "stop", deleted, patched, replaced) }, "service removed", ids[replaced])
+	in.soon(t, alias+" A", "NXDOMAIN")
+	in.want(t, "hand."+s.prefix+".docker AAAA", "NOERROR", "2001:db8::9")
+	in.seen(t, func() { s.docker(t, "start", deleted, replaced, patched) }, "service added", ids[patched])
+	in.soon(t, "new."+s.prefix+".docker A", "NOERROR", "198.51.100.9")
+	holds()
+	in.seen(t, func() { s.docker(t, "rm", "-f", deleted, patched, replaced) }, "service removed", ids[replaced])
+	in.soon(t, alias+" A", "NXDOMAIN")
+
+	// The same names again are other containers.
+	for _, name := range []string{patched, replaced, deleted} {
+		in.log.wait(t, "service added", s.run(t, name))
+		in.want(t, s.fqdn(name)+" A", "NOERROR", s.ip(t, name))
+	}
+	in.want(t, alias+" A", "NXDOMAIN")
+	in.want(t, "new."+s.prefix+".docker A", "NXDOMAIN")
+	api("DELETE", "hand-"+s.prefix, "", 204)
+	in.want(t, "hand."+s.prefix+".docker AAAA", "NXDOMAIN")
+}
+
+// testIdle counts what is asked of the engine: where a list and an inspect
+// tell the same of a container, it is inspected once and not with each list.
+func testIdle(t *testing.T, s *stage) {
+	lan, six := s.network(t, "net"), s.network6(t, "six")
+	web := s.name("web")
+	ids := map[string]string{"running": s.run(t, web)}
+	run := func(name string, args ...string) { ids[name] = s.run(t, s.name(name), args...) }
+	run("exited")
+	run("static", "--network="+lan, "--ip="+hostAddr(s.subnets[lan], 77))
+	run("static exited", "--network="+lan, "--ip="+hostAddr(s.subnets[lan], 78))
+	run("IPv6", "--network="+six)
+	run("IPv6 exited", "--network="+six)
+	run("two networks", "--network="+lan)
+	run("host", "--network=host")
+	run("none", "--network=none")
+	run("shared", "--network=container:"+web)
+	run("paused")
+	run("renamed")
+	run("restarted")
+	ids["created"] = s.runCommand(t, "create", s.engine.image, s.name("created"))
+	s.docker(t, "stop", ids["exited"], ids["static exited"], ids["IPv6 exited"])
+	s.docker(t, "network", "connect", six, ids["two networks"])
+	s.pause(t, ids["paused"])
+	s.docker(t, "rename", ids["renamed"], s.name("other"))
+	s.docker(t, "restart", "--time=1", ids["restarted"])
+
+	p := newCountingProxy(t, s.engine.socket)
+	in := startDnsdock(t, "-docker=unix://"+p.socket, "-debug")
+	in.ready(t)
+	before := p.inspects()
+	for range 3 { // a cut stream is followed by a list, as a period of idling is
+		in.seen(t, p.server.CloseClientConnections, "engine found")
+	}
+	in.log.wait(t, "service added", s.run(t, s.name("last")))
+	after := p.inspects()
+	for what, id := range ids {
+		if before[id] == 0 || after[id] != before[id] {
+			t.Errorf("%s: inspected %d times, and %d times after three lists more; want once", what, before[id], after[id])
+		}
+	}
+}
+
+// A countingProxy is in front of an engine's socket.
+type countingProxy struct {
+	socket string
+	server *httptest.Server
+
+	mu    sync.Mutex
+	count map[string]int // inspects by the container's id
+}
+
+func newCountingProxy(t *testing.T, engine string) *countingProxy {
+	t.Helper()
+	p := &countingProxy{socket: filepath.Join(t.TempDir(), "proxy.sock"), count: make(map[string]int)}
+	ln, err := net.Listen("unix", p.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", engine)
+	}}
+	t.Cleanup(transport.CloseIdleConnections)
+	pass := &httputil.ReverseProxy{
+		Transport:     transport,
+		FlushInterval: -1,
+		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: "docker"}) },
+		ErrorHandler:  func(http.ResponseWriter, *http.Request, error) {}, // the client went away
+	}
+	p.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if parts := strings.Split(r.URL.Path, "/"); len(parts) >= 3 && parts[len(parts)-1] == "json" {
+			p.mu.Lock()
+			p.count[parts[len(parts)-2]]++
+			p.mu.Unlock()
+		}
+		defer func() { _ = recover() }() // ReverseProxy panics when a stream is cut
+		pass.ServeHTTP(w, r)
+	}))
+	_ = p.server.Listener.Close() // the one of TCP that it came with
+	p.server.Listener = ln
+	p.server.Start()
+	t.Cleanup(p.server.Close)
+	return p
+}
+
+func (p *countingProxy) inspects() map[string]int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.count)
+}
+
+// testScratchImage runs dnsdock in an image of nothing else, as nobody, and
+// asks it from outside and from inside of containers.
+func testScratchImage(t *testing.T, s *stage) {
+	if runtime.GOOS != "linux" || strings.Contains(s.docker(t, "info", "--format={{.SecurityOptions}}"), "rootless") {
+		t.Skip("addresses of containers can't be reached from here")
+	}
+	if lib, _ := os.Readlink("/lib"); lib != "usr/lib" {
+		t.Skip("dig and getent of this host can't run in a container: /lib is not in /usr")
+	}
+	needs(t, "getent", "stat")
+	group, err := exec.Command("stat", "--format=%g", s.engine.socket).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ref := "dnsdock-test-" + s.prefix + "/dnsdock:1"
+	s.engine.importImage(t, ref, "dnsdock", goBuild(t, s.engine.arch, "."))
+	server := s.name("dns")
+	s.runImage(t, ref+" -nameserver=", server, "--user=65532:65532", "--group-add="+strings.TrimSpace(string(group)), "--cap-drop=ALL",
+		"--read-only", "--security-opt=no-new-privileges", "--security-opt=label=disable", "--volume="+s.engine.socket+":/var/run/docker.sock")
+	in := &instance{dns: s.ip(t, server) + ":53", http: "http://" + s.ip(t, server), log: s.logs(t, server)}
+	in.log.wait(t, "engine found")
+	in.ready(t)
+
+	web, six := s.name("web"), s.network6(t, "six")
+	in.log.wait(t, "service added", s.run(t, web))
+	ip := s.ip(t, web)
+	in.want(t, s.fqdn(web)+" A", "NOERROR", ip)
+	in.want(t, "-x "+ip, "NOERROR", s.fqdn(web))
+	in.want(t, server+".dnsdock.docker A", "NOERROR", s.ip(t, server))
+	if status, body := in.call(t, "GET", "/services", ""); status != 200 || !strings.Contains(body, web) {
+		t.Errorf("GET /services: got %d %s; want 200 with %s", status, body, web)
+	}
+	client := func(network, server, program string, args ...string) string {
+		t.Helper()
+		return s.docker(t, append([]string{"run", "--rm", "--label=" + s.prefix, "--network=" + network, "--dns=" + server, "--security-opt=label=disable",
+			"--volume=/usr:/usr:ro", "--entrypoint=/usr/bin/" + program, s.engine.image}, args...)...)
+	}
+	if got := getentAddrs(client("bridge", s.ip(t, server), "getent", "ahosts", s.fqdn(web))); got != ip {
+		t.Errorf("getent inside: got %q; want %q", got, ip)
+	}
+	if got := client("bridge", s.ip(t, server), "dig", "+short", "+tcp", "-x", ip); got != s.fqdn(web) {
+		t.Errorf("dig inside: got %q; want %q", got, s.fqdn(web))
+	}
+
+	// On a network of one's own the engine's resolver is in between.
+	s.docker(t, "network", "connect", six, server)
+	dual := s.name("dual")
+	in.log.wait(t, "service added", s.run(t, dual, "--network="+six))
+	ip4 := s.ip(t, dual)
+	ip6 := s.inspect(t, dual, "{{range .NetworkSettings.Networks}}{{.GlobalIPv6Address}}{{end}}")
+	at := s.inspect(t, server, `{{(index .NetworkSettings.Networks "`+six+`").IPAddress}}`)
+	if got := getentAddrs(client(six, at, "getent", "ahosts", s.fqdn(dual))); got != ip4+" "+ip6 {
+		t.Errorf("getent inside of an IPv6 network: got %q; want %q", got, ip4+" "+ip6)
+	}
+	if got := parseDig(client(six, at, "dig", "+noall", "+comments", "+answer", "gone."+s.name("gone")+".app.docker")); got != "NXDOMAIN" {
+		t.Errorf("dig inside of an IPv6 network: got %q; want NXDOMAIN", got)
+	}
+
+	s.docker(t, "stop", server)
+	in.log.wait(t, "dnsdock ends")
+	if got := s.inspect(t, server, "{{.State.ExitCode}}"); got != "0" { // 137: it had to be killed
+		t.Errorf("exit code after docker stop: got %s; want 0", got)
+	}
+}
+
+// getentAddrs returns the addresses that getent ahosts printed, in order.
+func getentAddrs(out string) string {
+	var addrs []string
+	for line := range strings.Lines(out) {
+		if f := strings.Fields(line); len(f) > 0 {
+			addrs = append(addrs, f[0])
+		}
+	}
+	slices.Sort(addrs)
+	return strings.Join(slices.Compact(addrs), " ")
+}
+
+// TestEngineRestart starts the program before its engine, and then restarts
+// that.
+func TestEngineRestart(t *testing.T) {
+	t.Parallel()
+	e := newOwnEngine(t)
+	in := startDnsdock(t, "-docker=unix://"+e.socket)
+	in.log.wait(t, "engine away")
+	in.want(t, "web.app.docker A", "SERVFAIL") // nobody knows
+
+	e.start(t)
+	in.log.wait(t, "engine found")
+	in.ready(t)
+	e.importApp(t)
+	s := e.newStage(t)
+	one, two, off := s.name("one"), s.name("two"), s.name("off")
+	for _, args := range [][]string{{one, "--restart=always"}, {two, "--restart=always"}, {off}} {
+		in.log.wait(t, "service added", s.run(t, args[0], args[1:]...))
+	}
+	if got, reply := in.call(t, "PUT", "/services/hand", `{"name": "hand", "image": "made", "ip": "198.51.100.9"}`); got != 201 {
+		t.Fatalf("PUT: got %d %s; want 201", got, reply)
+	}
+	agree := func(names ...string) {
+		t.Helper()
+		for _, name := range names {
+			in.soon(t, s.fqdn(name)+" A", "NOERROR", s.ip(t, name))
+			in.want(t, "-x "+s.ip(t, name), "NOERROR", s.fqdn(name))
+		}
+		in.want(t, "hand.made.docker A", "NOERROR", "198.51.100.9")
+	}
+	agree(one, two, off)
+
+	// An orderly restart ends all containers, and starts some again.
+	in.seen(t, func() { e.stop(t, "TERM") }, "engine away")
+	in.want(t, "hand.made.docker A", "NOERROR", "198.51.100.9")
+	in.seen(t, func() { e.start(t, "--live-restore") }, "engine found")
+	in.soon(t, s.fqdn(off)+" A", "NXDOMAIN")
+	agree(one, two)
+
+	// A crash with live-restore: containers live on, and die unseen.
+	pid := s.inspect(t, two, "{{.State.Pid}}")
+	ips := []string{s.ip(t, one), s.ip(t, two)}
+	s.docker(t, "update", "--restart=no", two)
+	in.seen(t, func() { e.stop(t, "KILL") }, "engine away")
+	sendSignal(t, "KILL", pid)
+	in.want(t, s.fqdn(one)+" A", "NOERROR", ips[0])
+	in.want(t, s.fqdn(two)+" A", "NOERROR", ips[1]) // as far as anyone knows
+	in.want(t, "-x "+ips[0], "NOERROR", s.fqdn(one))
+	in.seen(t, func() { e.start(t, "--live-restore") }, "engine found")
+	in.soon(t, s.fqdn(two)+" A", "NXDOMAIN")
+	agree(one)
+	s.docker(t, "start", two, off)
+	agree(one, two, off)
+}
+
+// TestEngineHang stops an engine in its tracks: its sockets stay open, and
+// nothing answers.
+func TestEngineHang(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes a minute until a silent engine is known to hang")
+	}
+	t.Parallel()
+	e := newOwnEngine(t)
+	e.start(t)
+	e.importApp(t)
+	s := e.newStage(t)
+	in := s.dnsdock(t)
+	web, dead := s.name("web"), s.name("dead")
+	in.log.wait(t, "service added", s.run(t, web))
+	id := s.run(t, dead)
+	in.log.wait(t, "service added", id)
+	ips := []string{s.ip(t, web), s.ip(t, dead)}
+	pid := s.inspect(t, dead, "{{.State.Pid}}")
+
+	e.signal(t, "STOP")
+	sendSignal(t, "KILL", pid)
+	in.want(t, s.fqdn(web)+" A", "NOERROR", ips[0])
+	in.want(t, s.fqdn(dead)+" A", "NOERROR", ips[1])
+	in.log.wait(t, "engine away")
+	in.want(t, s.fqdn(web)+" A", "NOERROR", ips[0])
+	in.want(t, s.fqdn(dead)+" A", "NOERROR", ips[1])
+	in.want(t, "-x "+ips[0], "NOERROR", s.fqdn(web))
+
+	in.seen(t, func() { e.signal(t, "CONT") }, "service removed", id)
+	in.want(t, s.fqdn(dead)+" A", "NXDOMAIN")
+	in.want(t, s.fqdn(web)+" A", "NOERROR", ips[0])
+	in.log.wait(t, "engine found")
+	last := s.name("last")
+	in.log.wait(t, "service added", s.run(t, last))
+	in.want(t, s.fqdn(last)+" A", "NOERROR", s.ip(t, last))
+}
+
+// A liveEngine is a Docker Engine that a test drives by the docker command.
+type liveEngine struct {
+	socket string
+	arch   string // GOARCH of its containers
+	image  string // that importApp made
+}
+
+// findEngine returns the engine of this machine. It skips the test where
+// there is none.
+func findEngine(t *testing.T) *liveEngine {
+	t.Helper()
+	needs(t, "docker", "dig", "go")
+	text := cmp.Or(os.Getenv("DOCKER_HOST"), "unix:///var/run/docker.sock")
+	u, err := parseEngineURL(text)
+	if err != nil || u.network != "unix" {
+		t.Skipf("the engine of $DOCKER_HOST is not on a unix socket: %s", text)
+	}
+	e := &liveEngine{socket: u.addr}
+	if err := e.greet(); err != nil {
+		t.Skipf("no Docker Engine for Linux containers at %s: %v", text, err)
+	}
+	return e
+}
+
+// greet learns the architecture, or why the engine can't be used.
+func (e *liveEngine) greet() error {
+	out, err := e.try(nil, "version", "--format={{.Server.Os}}/{{.Server.Arch}}")
+	if err != nil {
+		return err
+	}
+	var ok bool
+	if e.arch, ok = strings.CutPrefix(out, "linux/"); !ok {
+		return fmt.Errorf("it is for %s", out)
+	}
+	return nil
+}
+
+// needs skips the test where one of the programs is missing.
+func needs(t *testing.T, programs ...string) {
+	t.Helper()
+	for _, p := range programs {
+		if _, err := exec.LookPath(p); err != nil {
+			t.Skipf("program %s is not installed", p)
+		}
+	}
+}
+
+// try runs the docker command, and returns what it prints.
+func (e *liveEngine) try(stdin io.Reader, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "docker", append([]string{"--host=unix://" + e.socket}, args...)...)
+	cmd.Env = append(os.Environ(), "DOCKER_TLS_VERIFY=", "DOCKER_TLS=")
+	var stderr bytes.Buffer
+	cmd.Stdin, cmd.Stderr = stdin, &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("docker %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+func (e *liveEngine) docker(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := e.try(nil, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// appSource is a program that waits to be told to end. It ends by itself
+// too, should a test be killed that would have removed its container.
+const appSource = `package main
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+func main() {
+	end := make(chan os.Signal, 1)
+	signal.Notify(end, syscall.SIGTERM)
+	signal.Ignore(syscall.SIGHUP)
+	select {
+	case <-end:
+	case <-time.After(time.Hour):
+	}
+}
+`
+
+// importApp makes the image that containers are run of.
+func (e *liveEngine) importApp(t *testing.T) {
+	t.Helper()
+	src := filepath.Join(t.TempDir(), "main.go")
+	if err := os.WriteFile(src, []byte(appSource), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e.image = "dnsdock-test-" + random() + "/app:1"
+	e.importImage(t, e.image, "app", goBuild(t, e.arch, src))
+}
+
+// goBuild returns the static binary of a package or file.
+func goBuild(t *testing.T, arch, src string) []byte {
+	t.Helper()
+	dst := filepath.Join(t.TempDir(), "program")
+	cmd := exec.Command("go", "build", "-ldflags=-s -w", "-o", dst, src)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v: %s", err, out)
+	}
+	program, err := os.ReadFile(dst)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return program
+}
+
+// importImage makes an image of one program, and of places for a host's /usr
+// to be mounted at.
+func (e *liveEngine) importImage(t *testing.T, ref, name string, program []byte) {
+	t.Helper()
+	var image bytes.Buffer
+	w := tar.NewWriter(&image)
+	for _, h := range []tar.Header{
+		{Name: "usr", Typeflag: tar.TypeDir, Mode: 0o755},
+		{Name: "bin", Typeflag: tar.TypeSymlink, Linkname: "usr/bin"},
+		{Name: "lib", Typeflag: tar.TypeSymlink, Linkname: "usr/lib"},
+		{Name: "lib64", Typeflag: tar.TypeSymlink, Linkname: "usr/lib64"},
+		{Name: name, Typeflag: tar.TypeReg, Mode: 0o755, Size: int64(len(program))},
+	} {
+		if err := w.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.Write(program); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := e.try(nil, "rmi", "--force", ref); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := e.try(&image, "import", `--change=ENTRYPOINT ["/`+name+`"]`, "-", ref); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func random() string { return strings.ToLower(rand.Text()[:8]) }
+
+// A stage is all that one test makes on an engine. It goes with the test,
+// however that ends.
+type stage struct {
+	engine  *liveEngine
+	prefix  string            // of all names, and the label of all containers and networks
+	subnets map[string]string // IPv4, by network
+}
+
+func (e *liveEngine) newStage(t *testing.T) *stage {
+	t.Helper()
+	s := &stage{engine: e, prefix: "t" + random(), subnets: make(map[string]string)}
+	t.Cleanup(func() { s.clear(t) })
+	return s
+}
+
+// clear removes all containers and networks.
+func (s *stage) clear(t *testing.T) {
+	for _, what := range [][2][]string{
+		{{"ps", "--all"}, {"rm", "--force", "--volumes"}},
+		{{"network", "ls"}, {"network", "rm"}},
+	} {
+		ids, err := s.engine.try(nil, append(what[0], "--quiet", "--no-trunc", "--filter=label="+s.prefix)...)
+		if err == nil && ids != "" {
+			_, err = s.engine.try(nil, append(what[1], strings.Fields(ids)...)...)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func (s *stage) docker(t *testing.T, args ...string) string {
+	t.Helper()
+	return s.engine.docker(t, args...)
+}
+
+// name returns a container's or network's name that no other test has.
+func (s *stage) name(part string) string { return s.prefix + "-" + strings.ReplaceAll(part, " ", "-") }
+
+// fqdn is the full name that a container is published under.
+func (s *stage) fqdn(container string) string { return container + ".app.docker." }
+
+// dnsdock starts the program for the stage's engine.
+func (s *stage) dnsdock(t *testing.T, args ...string) *instance {
+	t.Helper()
+	return startDnsdock(t, append([]string{"-docker=unix://" + s.engine.socket}, args...)...)
+}
+
+// run starts a container and returns its id.
+func (s *stage) run(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	return s.runImage(t, s.engine.image, name, args...)
+}
+
+// runImage starts a container of an image, that the arguments of its program
+// may follow.
+func (s *stage) runImage(t *testing.T, image, name string, args ...string) string {
+	t.Helper()
+	return s.runCommand(t, "run --detach", image, name, args...)
+}
+
+func (s *stage) runCommand(t *testing.T, command, image, name string, args ...string) string {
+	t.Helper()
+	return s.docker(t, slices.Concat(strings.Fields(command), []string{"--name=" + name, "--label=" + s.prefix}, args, strings.Fields(image))...)
+}
+
+func (s *stage) inspect(t *testing.T, container, format string) string {
+	t.Helper()
+	return s.docker(t, "inspect", "--format="+format, container)
+}
+
+// ip returns the IPv4 address of a container on one network.
+func (s *stage) ip(t *testing.T, container string) string {
+	t.Helper()
+	ip := s.inspect(t, container, "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}")
+	if _, err := parseAddr(ip); err != nil {
+		t.Fatalf("container %s has %q; want one address", container, ip)
+	}
+	return ip
+}
+
+// pause has several tries: the freezer of cgroup v1 fails now and then.
+func (s *stage) pause(t *testing.T, container string) {
+	t.Helper()
+	const tries = 10
+	var err error
+	for range tries {
+		if _, err = s.engine.try(nil, "pause", container); err == nil {
+			return
+		}
+	}
+	t.Fatal(err)
+}
+
+// network makes one with a subnet of those that are for tests of networks
+// (RFC 2544), so that it is in nobody's way.
+func (s *stage) network(t *testing.T, part string, args ...string) string {
+	t.Helper()
+	const tries = 20
+	var err error
+	for range tries {
+		b := make([]byte, 2)
+		_, _ = rand.Read(b) // can't fail
+		name, subnet := s.name(part), fmt.Sprintf("198.%d.%d.0/24", 18+b[0]%2, b[1])
+		_, err = s.engine.try(nil, slices.Concat([]string{"network", "create", "--label=" + s.prefix, "--subnet=" + subnet}, args, []string{name})...)
+		if err == nil {
+			s.subnets[name] = subnet
+			return name
+		}
+		if !strings.Contains(err.Error(), "overlaps") {
+			break
+		}
+	}
+	t.Fatal(err)
+	return ""
+}
+
+// network6 makes one of both families, or skips the test.
+func (s *stage) network6(t *testing.T, part string) string {
+	t.Helper()
+	if _, err := os.Stat("/proc/net/if_inet6"); runtime.GOOS == "linux" && err != nil {
+		t.Skip("IPv6 is off")
+	}
+	b := make([]byte, 6)
+	_, _ = rand.Read(b) // can't fail
+	return s.network(t, part, "--ipv6", fmt.Sprintf("--subnet=fd%x:%x:%x::/64", b[:1], b[1:3], b[3:5]))
+}
+
+// hostAddr is the nth address of a /24.
+func hostAddr(subnet string, n int) string {
+	return strings.TrimSuffix(subnet, ".0/24") + "." + strconv.Itoa(n)
+}
+
+// logs follows what a container logs until it ends, or the test does.
+func (s *stage) logs(t *testing.T, container string) *logWatch {
+	t.Helper()
+	l := newLogWatch()
+	cmd := exec.Command("docker", "--host=unix://"+s.engine.socket, "logs", "--follow", container)
+	cmd.Stdout, cmd.Stderr = l, l
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // it may have ended
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("log of container %s:\n%s", container, l)
+		}
+	})
+	return l
+}
+
+// sendSignal sends one by the kill command.
+func sendSignal(t *testing.T, sig, pid string) {
+	t.Helper()
+	if out, err := exec.Command("kill", "-"+sig, pid).CombinedOutput(); err != nil {
+		t.Fatalf("kill -%s %s: %v: %s", sig, pid, err, out)
+	}
+}
+
+// An ownEngine is one that the test starts, in a network namespace of its
+// own beside that of the machine's engine.
+type ownEngine struct {
+	liveEngine
+	dir   string
+	netns string
+	cmd   *exec.Cmd
+	ended chan struct{} // cmd did
+	log   *logWatch
+}
+
+// newOwnEngine prepares an engine that is not started. It skips the test
+// where that can't be done.
+func newOwnEngine(t *testing.T) *ownEngine {
+	t.Helper()
+	needs(t, "dockerd", "docker", "dig", "go", "ip", "nsenter", "kill", "umount")
+	if runtime.GOOS != "linux" || os.Geteuid() != 0 {
+		t.Skip("only root can start an engine")
+	}
+	dir := t.TempDir()
+	e := &ownEngine{dir: dir, netns: "dnsdock-" + random()}
+	e.socket = filepath.Join(dir, "docker.sock")
+	if err := os.WriteFile(filepath.Join(dir, "daemon.json"), []byte("{}"), 0o600); err != nil { // not the machine's
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("ip", "netns", "add", e.netns).CombinedOutput(); err != nil {
+		t.Skipf("no network namespace: %v: %s", err, out)
+	}
+	t.Cleanup(func() { e.clear(t) })
+	return e
+}
+
+// start starts the engine and waits until it serves. It tries twice: after
+// a crash the first start may fail for what the crash left.
+func (e *ownEngine) start(t *testing.T, args ...string) {
+	t.Helper()
+	isFirst := e.cmd == nil
+	for range 2 {
+		if e.launch(t, args...) {
+			return
+		}
+	}
+	if isFirst {
+		t.Skipf("the engine does not start:\n%s", e.log)
+	}
+	t.Fatalf("the engine does not start again:\n%s", e.log)
+}
+
+func (e *ownEngine) launch(t *testing.T, args ...string) (ok bool) {
+	t.Helper()
+	e.log, e.ended = newLogWatch(), make(chan struct{})
+	e.cmd = exec.Command("nsenter", append([]string{"--net=/run/netns/" + e.netns, "dockerd", "--config-file=" + filepath.Join(e.dir, "daemon.json"),
+		"--data-root=" + filepath.Join(e.dir, "data"), "--exec-root=" + filepath.Join(e.dir, "exec"),
+		"--host=unix://" + e.socket, "--pidfile=" + filepath.Join(e.dir, "pid")}, args...)...)
+	e.cmd.Stdout, e.cmd.Stderr = e.log, e.log
+	e.cmd.WaitDelay = time.Second // containerd has the pipe too, and may live on
+	if err := e.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_ = e.cmd.Wait() // how it ended is in its log
+		close(e.ended)
+	}()
+	for end := time.Now().Add(patience); time.Now().Before(end); {
+		select {
+		case <-e.ended:
+			return false
+		default:
+		}
+		if e.greet() == nil {
+			return true
+		}
+	}
+	e.stop(t, "KILL")
+	return false
+}
+
+func (e *ownEngine) signal(t *testing.T, sig string) {
+	t.Helper()
+	sendSignal(t, sig, strconv.Itoa(e.cmd.Process.Pid))
+}
+
+// stop sends a signal that ends the engine, and waits until it has ended.
+func (e *ownEngine) stop(t *testing.T, sig string) {
+	t.Helper()
+	e.signal(t, sig)
+	select {
+	case <-e.ended:
+	case <-time.After(patience):
+		t.Fatalf("the engine does not end:\n%s", e.log)
+	}
+}
+
+// clear ends all processes of the engine, and removes what it leaves.
+func (e *ownEngine) clear(t *testing.T) {
+	if t.Failed() && e.log != nil {
+		t.Logf("log of the engine:\n%s", e.log)
+	}
+	if e.cmd != nil {
+		select {
+		case <-e.ended:
+		default:
+			_ = exec.Command("kill", "-TERM", strconv.Itoa(e.cmd.Process.Pid)).Run() // ends its containers too
+			select {
+			case <-e.ended:
+			case <-time.After(patience / 4):
+			}
+		}
+	}
+	pids, _ := exec.Command("ip", "netns", "pids", e.netns).Output() // containerd and shims of an engine that was killed
+	for _, pid := range strings.Fields(string(pids)) {
+		_ = exec.Command("kill", "-KILL", pid).Run() // it may be gone
+	}
+	mounts, _ := os.ReadFile("/proc/self/mounts")
+	for line := range strings.Lines(string(mounts)) {
+		if f := strings.Fields(line); len(f) > 1 && strings.HasPrefix(f[1], e.dir+"/") {
+			_ = exec.Command("umount", "--lazy", f[1]).Run() // one below may have taken it along
+		}
+	}
+	if out, err := exec.Command("ip", "netns", "del", e.netns).CombinedOutput(); err != nil {
+		t.Errorf("ip netns del: %v: %s", err, out)
+	}
 }
