@@ -48,14 +48,7 @@ func (z *zone) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
 	if _, ok := w.RemoteAddr().(*net.TCPAddr); !ok {
 		size = udpSize(req)
 	}
-	m := z.safeReply(req, localAddr(w), size)
-	m.Truncate(size)
-	m.Compress = true
-	b, err := m.Pack()
-	if err != nil { // an upstream's record that can be read but not written
-		m = servfail(req)
-		b, err = m.Pack()
-	}
+	m, b, err := z.answer(req, localAddr(w), size)
 	if err == nil {
 		_, err = w.Write(b)
 	}
@@ -66,15 +59,30 @@ func (z *zone) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
 	}
 }
 
-// safeReply is reply, but a bug of ours costs one SERVFAIL and not the daemon.
-func (z *zone) safeReply(req *dns.Msg, local netip.Addr, size int) (m *dns.Msg) {
+// answer is reply, packed into at most size octets. A bug of ours costs one
+// SERVFAIL and not the daemon.
+func (z *zone) answer(req *dns.Msg, local netip.Addr, size int) (m *dns.Msg, b []byte, err error) {
 	defer func() {
 		if bug := recover(); bug != nil {
 			z.log.Error("query answered with SERVFAIL because of a bug in dnsdock: please report it", "query", req.Question, "bug", bug)
 			m = servfail(req)
+			b, err = m.Pack()
 		}
 	}()
-	return z.reply(req, local, size)
+	m = z.reply(req, local, size)
+	b, err = pack(m, size)
+	if err != nil { // an upstream's record that can be read but not written
+		m = servfail(req)
+		b, err = m.Pack()
+	}
+	return m, b, err
+}
+
+// pack cuts m to size octets and gives it in wire format.
+func pack(m *dns.Msg, size int) ([]byte, error) {
+	m.Truncate(size)
+	m.Compress = true
+	return m.Pack()
 }
 
 // servfail returns the reply to req that says that there is none.
@@ -316,6 +324,11 @@ func (z *zone) forward(m, req *dns.Msg) {
 		m.Rcode = dns.RcodeServerFailure
 		return
 	}
+	z.relay(m, r)
+}
+
+// relay makes m, a reply without records, what the upstream's r says.
+func (z *zone) relay(m, r *dns.Msg) {
 	qname := m.Question[0].Name
 	m.Rcode, m.Truncated, m.AuthenticatedData, m.CheckingDisabled = r.Rcode, r.Truncated, r.AuthenticatedData, r.CheckingDisabled
 	m.Answer, m.Ns = r.Answer, r.Ns

@@ -816,7 +816,7 @@ func TestBadPackets(t *testing.T) {
 		{"half a record", wire(bad, 0, [4]uint16{1, 0, 0, 1}, webA+"\x00\x00\x29\x04\xd0"), "FORMERR"},
 		{"a record longer than the packet", wire(bad, 0, [4]uint16{1, 0, 0, 1}, webA+"\x00\x00\x29\x04\xd0\x00\x00\x00\x00\xff\xff"), "FORMERR"},
 		{"EDNS version 1", wire(bad, 0, [4]uint16{1, 0, 0, 1}, webA+"\x00\x00\x29\x04\xd0\x00\x01\x00\x00\x00\x00"), "BADSIG"}, // 16, which is BADVERS here
-		{"two OPT", wire(bad, 0, [4]uint16{1, 0, 0, 2}, webA+opt+opt), "FORMERR"}, // RFC 6891 section 6.1.1
+		{"two OPT", wire(bad, 0, [4]uint16{1, 0, 0, 2}, webA+opt+opt), "FORMERR"},                                              // RFC 6891 section 6.1.1
 		{"TC set", wire(bad, 1<<9, one, webA), "NOERROR aa; " + answer},
 		{"AA, RA, Z, AD and CD set", wire(bad, 1<<10|1<<7|1<<6|1<<5|1<<4, one, webA), "NOERROR aa; " + answer},
 		{"an rcode set", wire(bad, 9, one, webA), "NOERROR aa; " + answer},

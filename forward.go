@@ -24,6 +24,7 @@ const (
 type forwarder struct {
 	upstreams []*upstream
 	forceTTL  bool
+	timeout   time.Duration // for one upstream
 	log       *slog.Logger
 	slots     chan struct{} // one for each query in flight
 }
@@ -38,7 +39,7 @@ var errForeign = errors.New("the reply is not to our query")
 
 // newForwarder returns a forwarder to upstreams; with none it is not enabled.
 func newForwarder(upstreams []netip.AddrPort, forceTTL bool, log *slog.Logger) *forwarder {
-	f := &forwarder{forceTTL: forceTTL, log: log, slots: make(chan struct{}, maxInFlight)}
+	f := &forwarder{forceTTL: forceTTL, timeout: upstreamTimeout, log: log, slots: make(chan struct{}, maxInFlight)}
 	for _, a := range upstreams {
 		f.upstreams = append(f.upstreams, &upstream{addr: a})
 	}
@@ -48,7 +49,7 @@ func newForwarder(upstreams []netip.AddrPort, forceTTL bool, log *slog.Logger) *
 func (f *forwarder) enabled() bool { return len(f.upstreams) > 0 }
 
 // forward returns the first good answer of an upstream to req, or nil. It
-// takes upstreamTimeout for each at most, and no time at all when
+// takes f.timeout for each at most, and no time at all when
 // maxInFlight others are waiting.
 func (f *forwarder) forward(ctx context.Context, req *dns.Msg) *dns.Msg {
 	select {
@@ -59,7 +60,7 @@ func (f *forwarder) forward(ctx context.Context, req *dns.Msg) *dns.Msg {
 	}
 	var cut *dns.Msg // truncated, and TCP failed: better than nothing
 	for _, u := range f.upstreams {
-		r, err := u.ask(ctx, req)
+		r, err := u.ask(ctx, f.timeout, req)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -90,9 +91,9 @@ func (f *forwarder) note(u *upstream, err error) {
 }
 
 // ask sends the question of req over UDP, and once more over TCP where the
-// answer was truncated. If TCP fails it returns the truncated one.
-func (u *upstream) ask(ctx context.Context, req *dns.Msg) (*dns.Msg, error) {
-	ctx, cancel := context.WithTimeout(ctx, upstreamTimeout)
+// answer was truncated, all within timeout. If TCP fails it returns the truncated one.
+func (u *upstream) ask(ctx context.Context, timeout time.Duration, req *dns.Msg) (*dns.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	q := question(req)
 	r, err := u.exchange(ctx, "udp", q)
