@@ -462,6 +462,7 @@ type watcher struct {
 	dirty map[string]bool     // ids to be reconciled
 	busy  map[string]bool     // ids that are being reconciled
 	first map[string]bool     // ids of the first list that are still to be reconciled; nil before it
+	stuck map[string]bool     // ids that could not be inspected since the last list
 	wake  chan struct{}       // of capacity 1: dirty or busy changed
 	soon  chan struct{}       // of capacity 1: a container could not be inspected
 }
@@ -470,6 +471,7 @@ type watcher struct {
 type snapshot struct {
 	fingerprint string
 	problems    []string // those that were logged
+	failing     bool     // the last inspect failed, and that was logged
 }
 
 // newWatcher returns a watcher that fills reg from the client's engine.
@@ -528,6 +530,7 @@ func (w *watcher) session(ctx context.Context) (lived time.Duration, err error) 
 	}
 	defer stream.close()
 	opened := time.Now()
+	w.stuck = make(map[string]bool)
 	var wg sync.WaitGroup
 	wg.Go(func() { cancel(w.read(stream)) })
 	wg.Go(func() { cancel(w.relist(ctx)) }) // after the stream is open, so that nothing falls between
@@ -622,16 +625,19 @@ func (w *watcher) resync(ctx context.Context) error {
 	}
 	if w.first == nil {
 		w.first = maps.Clone(w.dirty)
-		w.doneLocked("")
 	}
+	w.doneLocked(w.stuck) // the engine lists them, but can't tell more: the others shall not wait for them
+	w.stuck = make(map[string]bool)
 	wakeUp(w.wake)
 	return nil
 }
 
-// doneLocked notes that id was reconciled; the registry is ready once all
-// of the first list were.
-func (w *watcher) doneLocked(id string) {
-	delete(w.first, id)
+// doneLocked notes that ids need not be waited for any more; the registry is
+// ready once that goes for all of the first list.
+func (w *watcher) doneLocked(ids map[string]bool) {
+	for id := range ids {
+		delete(w.first, id)
+	}
 	if w.first != nil && len(w.first) == 0 {
 		w.reg.ready.Store(true)
 	}
@@ -661,8 +667,8 @@ func (w *watcher) dispatch(ctx context.Context) {
 			continue
 		}
 		wg.Go(func() {
-			w.reconcile(ctx, id)
-			w.release(id, ctx.Err() == nil)
+			err := w.reconcile(ctx, id)
+			w.release(id, err, ctx.Err() != nil)
 			<-slots
 		})
 	}
@@ -682,15 +688,25 @@ func (w *watcher) take() (id string, ok bool) {
 	return "", false
 }
 
-// release ends what take began. What was interrupted stays to be done.
-func (w *watcher) release(id string, done bool) {
+// release ends what take began. What was interrupted is still to be done;
+// what failed is tried again after the next list, which is soon the first time.
+func (w *watcher) release(id string, err error, interrupted bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.busy, id)
-	if done {
-		w.doneLocked(id)
-	} else {
+	switch {
+	case interrupted:
 		w.dirty[id] = true
+	case err != nil:
+		w.stuck[id] = true
+		k := w.known[id]
+		w.known[id] = snapshot{problems: k.problems, failing: true} // a fingerprint as no list has it
+		if !k.failing {
+			w.log.Warn("container can't be inspected: its names stay as they were", "err", err)
+			wakeUp(w.soon)
+		}
+	default:
+		w.doneLocked(map[string]bool{id: true})
 	}
 	if w.dirty[id] {
 		wakeUp(w.wake)
@@ -698,8 +714,8 @@ func (w *watcher) release(id string, done bool) {
 }
 
 // reconcile makes the registry say of one container what the engine says.
-// When the engine does not answer nothing changes; the next list tries again.
-func (w *watcher) reconcile(ctx context.Context, id string) {
+// When the engine does not answer nothing changes, and it returns an error.
+func (w *watcher) reconcile(ctx context.Context, id string) error {
 	j, err := w.client.inspect(ctx, id)
 	if err == nil && j.ID != id {
 		err = fmt.Errorf("inspect %.12s: the reply is about %.12q", id, j.ID)
@@ -710,17 +726,14 @@ func (w *watcher) reconcile(ctx context.Context, id string) {
 		w.mu.Lock()
 		delete(w.known, id)
 		w.mu.Unlock()
+		return nil
 	case err != nil:
-		w.unknow(id)
-		if ctx.Err() == nil {
-			w.log.Warn("container can't be inspected: its names stay as they were", "err", err)
-			wakeUp(w.soon)
-		}
-	default:
-		s, problems := w.service(j.container())
-		w.logProblems(j, problems)
-		w.reg.put(id, s)
+		return err
 	}
+	s, problems := w.service(j.container())
+	w.remember(j, problems)
+	w.reg.put(id, s)
+	return nil
 }
 
 // service maps a container to what it publishes, if anything.
@@ -736,21 +749,16 @@ func (w *watcher) service(c *container) (*service, []problem) {
 	return n.serviceOf(c, w.client.engine.text)
 }
 
-// unknow has the next list take id for changed, or for gone.
-func (w *watcher) unknow(id string) {
+// remember notes that j was reconciled as it is, and logs each of its
+// problems once in its life.
+func (w *watcher) remember(j *containerJSON, problems []problem) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	k := w.known[id]
-	k.fingerprint = ""
-	w.known[id] = k
-}
-
-// logProblems remembers j as reconciled, and logs each of its problems
-// once in its life.
-func (w *watcher) logProblems(j *containerJSON, problems []problem) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	logged := w.known[j.ID].problems
+	k := w.known[j.ID]
+	if k.failing {
+		w.log.Info("container can be inspected again", "container", strings.TrimPrefix(j.Name, "/"), "id", j.ID)
+	}
+	logged := k.problems
 	for _, p := range problems {
 		text := fmt.Sprintf("%s=%s", p.source, p.value)
 		if slices.Contains(logged, text) {
@@ -760,5 +768,5 @@ func (w *watcher) logProblems(j *containerJSON, problems []problem) {
 		w.log.Warn("value can't be used, the rest of the container is published", "container", strings.TrimPrefix(j.Name, "/"),
 			"source", p.source, "value", p.value, "err", p.err)
 	}
-	w.known[j.ID] = snapshot{j.fingerprint(), logged}
+	w.known[j.ID] = snapshot{fingerprint: j.fingerprint(), problems: logged}
 }

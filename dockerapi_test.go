@@ -1,0 +1,1036 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A fakeEngine is an http.Handler that answers the four calls as an engine
+// does, and misbehaves on demand.
+type fakeEngine struct {
+	mu         sync.Mutex
+	version    string
+	containers map[string]*fakeContainer
+	streams    map[chan string]bool // lines of each open event stream; closed to end it
+	calls      map[string]int       // by path without version, ids as {id}
+	quiet      bool                 // drops its events without a word
+	list       func() string        // answers a list instead
+	inspect    func(id string) (status int, body string)
+	hang       chan struct{} // while not nil, calls wait until it is closed
+}
+
+type fakeContainer struct {
+	name, image, state string
+	addr               string // IPv4 in the network bridge
+	env                []string
+	networks           map[string]endpointJSON // further ones
+}
+
+func newFakeEngine() *fakeEngine {
+	return &fakeEngine{
+		version:    "1.41",
+		containers: make(map[string]*fakeContainer),
+		streams:    make(map[chan string]bool),
+		calls:      make(map[string]int),
+	}
+}
+
+// fakeID makes the id of 64 digits that begins with prefix.
+func fakeID(prefix string) string { return prefix + strings.Repeat("0", 64-len(prefix)) }
+
+// start makes a container running, or changes one, and sends its event.
+func (e *fakeEngine) start(prefix, name, addr string, env ...string) {
+	e.set(prefix, &fakeContainer{name: name, image: "redis:7", state: "running", addr: addr, env: env})
+	e.event("start", fakeID(prefix))
+}
+
+func (e *fakeEngine) set(prefix string, c *fakeContainer) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.containers[fakeID(prefix)] = c
+}
+
+// setState changes the state, and takes the address of what does not run.
+func (e *fakeEngine) setState(prefix, state string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c := *e.containers[fakeID(prefix)]
+	if c.state = state; state == "exited" {
+		c.addr = ""
+	}
+	e.containers[fakeID(prefix)] = &c
+}
+
+func (e *fakeEngine) destroy(prefix string) {
+	e.mu.Lock()
+	delete(e.containers, fakeID(prefix))
+	e.mu.Unlock()
+	e.event("destroy", fakeID(prefix))
+}
+
+func (e *fakeEngine) event(action, id string) {
+	e.send(fmt.Sprintf(`{"Type":"container","Action":%q,"Actor":{"ID":%q,"Attributes":{}}}`, action, id))
+}
+
+func (e *fakeEngine) send(line string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for c := range e.streams {
+		if !e.quiet {
+			c <- line
+		}
+	}
+}
+
+// endStreams closes all event streams.
+func (e *fakeEngine) endStreams() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for c := range e.streams {
+		close(c)
+		delete(e.streams, c)
+	}
+}
+
+// update changes the engine under its lock.
+func (e *fakeEngine) update(f func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	f()
+}
+
+func (e *fakeEngine) count(call string) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.calls[call]
+}
+
+func (c *fakeContainer) endpoints() map[string]endpointJSON {
+	all := map[string]endpointJSON{"bridge": {IPAddress: c.addr}}
+	for n, e := range c.networks {
+		all[n] = e
+	}
+	return all
+}
+
+func (e *fakeEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path := r.URL.Path
+	e.mu.Lock()
+	path, versioned := strings.CutPrefix(path, "/v"+e.version)
+	if e.version == "" {
+		versioned = true
+	}
+	id, isInspect := strings.CutPrefix(path, "/containers/")
+	id, isInspect2 := strings.CutSuffix(id, "/json")
+	switch {
+	case isInspect && isInspect2:
+		e.calls["/containers/{id}/json"]++
+	default:
+		e.calls[path]++
+	}
+	hang, list, inspect := e.hang, e.list, e.inspect
+	e.mu.Unlock()
+	if hang != nil {
+		select {
+		case <-hang:
+		case <-r.Context().Done():
+			return
+		}
+	}
+	switch {
+	case r.Method != "GET":
+		http.Error(w, "read only", http.StatusForbidden)
+	case path == "/_ping":
+		w.Header().Set("Api-Version", e.version)
+		fmt.Fprint(w, "OK")
+	case !versioned:
+		http.Error(w, `{"message":"client version is wrong"}`, http.StatusBadRequest)
+	case path == "/containers/json":
+		if list != nil {
+			fmt.Fprint(w, list())
+			return
+		}
+		e.serveList(w)
+	case path == "/events":
+		e.serveEvents(w, r)
+	case isInspect && isInspect2:
+		if inspect != nil {
+			if status, body := inspect(id); status != 0 {
+				w.WriteHeader(status)
+				fmt.Fprint(w, body)
+				return
+			}
+		}
+		e.serveInspect(w, id)
+	default:
+		http.Error(w, `{"message":"forbidden"}`, http.StatusForbidden)
+	}
+}
+
+func (e *fakeEngine) serveList(w http.ResponseWriter) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	list := []any{}
+	for id, c := range e.containers {
+		list = append(list, map[string]any{
+			"Id": id, "Names": []string{"/other/link", "/" + c.name}, "State": c.state, "Status": "Up",
+			"NetworkSettings": map[string]any{"Networks": c.endpoints()},
+		})
+	}
+	_ = json.NewEncoder(w).Encode(list)
+}
+
+func (e *fakeEngine) serveInspect(w http.ResponseWriter, id string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c := e.containers[id]
+	if c == nil {
+		w.WriteHeader(http.StatusNotFound)
+		fmt.Fprintf(w, `{"message":"No such container: %s"}`, id)
+		return
+	}
+	_ = json.NewEncoder(w).Encode(map[string]any{
+		"Id": id, "Name": "/" + c.name, "Image": "sha256:01", "State": map[string]any{"Status": c.state},
+		"Config":          map[string]any{"Image": c.image, "Env": c.env},
+		"NetworkSettings": map[string]any{"Networks": c.endpoints()},
+	})
+}
+
+func (e *fakeEngine) serveEvents(w http.ResponseWriter, r *http.Request) {
+	lines := make(chan string, 1024)
+	e.mu.Lock()
+	e.streams[lines] = true
+	e.mu.Unlock()
+	defer func() {
+		e.mu.Lock()
+		delete(e.streams, lines)
+		e.mu.Unlock()
+	}()
+	flush := w.(http.Flusher).Flush
+	flush()
+	for {
+		select {
+		case <-r.Context().Done():
+			return
+		case line, ok := <-lines:
+			if !ok {
+				return
+			}
+			fmt.Fprintln(w, line)
+			flush()
+		}
+	}
+}
+
+// A fakeListener is a listener whose connections are pipes, for a bubble of
+// synctest. Down, it refuses.
+type fakeListener struct {
+	conns chan net.Conn
+	done  chan struct{}
+	mu    sync.Mutex
+	down  bool
+	open  []net.Conn
+}
+
+func newFakeListener() *fakeListener {
+	return &fakeListener{conns: make(chan net.Conn), done: make(chan struct{})}
+}
+
+func (l *fakeListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	l.mu.Lock()
+	down := l.down
+	l.mu.Unlock()
+	if down {
+		return nil, errors.New("connection refused")
+	}
+	ours, theirs := net.Pipe()
+	select {
+	case l.conns <- theirs:
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+	l.mu.Lock()
+	l.open = append(l.open, theirs)
+	l.mu.Unlock()
+	return ours, nil
+}
+
+// setDown ends all connections and refuses new ones, or accepts again.
+func (l *fakeListener) setDown(down bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.down = down
+	if down {
+		for _, c := range l.open {
+			_ = c.Close()
+		}
+		l.open = nil
+	}
+}
+
+func (l *fakeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *fakeListener) Close() error {
+	close(l.done)
+	return nil
+}
+
+func (l *fakeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "unix"} }
+
+// A watch is a watcher on a fake engine in simulated time.
+type watch struct {
+	*testing.T
+	engine *fakeEngine
+	ln     *fakeListener
+	reg    *registry
+	log    *logWatch
+}
+
+// inWatch runs f in a bubble in which a watcher watches a fake engine. Up
+// says whether the engine answers from the beginning.
+func inWatch(t *testing.T, n naming, up bool, f func(w *watch)) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &watch{T: t, engine: newFakeEngine(), ln: newFakeListener(), log: newLogWatch()}
+		w.ln.setDown(!up)
+		srv := &http.Server{Handler: w.engine}
+		var wg sync.WaitGroup
+		wg.Go(func() { _ = srv.Serve(w.ln) })
+		n.apex = mustName(t, "docker")
+		log := slog.New(slog.NewTextHandler(w.log, nil))
+		w.reg = newRegistry(n, 0, log)
+		client := newClient(engineURL{text: "fake"}, "http://docker", &http.Transport{DialContext: w.ln.dial})
+		ctx, cancel := context.WithCancel(t.Context())
+		wg.Go(func() { _ = newWatcher(client, w.reg, log).run(ctx) })
+		f(w)
+		cancel()
+		synctest.Wait()
+		client.call.CloseIdleConnections()
+		_ = srv.Close()
+		wg.Wait()
+		checkRegistry(t, w.reg)
+	})
+}
+
+// answer returns what qname answers: addresses with spaces between, IPv4
+// first and then in order; "" for none.
+func (w *watch) answer(qname string) string {
+	w.Helper()
+	var all []string
+	for _, v4 := range []bool{true, false} {
+		addrs, _ := w.reg.rrset(w.reg.match(mustName(w, qname)), v4)
+		slices.SortFunc(addrs, netip.Addr.Compare)
+		for _, a := range addrs {
+			all = append(all, a.String())
+		}
+	}
+	return strings.Join(all, " ")
+}
+
+// want holds that qname answers want once everything has settled.
+func (w *watch) want(qname, want string) {
+	w.Helper()
+	synctest.Wait()
+	if got := w.answer(qname); got != want {
+		w.Errorf("%s: %q; want %q", qname, got, want)
+	}
+}
+
+// wantWithin waits for at most d of simulated time until qname answers want.
+func (w *watch) wantWithin(d time.Duration, qname, want string) {
+	w.Helper()
+	begun := time.Now()
+	for time.Since(begun) < d {
+		synctest.Wait()
+		if w.answer(qname) == want {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	w.want(qname, want)
+}
+
+func TestWatchEvents(t *testing.T) {
+	inWatch(t, naming{}, true, func(w *watch) {
+		e := w.engine
+		w.want("docker", "")
+		if !w.reg.ready.Load() {
+			t.Error("not ready after an empty list")
+		}
+		e.start("aa", "redis1", "172.17.0.2")
+		w.want("redis1.redis.docker", "172.17.0.2")
+		e.setState("aa", "paused")
+		e.event("pause", fakeID("aa"))
+		w.want("redis1.redis.docker", "")
+		e.setState("aa", "running")
+		e.event("unpause", fakeID("aa"))
+		w.want("redis1.redis.docker", "172.17.0.2")
+		e.set("aa", &fakeContainer{name: "redis9", image: "redis:7", state: "running", addr: "172.17.0.2"})
+		e.event("rename", fakeID("aa"))
+		w.want("redis1.redis.docker", "")
+		w.want("redis9.redis.docker", "172.17.0.2")
+		e.set("aa", &fakeContainer{name: "redis9", image: "redis:7", state: "running", addr: "172.17.0.2",
+			networks: map[string]endpointJSON{"a": {IPAddress: "10.0.0.2", GlobalIPv6Address: "fd00::2"}}})
+		e.send(fmt.Sprintf(`{"Type":"network","Action":"connect","Actor":{"ID":"net","Attributes":{"container":%q}}}`, fakeID("aa")))
+		w.want("redis9.redis.docker", "10.0.0.2 172.17.0.2 fd00::2")
+		e.setState("aa", "exited")
+		e.event("die", fakeID("aa"))
+		w.want("redis9.redis.docker", "")
+		e.start("aa", "redis9", "172.17.0.7")
+		w.want("redis9.redis.docker", "172.17.0.7")
+		e.destroy("aa")
+		w.want("redis9.redis.docker", "")
+	})
+}
+
+// Lost, repeated, reordered and false events all end at what is.
+func TestWatchGoesByState(t *testing.T) {
+	inWatch(t, naming{}, true, func(w *watch) {
+		e := w.engine
+		e.start("aa", "a", "10.0.0.1")
+		w.want("a.redis.docker", "10.0.0.1")
+		e.event("die", fakeID("aa")) // false: it runs
+		e.event("destroy", fakeID("aa"))
+		e.event("start", fakeID("aa"))
+		e.event("start", fakeID("aa"))
+		w.want("a.redis.docker", "10.0.0.1")
+		e.event("start", fakeID("ee")) // of one that does not exist
+		w.want("docker", "10.0.0.1")
+
+		e.update(func() { e.quiet = true })
+		e.destroy("aa")
+		e.start("bb", "b", "10.0.0.2")
+		e.start("cc", "c", "10.0.0.3")
+		w.want("docker", "10.0.0.1") // nobody told
+		w.wantWithin(45*time.Second, "c.redis.docker", "10.0.0.3")
+		w.want("b.redis.docker", "10.0.0.2")
+		w.want("a.redis.docker", "")
+		e.setState("bb", "exited")
+		w.wantWithin(45*time.Second, "b.redis.docker", "")
+		e.set("bb", &fakeContainer{name: "b", image: "redis:7", state: "running", addr: "10.0.0.2"})
+		w.wantWithin(45*time.Second, "b.redis.docker", "10.0.0.2")
+		e.set("bb", &fakeContainer{name: "b", image: "redis:7", state: "running", addr: "10.0.0.9"})
+		w.wantWithin(45*time.Second, "b.redis.docker", "10.0.0.9")
+	})
+}
+
+func TestWatchIdleCost(t *testing.T) {
+	inWatch(t, naming{}, true, func(w *watch) {
+		for i := range 20 {
+			w.engine.set(fmt.Sprintf("%02x", i), &fakeContainer{name: fmt.Sprintf("c%d", i), image: "x", state: "running", addr: fmt.Sprintf("10.0.0.%d", i)})
+		}
+		w.engine.set("ff", &fakeContainer{name: "off", image: "x", state: "exited"})
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		before := w.engine.count("/containers/json") + w.engine.count("/containers/{id}/json") + w.engine.count("/_ping") + w.engine.count("/events")
+		const period = 10 * time.Minute
+		time.Sleep(period)
+		synctest.Wait()
+		after := w.engine.count("/containers/json") + w.engine.count("/containers/{id}/json") + w.engine.count("/_ping") + w.engine.count("/events")
+		if most := 2 * int(period/(10*time.Second)); after-before > most || after == before {
+			t.Errorf("%d calls in %v; want 1 to %d", after-before, period, most)
+		}
+	})
+}
+
+// While the engine is away nothing changes; when it is back, what changed in
+// between is right within 2 s.
+func TestWatchReconnects(t *testing.T) {
+	inWatch(t, naming{}, true, func(w *watch) {
+		e := w.engine
+		e.start("aa", "a", "10.0.0.1")
+		e.start("bb", "b", "10.0.0.2")
+		w.want("docker", "10.0.0.1 10.0.0.2")
+		for _, away := range []time.Duration{time.Second, time.Minute, 6 * time.Hour} {
+			time.Sleep(time.Minute)
+			w.ln.setDown(true)
+			e.setState("bb", "exited")
+			e.set("aa", &fakeContainer{name: "a", image: "redis:7", state: "running", addr: "10.0.0.7"})
+			e.set("cc", &fakeContainer{name: "c", image: "redis:7", state: "running", addr: "10.0.0.3"})
+			time.Sleep(away)
+			w.want("a.redis.docker", "10.0.0.1")
+			w.want("b.redis.docker", "10.0.0.2")
+			w.want("c.redis.docker", "")
+			w.ln.setDown(false)
+			w.wantWithin(2*time.Second, "c.redis.docker", "10.0.0.3")
+			w.want("a.redis.docker", "10.0.0.7")
+			w.want("b.redis.docker", "")
+
+			e.destroy("cc")
+			e.start("aa", "a", "10.0.0.1")
+			e.start("bb", "b", "10.0.0.2")
+			w.want("c.redis.docker", "")
+			w.want("b.redis.docker", "10.0.0.2")
+		}
+		lost, found := strings.Count(w.log.String(), "engine away"), strings.Count(w.log.String(), "engine found")
+		if lost != 3 || found != 4 {
+			t.Errorf("log says away %d times and found %d times; want 3 and 4", lost, found)
+		}
+	})
+}
+
+// A stream that a proxy cuts now and then is opened again at once, without
+// noise and without a hot loop.
+func TestWatchStreamCut(t *testing.T) {
+	inWatch(t, naming{}, true, func(w *watch) {
+		e := w.engine
+		e.start("aa", "a", "10.0.0.1")
+		w.want("a.redis.docker", "10.0.0.1")
+		time.Sleep(10 * time.Second)
+		e.update(func() { e.quiet = true })
+		e.start("bb", "b", "10.0.0.2")
+		e.update(func() { e.quiet = false })
+		e.endStreams()
+		w.want("b.redis.docker", "10.0.0.2") // at once
+		if n := e.count("/events"); n != 2 {
+			t.Errorf("%d streams; want 2", n)
+		}
+		if strings.Contains(w.log.String(), "away") {
+			t.Errorf("log:\n%s", w.log)
+		}
+		// An engine that ends each stream at once.
+		stop := time.Now().Add(time.Minute)
+		for time.Now().Before(stop) {
+			synctest.Wait()
+			e.endStreams()
+			time.Sleep(5 * time.Millisecond)
+		}
+		if n := e.count("/events"); n > 200 || n < 50 {
+			t.Errorf("%d streams in a minute; want 50 to 200", n)
+		}
+		w.want("docker", "10.0.0.1 10.0.0.2")
+	})
+}
+
+// An engine that hangs with its stream open is noticed; when it goes on,
+// all is right again.
+func TestWatchHang(t *testing.T) {
+	inWatch(t, naming{}, true, func(w *watch) {
+		e := w.engine
+		e.start("aa", "a", "10.0.0.1")
+		w.want("a.redis.docker", "10.0.0.1")
+		for range 3 {
+			time.Sleep(time.Minute)
+			hang := make(chan struct{})
+			e.update(func() { e.hang = hang; e.quiet = true })
+			e.setState("aa", "exited")
+			e.set("bb", &fakeContainer{name: "b", image: "redis:7", state: "running", addr: "10.0.0.2"})
+			time.Sleep(10 * time.Minute)
+			w.want("docker", "10.0.0.1")
+			e.update(func() { e.hang = nil; e.quiet = false })
+			close(hang)
+			w.wantWithin(2*time.Second, "b.redis.docker", "10.0.0.2")
+			w.want("a.redis.docker", "")
+			e.destroy("bb")
+			e.start("aa", "a", "10.0.0.1")
+			w.want("docker", "10.0.0.1")
+		}
+	})
+}
+
+func TestWatchEngineComesLate(t *testing.T) {
+	inWatch(t, naming{}, false, func(w *watch) {
+		w.engine.set("aa", &fakeContainer{name: "a", image: "redis:7", state: "running", addr: "10.0.0.1"})
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if w.reg.ready.Load() {
+			t.Error("ready without an engine")
+		}
+		if n := strings.Count(w.log.String(), "engine away"); n != 1 {
+			t.Errorf("log says away %d times; want once", n)
+		}
+		w.ln.setDown(false)
+		w.wantWithin(2*time.Second, "a.redis.docker", "10.0.0.1")
+		if !w.reg.ready.Load() {
+			t.Error("not ready")
+		}
+	})
+}
+
+// Ready is what makes an unknown name NXDOMAIN: not before each container
+// of the first list was looked at, the engine's being lost between or not.
+func TestWatchReadiness(t *testing.T) {
+	inWatch(t, naming{}, false, func(w *watch) {
+		e := w.engine
+		for i := range 20 {
+			e.set(fmt.Sprintf("%02x", i), &fakeContainer{name: fmt.Sprintf("c%d", i), image: "x", state: "running", addr: "10.0.0.1"})
+		}
+		stuck := make(chan struct{})
+		e.update(func() {
+			e.inspect = func(id string) (int, string) {
+				if strings.HasPrefix(id, "05") {
+					<-stuck
+				}
+				return 0, ""
+			}
+		})
+		w.ln.setDown(false)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		w.want("c4.x.docker", "10.0.0.1") // one that takes long delays no other
+		if w.reg.ready.Load() {
+			t.Error("ready with a container that was not inspected yet")
+		}
+		w.ln.setDown(true) // and lost in the middle of it
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if w.reg.ready.Load() {
+			t.Error("ready after the engine was lost")
+		}
+		e.update(func() { e.inspect = nil })
+		close(stuck)
+		w.ln.setDown(false)
+		w.wantWithin(2*time.Second, "c5.x.docker", "10.0.0.1")
+		if !w.reg.ready.Load() {
+			t.Error("not ready")
+		}
+	})
+}
+
+// What an engine may send wrongly costs at most the container that it is about.
+func TestWatchGarbage(t *testing.T) {
+	inWatch(t, naming{}, true, func(w *watch) {
+		e := w.engine
+		e.start("aa", "a", "10.0.0.1")
+		w.want("docker", "10.0.0.1")
+		for _, body := range []string{"", "{", "[]", "null", `{"Id":"x"}`, `{"Id":5}`, strings.Repeat("[", 20000)} {
+			e.update(func() {
+				e.inspect = func(id string) (int, string) {
+					if strings.HasPrefix(id, "aa") {
+						return 200, body
+					}
+					return 0, ""
+				}
+			})
+			e.event("start", fakeID("aa"))
+			e.start("bb", "b", "10.0.0.2")
+			w.want("docker", "10.0.0.1 10.0.0.2")
+			e.destroy("bb")
+			w.want("docker", "10.0.0.1")
+			// Its end is seen all the same.
+		}
+		for _, status := range []int{500, 403, 301, 204} {
+			e.update(func() { e.inspect = func(string) (int, string) { return status, "no" } })
+			e.event("die", fakeID("aa"))
+			w.want("docker", "10.0.0.1")
+		}
+		e.update(func() { e.inspect = nil; e.quiet = true })
+		e.destroy("aa") // unseen, after inspects that failed
+		w.wantWithin(45*time.Second, "a.redis.docker", "")
+
+		e.update(func() { e.quiet = false })
+		e.start("bb", "b", "10.0.0.2")
+		w.want("docker", "10.0.0.2")
+		for _, line := range []string{"garbage", "[]", `{"Type":5}`, "{", `"x"`} {
+			e.send(line)
+			time.Sleep(5 * time.Second)
+			e.start("cc", "c", "10.0.0.3")
+			w.wantWithin(2*time.Second, "c.redis.docker", "10.0.0.3")
+			e.destroy("cc")
+			w.want("docker", "10.0.0.2")
+		}
+		for _, line := range []string{"{}", `{"Type":"network","Action":"connect"}`, "null", `{"Type":"container","Action":"start","Actor":null}`} {
+			e.send(line)
+			w.want("docker", "10.0.0.2")
+		}
+		for _, body := range []string{"", "garbage", "{}", `[{"Id":5}]`} {
+			e.update(func() { e.list = func() string { return body } })
+			time.Sleep(time.Minute)
+			w.want("docker", "10.0.0.2")
+		}
+		e.update(func() { e.list = nil })
+		e.start("cc", "c", "10.0.0.3")
+		w.wantWithin(2*time.Second, "c.redis.docker", "10.0.0.3")
+	})
+}
+
+func TestWatchRetriesInspect(t *testing.T) {
+	inWatch(t, naming{}, true, func(w *watch) {
+		w.engine.update(func() { w.engine.inspect = func(string) (int, string) { return 500, `{"message":"busy"}` } })
+		w.engine.start("aa", "a", "10.0.0.1")
+		w.want("a.redis.docker", "")
+		if !strings.Contains(w.log.String(), "busy") {
+			t.Errorf("the reason is not in the log:\n%s", w.log)
+		}
+		w.engine.update(func() { w.engine.inspect = nil })
+		w.wantWithin(5*time.Second, "a.redis.docker", "10.0.0.1")
+		w.engine.update(func() { w.engine.inspect = func(string) (int, string) { return 500, `{"message":"broken"}` } })
+		w.engine.event("start", fakeID("aa"))
+		before := w.engine.count("/containers/json")
+		time.Sleep(time.Hour)
+		if n := w.engine.count("/containers/json") - before; n > 130 {
+			t.Errorf("%d lists in an hour; want no more than usual, about 120", n)
+		}
+		if n := strings.Count(w.log.String(), "broken"); n != 1 {
+			t.Errorf("logged %d times; want once", n)
+		}
+		w.engine.update(func() { w.engine.inspect = nil })
+		w.wantWithin(45*time.Second, "a.redis.docker", "10.0.0.1")
+		time.Sleep(time.Minute)
+		w.log.wait(t, "can be inspected again")
+	})
+}
+
+func TestWatchAll(t *testing.T) {
+	inWatch(t, naming{all: true}, true, func(w *watch) {
+		e := w.engine
+		e.start("aa", "a", "10.0.0.1")
+		w.want("a.redis.docker", "10.0.0.1")
+		e.setState("aa", "paused")
+		e.event("pause", fakeID("aa"))
+		w.want("a.redis.docker", "10.0.0.1")
+		e.setState("aa", "exited") // the engine takes its address
+		e.event("die", fakeID("aa"))
+		w.want("a.redis.docker", "10.0.0.1")
+		e.start("aa", "a", "10.0.0.5")
+		w.want("a.redis.docker", "10.0.0.5")
+		e.destroy("aa")
+		w.want("a.redis.docker", "")
+
+		c := &fakeContainer{name: "b", image: "redis:7", state: "created", env: []string{"DNSDOCK_IPADDRESS=10.9.9.9"}}
+		e.set("bb", c)
+		e.event("create", fakeID("bb"))
+		w.want("b.redis.docker", "10.9.9.9")
+		ep := endpointJSON{}
+		ep.IPAMConfig = &struct{ IPv4Address, IPv6Address string }{"10.8.0.8", ""}
+		e.set("cc", &fakeContainer{name: "c", image: "redis:7", state: "created", networks: map[string]endpointJSON{"n": ep}})
+		e.event("create", fakeID("cc"))
+		w.want("c.redis.docker", "10.8.0.8")
+	})
+}
+
+// Each problem is logged once in a container's life.
+func TestWatchLogsProblemsOnce(t *testing.T) {
+	inWatch(t, naming{}, true, func(w *watch) {
+		count := func() int {
+			synctest.Wait()
+			return strings.Count(w.log.String(), "container=a source=DNSDOCK_TTL value=soon")
+		}
+		w.engine.start("aa", "a", "10.0.0.1", "DNSDOCK_TTL=soon")
+		w.want("a.redis.docker", "10.0.0.1")
+		w.engine.setState("aa", "exited")
+		w.engine.event("die", fakeID("aa"))
+		w.engine.start("aa", "a", "10.0.0.1", "DNSDOCK_TTL=soon")
+		w.engine.update(func() { w.engine.inspect = func(string) (int, string) { return 500, "" } })
+		w.engine.event("start", fakeID("aa"))
+		synctest.Wait()
+		w.engine.update(func() { w.engine.inspect = nil })
+		time.Sleep(5 * time.Minute)
+		if n := count(); n != 1 {
+			t.Errorf("logged %d times; want once:\n%s", n, w.log)
+		}
+	})
+}
+
+// What the API did outlives restarts, renames and outages, and ends with
+// the container, also when its end is not seen.
+func TestWatchKeepsWhatTheAPIDid(t *testing.T) {
+	inWatch(t, naming{}, true, func(w *watch) {
+		e := w.engine
+		e.start("aa", "a", "10.0.0.1")
+		e.start("bb", "b", "10.0.0.2")
+		w.want("docker", "10.0.0.1 10.0.0.2")
+		part := "z"
+		if _, err := w.reg.update(fakeID("aa"), patch{name: &part}); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.reg.remove(fakeID("bb")); err != nil {
+			t.Fatal(err)
+		}
+		w.want("z.redis.docker", "10.0.0.1")
+		w.ln.setDown(true)
+		e.set("aa", &fakeContainer{name: "a2", image: "redis:7", state: "running", addr: "10.0.0.7"})
+		time.Sleep(time.Hour)
+		w.ln.setDown(false)
+		w.wantWithin(2*time.Second, "z.redis.docker", "10.0.0.7")
+		w.want("docker", "10.0.0.7")
+		e.start("bb", "b", "10.0.0.2") // again
+		time.Sleep(time.Hour)
+		w.want("docker", "10.0.0.7")
+
+		w.ln.setDown(true)
+		e.destroy("aa")
+		e.destroy("bb")
+		time.Sleep(time.Minute)
+		w.ln.setDown(false)
+		w.wantWithin(2*time.Second, "docker", "")
+		e.start("aa", "a", "10.0.0.1")
+		e.start("bb", "b", "10.0.0.2")
+		w.want("a.redis.docker", "10.0.0.1")
+		w.want("b.redis.docker", "10.0.0.2")
+	})
+}
+
+// A storm of events about one container is a few inspects of it.
+func TestWatchCoalesces(t *testing.T) {
+	inWatch(t, naming{}, true, func(w *watch) {
+		w.engine.start("aa", "a", "10.0.0.1")
+		w.want("a.redis.docker", "10.0.0.1")
+		release := make(chan struct{})
+		var mu sync.Mutex
+		running, most := 0, 0
+		w.engine.update(func() {
+			w.engine.inspect = func(string) (int, string) {
+				mu.Lock()
+				running++
+				most = max(most, running)
+				mu.Unlock()
+				<-release
+				mu.Lock()
+				running--
+				mu.Unlock()
+				return 0, ""
+			}
+		})
+		before := w.engine.count("/containers/{id}/json")
+		for range 500 {
+			w.engine.event("start", fakeID("aa"))
+		}
+		for i := range 50 {
+			w.engine.start(fmt.Sprintf("b%02x", i), fmt.Sprintf("b%d", i), "10.0.0.2")
+		}
+		synctest.Wait()
+		close(release)
+		w.want("b49.redis.docker", "10.0.0.2")
+		if n := w.engine.count("/containers/{id}/json") - before; n > 54 {
+			t.Errorf("%d inspects; want at most 54", n)
+		}
+		if most != maxInspects {
+			t.Errorf("%d inspects at a time; want %d", most, maxInspects)
+		}
+	})
+}
+
+func TestNegotiate(t *testing.T) {
+	for _, c := range []struct{ version, want string }{
+		{"1.24", "/v1.24"}, {"1.41", "/v1.41"}, {maxAPI, "/v" + maxAPI}, {"1.99", "/v" + maxAPI}, {"", ""}, {"2.0", ""}, {"x", ""},
+	} {
+		if got, err := negotiate(c.version); got != c.want || err != nil {
+			t.Errorf("negotiate(%q) = %q, %v; want %q", c.version, got, err, c.want)
+		}
+	}
+	if _, err := negotiate("1.23"); err == nil || !strings.Contains(err.Error(), "1.24") {
+		t.Errorf("negotiate(1.23): %v; want an error that names 1.24", err)
+	}
+}
+
+func TestParseEngineURL(t *testing.T) {
+	for _, c := range []struct{ in, network, addr string }{
+		{"unix:///var/run/docker.sock", "unix", "/var/run/docker.sock"},
+		{"unix://var/run/docker.sock", "unix", "/var/run/docker.sock"},
+		{"tcp://127.0.0.1:2376", "tcp", "127.0.0.1:2376"},
+		{"tcp://engine.example.com:2376/", "tcp", "engine.example.com:2376"},
+		{"tcp://[::1]:2375", "tcp", "[::1]:2375"},
+	} {
+		u, err := parseEngineURL(c.in)
+		if err != nil || u.network != c.network || u.addr != c.addr {
+			t.Errorf("parseEngineURL(%q) = %+v, %v; want %s %s", c.in, u, err, c.network, c.addr)
+		}
+	}
+	for _, in := range []string{"", "/var/run/docker.sock", "unix://", "unix:///", "tcp://", "tcp://host", "tcp://:2375", "tcp://host:0", "tcp://host:x", "tcp://h:1/path", "ssh://host", "http://host:2375"} {
+		if u, err := parseEngineURL(in); err == nil || !strings.Contains(err.Error(), "unix:///") {
+			t.Errorf("parseEngineURL(%q) = %+v, %v; want an error that says what to write", in, u, err)
+		}
+	}
+}
+
+// An authority makes certificates for the tests of TLS.
+type authority struct {
+	t    *testing.T
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	file string
+}
+
+func newAuthority(t *testing.T, dir, file string) *authority {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &authority{t: t, key: key, file: filepath.Join(dir, file)}
+	a.cert = &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: file}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign}
+	der, err := x509.CreateCertificate(rand.Reader, a.cert, a.cert, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.cert, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	writePEM(t, a.file, "CERTIFICATE", der)
+	return a
+}
+
+func writePEM(t *testing.T, file, kind string, der []byte) {
+	t.Helper()
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// issue writes a certificate for host, and its key, until the given time.
+func (a *authority) issue(dir, cert, key, host string, until time.Time) tls.Certificate {
+	a.t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: host},
+		NotBefore: until.Add(-2 * time.Hour), NotAfter: until, KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
+	if ip := net.ParseIP(host); ip != nil {
+		template.IPAddresses = []net.IP{ip}
+	} else {
+		template.DNSNames = []string{host}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, k.Public(), a.key)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalECPrivateKey(k)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	writePEM(a.t, filepath.Join(dir, cert), "CERTIFICATE", der)
+	writePEM(a.t, filepath.Join(dir, key), "EC PRIVATE KEY", keyDER)
+	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, cert), filepath.Join(dir, key))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return pair
+}
+
+// startEngine serves h on loopback, over TLS where cfg is not nil, and
+// returns the engine's URL.
+func startEngine(t *testing.T, h http.Handler, cfg *tls.Config) engineURL {
+	t.Helper()
+	srv := httptest.NewUnstartedServer(h)
+	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
+	if cfg != nil {
+		srv.TLS = cfg
+		srv.StartTLS()
+	} else {
+		srv.Start()
+	}
+	t.Cleanup(srv.Close)
+	u, err := parseEngineURL("tcp://" + srv.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+func TestTLS(t *testing.T) {
+	dir := t.TempDir()
+	soon := time.Now().Add(time.Hour)
+	ca, other := newAuthority(t, dir, "ca.pem"), newAuthority(t, dir, "other.pem")
+	good := ca.issue(dir, "server.pem", "server-key.pem", "127.0.0.1", soon)
+	wrongName := ca.issue(dir, "wrong.pem", "wrong-key.pem", "10.1.2.3", soon)
+	expired := ca.issue(dir, "expired.pem", "expired-key.pem", "127.0.0.1", time.Now().Add(-time.Minute))
+	ca.issue(dir, "cert.pem", "key.pem", "client", soon)
+	other.issue(dir, "stranger.pem", "stranger-key.pem", "client", soon)
+	pool := x509.NewCertPool()
+	pool.AddCert(ca.cert)
+	server := func(cert tls.Certificate) *tls.Config {
+		return &tls.Config{Certificates: []tls.Certificate{cert}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert}
+	}
+	old := server(good)
+	old.MinVersion, old.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
+	files := func(ca, cert, key string) *tlsFiles {
+		return &tlsFiles{filepath.Join(dir, ca), filepath.Join(dir, cert), filepath.Join(dir, key)}
+	}
+	mine := files("ca.pem", "cert.pem", "key.pem")
+
+	for _, c := range []struct {
+		what   string
+		server *tls.Config // nil: plain HTTP
+		files  *tlsFiles   // nil: no TLS
+		want   string      // part of the error; empty: none
+	}{
+		{"good", server(good), mine, ""},
+		{"plain to plain", nil, nil, ""},
+		{"another CA", server(good), files("other.pem", "cert.pem", "key.pem"), "not signed by the CA of -tlscacert"},
+		{"wrong name", server(wrongName), mine, "not for the host in -docker"},
+		{"expired", server(expired), mine, "expired"},
+		{"stranger's client certificate", server(good), files("ca.pem", "stranger.pem", "stranger-key.pem"), "refused TLS or the certificate of -tlscert"},
+		{"TLS 1.1", old, mine, "refused TLS"},
+		{"TLS to plain HTTP", nil, mine, "leave out -tlsverify"},
+		{"plain HTTP to TLS", server(good), nil, "use -tlsverify"},
+		{"no such file", server(good), files("none.pem", "cert.pem", "key.pem"), "-tlscacert"},
+		{"no certificate", server(good), files("key.pem", "cert.pem", "key.pem"), "-tlscacert"},
+		{"key of another", server(good), files("ca.pem", "cert.pem", "server-key.pem"), "-tlskey"},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			client := newDockerClient(startEngine(t, newFakeEngine(), c.server), c.files)
+			defer client.call.CloseIdleConnections()
+			err := client.ping(t.Context())
+			switch {
+			case c.want == "" && (err != nil || client.prefix != "/v1.41"):
+				t.Errorf("ping: %v, prefix %q; want none, /v1.41", err, client.prefix)
+			case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
+				t.Errorf("ping: %v; want %q", err, c.want)
+			}
+		})
+	}
+
+	t.Run("renewed", func(t *testing.T) {
+		client := newDockerClient(startEngine(t, newFakeEngine(), server(good)), files("ca.pem", "mine.pem", "mine-key.pem"))
+		other.issue(dir, "mine.pem", "mine-key.pem", "client", soon)
+		if err := client.ping(t.Context()); err == nil {
+			t.Error("ping with a stranger's certificate: no error")
+		}
+		ca.issue(dir, "mine.pem", "mine-key.pem", "client", soon)
+		if err := client.ping(t.Context()); err != nil {
+			t.Errorf("ping after the renewal: %v", err)
+		}
+		client.call.CloseIdleConnections()
+	})
+}
+
+func TestAddrsOfEndpoint(t *testing.T) {
+	static := &struct{ IPv4Address, IPv6Address string }{"10.0.0.9", "fd00::9"}
+	for _, c := range []struct {
+		in   endpointJSON
+		want string
+	}{
+		{endpointJSON{}, "[]"},
+		{endpointJSON{IPAddress: "10.0.0.1"}, "[10.0.0.1]"},
+		{endpointJSON{IPAddress: "10.0.0.1", GlobalIPv6Address: "fd00::1"}, "[10.0.0.1 fd00::1]"},
+		{endpointJSON{GlobalIPv6Address: "fd00::1", IPAMConfig: static}, "[fd00::1]"},
+		{endpointJSON{IPAMConfig: static}, "[10.0.0.9 fd00::9]"},
+		{endpointJSON{IPAddress: "<nil>"}, "[]"},
+	} {
+		if got := fmt.Sprint(append([]netip.Addr{}, c.in.addrs()...)); got != c.want {
+			t.Errorf("%+v: %s; want %s", c.in, got, c.want)
+		}
+	}
+}
