@@ -359,10 +359,9 @@ func parseAddr(s string) (netip.Addr, error) {
 // names come from parseName, or from others by join and parent.
 type name string
 
-const (
-	root       name = "\x00"
-	maxNameLen      = 255 // octets, RFC 1035 section 2.3.4
-)
+const root name = "\x00"
+
+const maxNameLen = 255 // octets, RFC 1035 section 2.3.4
 
 // parseName reads the presentation format of RFC 1035 section 5.1 (which
 // is also how miekg/dns gives the names it unpacks); with or without
