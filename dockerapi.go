@@ -455,7 +455,10 @@ type watcher struct {
 	client *dockerClient
 	reg    *registry
 	log    *slog.Logger
-	away   bool // and that was logged
+
+	// Of run, and of relist while run waits for it:
+	away   bool      // the engine is, and that was logged
+	synced time.Time // when this session had its first list; zero before
 
 	mu    sync.Mutex          // guards what follows
 	known map[string]snapshot // by id: each container as it was reconciled last
@@ -498,7 +501,7 @@ func (w *watcher) run(ctx context.Context) error {
 			break
 		}
 		if lived >= longLived {
-			w.log.Debug("event stream lost", "err", err)
+			w.log.Debug("engine lost", "err", err)
 			backoff = minBackoff
 			continue
 		}
@@ -517,7 +520,7 @@ func (w *watcher) run(ctx context.Context) error {
 }
 
 // session connects, and works until the engine is lost. It returns for how
-// long its stream lived, and always an error.
+// long that went well, and always an error.
 func (w *watcher) session(ctx context.Context) (lived time.Duration, err error) {
 	if err := w.client.ping(ctx); err != nil {
 		return 0, err
@@ -529,14 +532,17 @@ func (w *watcher) session(ctx context.Context) (lived time.Duration, err error) 
 		return 0, err
 	}
 	defer stream.close()
-	opened := time.Now()
 	w.stuck = make(map[string]bool)
+	w.synced = time.Time{}
 	var wg sync.WaitGroup
 	wg.Go(func() { cancel(w.read(stream)) })
 	wg.Go(func() { cancel(w.relist(ctx)) }) // after the stream is open, so that nothing falls between
 	w.dispatch(ctx)
 	wg.Wait()
-	return time.Since(opened), context.Cause(ctx)
+	if !w.synced.IsZero() {
+		lived = time.Since(w.synced)
+	}
+	return lived, context.Cause(ctx)
 }
 
 // foundLevel keeps the reconnects that nobody was told the reason of quiet.
@@ -585,7 +591,7 @@ func (w *watcher) relist(ctx context.Context) error {
 		return err
 	}
 	w.log.Log(ctx, w.foundLevel(), "engine found", "api", strings.TrimPrefix(w.client.prefix, "/v"))
-	w.away = false // run reads it after the session only
+	w.away, w.synced = false, time.Now()
 	timer := time.NewTimer(resyncPeriod)
 	defer timer.Stop()
 	for {

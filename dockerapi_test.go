@@ -662,12 +662,23 @@ func TestWatchGarbage(t *testing.T) {
 			e.send(line)
 			w.want("docker", "10.0.0.2")
 		}
-		for _, body := range []string{"", "garbage", "{}", `[{"Id":5}]`} {
-			e.update(func() { e.list = func() string { return body } })
-			time.Sleep(time.Minute)
+		for _, body := range []string{"", "garbage", "{}", `[{"Id":5}]`, "slow"} {
+			e.update(func() {
+				e.list = func() string {
+					if body == "slow" {
+						time.Sleep(2 * callTimeout)
+					}
+					return body
+				}
+			})
+			time.Sleep(2 * time.Minute)
 			w.want("docker", "10.0.0.2")
+			if got, want := strings.Count(w.log.String(), "engine away"), strings.Count(w.log.String(), "engine found"); got != want {
+				t.Errorf("list %q: log says away %d times; want %d", body, got, want)
+			}
+			e.update(func() { e.list = nil })
+			time.Sleep(time.Minute)
 		}
-		e.update(func() { e.list = nil })
 		e.start("cc", "c", "10.0.0.3")
 		w.wantWithin(2*time.Second, "c.redis.docker", "10.0.0.3")
 	})
