@@ -333,7 +333,7 @@ func (z *zone) relay(m, r *dns.Msg) {
 	m.Rcode, m.Truncated, m.AuthenticatedData, m.CheckingDisabled = r.Rcode, r.Truncated, r.AuthenticatedData, r.CheckingDisabled
 	m.Answer, m.Ns = r.Answer, r.Ns
 	for _, rr := range r.Extra {
-		if rr.Header().Rrtype != dns.TypeOPT { // it is between us and the upstream
+		if t := rr.Header().Rrtype; t != dns.TypeOPT && t != dns.TypeTSIG { // these are between us and the upstream
 			m.Extra = append(m.Extra, rr)
 		}
 	}

@@ -993,40 +993,51 @@ func feedUDP(t *testing.T, addr, apex string, packets [][]byte) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
-		t.Fatal(err)
-	}
-	const maxPayload = 65507 // of UDP over IPv4
-	buf := make([]byte, dns.MaxMsgSize)
+	const maxPayload = 65507                     // of UDP over IPv4
 	for few := range slices.Chunk(packets, 20) { // no more than a socket's buffer holds
-		req := new(dns.Msg).SetQuestion("web.nginx."+apex+".", dns.TypeA)
-		good, err := req.Pack()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, p := range append(slices.Clone(few), good) {
+		for _, p := range few {
 			if _, err := c.Write(p[:min(len(p), maxPayload)]); err != nil {
 				t.Fatal(err)
 			}
 		}
-		for {
-			n, err := c.Read(buf)
-			if err != nil {
-				t.Fatalf("a good query after a packet like %x: %v", few[0], err)
-			}
-			if n > maxUDPSize || n < 12 || buf[2]&0x80 == 0 {
-				t.Fatalf("got %x; want a reply of at most %d octets", buf[:n], maxUDPSize)
-			}
-			m := new(dns.Msg)
-			if err := m.Unpack(buf[:n]); err != nil {
-				t.Fatalf("got %x: %v", buf[:n], err)
-			}
-			if m.Id == req.Id && slices.Equal(m.Question, req.Question) {
-				if len(m.Answer) != 1 {
-					t.Fatalf("got %v; want the address", show(m))
-				}
+		req := new(dns.Msg).SetQuestion("web.nginx."+apex+".", dns.TypeA)
+		for tries := 1; ; tries++ { // one packet of so many may get lost
+			if err := awaitUDP(t, c, req); err == nil {
 				break
+			} else if tries == 10 {
+				t.Fatalf("a good query after packets like %x: %v", few[0], err)
 			}
+		}
+	}
+}
+
+// awaitUDP sends req and reads replies until that to req comes.
+func awaitUDP(t *testing.T, c net.Conn, req *dns.Msg) error {
+	good, err := req.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.SetDeadline(time.Now().Add(patience / 10)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Write(good); err != nil {
+		return err
+	}
+	buf := make([]byte, dns.MaxMsgSize)
+	for {
+		n, err := c.Read(buf)
+		if err != nil {
+			return err
+		}
+		m := new(dns.Msg)
+		if err := m.Unpack(buf[:n]); err != nil || n > maxUDPSize || !m.Response {
+			t.Fatalf("got %x, %v; want a reply of at most %d octets", buf[:n], err, maxUDPSize)
+		}
+		if m.Id == req.Id && slices.Equal(m.Question, req.Question) {
+			if len(m.Answer) != 1 {
+				t.Fatalf("got %v; want the address", show(m))
+			}
+			return nil
 		}
 	}
 }
@@ -1227,4 +1238,66 @@ func TestPanicIsServfail(t *testing.T) {
 		}
 	}
 	log.wait(t, "level=ERROR", "bug in dnsdock")
+}
+
+// checkReply fails the test unless b is a reply to req, of at most size
+// octets.
+func checkReply(t testing.TB, req *dns.Msg, b []byte, size int) {
+	t.Helper()
+	if len(b) > size {
+		t.Errorf("got %d octets; want at most %d", len(b), size)
+	}
+	m := new(dns.Msg)
+	if err := m.Unpack(b); err != nil {
+		t.Fatalf("got %x, which can't be read: %v", b, err)
+	}
+	if !m.Response || m.Id != req.Id || m.Opcode != dns.OpcodeQuery {
+		t.Errorf("got header %v; want a reply under id %d", m.MsgHdr, req.Id)
+	}
+	if !slices.Equal(m.Question, req.Question) {
+		t.Errorf("got question %v; want %v", m.Question, req.Question)
+	}
+	if (m.IsEdns0() != nil) != (req.IsEdns0() != nil) {
+		t.Errorf("got OPT %v; want one only if one was sent", m.IsEdns0())
+	}
+}
+
+// FuzzQuery: any packet that is a query gets a reply to it that fits, and none
+// harms.
+func FuzzQuery(f *testing.F) {
+	const webA = "\x03web\x05nginx\x06docker\x00\x00\x01\x00\x01"
+	f.Add(wire(1, 0, [4]uint16{1}, webA), true)
+	f.Add(wire(2, 1<<8, [4]uint16{1, 0, 0, 1}, webA+"\x00\x00\x29\x04\xd0\x00\x00\x80\x00\x00\x00"), true)
+	f.Add(wire(2, 1<<8, [4]uint16{1, 0, 0, 1}, webA+"\x00\x00\x29\x00\x00\x00\x01\x80\x00\x00\x00"), false)
+	f.Add(wire(3, 0, [4]uint16{1}, "\x01*\x05redis\x06docker\x00\x00\xff\x00\x01"), false)
+	f.Add(wire(4, 0, [4]uint16{1}, "\x012\x010\x0217\x03172\x07in-addr\x04arpa\x00\x00\x0c\x00\x01"), true)
+	f.Add(wire(5, 0, [4]uint16{1}, "\x04Shop\x07example\x03com\x00\x00\x06\x00\x01"), true)
+	f.Add(wire(6, 0, [4]uint16{1}, ""), true)
+	var many []string
+	for i := range 100 {
+		many = append(many, fmt.Sprintf("10.1.0.%d fd00::%x", i, i))
+	}
+	reg := filledRegistry(f, "docker", 60,
+		pub{"web", "nginx", 30, "172.17.0.2 fd00::2", "shop.example.com com"},
+		pub{"many", "redis", 30, strings.Join(many, " "), "a\\.\\000b.docker"},
+	)
+	zones := map[bool]*zone{true: newTestZone(f, reg), false: newTestZone(f, filledRegistry(f, "docker", 0))}
+	zones[false].reg.ready.Store(false)
+	f.Fuzz(func(t *testing.T, data []byte, ready bool) {
+		req := new(dns.Msg)
+		if req.Unpack(data) != nil || req.Response || req.Opcode != dns.OpcodeQuery || len(req.Question) > 1 {
+			return // the server's
+		}
+		for _, size := range []int{dns.MaxMsgSize, udpSize(req)} {
+			m := zones[ready].reply(req, netip.MustParseAddr("127.0.0.1"), size)
+			b, err := pack(m, size)
+			if err != nil {
+				t.Fatalf("%v can't be packed: %v", m, err)
+			}
+			checkReply(t, req, b, size)
+			if m.Rcode == dns.RcodeNameError && (len(m.Answer) != 0 || len(m.Ns) != 1 || !m.Authoritative) {
+				t.Errorf("got %v; want NXDOMAIN with AA and the SOA only", show(m))
+			}
+		}
+	})
 }
