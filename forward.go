@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -67,7 +68,7 @@ func (f *forwarder) forward(ctx context.Context, req *dns.Msg) *dns.Msg {
 		f.note(u, err)
 		switch {
 		case err != nil:
-		case r.Rcode == dns.RcodeServerFailure, r.Rcode == dns.RcodeRefused, r.Rcode > 0xf:
+		case r.Rcode == dns.RcodeServerFailure, r.Rcode == dns.RcodeRefused, r.Rcode > 0xf, lacksData(r):
 		case r.Truncated:
 			cut = r
 		default:
@@ -156,6 +157,15 @@ func answers(r, q *dns.Msg) bool {
 	}
 	a, b := r.Question[0], q.Question[0]
 	return a.Qtype == b.Qtype && a.Qclass == b.Qclass && equalNames(a.Name, b.Name)
+}
+
+// lacksData reports whether a record of r has no data, as only those of an
+// UPDATE may: miekg/dns reads it, and writes what nobody can read.
+func lacksData(r *dns.Msg) bool {
+	return slices.ContainsFunc(slices.Concat(r.Answer, r.Ns, r.Extra), func(rr dns.RR) bool {
+		h := rr.Header()
+		return h.Rdlength == 0 && h.Rrtype != dns.TypeOPT
+	})
 }
 
 // equalNames compares presentation forms that miekg/dns made of the wire, in

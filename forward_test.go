@@ -1,0 +1,812 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// An answerer is a fake upstream: it returns the packets that go back for
+// the query q, in order.
+type answerer func(q *dns.Msg, from netip.AddrPort) [][]byte
+
+// startUpstream serves udp and tcp on one free port of loopback until the test ends.
+// Where one of them is nil, its port is closed.
+func startUpstream(t testing.TB, udp, tcp answerer) netip.AddrPort {
+	t.Helper()
+	pc, ln, err := bindDNS("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	t.Cleanup(func() {
+		_ = pc.Close()
+		_ = ln.Close()
+		wg.Wait()
+	})
+	if udp == nil {
+		_ = pc.Close()
+	} else {
+		_ = pc.SetReadBuffer(4 << 20) // as much as the system allows: some tests send a thousand at once
+		wg.Go(func() { serveUpstreamUDP(pc, udp) })
+	}
+	if tcp == nil {
+		_ = ln.Close()
+	} else {
+		wg.Go(func() { serveUpstreamTCP(ln, tcp) })
+	}
+	return netip.MustParseAddrPort(ln.Addr().String())
+}
+
+func serveUpstreamUDP(pc *net.UDPConn, f answerer) {
+	buf := make([]byte, dns.MaxMsgSize)
+	for {
+		n, from, err := pc.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			return // closed
+		}
+		q := new(dns.Msg)
+		if q.Unpack(buf[:n]) != nil {
+			continue
+		}
+		for _, p := range f(q, from) {
+			_, _ = pc.WriteToUDPAddrPort(p, from) // whoever asked may be gone
+		}
+	}
+}
+
+// serveUpstreamTCP takes one query on each connection and closes it when the
+// client does; without packets to send it stays silent.
+func serveUpstreamTCP(ln net.Listener, f answerer) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			return // closed
+		}
+		wg.Go(func() {
+			defer c.Close()
+			q, err := (&dns.Conn{Conn: c}).ReadMsg()
+			if err != nil {
+				return
+			}
+			for _, p := range f(q, netip.MustParseAddrPort(c.RemoteAddr().String())) {
+				_, _ = c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(p))), p...))
+			}
+			_, _ = io.Copy(io.Discard, c)
+		})
+	}
+}
+
+// closedUpstream returns an address of loopback that nobody listens on.
+func closedUpstream(t testing.TB) netip.AddrPort { return startUpstream(t, nil, nil) }
+
+// silent is an upstream that takes queries and says nothing.
+func silent(*dns.Msg, netip.AddrPort) [][]byte { return nil }
+
+// answer replies to q with 192.0.2.1, after change has worked on the reply.
+func answer(t testing.TB, change func(*dns.Msg)) answerer {
+	return func(q *dns.Msg, _ netip.AddrPort) [][]byte {
+		return [][]byte{answerTo(t, q, change)}
+	}
+}
+
+func answerTo(t testing.TB, q *dns.Msg, change func(*dns.Msg)) []byte {
+	m := new(dns.Msg).SetReply(q)
+	m.RecursionAvailable = true
+	m.Answer = []dns.RR{&dns.A{Hdr: dns.RR_Header{Name: q.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 77}, A: net.IPv4(192, 0, 2, 1)}}
+	if change != nil {
+		change(m)
+	}
+	b, err := m.Pack()
+	if err != nil {
+		t.Errorf("the fake upstream can't pack %v: %v", m, err)
+	}
+	return b
+}
+
+func rcode(rcode int) func(*dns.Msg) {
+	return func(m *dns.Msg) { m.Rcode, m.Answer = rcode, nil }
+}
+
+func truncated(m *dns.Msg) { m.Truncated, m.Answer = true, nil }
+
+// address answers with the address a.
+func address(a string) func(*dns.Msg) {
+	return func(m *dns.Msg) { m.Answer[0].(*dns.A).A = net.ParseIP(a) }
+}
+
+// newForwardZone returns a zone, of no container, that asks upstreams. A test
+// that is to see a time-out sets the forwarder's own.
+func newForwardZone(t testing.TB, upstreams ...netip.AddrPort) *zone {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	f := newForwarder(upstreams, false, log)
+	f.timeout = patience
+	return newZone(t.Context(), filledRegistry(t, "docker", 5), f, log)
+}
+
+const shortTimeout = 50 * time.Millisecond // for upstreams that are silent on purpose
+
+func TestForwardFailover(t *testing.T) {
+	const (
+		first  = "NOERROR ra; www.example.com. 77 A 192.0.2.1"
+		second = "NOERROR ra; www.example.com. 77 A 192.0.2.2"
+	)
+	for _, tt := range []struct {
+		what    string
+		first   answerer // nil: a closed port
+		second  answerer
+		want    string
+		asked   [2]int32
+		timeout time.Duration // patience, unless set: then a time-out fails the test
+	}{
+		{"in order", answer(t, nil), answer(t, address("192.0.2.2")), first, [2]int32{1, 0}, 0},
+		{"silent", silent, answer(t, address("192.0.2.2")), second, [2]int32{1, 1}, shortTimeout},
+		{"closed port", nil, answer(t, address("192.0.2.2")), second, [2]int32{0, 1}, 0},
+		{"SERVFAIL", answer(t, rcode(dns.RcodeServerFailure)), answer(t, address("192.0.2.2")), second, [2]int32{1, 1}, 0},
+		{"REFUSED", answer(t, rcode(dns.RcodeRefused)), answer(t, address("192.0.2.2")), second, [2]int32{1, 1}, 0},
+		{"NXDOMAIN is an answer", answer(t, rcode(dns.RcodeNameError)), answer(t, nil), "NXDOMAIN ra", [2]int32{1, 0}, 0},
+		{"no data is an answer", answer(t, rcode(dns.RcodeSuccess)), answer(t, nil), "NOERROR ra", [2]int32{1, 0}, 0},
+		{"SERVFAIL with an answer", answer(t, func(m *dns.Msg) { m.Rcode = dns.RcodeServerFailure }), answer(t, address("192.0.2.2")), second, [2]int32{1, 1}, 0},
+		{"a record without data", answer(t, func(m *dns.Msg) { m.Answer[0].(*dns.A).A = nil }), answer(t, address("192.0.2.2")), second, [2]int32{1, 1}, 0},
+		{"both SERVFAIL", answer(t, rcode(dns.RcodeServerFailure)), answer(t, rcode(dns.RcodeServerFailure)), "SERVFAIL ra", [2]int32{1, 1}, 0},
+		{"both REFUSED", answer(t, rcode(dns.RcodeRefused)), answer(t, rcode(dns.RcodeRefused)), "SERVFAIL ra", [2]int32{1, 1}, 0},
+		{"both closed", nil, nil, "SERVFAIL ra", [2]int32{}, 0},
+		{"both silent", silent, silent, "SERVFAIL ra", [2]int32{1, 1}, shortTimeout},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			var asked [2]atomic.Int32
+			count := func(i int, f answerer) answerer {
+				if f == nil {
+					return nil
+				}
+				return func(q *dns.Msg, from netip.AddrPort) [][]byte {
+					asked[i].Add(1)
+					return f(q, from)
+				}
+			}
+			z := newForwardZone(t, startUpstream(t, count(0, tt.first), nil), startUpstream(t, count(1, tt.second), nil))
+			if tt.timeout != 0 {
+				z.fwd.timeout = tt.timeout
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), patience) // of both upstreams together
+			defer cancel()
+			z.ctx = ctx
+			m := z.reply(new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512)
+			if got := showSorted(m); got != tt.want {
+				t.Errorf("got %v; want %v", got, tt.want)
+			}
+			if got := [2]int32{asked[0].Load(), asked[1].Load()}; got != tt.asked {
+				t.Errorf("the upstreams were asked %v times; want %v", got, tt.asked)
+			}
+		})
+	}
+}
+
+func TestForwardTimeoutDefault(t *testing.T) {
+	if got, want := newForwarder(nil, false, nil).timeout, 2*time.Second; got != want {
+		t.Errorf("got %v for an upstream; want %v", got, want)
+	}
+}
+
+// What does not fit into UDP is asked for again over TCP; where that fails,
+// the client gets the truncated answer and may try itself.
+func TestForwardTruncated(t *testing.T) {
+	const (
+		whole = "NOERROR ra; www.example.com. 77 A 192.0.2.9"
+		cut   = "NOERROR tc ra"
+	)
+	wrongID := func(m *dns.Msg) { m.Id++ }
+	for _, tt := range []struct {
+		what   string
+		tcp    answerer // nil: a closed port
+		second answerer
+		want   string
+	}{
+		{"TCP answers", answer(t, address("192.0.2.9")), answer(t, nil), whole},
+		{"TCP is closed", nil, nil, cut},
+		{"TCP is silent", silent, nil, cut},
+		{"TCP answers another query", answer(t, wrongID), nil, cut},
+		{"TCP is cut too", answer(t, truncated), nil, cut},
+		{"TCP says SERVFAIL", answer(t, rcode(dns.RcodeServerFailure)), nil, "SERVFAIL ra"},
+		{"TCP sends junk", func(*dns.Msg, netip.AddrPort) [][]byte { return [][]byte{{1, 2, 3}} }, nil, cut},
+		{"TCP is closed, the next one answers", nil, answer(t, address("192.0.2.9")), whole},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			z := newForwardZone(t, startUpstream(t, answer(t, truncated), tt.tcp), startUpstream(t, tt.second, nil))
+			z.fwd.timeout = patience
+			if strings.Contains(tt.what, "silent") {
+				z.fwd.timeout = shortTimeout
+			}
+			m := z.reply(new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512)
+			if got := showSorted(m); got != tt.want {
+				t.Errorf("got %v; want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+// Only the reply to our query is taken: whoever guesses wrong has won nothing.
+func TestForwardChecksReply(t *testing.T) {
+	fakes := map[string]func(q *dns.Msg) []byte{
+		"wrong ID": func(q *dns.Msg) []byte { return answerTo(t, q, func(m *dns.Msg) { m.Id++ }) },
+		"wrong name": func(q *dns.Msg) []byte {
+			return answerTo(t, q, func(m *dns.Msg) { m.Question[0].Name = "www.example.net." })
+		},
+		"longer name": func(q *dns.Msg) []byte {
+			return answerTo(t, q, func(m *dns.Msg) { m.Question[0].Name = "a.www.example.com." })
+		},
+		"wrong type": func(q *dns.Msg) []byte {
+			return answerTo(t, q, func(m *dns.Msg) { m.Question[0].Qtype = dns.TypeAAAA })
+		},
+		"wrong class": func(q *dns.Msg) []byte {
+			return answerTo(t, q, func(m *dns.Msg) { m.Question[0].Qclass = dns.ClassCHAOS })
+		},
+		"no question": func(q *dns.Msg) []byte { return answerTo(t, q, func(m *dns.Msg) { m.Question = nil }) },
+		"two questions": func(q *dns.Msg) []byte {
+			return answerTo(t, q, func(m *dns.Msg) { m.Question = append(m.Question, m.Question[0]) })
+		},
+		"a query":         func(q *dns.Msg) []byte { return answerTo(t, q, func(m *dns.Msg) { m.Response = false }) },
+		"another opcode":  func(q *dns.Msg) []byte { return answerTo(t, q, func(m *dns.Msg) { m.Opcode = dns.OpcodeNotify }) },
+		"cut in a record": func(q *dns.Msg) []byte { b := answerTo(t, q, nil); return b[:len(b)-3] },
+		"5 octets":        func(q *dns.Msg) []byte { return answerTo(t, q, nil)[:5] },
+		"no octet":        func(q *dns.Msg) []byte { return []byte{} },
+		"junk":            func(q *dns.Msg) []byte { return []byte(strings.Repeat("junk", 100)) },
+		"a header only":   func(q *dns.Msg) []byte { return answerTo(t, q, nil)[:12] },
+		"a pointer loop":  func(q *dns.Msg) []byte { return append(answerTo(t, q, nil)[:12], "\xc0\x0c\x00\x01\x00\x01"...) },
+		"a TSIG at the end": func(q *dns.Msg) []byte {
+			return answerTo(t, q, func(m *dns.Msg) {
+				m.Extra = append(m.Extra, &dns.TSIG{Hdr: dns.RR_Header{Name: "key.", Rrtype: dns.TypeTSIG, Class: dns.ClassANY}, Algorithm: "hmac-sha256."})
+			})
+		},
+	}
+	req := func() *dns.Msg { return new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA) }
+	for _, what := range sortedKeys(fakes) {
+		t.Run(what, func(t *testing.T) {
+			t.Run("first", func(t *testing.T) {
+				z := newForwardZone(t, startUpstream(t, func(q *dns.Msg, _ netip.AddrPort) [][]byte {
+					return [][]byte{fakes[what](q), fakes[what](q), answerTo(t, q, address("192.0.2.2"))}
+				}, nil))
+				m := z.reply(req(), netip.Addr{}, 512)
+				if got, want := showSorted(m), "NOERROR ra; www.example.com. 77 A 192.0.2.2"; got != want {
+					t.Errorf("got %v; want %v", got, want)
+				}
+			})
+			t.Run("only", func(t *testing.T) {
+				z := newForwardZone(t, startUpstream(t, func(q *dns.Msg, _ netip.AddrPort) [][]byte {
+					return [][]byte{fakes[what](q)}
+				}, nil))
+				z.fwd.timeout = shortTimeout
+				if got, want := showSorted(z.reply(req(), netip.Addr{}, 512)), "SERVFAIL ra"; got != want {
+					t.Errorf("got %v; want %v", got, want)
+				}
+			})
+		})
+	}
+	t.Run("another sender", func(t *testing.T) {
+		other, err := net.ListenPacket("udp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+		for _, tt := range []struct {
+			last [][]byte
+			want string
+		}{
+			{[][]byte{nil}, "NOERROR ra; www.example.com. 77 A 192.0.2.2"},
+			{nil, "SERVFAIL ra"},
+		} {
+			z := newForwardZone(t, startUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
+				if _, err := other.WriteTo(answerTo(t, q, address("192.0.2.66")), net.UDPAddrFromAddrPort(from)); err != nil {
+					t.Error(err)
+				}
+				if tt.last == nil {
+					return nil
+				}
+				return [][]byte{answerTo(t, q, address("192.0.2.2"))}
+			}, nil))
+			if tt.last == nil {
+				z.fwd.timeout = shortTimeout
+			}
+			if got := showSorted(z.reply(req(), netip.Addr{}, 512)); got != tt.want {
+				t.Errorf("got %v; want %v", got, tt.want)
+			}
+		}
+	})
+	t.Run("the question in other letter case", func(t *testing.T) {
+		z := newForwardZone(t, startUpstream(t, answer(t, func(m *dns.Msg) { m.Question[0].Name = "WWW.example.COM." }), nil))
+		if got, want := showSorted(z.reply(req(), netip.Addr{}, 512)), "NOERROR ra; www.example.com. 77 A 192.0.2.1"; got != want {
+			t.Errorf("got %v; want %v", got, want)
+		}
+	})
+}
+
+// rrs parses records, one on a line.
+func rrs(t testing.TB, text string) (list []dns.RR) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		if rr, err := dns.NewRR(line); err != nil {
+			t.Fatal(err)
+		} else if rr != nil {
+			list = append(list, rr)
+		}
+	}
+	return list
+}
+
+// The answer goes back under the client's ID, with the name as it wrote it.
+func TestForwardedReply(t *testing.T) {
+	var asked atomic.Pointer[dns.Msg]
+	up := startUpstream(t, func(q *dns.Msg, _ netip.AddrPort) [][]byte {
+		asked.Store(q)
+		return [][]byte{answerTo(t, q, func(m *dns.Msg) {
+			m.Authoritative, m.AuthenticatedData, m.Zero = true, true, true
+			m.Question[0].Name = strings.ToLower(m.Question[0].Name) // some do
+			m.Answer = rrs(t, "www.example.com. 77 IN CNAME Web.example.net.\nWeb.example.net. 8 IN A 192.0.2.1\nWeb.example.net. 8 IN A 192.0.2.2")
+			m.Ns = rrs(t, "example.net. 9 IN NS ns.example.net.")
+			m.Extra = append(m.Extra, rrs(t, "ns.example.net. 10 IN A 192.0.2.53")...)
+			if opt := q.IsEdns0(); opt != nil {
+				m.SetEdns0(4096, opt.Do())
+				m.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: "0123456789abcdef"}}
+			}
+		})}
+	}, nil)
+	for _, forceTTL := range []bool{false, true} {
+		z := newForwardZone(t, up)
+		z.fwd.forceTTL = forceTTL
+		addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
+		want := "NOERROR ra; wWw.Example.com. 77 CNAME Web.example.net., Web.example.net. 8 A 192.0.2.1, Web.example.net. 8 A 192.0.2.2; example.net. 9 NS ns.example.net."
+		wantExtra := "ns.example.net.\t10\tIN\tA\t192.0.2.53"
+		if forceTTL {
+			want = "NOERROR ra; wWw.Example.com. 5 CNAME Web.example.net., Web.example.net. 5 A 192.0.2.1, Web.example.net. 5 A 192.0.2.2; example.net. 5 NS ns.example.net."
+			wantExtra = "ns.example.net.\t5\tIN\tA\t192.0.2.53"
+		}
+		for _, network := range []string{"udp", "tcp"} {
+			for _, edns := range []bool{false, true} {
+				t.Run(fmt.Sprintf("forcettl=%t over %s edns=%t", forceTTL, network, edns), func(t *testing.T) {
+					req := new(dns.Msg).SetQuestion("wWw.Example.com.", dns.TypeA)
+					req.RecursionDesired, req.CheckingDisabled = edns, edns
+					if edns {
+						req.SetEdns0(4000, true)
+						req.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: 24, Address: net.IPv4(10, 0, 0, 0)}}
+					}
+					r := exchange(t, network, addr, req)
+					if got := strings.TrimRight(show(r), ",;"); got != want {
+						t.Errorf("\ngot  %v;\nwant %v", got, want)
+					}
+					if r.Id != req.Id || r.Question[0] != req.Question[0] {
+						t.Errorf("got id %d and question %v; want the client's, %d and %v", r.Id, r.Question, req.Id, req.Question)
+					}
+					if !r.AuthenticatedData || r.Zero || r.RecursionDesired != edns {
+						t.Errorf("got flags %v; want AD as the upstream's, RD as the client's, and no Z", r.MsgHdr)
+					}
+					var extra []string
+					var opts []*dns.OPT
+					for _, rr := range r.Extra {
+						if opt, ok := rr.(*dns.OPT); ok {
+							opts = append(opts, opt)
+						} else {
+							extra = append(extra, rr.String())
+						}
+					}
+					if !slices.Equal(extra, []string{wantExtra}) {
+						t.Errorf("got additional records %q; want %q", extra, wantExtra)
+					}
+					if !edns && len(opts) != 0 || edns && (len(opts) != 1 || !opts[0].Do() || len(opts[0].Option) != 0 || opts[0].UDPSize() != maxUDPSize) {
+						t.Errorf("got %v; want one OPT of our own only if one was sent", opts)
+					}
+					q := asked.Load()
+					if q.Id == req.Id && q.RecursionDesired == req.RecursionDesired && edns {
+						t.Logf("the upstream's query has the client's id %d: once in 65536", q.Id)
+					}
+					if q.Question[0] != req.Question[0] || q.RecursionDesired != edns || q.CheckingDisabled != edns || q.Response {
+						t.Errorf("the upstream was asked %v; want the client's question and flags", q)
+					}
+					opt := q.IsEdns0()
+					if edns != (opt != nil) || edns && (opt.UDPSize() != maxUDPSize || !opt.Do() || len(opt.Option) != 0) {
+						t.Errorf("the upstream was sent %v; want an OPT of our own only if the client sent one", opt)
+					}
+				})
+			}
+		}
+	}
+}
+
+// A large answer is whole over TCP, and fits the client's size over UDP.
+func TestForwardedSize(t *testing.T) {
+	large := func(m *dns.Msg) {
+		m.Answer = nil
+		for i := range 500 {
+			m.Answer = append(m.Answer, rrs(t, fmt.Sprintf("%s 77 IN A 10.1.%d.%d", m.Question[0].Name, i/250, i%250))...)
+		}
+		m.Compress = true
+	}
+	z := newForwardZone(t, startUpstream(t, answer(t, truncated), answer(t, large)))
+	addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
+	for _, tt := range []struct{ asked, limit int }{{-1, 512}, {0, 512}, {1000, 1000}, {65535, 1232}} {
+		req := new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA)
+		if tt.asked >= 0 {
+			req.SetEdns0(uint16(tt.asked), false)
+		}
+		b, err := req.Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		reply := rawUDP(t, addr, req.Id, b)[0]
+		m := new(dns.Msg)
+		if err := m.Unpack(reply); err != nil {
+			t.Fatal(err)
+		}
+		if len(reply) > tt.limit || len(reply) < tt.limit-16 || !m.Truncated {
+			t.Errorf("size %d: got %d octets, TC %t; want at most %d, nearly as many, and TC", tt.asked, len(reply), m.Truncated, tt.limit)
+		}
+	}
+	if r := exchange(t, "tcp", addr, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA)); len(r.Answer) != 500 || r.Truncated {
+		t.Errorf("over TCP: got %d records, TC %t; want all 500", len(r.Answer), r.Truncated)
+	}
+}
+
+// What an upstream adds must not keep a reply from being cut to the client's
+// size.
+func TestForwardedTSIG(t *testing.T) {
+	z := newForwardZone(t, startUpstream(t, answer(t, func(m *dns.Msg) {
+		for i := range 60 {
+			m.Answer = append(m.Answer, rrs(t, fmt.Sprintf("www.example.com. 77 IN A 10.1.0.%d", i))...)
+		}
+		m.Extra = []dns.RR{
+			&dns.TSIG{Hdr: dns.RR_Header{Name: "key.", Rrtype: dns.TypeTSIG, Class: dns.ClassANY}, Algorithm: "hmac-sha256."},
+			&dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT, Class: 1232}}, // behind it, so that no TSIG ends the message
+		}
+		m.Compress = true
+	}), nil))
+	m, b, err := z.answer(new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(b) > 512 || !m.Truncated {
+		t.Errorf("got %d octets, TC %t; want at most 512, and TC", len(b), m.Truncated)
+	}
+	if len(m.Extra) != 0 {
+		t.Errorf("got %v; want no TSIG: it is between us and the upstream", m.Extra)
+	}
+}
+
+func TestForwardFreshPortAndID(t *testing.T) {
+	const n = 50
+	var mu sync.Mutex
+	ports, ids := make(map[uint16]bool), make(map[uint16]bool)
+	inOrder, last := 0, uint16(0)
+	z := newForwardZone(t, startUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
+		mu.Lock()
+		defer mu.Unlock()
+		ports[from.Port()], ids[q.Id] = true, true
+		if q.Id == last+1 {
+			inOrder++
+		}
+		last = q.Id
+		return [][]byte{answerTo(t, q, nil)}
+	}, nil))
+	for range n {
+		req := new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA)
+		req.Id = 4711
+		if m := z.reply(req, netip.Addr{}, 512); len(m.Answer) != 1 || m.Id != 4711 {
+			t.Fatalf("got %v; want an answer under id 4711", m)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	// By chance 50 of 28,232 ports, or of 65,536 ids, hold one pair in 20 runs, and three pairs in 50,000.
+	if len(ports) < n-4 {
+		t.Errorf("got %d source ports in %d queries; want nearly as many", len(ports), n)
+	}
+	if len(ids) < n-4 || inOrder > 2 {
+		t.Errorf("got %d ids in %d queries, %d of them one more than the last; want random ones", len(ids), n, inOrder)
+	}
+}
+
+// Queries in flight are bounded: past the bound the client gets SERVFAIL at
+// once, and afterwards all is as before.
+func TestForwardBound(t *testing.T) {
+	was := loadNow()
+	t.Run("flood", func(t *testing.T) {
+		var answers atomic.Bool
+		z := newForwardZone(t, startUpstream(t, func(q *dns.Msg, _ netip.AddrPort) [][]byte {
+			if !answers.Load() {
+				return nil
+			}
+			return [][]byte{answerTo(t, q, nil)}
+		}, nil))
+		flood, stop := context.WithCancel(t.Context())
+		defer stop()
+		held := newZone(flood, z.reg, z.fwd, z.log)
+		ask := func(z *zone) string {
+			return showSorted(z.reply(new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512))
+		}
+		var wg sync.WaitGroup
+		for range maxInFlight {
+			wg.Go(func() { ask(held) })
+		}
+		late := time.Now().Add(patience)
+		for len(z.fwd.slots) < maxInFlight {
+			if time.Now().After(late) {
+				t.Fatalf("got %d queries in flight; want %d", len(z.fwd.slots), maxInFlight)
+			}
+			runtime.Gosched()
+		}
+		for range 200 {
+			if got, want := ask(z), "SERVFAIL ra"; got != want {
+				t.Fatalf("past the bound: got %v; want %v", got, want)
+			}
+			if got := len(z.fwd.slots); got != maxInFlight { // it did not wait for one of them
+				t.Fatalf("got %d queries in flight; want %d", got, maxInFlight)
+			}
+		}
+		m := z.reply(new(dns.Msg).SetQuestion("docker.", dns.TypeSOA), netip.Addr{}, 512)
+		if len(m.Answer) != 1 {
+			t.Errorf("our own names meanwhile: got %v; want the SOA", show(m))
+		}
+		answers.Store(true)
+		stop()
+		wg.Wait()
+		if got, want := ask(z), "NOERROR ra; www.example.com. 77 A 192.0.2.1"; got != want {
+			t.Errorf("afterwards: got %v; want %v", got, want)
+		}
+	})
+	was.returnsTo(t)
+}
+
+// Ours is never forwarded, whatever the type and whether it exists or not; a
+// reverse name only if its address is not known.
+func TestForwardedNames(t *testing.T) {
+	var mu sync.Mutex
+	var asked []string
+	up := startUpstream(t, func(q *dns.Msg, _ netip.AddrPort) [][]byte {
+		mu.Lock()
+		defer mu.Unlock()
+		asked = append(asked, q.Question[0].Name)
+		return [][]byte{answerTo(t, q, rcode(dns.RcodeNameError))}
+	}, nil)
+	for _, ready := range []bool{false, true} {
+		z := newForwardZone(t, up)
+		z.reg = filledRegistry(t, "dev.docker", 5, pub{"web", "nginx", 0, "10.0.0.1 fd00::1", "shop.example.com com"})
+		z = newZone(t.Context(), z.reg, z.fwd, z.log)
+		z.reg.ready.Store(ready)
+		for _, tt := range []struct {
+			qname     string
+			forwarded bool
+		}{
+			{"web.nginx.dev.docker.", false},
+			{"unknown.dev.docker.", false},
+			{"DEV.Docker.", false},
+			{"dnsdock.dev.docker.", false},
+			{"*.unknown.dev.docker.", false},
+			{"shop.example.com.", false},
+			{"www.shop.example.com.", false},
+			{"com.", false},
+			{"1.0.0.10.in-addr.arpa.", false},
+			{"1." + strings.Repeat("0.", 27) + "0.0.d.f.ip6.arpa.", false},
+			{"2.0.0.10.in-addr.arpa.", true},
+			{"2." + strings.Repeat("0.", 27) + "0.0.d.f.ip6.arpa.", true},
+			{"0.0.10.in-addr.arpa.", true},
+			{"example.com.", true},
+			{"docker.", true},
+			{"web.nginx.docker.", true},
+			{".", true},
+			{"a\\.b\\000\\200.example.com.", true},
+		} {
+			for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypePTR, dns.TypeTXT, dns.TypeANY, dns.TypeSOA, dns.TypeNS, dns.TypeDS, dns.TypeMX} {
+				mu.Lock()
+				asked = nil
+				mu.Unlock()
+				z.reply(new(dns.Msg).SetQuestion(tt.qname, qtype), netip.MustParseAddr("127.0.0.1"), 512)
+				mu.Lock()
+				if forwarded := slices.Equal(asked, []string{tt.qname}); forwarded != tt.forwarded || !forwarded && len(asked) > 0 {
+					t.Errorf("%s %s, ready %t: upstream was asked %q; want forwarded %t", tt.qname, dns.Type(qtype), ready, asked, tt.forwarded)
+				}
+				mu.Unlock()
+			}
+		}
+		for _, req := range []*dns.Msg{
+			new(dns.Msg).SetAxfr("example.com."),
+			new(dns.Msg).SetIxfr("example.com.", 1, "ns.example.com.", "host.example.com."),
+			{Question: []dns.Question{{Name: "version.bind.", Qtype: dns.TypeTXT, Qclass: dns.ClassCHAOS}}},
+		} {
+			mu.Lock()
+			asked = nil
+			mu.Unlock()
+			m := z.reply(req, netip.Addr{}, 512)
+			mu.Lock()
+			if len(asked) != 0 || m.Rcode != dns.RcodeRefused {
+				t.Errorf("%v: got %v, and the upstream was asked %q; want REFUSED and nothing", req.Question, show(m), asked)
+			}
+			mu.Unlock()
+		}
+	}
+}
+
+// The end of the program does not wait for upstreams.
+func TestForwardShutdown(t *testing.T) {
+	arrived := make(chan struct{}, 2)
+	hold := func(*dns.Msg, netip.AddrPort) [][]byte {
+		arrived <- struct{}{}
+		return nil
+	}
+	z := newForwardZone(t, startUpstream(t, hold, nil))
+	z.fwd.timeout = time.Hour
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	z.ctx = ctx
+	var wg sync.WaitGroup
+	t.Run("server", func(t *testing.T) { // its end is that of the server too
+		addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
+		t.Cleanup(cancel)
+		for _, network := range []string{"udp", "tcp"} {
+			c, err := dns.Dial(network, addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wg.Go(func() {
+				defer c.Close()
+				_ = c.SetDeadline(time.Now().Add(patience))
+				if err := c.WriteMsg(new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA)); err != nil {
+					t.Error(err)
+				}
+				r, err := c.ReadMsg()
+				if err != nil || r.Rcode != dns.RcodeServerFailure {
+					t.Errorf("over %s: got %v, %v; want SERVFAIL at the end", network, r, err)
+				}
+			})
+			<-arrived
+		}
+	})
+	wg.Wait()
+}
+
+// An upstream that stops answering is logged once, and once when it answers
+// again.
+func TestForwardLog(t *testing.T) {
+	log := newLogWatch()
+	var answers atomic.Bool
+	up := startUpstream(t, func(q *dns.Msg, _ netip.AddrPort) [][]byte {
+		if answers.Load() {
+			return [][]byte{answerTo(t, q, nil)}
+		}
+		return [][]byte{{1}} // junk, and then nothing
+	}, nil)
+	z := newForwardZone(t, up)
+	z.fwd.timeout = 10 * time.Millisecond
+	z.fwd.log = slog.New(slog.NewTextHandler(log, nil))
+	ask := func() { z.reply(new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512) }
+	for range 2 * failuresToLog {
+		ask()
+	}
+	log.wait(t, "level=WARN", "upstream="+up.String())
+	answers.Store(true)
+	z.fwd.timeout = patience
+	ask()
+	ask()
+	log.wait(t, "level=INFO", "upstream="+up.String())
+	if got := strings.Count(log.String(), "\n"); got != 2 {
+		t.Errorf("got %d lines; want 2:\n%s", got, log)
+	}
+}
+
+// withID makes p a reply under id, and otherwise leaves it as it is.
+func withID(p []byte, id uint16) []byte {
+	p = slices.Clone(p)
+	if len(p) >= 4 {
+		binary.BigEndian.PutUint16(p, id)
+		p[2] |= 0x80 // QR
+		p[2] &^= 0x78 | 0x02
+	}
+	return p
+}
+
+// Whatever an upstream sends, the client gets a reply that fits, and the
+// next query its answer.
+func TestCorpusReplies(t *testing.T) {
+	packets := corpus(t)
+	was := loadNow()
+	t.Run("replies", func(t *testing.T) {
+		var wg sync.WaitGroup
+		workers := 4
+		for w := range workers {
+			var packet atomic.Pointer[[]byte]
+			var overTCP atomic.Bool
+			evil := func(q *dns.Msg, _ netip.AddrPort) [][]byte {
+				return [][]byte{withID(*packet.Load(), q.Id), answerTo(t, q, nil)}
+			}
+			z := newForwardZone(t, startUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
+				if overTCP.Load() {
+					return answer(t, truncated)(q, from)
+				}
+				return evil(q, from)
+			}, evil))
+			z.fwd.timeout = upstreamTimeout // one packet of so many may get lost
+			wg.Go(func() {
+				for i := w; i < len(packets); i += workers {
+					req := new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA)
+					p := packets[i]
+					m := new(dns.Msg)
+					if m.Unpack(p) == nil && len(m.Question) == 1 && m.Question[0].Qclass == dns.ClassINET {
+						req.Question = m.Question
+					}
+					packet.Store(&p)
+					overTCP.Store(i/workers%8 == 0)
+					m, b, err := z.answer(req, netip.Addr{}, 512)
+					if err != nil || len(b) > 512 || m.Id != req.Id || m.Question[0] != req.Question[0] {
+						t.Errorf("after %x: got %v, %v, %d octets; want a reply of at most 512", p, m, err, len(b))
+						return
+					}
+					if err := new(dns.Msg).Unpack(b); err != nil {
+						t.Errorf("after %x: got %x: %v", p, b, err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+	})
+	was.returnsTo(t)
+}
+
+// FuzzUpstreamReply: whatever an upstream sends, the reply to the client is
+// one to its query and fits.
+func FuzzUpstreamReply(f *testing.F) {
+	q := new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA)
+	q.Id = 0
+	f.Add(answerTo(f, q, nil), false)
+	f.Add(answerTo(f, q, truncated), true)
+	f.Add(answerTo(f, q, func(m *dns.Msg) {
+		m.Answer = rrs(f, "www.example.com. 1 IN CNAME a.example.com.\na.example.com. 1 IN TXT \"a\" \"b\"\nexample.com. 1 IN MX 1 a.example.com.")
+		m.Ns = rrs(f, "example.com. 1 IN SOA a. b. 1 2 3 4 5\n. 1 IN SVCB 1 . alpn=h2")
+		m.Extra = []dns.RR{
+			&dns.TSIG{Hdr: dns.RR_Header{Name: "key.", Rrtype: dns.TypeTSIG, Class: dns.ClassANY}, Algorithm: "hmac-sha256."},
+			&dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT, Class: 1232}},
+		}
+	}), true)
+	z := newForwardZone(f, netip.MustParseAddrPort("127.0.0.1:53")) // is not asked
+	f.Fuzz(func(t *testing.T, data []byte, forceTTL bool) {
+		r := new(dns.Msg)
+		if r.Unpack(data) != nil || len(r.Question) != 1 {
+			return
+		}
+		req := new(dns.Msg).SetQuestion(r.Question[0].Name, r.Question[0].Qtype)
+		if r.IsEdns0() != nil {
+			req.SetEdns0(600, true)
+		}
+		q := question(req)
+		if r.Id = q.Id; !answers(r, q) {
+			return
+		}
+		z := *z
+		fwd := *z.fwd
+		z.fwd, fwd.forceTTL = &fwd, forceTTL
+		m := new(dns.Msg).SetReply(req)
+		if opt := req.IsEdns0(); opt != nil {
+			m.SetEdns0(maxUDPSize, opt.Do())
+		}
+		z.relay(m, r)
+		for _, size := range []int{dns.MaxMsgSize, udpSize(req)} {
+			b, err := pack(m, size)
+			if err != nil {
+				return // a record that can be read but not written
+			}
+			checkReply(t, req, b, size)
+		}
+	})
+}
