@@ -411,6 +411,9 @@ func testIPv6(t *testing.T, s *stage) {
 	ip6 := s.inspect(t, web, "{{range .NetworkSettings.Networks}}{{.GlobalIPv6Address}}{{end}}")
 	in.want(t, s.fqdn(web)+" A", "NOERROR", ip4)
 	in.want(t, s.fqdn(web)+" AAAA", "NOERROR", ip6)
+	if got := in.addrs(t, s.fqdn(web)); !slices.Equal(got, []string{ip4, ip6}) {
+		t.Errorf("asked over UDP: got %v; want %s and %s", got, ip4, ip6)
+	}
 	in.want(t, "-x "+ip4, "NOERROR", s.fqdn(web))
 	in.want(t, "-x "+ip6, "NOERROR", s.fqdn(web))
 	in.seen(t, func() { s.docker(t, "kill", web) }, "service removed", id)
