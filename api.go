@@ -285,11 +285,16 @@ func toJSON(s *service) serviceJSON {
 	}
 }
 
-// texts returns names as people write them, without the last dot.
+// texts returns names as people write them, without the last dot. It stays
+// behind a space, which readStrings would trim.
 func texts(names []name) []string {
 	list := make([]string, 0, len(names))
 	for _, n := range names {
-		list = append(list, strings.TrimSuffix(n.String(), "."))
+		s := n.String()
+		if !strings.HasSuffix(s, " .") {
+			s = strings.TrimSuffix(s, ".")
+		}
+		list = append(list, s)
 	}
 	return list
 }
@@ -348,7 +353,8 @@ func (p *patch) setProperty(k string, value json.RawMessage) (err error) {
 		p.addrs, err = readAddrs(value)
 	case "ips":
 		given := p.addrs
-		if p.addrs, err = readAddrs(value); err == nil && len(given) > 0 && !slices.Contains(p.addrs, given[0]) {
+		missing := func(a netip.Addr) bool { return !slices.Contains(p.addrs, a) }
+		if p.addrs, err = readAddrs(value); err == nil && slices.ContainsFunc(given, missing) {
 			err = errors.New(`"ip" is not one of them: write only one of the two`)
 		}
 	case "ttl":
@@ -425,10 +431,14 @@ func readAliases(value json.RawMessage) (*[]name, error) {
 // Empty ones are left out.
 func readStrings(value json.RawMessage) (list []string, err error) {
 	var s *string
+	var items []*string // a pointer tells null from ""
 	if json.Unmarshal(value, &s) == nil && s != nil {
 		list = strings.Split(*s, ",")
-	} else if err := json.Unmarshal(value, &list); err != nil || list == nil {
+	} else if err := json.Unmarshal(value, &items); err != nil || items == nil || slices.Contains(items, nil) {
 		return nil, errors.New("write a string or a list of strings")
+	}
+	for _, item := range items {
+		list = append(list, *item)
 	}
 	for i := range list {
 		list[i] = strings.TrimSpace(list[i])

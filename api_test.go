@@ -1,0 +1,722 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os/exec"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// Ids of containers, and a service made by hand.
+var (
+	webID   = "aaaa1" + strings.Repeat("0", 59)
+	redisID = "aaaa2" + strings.Repeat("0", 59)
+	downID  = "bbbb0" + strings.Repeat("0", 59) // stopped
+)
+
+const manualBody = `{"name":"foo","image":"bar","ip":"192.168.0.3","ttl":30}`
+
+// newTestAPI returns the HTTP side of a registry with two containers that
+// run, one that is stopped, and one service made by hand.
+func newTestAPI(t testing.TB) (http.Handler, *registry) {
+	t.Helper()
+	reg := newTestRegistry(t, "docker")
+	reg.put(webID, testService(t, reg, webID, "web", "nginx", "172.17.0.2 fd00::2", "www.docker"))
+	reg.put(redisID, testService(t, reg, redisID, "one", "redis", "172.17.0.3"))
+	reg.put(downID, nil)
+	h := newAPI(reg)
+	if r := call(t, h, "PUT", "/services/manual", manualBody); r.Code != http.StatusCreated {
+		t.Fatalf("PUT of a service: got %d %s; want 201", r.Code, r.Body)
+	}
+	return h, reg
+}
+
+// call sends one request as curl does, whose -d sends a form's content
+// type; headers are "Name: value", and Host sets the host.
+func call(t testing.TB, h http.Handler, method, path, body string, headers ...string) *httptest.ResponseRecorder {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), method, "http://127.0.0.1"+path, strings.NewReader(body))
+	if body != "" {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	for _, line := range headers {
+		k, v, _ := strings.Cut(line, ": ")
+		if k == "Host" {
+			r.Host = v
+		}
+		r.Header.Set(k, v)
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+// sameJSON reports whether both texts are the same value.
+func sameJSON(a, b string) bool {
+	var x, y any
+	return json.Unmarshal([]byte(a), &x) == nil && json.Unmarshal([]byte(b), &y) == nil && reflect.DeepEqual(x, y)
+}
+
+// errorOf returns the text of an error reply; the test fails if it has another
+// form.
+func errorOf(t *testing.T, r *httptest.ResponseRecorder) string {
+	t.Helper()
+	var e map[string]string
+	if err := json.Unmarshal(r.Body.Bytes(), &e); err != nil || len(e) != 1 || e["error"] == "" {
+		t.Errorf(`got body %s; want {"error": "..."}`, r.Body)
+	}
+	return e["error"]
+}
+
+func TestAPI(t *testing.T) {
+	const (
+		web    = `{"name":"web","image":"nginx","ip":"172.17.0.2","ips":["172.17.0.2","fd00::2"],"ttl":-1,"aliases":["www.docker"],"names":["web.nginx.docker","www.docker"],"origin":{"engine":"e","container":"web","image":"nginx"}}`
+		redis  = `{"name":"one","image":"redis","ip":"172.17.0.3","ips":["172.17.0.3"],"ttl":-1,"aliases":[],"names":["one.redis.docker"],"origin":{"engine":"e","container":"one","image":"redis"}}`
+		manual = `{"name":"foo","image":"bar","ip":"192.168.0.3","ips":["192.168.0.3"],"ttl":30,"aliases":[],"names":["foo.bar.docker"],"origin":{}}`
+	)
+	with := func(service string, oldNew ...string) string { return strings.NewReplacer(oldNew...).Replace(service) }
+	huge := strings.Repeat(" ", maxBody+1)
+	for _, tt := range []struct {
+		method, path, body string
+		status             int
+		want               string // the same JSON; for an error, a part of its text
+	}{
+		{"GET", "/services", "", 200, `{"` + webID + `":` + web + `,"` + redisID + `":` + redis + `,"manual":` + manual + `}`},
+		{"GET", "/services/manual", "", 200, manual},
+		{"GET", "/services/" + webID, "", 200, web},
+		{"GET", "/services/aaaa1", "", 200, web},
+		{"GET", "/services/aaaa2", "", 200, redis},
+		{"GET", "/services/aaaa", "", 409, "write more digits"},
+		{"GET", "/services/aaa", "", 404, "no such service"}, // shorter than 4
+		{"GET", "/services/AAAA1", "", 404, "no such service"},
+		{"GET", "/services/manua", "", 404, "no such service"}, // no container
+		{"GET", "/services/bbbb", "", 404, "no such service"},
+		{"GET", "/services/unknown", "", 404, "no such service"},
+		{"GET", "/ttl", "", 200, "0"},
+
+		{"PUT", "/services/new", manualBody, 201, manual},
+		{"PUT", "/services/manual", manualBody, 200, manual},
+		{"PUT", "/services/new", `{"name":"foo","image":"bar","ip":"192.168.0.3"}`, 201, with(manual, `"ttl":30`, `"ttl":-1`)},
+		{"PUT", "/services/new", `{"name":"foo","image":"bar","ip":"192.168.0.3","ttl":-1}`, 201, with(manual, `"ttl":30`, `"ttl":-1`)},
+		{"PUT", "/services/new", `{"NAME":"foo","Image":"bar","iP":"192.168.0.3","TTL":30}`, 201, manual},
+		{"PUT", "/services/new", `{"name":"foo","image":"bar","ips":["192.168.0.3","::ffff:192.168.0.3"],"ttl":30}`, 201, manual},
+		{"PUT", "/services/new", `{"name":"foo","image":"bar","ip":"192.168.0.3","ips":["192.168.0.3"],"ttl":30}`, 201, manual},
+		{"PUT", "/services/new", `{"name":"foo","image":"bar","IPS":"192.168.0.3, fd00::9","ttl":30}`, 201, with(manual, `["192.168.0.3"]`, `["192.168.0.3","fd00::9"]`)},
+		{"PUT", "/services/new", `{"name":"foo","image":"bar","ip":"FD00:0::9","ttl":30}`, 201, with(manual, `192.168.0.3`, `fd00::9`)},
+		{"PUT", "/services/new", `{"name":"foo","image":"bar","ip":"192.168.0.3","ttl":30,"alias":"DB.docker."}`, 201,
+			with(manual, `"aliases":[]`, `"aliases":["db.docker"]`, `["foo.bar.docker"]`, `["foo.bar.docker","db.docker"]`)},
+		{"PUT", "/services/new", `{"name":"foo","image":"bar","ip":"192.168.0.3","ttl":30,"Aliases":["db.docker","shop.example.com","db.docker"]}`, 201,
+			with(manual, `"aliases":[]`, `"aliases":["db.docker","shop.example.com"]`, `["foo.bar.docker"]`, `["foo.bar.docker","db.docker","shop.example.com"]`)},
+		{"PUT", "/services/new", `{"name":"foo","image":"bar","ip":"192.168.0.3","ttl":30,"ALIAS":"a.docker, b.docker"}`, 201,
+			with(manual, `"aliases":[]`, `"aliases":["a.docker","b.docker"]`, `["foo.bar.docker"]`, `["foo.bar.docker","a.docker","b.docker"]`)},
+		{"PUT", "/services/new", `{"name":"","image":"bar","ip":"192.168.0.3","ttl":30}`, 201, with(manual, `"name":"foo"`, `"name":""`, "foo.bar.docker", "bar.docker")},
+		{"PUT", "/services/new", `{"name":"foo","image":"","ip":"192.168.0.3","ttl":30}`, 201, with(manual, `"image":"bar"`, `"image":""`, "foo.bar.docker", "foo.docker")},
+		{"PUT", "/services/new", `{"name":"under_score","image":"a.b","ip":"192.168.0.3","ttl":30}`, 201, with(manual, `"foo"`, `"under_score"`, `"bar"`, `"a.b"`, "foo.bar.docker", "under_score.a.b.docker")},
+		{"PUT", "/services/new", "\n " + manualBody + "\n\n", 201, manual},
+		{"PUT", "/services/new", manualBody + strings.Repeat(" ", maxBody-len(manualBody)), 201, manual},
+		{"PUT", "/services/a%2Fb%20c", manualBody, 201, manual},
+		{"PUT", "/services/" + strings.Repeat("x", 255), manualBody, 201, manual},
+		{"PUT", "/services/" + strings.Repeat("x", 256), manualBody, 400, "255 octets"},
+		{"PUT", "/services/aaaa1", manualBody, 200, with(manual, `"origin":{}`, `"origin":{"engine":"e","container":"web","image":"nginx"}`)},
+		{"PUT", "/services/aaaa", manualBody, 409, "write more digits"},
+		{"PUT", "/services/bbbb", manualBody, 409, "stopped"},
+		{"PUT", "/services/cccc", manualBody, 201, manual},
+		{"PUT", "/services/new", `{"image":"bar","ip":"192.168.0.3"}`, 400, `"name" is missing`},
+		{"PUT", "/services/new", `{"name":"foo","ip":"192.168.0.3"}`, 400, `"image" is missing`},
+		{"PUT", "/services/new", `{"name":"foo","image":"bar"}`, 400, `"ip" is missing`},
+		{"PUT", "/services/new", `{}`, 400, `is missing`},
+		{"PUT", "/services/new", `{"name":"","image":"","ip":"192.168.0.3"}`, 400, `both empty`},
+		{"PUT", "/services/new", huge, 413, "1048576"},
+
+		{"PATCH", "/services/manual", `{}`, 200, manual},
+		{"PATCH", "/services/manual", `{"ttl":0}`, 200, with(manual, `"ttl":30`, `"ttl":0`)},
+		{"PATCH", "/services/manual", `{"TTL":-1}`, 200, with(manual, `"ttl":30`, `"ttl":-1`)},
+		{"PATCH", "/services/manual", `{"ttl":2147483647}`, 200, with(manual, `"ttl":30`, `"ttl":2147483647`)},
+		{"PATCH", "/services/manual", `{"name":"other"}`, 200, with(manual, `foo`, `other`)},
+		{"PATCH", "/services/manual", `{"image":"other"}`, 200, with(manual, `bar`, `other`)},
+		{"PATCH", "/services/manual", `{"ip":"10.0.0.1"}`, 200, with(manual, `192.168.0.3`, `10.0.0.1`)},
+		{"PATCH", "/services/manual", `{"ips":["10.0.0.1"]}`, 200, with(manual, `192.168.0.3`, `10.0.0.1`)},
+		{"PATCH", "/services/" + webID, `{"aliases":[]}`, 200, with(web, `"aliases":["www.docker"]`, `"aliases":[]`, `,"www.docker"`, ``)},
+		{"PATCH", "/services/aaaa1", `{"alias":""}`, 200, with(web, `"aliases":["www.docker"]`, `"aliases":[]`, `,"www.docker"`, ``)},
+		{"PATCH", "/services/aaaa1", `{"ttl":7}`, 200, with(web, `"ttl":-1`, `"ttl":7`)},
+		{"PATCH", "/services/aaaa", `{"ttl":7}`, 409, "write more digits"},
+		{"PATCH", "/services/bbbb", `{"ttl":7}`, 404, "no such service"},
+		{"PATCH", "/services/unknown", `{"ttl":7}`, 404, "no such service"},
+		{"PATCH", "/services/manual", huge, 413, "1048576"},
+
+		{"DELETE", "/services/manual", "", 204, ""},
+		{"DELETE", "/services/aaaa1", "", 204, ""},
+		{"DELETE", "/services/" + redisID, "", 204, ""},
+		{"DELETE", "/services/aaaa", "", 409, "write more digits"},
+		{"DELETE", "/services/bbbb", "", 404, "no such service"},
+		{"DELETE", "/services/unknown", "", 404, "no such service"},
+
+		{"PUT", "/set/ttl", "10", 200, "10"},
+		{"PUT", "/set/ttl", " 0\n", 200, "0"},
+		{"PUT", "/set/ttl", "2147483647", 200, "2147483647"},
+		{"PUT", "/set/ttl", "2147483648", 400, "write seconds from 0 to 2147483647"},
+		{"PUT", "/set/ttl", "-1", 400, "write seconds"},
+		{"PUT", "/set/ttl", "", 400, "write seconds"},
+		{"PUT", "/set/ttl", "1.5", 400, "write seconds"},
+		{"PUT", "/set/ttl", "10 20", 400, "write seconds"},
+		{"PUT", "/set/ttl", "ten", 400, "write seconds"},
+		{"PUT", "/set/ttl", huge, 413, "1048576"},
+
+		{"GET", "/", "", 404, "use /services"},
+		{"GET", "/services/", "", 404, "use /services"},
+		{"GET", "/services/a/b", "", 404, "use /services"},
+		{"GET", "/service", "", 404, "use /services"},
+		{"GET", "/set", "", 404, "use /services"},
+		{"PUT", "/nothing", "1", 404, "use /services"},
+	} {
+		path, _ := strings.CutSuffix(tt.path, strings.Repeat("0", 59))
+		t.Run(fmt.Sprintf("%s %.30s %.60q", tt.method, path, tt.body), func(t *testing.T) {
+			h, _ := newTestAPI(t)
+			r := call(t, h, tt.method, tt.path, tt.body)
+			if r.Code != tt.status {
+				t.Fatalf("got status %d, %s; want %d", r.Code, r.Body, tt.status)
+			}
+			switch {
+			case tt.status == http.StatusNoContent:
+				if r.Body.Len() != 0 {
+					t.Errorf("got body %s; want none", r.Body)
+				}
+				return
+			case tt.status >= 400:
+				if got := errorOf(t, r); !strings.Contains(got, tt.want) {
+					t.Errorf("got error %q; want one with %q", got, tt.want)
+				}
+			case !sameJSON(r.Body.String(), tt.want):
+				t.Errorf("\ngot  %s;\nwant %s", r.Body, tt.want)
+			}
+			if got := r.Header().Get("Content-Type"); got != "application/json" {
+				t.Errorf("got content type %q; want application/json", got)
+			}
+		})
+	}
+}
+
+// Properties that can't be used: 400, with what to write, and nothing changed.
+func TestAPIBadProperties(t *testing.T) {
+	for _, tt := range []struct{ body, want string }{
+		{``, "no JSON object"},
+		{`name=foo&image=bar`, "no JSON object"},
+		{`{"name":"foo"`, "no JSON object"},
+		{`{"ttl":1}{"ttl":2}`, "no JSON object"},
+		{`{"ttl":1} x`, "no JSON object"},
+		{`{"ttl":1,}`, "no JSON object"},
+		{`[]`, "no JSON object"},
+		{`null`, "no JSON object"},
+		{`"ttl"`, "no JSON object"},
+		{`5`, "no JSON object"},
+		{`{"ttl":01}`, "no JSON object"},
+		{"\xff\xfe", "no JSON object"},
+		{`{"nme":"foo"}`, `"nme": unknown: write name, image, ip, ips, ttl or aliases`},
+		{`{"":1}`, `unknown`},
+		{`{"id":"x"}`, `"id": unknown`},
+		{`{"name":5}`, `"name": write a string`},
+		{`{"name":null}`, `"name": write a string`},
+		{`{"name":["foo"]}`, `"name": write a string`},
+		{`{"image":true}`, `"image": write a string`},
+		{`{"name":"a..b"}`, `"name": "a..b"`},
+		{`{"name":"."}`, `"name": "."`},
+		{`{"name":"*"}`, `can't be part of a name`},
+		{`{"image":"a.*"}`, `can't be part of a name`},
+		{`{"name":"` + strings.Repeat("a", 64) + `"}`, `labels of 1 to 63 octets`},
+		{`{"name":"` + strings.Repeat("a.", 126) + `aa"}`, `255`},
+		{`{"name":"` + strings.Repeat("a.", 60) + `a","image":"` + strings.Repeat("b.", 70) + `b"}`, `over 255 octets`},
+		{`{"ttl":"10"}`, `"ttl": write seconds from 0 to 2147483647, or -1 for the default`},
+		{`{"ttl":-2}`, `"ttl": write seconds`},
+		{`{"ttl":2147483648}`, `"ttl": write seconds`},
+		{`{"ttl":1e99}`, `"ttl": write seconds`},
+		{`{"ttl":99999999999999999999}`, `"ttl": write seconds`},
+		{`{"ttl":1.5}`, `"ttl": write seconds`},
+		{`{"ttl":null}`, `"ttl": write seconds`},
+		{`{"ip":"192.168.0"}`, `"ip": "192.168.0": write an IPv4 or IPv6 address`},
+		{`{"ip":"192.168.0.3/24"}`, `write an IPv4 or IPv6 address`},
+		{`{"ip":"fe80::1%eth0"}`, `write an IPv4 or IPv6 address`},
+		{`{"ip":""}`, `"ip": write at least one address`},
+		{`{"ips":[]}`, `"ips": write at least one address`},
+		{`{"ip":null}`, `"ip": write a string`},
+		{`{"ips":null}`, `"ips": write a string`},
+		{`{"ip":3232235523}`, `"ip": write a string`},
+		{`{"ips":[1]}`, `"ips": write a string`},
+		{`{"ips":[null,"10.0.0.1"]}`, `"ips": write a string`},
+		{`{"ips":{"a":"b"}}`, `"ips": write a string`},
+		{`{"ip":"10.0.0.1","ips":["10.0.0.2"]}`, `write only one of the two`},
+		{`{"ip":"10.0.0.1,10.0.0.9","ips":["10.0.0.1"]}`, `write only one of the two`},
+		{`{"alias":"."}`, `"aliases": an alias can't be the root`},
+		{`{"alias":"*.docker"}`, `'*'`},
+		{`{"alias":"1.0.0.10.in-addr.arpa"}`, `reverse zone`},
+		{`{"aliases":["x.ip6.arpa"]}`, `reverse zone`},
+		{`{"aliases":["a..b"]}`, `no domain name`},
+		{`{"aliases":null}`, `"aliases": write a string`},
+		{`{"aliases":[null]}`, `"aliases": write a string`},
+		{`{"aliases":5}`, `"aliases": write a string`},
+		{`{"alias":"a.docker","aliases":["b.docker"]}`, `"aliases" is there twice`},
+		{`{"ttl":1,"TTL":2}`, `"ttl" is there twice`},
+	} {
+		for _, method := range []string{"PATCH", "PUT"} {
+			t.Run(fmt.Sprintf("%s %.60q", method, tt.body), func(t *testing.T) {
+				h, reg := newTestAPI(t)
+				before := call(t, h, "GET", "/services", "").Body.String()
+				serial := reg.ser.Load()
+				r := call(t, h, method, "/services/manual", tt.body)
+				if r.Code != http.StatusBadRequest {
+					t.Errorf("got status %d, %s; want 400", r.Code, r.Body)
+				}
+				// PUT has more to complain about, and names the first.
+				if got := errorOf(t, r); method == "PATCH" && !strings.Contains(got, tt.want) {
+					t.Errorf("got error %q; want one with %q", got, tt.want)
+				}
+				if got := call(t, h, "GET", "/services", "").Body.String(); got != before || reg.ser.Load() != serial {
+					t.Errorf("the services changed to %s; want what was before", got)
+				}
+			})
+		}
+	}
+}
+
+// What GET gives, PUT takes, and PATCH too, and nothing changes.
+func TestAPIRoundTrip(t *testing.T) {
+	h, reg := newTestAPI(t)
+	for i, body := range []string{
+		`{"name":"Foo.BAR","image":"","ips":["10.0.0.1","fd00::1"],"ttl":0,"aliases":["Shop.Example.com","com","a\\.b.docker"]}`,
+		`{"name":"a\\.b\\000","image":"x_y","ip":"fd00::1"}`,
+		`{"name":"dóckér","image":"<&>","ip":"fd00::1","alias":"ünï.docker, trailing\\032"}`,
+	} {
+		if r := call(t, h, "PUT", fmt.Sprintf("/services/odd%d", i), body); r.Code != http.StatusCreated {
+			t.Fatalf("PUT %s: got %d %s; want 201", body, r.Code, r.Body)
+		}
+	}
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(call(t, h, "GET", "/services", "").Body.Bytes(), &all); err != nil || len(all) != 6 {
+		t.Fatalf("GET /services: got %d services, %v; want 6", len(all), err)
+	}
+	for _, id := range sortedKeys(all) {
+		for _, method := range []string{"PUT", "PATCH"} {
+			serial := reg.ser.Load()
+			r := call(t, h, method, "/services/"+id, string(all[id]))
+			if r.Code != http.StatusOK || !sameJSON(r.Body.String(), string(all[id])) {
+				t.Errorf("%s %s: got %d %s; want 200 %s", method, id, r.Code, r.Body, all[id])
+			}
+			if got := call(t, h, "GET", "/services/"+id, "").Body.String(); !sameJSON(got, string(all[id])) {
+				t.Errorf("GET %s after %s: got %s; want %s", id, method, got, all[id])
+			}
+			if got := reg.ser.Load(); got != serial {
+				t.Errorf("%s %s: got serial %d; want %d, as nothing changed", method, id, got, serial)
+			}
+		}
+	}
+}
+
+func TestAPIMethods(t *testing.T) {
+	all := []string{"GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"}
+	for path, allowed := range map[string][]string{
+		"/services":        {"GET"},
+		"/services/manual": {"DELETE", "GET", "PATCH", "PUT"},
+		"/ttl":             {"GET"},
+		"/set/ttl":         {"PUT"},
+	} {
+		for _, method := range all {
+			t.Run(method+" "+path, func(t *testing.T) {
+				h, _ := newTestAPI(t)
+				r := call(t, h, method, path, "")
+				isAllowed := slices.Contains(allowed, method) || method == "HEAD" && slices.Contains(allowed, "GET")
+				if got := r.Code == http.StatusMethodNotAllowed; got == isAllowed {
+					t.Fatalf("got status %d; want allowed %t", r.Code, isAllowed)
+				}
+				if isAllowed {
+					return
+				}
+				if got, want := r.Header().Get("Allow"), strings.Join(allowed, ", "); got != want {
+					t.Errorf("got Allow %q; want %q", got, want)
+				}
+				if got := errorOf(t, r); !strings.Contains(got, method) || !strings.Contains(got, allowed[0]) {
+					t.Errorf("got error %q; want one that names %s and what is allowed", got, method)
+				}
+			})
+		}
+	}
+}
+
+// The effect of each call is seen by DNS.
+func TestAPIChangesAnswers(t *testing.T) {
+	h, reg := newTestAPI(t)
+	matched := func(qname string) (addrs []string) {
+		all, _ := reg.rrset(reg.match(mustName(t, qname)), true)
+		for _, a := range all {
+			addrs = append(addrs, a.String())
+		}
+		return addrs
+	}
+	for _, tt := range []struct {
+		method, path, body, qname string
+		want                      []string
+	}{
+		{"GET", "/services", "", "foo.bar.docker", []string{"192.168.0.3"}},
+		{"PATCH", "/services/manual", `{"ip":"10.0.0.1"}`, "foo.bar.docker", []string{"10.0.0.1"}},
+		{"PATCH", "/services/manual", `{"name":"new"}`, "foo.bar.docker", nil},
+		{"GET", "/services", "", "new.bar.docker", []string{"10.0.0.1"}},
+		{"PATCH", "/services/manual", `{"alias":"db.docker"}`, "db.docker", []string{"10.0.0.1"}},
+		{"PATCH", "/services/manual", `{"aliases":[]}`, "db.docker", nil},
+		{"DELETE", "/services/manual", "", "new.bar.docker", nil},
+		{"DELETE", "/services/aaaa1", "", "web.nginx.docker", nil},
+		{"PUT", "/services/aaaa1", `{"name":"web2","image":"nginx","ip":"10.0.0.2"}`, "nginx.docker", []string{"10.0.0.2"}},
+	} {
+		if r := call(t, h, tt.method, tt.path, tt.body); r.Code >= 300 {
+			t.Fatalf("%s %s %s: got %d %s; want success", tt.method, tt.path, tt.body, r.Code, r.Body)
+		}
+		if got := matched(tt.qname); !slices.Equal(got, tt.want) {
+			t.Errorf("after %s %s %s: %s: got %v; want %v", tt.method, tt.path, tt.body, tt.qname, got, tt.want)
+		}
+	}
+	if call(t, h, "PUT", "/set/ttl", "42"); reg.ttl.Load() != 42 {
+		t.Errorf("after PUT /set/ttl: got a default TTL of %d; want 42", reg.ttl.Load())
+	}
+	if got := call(t, h, "GET", "/ttl", "").Body.String(); strings.TrimSpace(got) != "42" {
+		t.Errorf("GET /ttl: got %s; want 42", got)
+	}
+}
+
+// What the API did to a container holds for as long as that exists.
+func TestAPIHolds(t *testing.T) {
+	for _, tt := range []struct{ method, body, want, changed string }{
+		// As it is at first, and after a restart with another address.
+		{"PATCH", `{"ttl":7}`, "web.nginx 172.17.0.2 7", "web.nginx 172.17.9.9 7"},
+		{"PATCH", `{"ip":"10.0.0.1"}`, "web.nginx 10.0.0.1 -1", "web.nginx 10.0.0.1 -1"},
+		{"PATCH", `{"name":"other"}`, "other.nginx 172.17.0.2 -1", "other.nginx 172.17.9.9 -1"},
+		{"PUT", manualBody, "foo.bar 192.168.0.3 30", "foo.bar 192.168.0.3 30"},
+		{"DELETE", "", "gone", "gone"},
+	} {
+		t.Run(tt.method+" "+tt.body, func(t *testing.T) {
+			h, reg := newTestAPI(t)
+			now := func() string {
+				r := call(t, h, "GET", "/services/aaaa1", "")
+				if r.Code == http.StatusNotFound {
+					return "gone"
+				}
+				var s serviceJSON
+				if err := json.Unmarshal(r.Body.Bytes(), &s); err != nil {
+					t.Fatal(err)
+				}
+				return fmt.Sprintf("%s.%s %v %d", s.Name, s.Image, s.IP, s.TTL)
+			}
+			check := func(what, want string) {
+				t.Helper()
+				if got := now(); got != want {
+					t.Errorf("%s: got %s; want %s", what, got, want)
+				}
+			}
+			if r := call(t, h, tt.method, "/services/aaaa1", tt.body); r.Code >= 300 {
+				t.Fatalf("got %d %s; want success", r.Code, r.Body)
+			}
+			check("at first", tt.want)
+			reg.put(webID, testService(t, reg, webID, "web", "nginx", "172.17.0.2 fd00::2", "www.docker"))
+			check("after a resync", tt.want)
+			reg.put(webID, nil)
+			check("stopped", "gone")
+			reg.put(webID, testService(t, reg, webID, "web", "nginx", "172.17.9.9"))
+			check("after a restart with another address", tt.changed)
+			reg.forget(webID)
+			check("removed", "gone")
+			reg.put(webID, testService(t, reg, webID, "web", "nginx", "172.17.0.2"))
+			check("another container under that id", "web.nginx 172.17.0.2 -1")
+			if got := call(t, h, "GET", "/services/manual", "").Code; got != http.StatusOK {
+				t.Errorf("the one made by hand: got %d; want it there", got)
+			}
+		})
+	}
+	t.Run("DELETE and PUT again", func(t *testing.T) {
+		h, reg := newTestAPI(t)
+		for _, step := range []struct {
+			method, body string
+			status       int
+		}{
+			{"DELETE", "", 204},
+			{"DELETE", "", 404},
+			{"PATCH", `{"ttl":7}`, 404},
+			{"GET", "", 404},
+			{"PUT", manualBody, 201},
+			{"GET", "", 200},
+			{"PATCH", `{"ttl":7}`, 200},
+			{"DELETE", "", 204},
+		} {
+			if r := call(t, h, step.method, "/services/aaaa1", step.body); r.Code != step.status {
+				t.Errorf("%s %s: got %d %s; want %d", step.method, step.body, r.Code, r.Body, step.status)
+			}
+		}
+		reg.put(webID, testService(t, reg, webID, "web", "nginx", "172.17.0.77"))
+		if r := call(t, h, "GET", "/services/aaaa1", ""); r.Code != http.StatusNotFound {
+			t.Errorf("after a restart: got %d %s; want 404: a deleted one stays away", r.Code, r.Body)
+		}
+	})
+}
+
+// A container that dies while a PATCH changes it does not come back.
+func TestPatchRacesDeath(t *testing.T) {
+	h, reg := newTestAPI(t)
+	for i := range 300 {
+		id := fmt.Sprintf("c%063d", i)
+		s := testService(t, reg, id, fmt.Sprintf("c%d", i), "app", "10.0.0.1")
+		reg.put(id, s)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for range 3 {
+				if r := call(t, h, "PATCH", "/services/"+id, `{"ttl":7,"alias":"back.docker"}`); r.Code != 200 && r.Code != 404 {
+					t.Errorf("PATCH: got %d %s; want 200 or 404", r.Code, r.Body)
+				}
+			}
+		})
+		wg.Go(func() {
+			if i%2 == 0 {
+				reg.put(id, nil) // it stops
+			} else {
+				reg.forget(id) // it is removed
+			}
+		})
+		wg.Wait()
+		if r := call(t, h, "GET", "/services/"+id, ""); r.Code != http.StatusNotFound {
+			t.Fatalf("after its death: got %d %s; want 404", r.Code, r.Body)
+		}
+		if got := reg.match(mustName(t, fmt.Sprintf("c%d.app.docker", i))); len(got) != 0 {
+			t.Fatalf("after its death: got %v; want no answer", got)
+		}
+		if got := reg.match(mustName(t, "back.docker")); len(got) != 0 {
+			t.Fatalf("after its death: its alias got %v; want no answer", got)
+		}
+		if i%2 == 1 {
+			reg.put(id, s)
+			if got, _ := reg.lookup(id); got == nil || got.ttl != defaultTTL {
+				t.Fatalf("a new one under its id: got %v; want no trace of the PATCH", got)
+			}
+			reg.forget(id)
+		}
+	}
+}
+
+// A page elsewhere must not write here, nor one whose name was pointed at
+// our address.
+func TestAPIForeignPages(t *testing.T) {
+	for _, tt := range []struct {
+		what    string
+		headers []string
+		allowed bool
+	}{
+		{"curl", nil, true},
+		{"an address", []string{"Host: 172.17.0.1:80"}, true},
+		{"an IPv6 address", []string{"Host: [fd00::1]:80"}, true},
+		{"an IPv6 address without port", []string{"Host: [fd00::1]"}, true},
+		{"localhost", []string{"Host: localhost:8053"}, true},
+		{"LOCALHOST.", []string{"Host: LOCALHOST.:8053"}, true},
+		{"our own name", []string{"Host: dnsdock.docker"}, true},
+		{"our own name in capitals", []string{"Host: DNSDOCK.DOCKER.:80"}, true},
+		{"the apex", []string{"Host: docker"}, true},
+		{"a container's name", []string{"Host: web.nginx.docker"}, true},
+		{"an alias", []string{"Host: www.docker"}, true},
+		{"an alias outside the domain", []string{"Host: shop.example.org:80"}, true},
+		{"our own page", []string{"Host: dnsdock.docker", "Origin: http://dnsdock.docker", "Sec-Fetch-Site: same-origin"}, true},
+		{"our own page, old browser", []string{"Host: dnsdock.docker:8053", "Origin: http://dnsdock.docker:8053"}, true},
+		{"typed by the user", []string{"Sec-Fetch-Site: none"}, true},
+		{"another page", []string{"Origin: http://evil.example", "Sec-Fetch-Site: cross-site"}, false},
+		{"another page, old browser", []string{"Origin: http://evil.example"}, false},
+		{"another page, no origin", []string{"Sec-Fetch-Site: cross-site"}, false},
+		{"a page of the same site", []string{"Host: dnsdock.docker", "Origin: http://web.nginx.docker", "Sec-Fetch-Site: same-site"}, false},
+		{"another port", []string{"Host: 127.0.0.1:8053", "Origin: http://127.0.0.1:9999"}, false},
+		{"a sandboxed page", []string{"Origin: null"}, false},
+		{"a rebound name", []string{"Host: evil.example", "Origin: http://evil.example", "Sec-Fetch-Site: same-origin"}, false},
+		{"a rebound name with port", []string{"Host: evil.example:80", "Sec-Fetch-Site: same-origin"}, false},
+		{"a rebound name, old browser", []string{"Host: evil.example:80", "Origin: http://evil.example:80"}, false},
+		{"a rebound name, no header", []string{"Host: evil.example"}, false},
+		{"an address in a name", []string{"Host: 127.0.0.1.evil.example"}, false},
+		{"our name in a name", []string{"Host: docker.evil.example"}, false},
+		{"a name that ends as ours", []string{"Host: evildocker"}, false},
+		{"a name above an alias", []string{"Host: example.org"}, false},
+		{"no name", []string{"Host: "}, false},
+		{"a broken name", []string{"Host: a..b"}, false},
+		{"localhost in a name", []string{"Host: localhost.evil.example"}, false},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			h, _ := newTestAPI(t)
+			if r := call(t, h, "PUT", "/services/alias", `{"name":"shop","image":"x","ip":"10.0.0.1","alias":"shop.example.org"}`); r.Code != http.StatusCreated {
+				t.Fatal(r.Body)
+			}
+			for _, write := range []struct {
+				method, path, body string
+				status             int
+			}{
+				{"PUT", "/services/manual", manualBody, 200},
+				{"PATCH", "/services/manual", `{"ttl":7}`, 200},
+				{"PUT", "/set/ttl", "9", 200},
+				{"POST", "/services/manual", manualBody, 405},
+				{"DELETE", "/services/manual", "", 204},
+			} {
+				before := call(t, h, "GET", "/services", "").Body.String()
+				want := write.status
+				if !tt.allowed {
+					want = http.StatusForbidden
+				}
+				r := call(t, h, write.method, write.path, write.body, tt.headers...)
+				if r.Code != want {
+					t.Errorf("%s %s: got %d %s; want %d", write.method, write.path, r.Code, r.Body, want)
+				}
+				if want == http.StatusForbidden {
+					errorOf(t, r)
+					if got := call(t, h, "GET", "/services", "").Body.String(); got != before {
+						t.Errorf("%s %s: the services changed", write.method, write.path)
+					}
+				}
+			}
+			if r := call(t, h, "GET", "/ttl", "", tt.headers...); r.Code != http.StatusOK {
+				t.Errorf("GET: got %d %s; want 200: reading is free", r.Code, r.Body)
+			}
+		})
+	}
+}
+
+// Over a real connection too: what the tests above can't see.
+func TestAPIServer(t *testing.T) {
+	h, _ := newTestAPI(t)
+	hs := httptest.NewUnstartedServer(h)
+	hs.Config, _ = newHTTPServer(h, slog.New(slog.DiscardHandler))
+	hs.Start()
+	defer hs.Close()
+	for _, tt := range []struct {
+		what, header string
+		body         io.Reader
+		status       int
+	}{
+		{"a body", "", strings.NewReader(manualBody), 201},
+		{"a chunked body", "", io.MultiReader(strings.NewReader(manualBody)), 201},
+		{"a body over 1 MiB", "", bytes.NewReader(make([]byte, maxBody+1)), 413},
+		{"a chunked body over 1 MiB", "", io.MultiReader(bytes.NewReader(make([]byte, maxBody+1))), 413},
+		{"a header of 64 KiB", strings.Repeat("x", 64<<10), strings.NewReader(manualBody), 431},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			req, err := http.NewRequestWithContext(t.Context(), "PUT", hs.URL+"/services/"+strings.ReplaceAll(tt.what, " ", ""), tt.body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("X", tt.header)
+			r, err := hs.Client().Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Body.Close()
+			if r.StatusCode != tt.status {
+				t.Errorf("got %s; want %d", r.Status, tt.status)
+			}
+		})
+	}
+	t.Run("curl", func(t *testing.T) {
+		curl, err := exec.LookPath("curl")
+		if err != nil {
+			t.Skipf("no curl here: %v", err)
+		}
+		for _, tt := range []struct {
+			args []string
+			want string
+		}{
+			{[]string{"-X", "PUT", "-d", manualBody, hs.URL + "/services/curl"}, `{"name":"foo","image":"bar","ip":"192.168.0.3","ips":["192.168.0.3"],"ttl":30,"aliases":[],"names":["foo.bar.docker"],"origin":{}}`},
+			{[]string{"-X", "PATCH", "-d", `{"ttl":0}`, hs.URL + "/services/curl"}, `{"name":"foo","image":"bar","ip":"192.168.0.3","ips":["192.168.0.3"],"ttl":0,"aliases":[],"names":["foo.bar.docker"],"origin":{}}`},
+			{[]string{"-X", "PUT", "-d", "10", hs.URL + "/set/ttl"}, "10"},
+			{[]string{hs.URL + "/ttl"}, "10"},
+			{[]string{"-X", "DELETE", hs.URL + "/services/curl"}, ""},
+		} {
+			args := append([]string{"-q", "--noproxy", "*", "--silent", "--show-error", "--fail"}, tt.args...)
+			out, err := exec.CommandContext(t.Context(), curl, args...).CombinedOutput()
+			if err != nil || string(out) != tt.want && !sameJSON(string(out), tt.want) {
+				t.Errorf("curl %q: got %s, %v; want %s", tt.args, out, err, tt.want)
+			}
+		}
+	})
+}
+
+// Slow clients are cut off, whatever they do slowly. Time is simulated.
+func TestAPISlowClients(t *testing.T) {
+	for _, tt := range []struct {
+		what, send string
+		reads      bool // the client takes what comes
+	}{
+		{"says nothing", "", true},
+		{"never ends its header", "GET /services HTTP/1.1\r\nHost: docker\r\nX: ", true},
+		{"never sends its body", "PUT /services/x HTTP/1.1\r\nHost: docker\r\nContent-Length: 100\r\n\r\n{", true},
+		{"stays idle", "GET /services HTTP/1.1\r\nHost: docker\r\n\r\n", true},
+		{"never reads", "GET /services HTTP/1.1\r\nHost: docker\r\n\r\n", false},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h, _ := newTestAPI(t)
+				srv, _ := newHTTPServer(h, slog.New(slog.DiscardHandler))
+				ln := newPipeListener()
+				served := make(chan error, 1)
+				go func() { served <- srv.Serve(ln) }()
+				c := ln.dial()
+				begun := time.Now()
+				if _, err := io.WriteString(c, tt.send); err != nil {
+					t.Fatal(err)
+				}
+				if !tt.reads {
+					time.Sleep(2 * time.Minute) // simulated
+				}
+				if _, err := io.Copy(io.Discard, c); err != nil {
+					t.Fatal(err)
+				}
+				if took := time.Since(begun); took > 2*time.Minute {
+					t.Errorf("the connection ended after %v; want less", took)
+				}
+				if err := srv.Shutdown(t.Context()); err != nil {
+					t.Errorf("shutdown: %v", err)
+				}
+				if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+					t.Errorf("serve: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// FuzzServiceJSON: no body harms, and what is accepted is given back as what
+// is accepted again and means the same.
+func FuzzServiceJSON(f *testing.F) {
+	f.Add([]byte(manualBody))
+	f.Add([]byte(`{"NAME":"a.b","image":"","ips":["10.0.0.1","fd00::1"],"alias":"db.docker, com"}`))
+	f.Add([]byte(`{"name":"a\\.\\000","aliases":["x\\032y.docker"],"names":[],"origin":{"engine":1}}`))
+	f.Add([]byte(`{"ip":"10.0.0.1","ips":"10.0.0.1,10.0.0.2","ttl":-1}`))
+	reg := newTestRegistry(f, "docker")
+	base := &service{id: "x", name: "n", image: "i", addrs: []netip.Addr{netip.MustParseAddr("10.9.9.9")}}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		p, err := readPatch(bytes.NewReader(body))
+		if err != nil {
+			return
+		}
+		s, err := reg.naming.patched(base, p)
+		if err != nil {
+			return // its parts are too long together
+		}
+		text, err := json.Marshal(toJSON(s))
+		if err != nil {
+			t.Fatalf("%v can't be written: %v", s, err)
+		}
+		again, err := readPatch(bytes.NewReader(text))
+		if err != nil {
+			t.Fatalf("%s is given and not accepted: %v", text, err)
+		}
+		if got, err := reg.naming.patched(&service{id: "x"}, again); err != nil || !got.equal(s) {
+			t.Errorf("%s: got %+v, %v; want %+v", text, got, err, s)
+		}
+	})
+}
