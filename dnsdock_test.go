@@ -853,6 +853,7 @@ func TestEngineHang(t *testing.T) {
 	e.importApp(t)
 	s := e.newStage(t)
 	in := s.dnsdock(t)
+	in.log.wait(t, "engine found") // one without containers too
 	web, dead := s.name("web"), s.name("dead")
 	in.log.wait(t, "service added", s.run(t, web))
 	id := s.run(t, dead)

@@ -587,10 +587,11 @@ func wakeUp(c chan<- struct{}) {
 // relist resyncs at once, then from time to time, and soon after an inspect
 // failed.
 func (w *watcher) relist(ctx context.Context) error {
+	level := w.foundLevel() // before resync makes the registry ready
 	if err := w.resync(ctx); err != nil {
 		return err
 	}
-	w.log.Log(ctx, w.foundLevel(), "engine found", "api", strings.TrimPrefix(w.client.prefix, "/v"))
+	w.log.Log(ctx, level, "engine found", "api", strings.TrimPrefix(w.client.prefix, "/v"))
 	w.away, w.synced = false, time.Now()
 	timer := time.NewTimer(resyncPeriod)
 	defer timer.Stop()
