@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -68,7 +67,7 @@ func (f *forwarder) forward(ctx context.Context, req *dns.Msg) *dns.Msg {
 		f.note(u, err)
 		switch {
 		case err != nil:
-		case r.Rcode == dns.RcodeServerFailure, r.Rcode == dns.RcodeRefused, r.Rcode > 0xf, lacksData(r):
+		case r.Rcode == dns.RcodeServerFailure, r.Rcode == dns.RcodeRefused, r.Rcode > 0xf, !relayable(r):
 		case r.Truncated:
 			cut = r
 		default:
@@ -159,13 +158,12 @@ func answers(r, q *dns.Msg) bool {
 	return a.Qtype == b.Qtype && a.Qclass == b.Qclass && equalNames(a.Name, b.Name)
 }
 
-// lacksData reports whether a record of r has no data, as only those of an
-// UPDATE may: miekg/dns reads it, and writes what nobody can read.
-func lacksData(r *dns.Msg) bool {
-	return slices.ContainsFunc(slices.Concat(r.Answer, r.Ns, r.Extra), func(rr dns.RR) bool {
-		h := rr.Header()
-		return h.Rdlength == 0 && h.Rrtype != dns.TypeOPT
-	})
+// relayable reports whether r can be written and read again. The library
+// reads records that end early, and writes them as what no client can read.
+func relayable(r *dns.Msg) bool {
+	r.Compress = true // it came so, and may be too large without
+	b, err := r.Pack()
+	return err == nil && new(dns.Msg).Unpack(b) == nil
 }
 
 // equalNames compares presentation forms that miekg/dns made of the wire, in

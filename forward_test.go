@@ -130,6 +130,13 @@ func address(a string) func(*dns.Msg) {
 	return func(m *dns.Msg) { m.Answer[0].(*dns.A).A = net.ParseIP(a) }
 }
 
+// raw answers with a record of any data, in hex digits.
+func raw(rrtype uint16, data string) func(*dns.Msg) {
+	return func(m *dns.Msg) {
+		m.Answer = []dns.RR{&dns.RFC3597{Hdr: dns.RR_Header{Name: m.Question[0].Name, Rrtype: rrtype, Class: dns.ClassINET}, Rdata: data}}
+	}
+}
+
 // newForwardZone returns a zone, of no container, that asks upstreams. A test
 // that is to see a time-out sets the forwarder's own.
 func newForwardZone(t testing.TB, upstreams ...netip.AddrPort) *zone {
@@ -163,7 +170,8 @@ func TestForwardFailover(t *testing.T) {
 		{"NXDOMAIN is an answer", answer(t, rcode(dns.RcodeNameError)), answer(t, nil), "NXDOMAIN ra", [2]int32{1, 0}, 0},
 		{"no data is an answer", answer(t, rcode(dns.RcodeSuccess)), answer(t, nil), "NOERROR ra", [2]int32{1, 0}, 0},
 		{"SERVFAIL with an answer", answer(t, func(m *dns.Msg) { m.Rcode = dns.RcodeServerFailure }), answer(t, address("192.0.2.2")), second, [2]int32{1, 1}, 0},
-		{"a record without data", answer(t, func(m *dns.Msg) { m.Answer[0].(*dns.A).A = nil }), answer(t, address("192.0.2.2")), second, [2]int32{1, 1}, 0},
+		{"a record without data", answer(t, raw(dns.TypeSOA, "")), answer(t, address("192.0.2.2")), second, [2]int32{1, 1}, 0},
+		{"a record that ends early", answer(t, raw(dns.TypeSOA, "016100")), answer(t, address("192.0.2.2")), second, [2]int32{1, 1}, 0},
 		{"both SERVFAIL", answer(t, rcode(dns.RcodeServerFailure)), answer(t, rcode(dns.RcodeServerFailure)), "SERVFAIL ra", [2]int32{1, 1}, 0},
 		{"both REFUSED", answer(t, rcode(dns.RcodeRefused)), answer(t, rcode(dns.RcodeRefused)), "SERVFAIL ra", [2]int32{1, 1}, 0},
 		{"both closed", nil, nil, "SERVFAIL ra", [2]int32{}, 0},
@@ -790,7 +798,7 @@ func FuzzUpstreamReply(f *testing.F) {
 			req.SetEdns0(600, true)
 		}
 		q := question(req)
-		if r.Id = q.Id; !answers(r, q) {
+		if r.Id = q.Id; !answers(r, q) || r.Rcode > 0xf || !relayable(r) {
 			return
 		}
 		z := *z
@@ -804,7 +812,7 @@ func FuzzUpstreamReply(f *testing.F) {
 		for _, size := range []int{dns.MaxMsgSize, udpSize(req)} {
 			b, err := pack(m, size)
 			if err != nil {
-				return // a record that can be read but not written
+				t.Fatalf("%v can't be packed: %v", m, err)
 			}
 			checkReply(t, req, b, size)
 		}
