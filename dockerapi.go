@@ -457,7 +457,8 @@ type watcher struct {
 	log    *slog.Logger
 
 	// Of run, and of relist while run waits for it:
-	away   bool      // the engine is, and that was logged
+	found  bool      // what the log said of the engine last; false before it said anything
+	warned bool      // the log said once that it is away
 	synced time.Time // when this session had its first list; zero before
 
 	mu    sync.Mutex          // guards what follows
@@ -505,9 +506,9 @@ func (w *watcher) run(ctx context.Context) error {
 			backoff = minBackoff
 			continue
 		}
-		if !w.away {
-			w.away = true
-			w.log.Warn("engine away: what was known goes on being answered", "err", err)
+		if w.found || !w.warned {
+			w.found, w.warned = false, true
+			w.log.Warn("engine away: what is known goes on being answered", "known", len(w.known), "err", err)
 		}
 		w.log.Debug("no connection to the engine", "err", err, "retry", backoff)
 		select {
@@ -545,14 +546,6 @@ func (w *watcher) session(ctx context.Context) (lived time.Duration, err error) 
 	return lived, context.Cause(ctx)
 }
 
-// foundLevel keeps the reconnects that nobody was told the reason of quiet.
-func (w *watcher) foundLevel() slog.Level {
-	if w.away || !w.reg.ready.Load() {
-		return slog.LevelInfo
-	}
-	return slog.LevelDebug
-}
-
 // read takes events off the stream as fast as they come: engines drop them
 // for slow readers without a word.
 func (w *watcher) read(stream *eventStream) error {
@@ -587,12 +580,13 @@ func wakeUp(c chan<- struct{}) {
 // relist resyncs at once, then from time to time, and soon after an inspect
 // failed.
 func (w *watcher) relist(ctx context.Context) error {
-	level := w.foundLevel() // before resync makes the registry ready
 	if err := w.resync(ctx); err != nil {
 		return err
 	}
-	w.log.Log(ctx, level, "engine found", "api", strings.TrimPrefix(w.client.prefix, "/v"))
-	w.away, w.synced = false, time.Now()
+	if !w.found { // of a reconnect whose reason nobody was told, nobody is told either
+		w.log.Info("engine found", "api", strings.TrimPrefix(w.client.prefix, "/v"))
+	}
+	w.found, w.synced = true, time.Now()
 	timer := time.NewTimer(resyncPeriod)
 	defer timer.Stop()
 	for {

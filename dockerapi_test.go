@@ -386,6 +386,9 @@ func TestWatchEvents(t *testing.T) {
 		if !w.reg.ready.Load() {
 			t.Error("not ready after an empty list")
 		}
+		if !strings.Contains(w.log.String(), "engine found") {
+			t.Errorf("an empty engine was found, and the log does not say so:\n%s", w.log)
+		}
 		e.start("aa", "redis1", "172.17.0.2")
 		w.want("redis1.redis.docker", "172.17.0.2")
 		e.setState("aa", "paused")
