@@ -357,7 +357,7 @@ func TestAPIMethods(t *testing.T) {
 func TestAPIChangesAnswers(t *testing.T) {
 	h, reg := newTestAPI(t)
 	matched := func(qname string) (addrs []string) {
-		all, _ := reg.rrset(reg.match(mustName(t, qname)), true)
+		all, _ := reg.rrset(reg.match(mustName(t, qname)), true, 1000)
 		for _, a := range all {
 			addrs = append(addrs, a.String())
 		}

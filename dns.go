@@ -237,11 +237,11 @@ func (z *zone) addAnswer(m *dns.Msg, n name, services []*service, local netip.Ad
 	switch q := m.Question[0]; q.Qtype {
 	case dns.TypeA, dns.TypeAAAA:
 		v4 := q.Qtype == dns.TypeA
-		addrs, ttl := z.reg.rrset(services, v4)
+		addrs, ttl := z.reg.rrset(services, v4, size/minRR+1) // one more than can fit: that makes it truncated
 		if len(services) == 0 && n == z.host && local.IsValid() && local.Is4() == v4 {
 			addrs, ttl = []netip.Addr{local}, z.reg.ttl.Load()
 		}
-		z.addAddrs(m, addrs, ttl, size)
+		z.addAddrs(m, addrs, ttl)
 	case dns.TypeMX:
 		if len(services) > 0 || n == z.host {
 			m.Answer = append(m.Answer, &dns.MX{Hdr: z.header(m, dns.TypeMX, z.reg.minTTL(services)), Mx: q.Name})
@@ -259,15 +259,13 @@ func (z *zone) addAnswer(m *dns.Msg, n name, services []*service, local netip.Ad
 	}
 }
 
-// addAddrs adds address records in a rotating order, no more than can
-// matter for a reply of size octets.
-func (z *zone) addAddrs(m *dns.Msg, addrs []netip.Addr, ttl uint32, size int) {
+// addAddrs adds address records in a rotating order.
+func (z *zone) addAddrs(m *dns.Msg, addrs []netip.Addr, ttl uint32) {
 	if len(addrs) == 0 {
 		return
 	}
 	first := rand.IntN(len(addrs)) // a counter would stand still for clients that ask A and AAAA in turn
-	for i := range min(len(addrs), size/minRR+1) {
-		a := addrs[(first+i)%len(addrs)]
+	for _, a := range slices.Concat(addrs[first:], addrs[:first]) {
 		if a.Is4() {
 			m.Answer = append(m.Answer, &dns.A{Hdr: z.header(m, dns.TypeA, ttl), A: a.AsSlice()})
 		} else {

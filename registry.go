@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
@@ -126,18 +127,29 @@ func (r *registry) at(a netip.Addr) []*service {
 
 // rrset returns the addresses of services, IPv4 or IPv6, without duplicates
 // (RFC 2181 section 5), and the TTL in seconds that they share: the
-// smallest of the services' (section 5.2).
-func (r *registry) rrset(services []*service, v4 bool) (addrs []netip.Addr, ttl uint32) {
+// smallest of the services' (section 5.2). There are at most that many
+// addresses, those of services that come in turn from a random one on, so
+// that a name of 10,000 services costs no more than its reply holds.
+func (r *registry) rrset(services []*service, v4 bool, most int) (addrs []netip.Addr, ttl uint32) {
+	ttl = r.minTTL(services)
+	if len(services) == 0 {
+		return nil, ttl
+	}
 	seen := make(map[netip.Addr]bool)
-	for _, s := range services {
-		for _, a := range s.addrs {
-			if a.Is4() == v4 && !seen[a] {
-				seen[a] = true
-				addrs = append(addrs, a)
+	first := rand.IntN(len(services))
+	for i := range services {
+		for _, a := range services[(first+i)%len(services)].addrs {
+			if a.Is4() != v4 || seen[a] {
+				continue
 			}
+			if len(addrs) == most {
+				return addrs, ttl
+			}
+			seen[a] = true
+			addrs = append(addrs, a)
 		}
 	}
-	return addrs, r.minTTL(services)
+	return addrs, ttl
 }
 
 // minTTL returns the smallest TTL of services in seconds; the default where

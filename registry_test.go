@@ -497,16 +497,31 @@ func TestRRset(t *testing.T) {
 	for _, c := range []struct {
 		services []*service
 		v4       bool
-		want     string
+		most     int
+		want     string // sorted
 		ttl      uint32
 	}{
-		{[]*service{a, b, a}, true, "[10.0.0.1 10.0.0.2]", 5},
-		{[]*service{a, b}, false, "[fd00::1]", 5},
-		{[]*service{a}, true, "[10.0.0.1]", 60},
-		{nil, true, "[]", 60},
+		{[]*service{a, b, a}, true, 9, "[10.0.0.1 10.0.0.2]", 5},
+		{[]*service{a, b}, false, 9, "[fd00::1]", 5},
+		{[]*service{a}, true, 9, "[10.0.0.1]", 60},
+		{[]*service{a, b}, true, 2, "[10.0.0.1 10.0.0.2]", 5},
+		{nil, true, 9, "[]", 60},
 	} {
-		if addrs, ttl := r.rrset(c.services, c.v4); fmt.Sprint(addrs) != c.want || ttl != c.ttl {
+		addrs, ttl := r.rrset(c.services, c.v4, c.most)
+		slices.SortFunc(addrs, netip.Addr.Compare)
+		if fmt.Sprint(addrs) != c.want || ttl != c.ttl {
 			t.Errorf("rrset = %v, %d; want %v, %d", addrs, ttl, c.want, c.ttl)
 		}
+	}
+	seen := make(map[netip.Addr]bool)
+	for range 200 { // misses one with a probability of 2^-199
+		addrs, _ := r.rrset([]*service{a, testService(t, r, "c", "c", "x", "10.0.0.3")}, true, 1)
+		if len(addrs) != 1 {
+			t.Fatalf("%v; want one", addrs)
+		}
+		seen[addrs[0]] = true
+	}
+	if len(seen) != 2 {
+		t.Errorf("only %v, time and again; want both", seen)
 	}
 }
