@@ -6,6 +6,8 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"maps"
@@ -256,6 +258,76 @@ func (in *instance) call(t *testing.T, method, path, body string) (int, string) 
 		t.Fatal(err)
 	}
 	return resp.StatusCode, string(reply)
+}
+
+// The whole program against a fake engine, over each way to reach one.
+func TestFakeEngine(t *testing.T) {
+	dir := t.TempDir()
+	ca := newAuthority(t, dir, "ca.pem")
+	until := time.Now().Add(time.Hour)
+	cert := ca.issue(dir, "server.pem", "server-key.pem", "127.0.0.1", until)
+	ca.issue(dir, "cert.pem", "key.pem", "client", until)
+	pool := x509.NewCertPool()
+	pool.AddCert(ca.cert)
+	mutual := &tls.Config{Certificates: []tls.Certificate{cert}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert}
+
+	for _, c := range []struct {
+		what  string
+		start func(t *testing.T, e *fakeEngine) (args []string)
+	}{
+		{"unix", func(t *testing.T, e *fakeEngine) []string {
+			socket := filepath.Join(t.TempDir(), "d.sock")
+			ln, err := net.Listen("unix", socket)
+			if err != nil {
+				t.Fatal(err)
+			}
+			srv := &http.Server{Handler: e}
+			go func() { _ = srv.Serve(ln) }()
+			t.Cleanup(func() { _ = srv.Close() })
+			return []string{"-docker=unix://" + socket}
+		}},
+		{"tcp", func(t *testing.T, e *fakeEngine) []string {
+			return []string{"-docker=" + startEngine(t, e, nil).text}
+		}},
+		{"tls", func(t *testing.T, e *fakeEngine) []string {
+			return []string{"-docker=" + startEngine(t, e, mutual.Clone()).text, "-tlsverify",
+				"-tlscacert=" + filepath.Join(dir, "ca.pem"), "-tlscert=" + filepath.Join(dir, "cert.pem"), "-tlskey=" + filepath.Join(dir, "key.pem")}
+		}},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			e := newFakeEngine()
+			e.set("aa", &fakeContainer{name: "a", image: "redis:7", state: "running", addr: "10.0.0.1"})
+			in := startDnsdock(t, c.start(t, e)...)
+			want := func(qname, want string) {
+				t.Helper()
+				got := in.addrs(t, qname)
+				slices.Sort(got)
+				if strings.Join(got, " ") != want {
+					t.Errorf("%s: %v; want %s", qname, got, want)
+				}
+			}
+			in.log.wait(t, "service added", fakeID("aa"))
+			want("a.redis.docker", "10.0.0.1")
+
+			in.seen(t, func() { e.start("bb", "b", "10.0.0.2") }, "service added", fakeID("bb"))
+			want("redis.docker", "10.0.0.1 10.0.0.2")
+			in.seen(t, func() { e.setState("aa", "exited"); e.event("die", fakeID("aa")) }, "service removed", fakeID("aa"))
+			want("a.redis.docker", "")
+			want("b.redis.docker", "10.0.0.2")
+
+			if status, body := in.call(t, "PATCH", "/services/bb00", `{"name":"z"}`); status != http.StatusOK {
+				t.Fatalf("PATCH: %d %s", status, body)
+			}
+			want("z.redis.docker", "10.0.0.2")
+			in.seen(t, func() {
+				e.set("aa", &fakeContainer{name: "a", image: "redis:7", state: "running", addr: "10.0.0.7"})
+				e.endStreams()
+			},
+				"service added", fakeID("aa")) // by the list of the reconnect
+			want("a.redis.docker", "10.0.0.7")
+			want("z.redis.docker", "10.0.0.2")
+		})
+	}
 }
 
 // TestRealEngine runs the program beside a Docker Engine of this machine, and
