@@ -281,22 +281,22 @@ func (l *list[T]) Set(s string) error {
 	return nil
 }
 
-// parseListen reads an address to listen on.
+// parseListen reads an address to listen on, and writes it in its one form.
 func parseListen(s string) (string, error) {
 	host, port, err := net.SplitHostPort(s)
-	if err == nil {
-		_, err = strconv.ParseUint(port, 10, 16)
-	}
 	if host == "localhost" {
 		host = "127.0.0.1"
 	}
 	if err == nil && host != "" {
-		_, err = netip.ParseAddr(host)
+		var ip netip.Addr
+		ip, err = netip.ParseAddr(host)
+		host = ip.Unmap().String()
 	}
-	if err != nil {
+	n, portErr := strconv.ParseUint(port, 10, 16)
+	if err != nil || portErr != nil {
 		return "", errors.New("write ADDRESS:PORT or :PORT, as in 172.17.0.1:53, [::1]:53 or :53")
 	}
-	return net.JoinHostPort(host, port), nil
+	return net.JoinHostPort(host, strconv.FormatUint(n, 10)), nil
 }
 
 // parseUpstream reads the address of a nameserver; the port is 53 if there is
@@ -304,8 +304,11 @@ func parseListen(s string) (string, error) {
 func parseUpstream(s string) (netip.AddrPort, error) {
 	a, err := netip.ParseAddrPort(s)
 	if err != nil {
+		if bare, ok := strings.CutPrefix(s, "["); ok && strings.HasSuffix(bare, "]") {
+			s = strings.TrimSuffix(bare, "]")
+		}
 		var ip netip.Addr
-		ip, err = netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(s, "["), "]"))
+		ip, err = netip.ParseAddr(s)
 		a = netip.AddrPortFrom(ip, 53)
 	}
 	if err != nil || a.Port() == 0 || a.Addr().IsUnspecified() {
@@ -319,24 +322,37 @@ const maxApex = 200 // octets
 
 // parseApex makes the apex of the values of -environment and -domain.
 func parseApex(environment, domain string) (apex name, err error) {
-	labels, err := parseLabels(strings.Trim(environment, "."))
+	labels, err := parseSuffix(environment)
 	if err != nil {
 		return "", fmt.Errorf("invalid value %q for flag -environment: %w", environment, err)
 	}
-	suffix, err := parseLabels(strings.Trim(domain, "."))
+	suffix, err := parseSuffix(domain)
 	apex = name(labels+suffix) + root
+	tooLong := fmt.Errorf("the names' common end has over %d octets: write a shorter one", maxApex)
 	switch {
 	case err != nil:
 	case suffix == "":
 		err = errors.New("write a domain, as in docker or docker.example.com")
+	case len(suffix) > maxApex:
+		err = tooLong
 	case len(apex) > maxApex:
-		err = fmt.Errorf("it has over %d octets: write a shorter one", maxApex)
-	case apex.reverse():
+		return "", fmt.Errorf("invalid value %q for flag -environment: %w", environment, tooLong)
+	case apex.reverse(), arpa4.under(apex):
 		err = errors.New("it is for addresses: write another, as in docker")
 	default:
 		return apex, nil
 	}
 	return "", fmt.Errorf("invalid value %q for flag -domain: %w", domain, err)
+}
+
+// parseSuffix is parseLabels for what a user types: the characters of other
+// things, as of a URL or a list, are refused.
+func parseSuffix(part string) (labels string, err error) {
+	part = strings.Trim(part, ".")
+	if strings.Trim(part, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") != "" {
+		return "", errors.New("write letters, digits, '-' and '_', with dots between labels")
+	}
+	return parseLabels(part)
 }
 
 // refuseSelf returns an error if an upstream is dnsdock itself, which would
@@ -359,7 +375,8 @@ func refuseSelf(cfg *config) error {
 				continue
 			}
 			ip, err := netip.ParseAddr(host)
-			if anywhere := err != nil || ip.IsUnspecified(); anywhere && isLocal(u.Addr()) || ip == u.Addr() {
+			anywhere := err != nil || ip.IsUnspecified() && ip.Is4() == u.Addr().Is4()
+			if anywhere && isLocal(u.Addr()) || ip == u.Addr() {
 				return fmt.Errorf("invalid value %q for flag -nameserver: this is dnsdock itself, at -dns=%s: write another nameserver", u, addr)
 			}
 		}
