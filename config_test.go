@@ -274,23 +274,38 @@ func TestBadConfig(t *testing.T) {
 	}
 }
 
-// An address of this host, whichever, is ours on a socket of all addresses.
+// An address of this host, whichever, is ours on a socket of all addresses; a
+// link-local one on its own interface only: bridges of an engine have
+// fe80::1, as many routers do.
 func TestRefuseOwnAddress(t *testing.T) {
-	addrs, err := net.InterfaceAddrs()
+	interfaces, err := net.Interfaces()
 	if err != nil {
-		t.Skipf("no addresses here: %v", err)
+		t.Skipf("no interfaces here: %v", err)
 	}
-	for _, a := range addrs {
-		p, err := netip.ParsePrefix(a.String())
-		if err != nil || p.Addr().IsLinkLocalUnicast() {
-			continue
+	check := func(up netip.AddrPort, dns string, refused bool) {
+		t.Helper()
+		_, err := parseConfig([]string{"-nameserver=" + up.String(), "-dns=" + dns}, environ(nil))
+		if (err != nil) != refused {
+			t.Errorf("-dns=%s -nameserver=%s: got error %v; want refused %t", dns, up, err, refused)
 		}
-		up := netip.AddrPortFrom(p.Addr(), 53).String()
-		if _, err := parseConfig([]string{"-nameserver=" + up}, environ(nil)); err == nil {
-			t.Errorf("-dns=:53 -nameserver=%s: got no error; want it refused", up)
+	}
+	for _, ifi := range interfaces {
+		addrs, err := ifi.Addrs()
+		if err != nil {
+			continue // it went away
 		}
-		if _, err := parseConfig([]string{"-nameserver=" + up, "-dns=:5300"}, environ(nil)); err != nil {
-			t.Errorf("-dns=:5300 -nameserver=%s: got error %v; want none", up, err)
+		for _, a := range addrs {
+			p, err := netip.ParsePrefix(a.String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			up := netip.AddrPortFrom(p.Addr(), 53)
+			if p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() {
+				check(netip.AddrPortFrom(p.Addr().WithZone("nowhere0"), 53), ":53", false)
+				up = netip.AddrPortFrom(p.Addr().WithZone(ifi.Name), 53)
+			}
+			check(up, ":53", true)
+			check(up, ":5300", false)
 		}
 	}
 }
@@ -350,8 +365,8 @@ func TestBindErrors(t *testing.T) {
 		{[]string{"-dns=" + busyUDP.LocalAddr().String()}, []string{"-dns=" + busyUDP.LocalAddr().String(), "another program has it"}},
 		{[]string{"-dns=" + free + "," + busy.Addr().String()}, []string{"-dns=" + busy.Addr().String(), "another program has it"}},
 		{[]string{"-dns=" + free, "-http=" + busy.Addr().String()}, []string{"-http=" + busy.Addr().String(), "another program has it", "-http="}},
-		{[]string{"-dns=" + free, "-http=192.0.2.1:80"}, []string{"-http=192.0.2.1:80", "no such address"}},
-		{[]string{"-dns=192.0.2.1:53"}, []string{"-dns=192.0.2.1:53", "no such address"}},
+		{[]string{"-dns=" + free, "-http=198.51.100.77:80"}, []string{"-http=198.51.100.77:80", "no such address"}},
+		{[]string{"-dns=198.51.100.77:53"}, []string{"-dns=198.51.100.77:53", "no such address"}},
 	} {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
 			var stdout, stderr bytes.Buffer

@@ -358,12 +358,8 @@ func parseSuffix(part string) (labels string, err error) {
 // refuseSelf returns an error if an upstream is dnsdock itself, which would
 // ask itself until all slots are taken.
 func refuseSelf(cfg *config) error {
-	local, err := net.InterfaceAddrs()
-	if err != nil {
-		local = nil // then loopback has to do
-	}
 	isLocal := func(a netip.Addr) bool {
-		return a.IsLoopback() || slices.ContainsFunc(local, func(l net.Addr) bool {
+		return a.IsLoopback() || slices.ContainsFunc(localAddrs(a.Zone()), func(l net.Addr) bool {
 			p, err := netip.ParsePrefix(l.String())
 			return err == nil && p.Addr() == a.WithZone("")
 		})
@@ -382,6 +378,17 @@ func refuseSelf(cfg *config) error {
 		}
 	}
 	return nil
+}
+
+// localAddrs returns the addresses of this host; with a zone, those of that
+// interface. Where the system does not tell, loopback has to do.
+func localAddrs(zone string) (addrs []net.Addr) {
+	if zone == "" {
+		addrs, _ = net.InterfaceAddrs()
+	} else if ifi, err := net.InterfaceByName(zone); err == nil {
+		addrs, _ = ifi.Addrs()
+	}
+	return addrs
 }
 
 // sockets are all that the program listens on. Each server owns its one.
