@@ -1301,3 +1301,15 @@ func FuzzQuery(f *testing.F) {
 		}
 	})
 }
+
+// The longest alias leaves no room for a mailbox below it.
+func TestLongAliasNoData(t *testing.T) {
+	label := strings.Repeat("a", 61) + "."
+	alias := strings.Repeat(label, 4) + "bcdef." // 255 octets on the wire
+	z := newTestZone(t, filledRegistry(t, "docker", 0, pub{"web", "nginx", 0, "10.0.0.1", alias}))
+	m, _, err := z.answer(new(dns.Msg).SetQuestion(alias, dns.TypeAAAA), netip.Addr{}, dns.MaxMsgSize)
+	want := fmt.Sprintf("NOERROR aa;; %s 0 SOA dnsdock.docker. %s 7 3600 600 86400 0", alias, alias)
+	if got := showSorted(m); got != want || err != nil {
+		t.Errorf("got %v, %v; want %v", got, err, want)
+	}
+}
