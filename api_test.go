@@ -132,7 +132,7 @@ func TestAPI(t *testing.T) {
 		{"PUT", "/services/" + strings.Repeat("x", 256), manualBody, 400, "255 octets"},
 		{"PUT", "/services/aaaa1", manualBody, 200, with(manual, `"origin":{}`, `"origin":{"engine":"e","container":"web","image":"nginx"}`)},
 		{"PUT", "/services/aaaa", manualBody, 409, "write more digits"},
-		{"PUT", "/services/bbbb", manualBody, 409, "stopped"},
+		{"PUT", "/services/bbbb", manualBody, 409, "choose another id"},
 		{"PUT", "/services/cccc", manualBody, 201, manual},
 		{"PUT", "/services/new", `{"image":"bar","ip":"192.168.0.3"}`, 400, `"name" is missing`},
 		{"PUT", "/services/new", `{"name":"foo","ip":"192.168.0.3"}`, 400, `"image" is missing`},

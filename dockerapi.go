@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -37,7 +38,9 @@ const (
 	minBackoff    = 100 * time.Millisecond
 	maxBackoff    = time.Second     // a dial of a local socket costs nothing, and users wait for what comes after it
 	longLived     = 5 * time.Second // a stream older than this ended by a restart or an idle proxy: reconnect at once
-	maxReply      = 1 << 28         // octets of one reply of the engine: 10,000 containers are listed in 20 MB
+	maxList       = 1 << 28         // octets of a list: 10,000 containers are 20 MB, with long labels 200
+	maxInspect    = 1 << 24         // octets of one container: an engine takes 1 MiB of labels, or a little more
+	maxEvent      = 1 << 21         // octets of an event, which holds the labels too
 	maxErrorReply = 4 << 10         // octets of an error reply that are read
 )
 
@@ -257,24 +260,39 @@ func negotiate(version string) (prefix string, err error) {
 	return fmt.Sprintf("/v1.%d", min(n, newest)), nil
 }
 
-// fetch decodes the JSON that a GET of path returns into v.
-func (c *dockerClient) fetch(ctx context.Context, path string, query url.Values, v any) error {
+// fetch decodes the JSON that a GET of path returns, of which it reads
+// size octets at most.
+func (c *dockerClient) fetch(ctx context.Context, path string, query url.Values, size int64, decode func(*json.Decoder) error) error {
 	resp, err := c.get(ctx, c.call, c.prefix+path, query)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxReply)).Decode(v); err != nil {
+	if err := decode(json.NewDecoder(io.LimitReader(resp.Body, size))); err != nil {
 		return fmt.Errorf("reply is no JSON as expected: %w", err)
 	}
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxErrorReply)) // so that the connection is used again
 	return nil
 }
 
-// list returns a summary of each container that exists.
-func (c *dockerClient) list(ctx context.Context) ([]containerSummary, error) {
-	var all []containerSummary
-	if err := c.fetch(ctx, "/containers/json", url.Values{"all": {"1"}}, &all); err != nil {
+// list returns the fingerprint of each container that exists, by id.
+func (c *dockerClient) list(ctx context.Context) (map[string]string, error) {
+	all := make(map[string]string)
+	err := c.fetch(ctx, "/containers/json", url.Values{"all": {"1"}}, maxList, func(d *json.Decoder) error {
+		if t, err := d.Token(); err != nil || t != json.Delim('[') {
+			return cmp.Or(err, errors.New("no list"))
+		}
+		for d.More() { // one at a time: the whole would take much memory
+			var s containerSummary
+			if err := d.Decode(&s); err != nil {
+				return err
+			}
+			all[s.ID] = s.fingerprint()
+		}
+		_, err := d.Token()
+		return err
+	})
+	if err != nil {
 		return nil, fmt.Errorf("list containers: %w", err)
 	}
 	return all, nil
@@ -284,7 +302,7 @@ func (c *dockerClient) list(ctx context.Context) ([]containerSummary, error) {
 // there is none.
 func (c *dockerClient) inspect(ctx context.Context, id string) (*containerJSON, error) {
 	var j containerJSON
-	err := c.fetch(ctx, "/containers/"+url.PathEscape(id)+"/json", nil, &j)
+	err := c.fetch(ctx, "/containers/"+url.PathEscape(id)+"/json", nil, maxInspect, func(d *json.Decoder) error { return d.Decode(&j) })
 	if e, ok := errors.AsType[*statusError](err); ok && e.code == http.StatusNotFound {
 		return nil, errGone
 	}
@@ -403,11 +421,11 @@ type event struct {
 	}
 }
 
-// container returns the id of the container that e is about: for a network's
-// event it is an attribute.
+// container returns the id of the container that e is about: an attribute
+// for the events of networks, but not podman's.
 func (e *event) container() string {
 	if e.Type == "network" {
-		return e.Actor.Attributes["container"]
+		return cmp.Or(e.Actor.Attributes["container"], e.Actor.ID)
 	}
 	return e.Actor.ID
 }
@@ -415,7 +433,8 @@ func (e *event) container() string {
 // An eventStream reads the engine's events. Its user closes it.
 type eventStream struct {
 	body io.ReadCloser
-	dec  *json.Decoder
+	rest io.LimitedReader // of body, for the next event
+	dec  *json.Decoder    // of rest
 }
 
 // events opens the stream of the events that may change what is published.
@@ -423,6 +442,7 @@ func (c *dockerClient) events(ctx context.Context) (*eventStream, error) {
 	filters, err := json.Marshal(map[string][]string{
 		"type": {"container", "network"},
 		"event": {"create", "start", "die", "pause", "unpause", "rename", "destroy",
+			"remove", // podman's destroy
 			"connect", "disconnect"},
 	})
 	if err != nil {
@@ -432,13 +452,20 @@ func (c *dockerClient) events(ctx context.Context) (*eventStream, error) {
 	if err != nil {
 		return nil, fmt.Errorf("events: %w", err)
 	}
-	return &eventStream{resp.Body, json.NewDecoder(resp.Body)}, nil
+	return newEventStream(resp.Body), nil
+}
+
+func newEventStream(body io.ReadCloser) *eventStream {
+	s := &eventStream{body: body, rest: io.LimitedReader{R: body}}
+	s.dec = json.NewDecoder(&s.rest)
+	return s
 }
 
 // next waits for an event. Its error ends the stream: the engine closed it,
 // or sent what is none.
 func (s *eventStream) next() (event, error) {
 	var e event
+	s.rest.N = maxEvent
 	if err := s.dec.Decode(&e); err != nil {
 		return e, fmt.Errorf("event stream ended: %w", err)
 	}
@@ -587,21 +614,21 @@ func (w *watcher) relist(ctx context.Context) error {
 		w.log.Info("engine found", "api", strings.TrimPrefix(w.client.prefix, "/v"))
 	}
 	w.found, w.synced = true, time.Now()
-	timer := time.NewTimer(resyncPeriod)
-	defer timer.Stop()
-	for {
+	for next := time.Now().Add(resyncPeriod); ; {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-w.soon:
-			timer.Reset(retryPeriod)
+			if soon := time.Now().Add(retryPeriod); soon.Before(next) {
+				next = soon
+			}
 			continue
-		case <-timer.C:
+		case <-time.After(time.Until(next)):
 		}
 		if err := w.resync(ctx); err != nil {
 			return err
 		}
-		timer.Reset(resyncPeriod)
+		next = time.Now().Add(resyncPeriod)
 	}
 }
 
@@ -615,10 +642,10 @@ func (w *watcher) resync(ctx context.Context) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	gone := maps.Clone(w.known)
-	for _, s := range list {
-		delete(gone, s.ID)
-		if k, ok := w.known[s.ID]; !ok || k.fingerprint != s.fingerprint() {
-			w.dirty[s.ID] = true
+	for id, fingerprint := range list {
+		delete(gone, id)
+		if k, ok := w.known[id]; !ok || k.fingerprint != fingerprint {
+			w.dirty[id] = true
 		}
 	}
 	for id := range gone {
@@ -754,10 +781,11 @@ func (w *watcher) service(c *container) (*service, []problem) {
 // problems once in its life.
 func (w *watcher) remember(j *containerJSON, problems []problem) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	k := w.known[j.ID]
+	w.mu.Unlock()
+	name := strings.TrimPrefix(j.Name, "/")
 	if k.failing {
-		w.log.Info("container can be inspected again", "container", strings.TrimPrefix(j.Name, "/"), "id", j.ID)
+		w.log.Info("container can be inspected again", "container", name, "id", j.ID)
 	}
 	logged := k.problems
 	for _, p := range problems {
@@ -766,8 +794,10 @@ func (w *watcher) remember(j *containerJSON, problems []problem) {
 			continue
 		}
 		logged = append(logged, text)
-		w.log.Warn("value can't be used, the rest of the container is published", "container", strings.TrimPrefix(j.Name, "/"),
+		w.log.Warn("value can't be used, the rest of the container is published", "container", name,
 			"source", p.source, "value", p.value, "err", p.err)
 	}
-	w.known[j.ID] = snapshot{fingerprint: j.fingerprint(), problems: logged}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.known[j.ID] = snapshot{fingerprint: j.fingerprint(), problems: logged} // nobody else wrote it: j is busy
 }

@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/big"
 	"net"
@@ -842,6 +843,73 @@ func TestWatchCoalesces(t *testing.T) {
 			t.Errorf("%d inspects at a time; want %d", most, maxInspects)
 		}
 	})
+}
+
+// Containers that newly fail to be inspected do not put the next list off.
+func TestWatchListsAmongFailures(t *testing.T) {
+	inWatch(t, naming{}, true, func(w *watch) {
+		e := w.engine
+		e.start("aa", "a", "10.0.0.1")
+		w.want("a.redis.docker", "10.0.0.1")
+		e.update(func() {
+			e.inspect = func(id string) (int, string) {
+				if strings.HasPrefix(id, "aa") {
+					return 0, ""
+				}
+				return 500, "no"
+			}
+		})
+		e.update(func() { e.quiet = true })
+		e.setState("aa", "exited")
+		e.update(func() { e.quiet = false })
+		for i := range 60 {
+			e.start(fmt.Sprintf("b%02x", i), "b", "10.0.0.2")
+			time.Sleep(time.Second)
+		}
+		w.want("a.redis.docker", "")
+	})
+}
+
+// An event without end, or of any length, does not take all memory.
+func TestEventWithoutEnd(t *testing.T) {
+	endless := io.MultiReader(strings.NewReader(`{"Type":"container","Actor":{"ID":"`), neverEnds{})
+	s := newEventStream(io.NopCloser(endless))
+	if e, err := s.next(); err == nil {
+		t.Errorf("next = %+v; want an error", e)
+	}
+	var many strings.Builder
+	for i := range 3 * maxEvent / 100 {
+		fmt.Fprintf(&many, `{"Type":"container","Action":"start","Actor":{"ID":"%0100d"}}`, i)
+	}
+	s = newEventStream(io.NopCloser(strings.NewReader(many.String())))
+	for i := range 3 * maxEvent / 100 {
+		if e, err := s.next(); err != nil || e.container() != fmt.Sprintf("%0100d", i) {
+			t.Fatalf("event %d: %+v, %v", i, e, err)
+		}
+	}
+}
+
+type neverEnds struct{}
+
+func (neverEnds) Read(b []byte) (int, error) {
+	for i := range b {
+		b[i] = 'x'
+	}
+	return len(b), nil
+}
+
+func TestContainerOfEvent(t *testing.T) {
+	for _, c := range []struct{ line, want string }{
+		{`{"Type":"container","Action":"start","Actor":{"ID":"c1","Attributes":{"container":"x"}}}`, "c1"},
+		{`{"Type":"network","Action":"connect","Actor":{"ID":"n1","Attributes":{"container":"c1"}}}`, "c1"},
+		{`{"Type":"network","Action":"connect","Actor":{"ID":"c1","Attributes":{"name":"podman"}}}`, "c1"}, // podman's
+		{`{}`, ""},
+	} {
+		var e event
+		if err := json.Unmarshal([]byte(c.line), &e); err != nil || e.container() != c.want {
+			t.Errorf("%s: %q, %v; want %q", c.line, e.container(), err, c.want)
+		}
+	}
 }
 
 func TestNegotiate(t *testing.T) {

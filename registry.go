@@ -51,7 +51,7 @@ type overlay struct {
 var (
 	errNotFound     = errors.New("no such service")
 	errAmbiguous    = errors.New("several containers' ids begin so: write more digits")
-	errNotPublished = errors.New("the container of this id is stopped or ignored: start it first, or choose another id")
+	errNotPublished = errors.New("the container of this id is not published: it does not run, is ignored, or has no address of its own; choose another id")
 )
 
 // newRegistry returns an empty registry with a default TTL in seconds.
@@ -93,9 +93,11 @@ func (r *registry) match(q name) []*service {
 
 // matchWild walks all services: a '*' has no node.
 func (r *registry) matchWild(q name) (found []*service) {
+	labels := q.split()
 	for _, s := range r.live.all() {
 		if slices.ContainsFunc(s.owners, func(o name) bool {
-			return q.matches(o) && (o.labels() >= q.labels() || r.covers(o, q))
+			ok, more := matches(labels, o)
+			return ok && (more >= 0 || r.covers(o, q))
 		}) {
 			found = append(found, s)
 		}
@@ -330,9 +332,12 @@ func (r *registry) wantLocked(id string) *service {
 		return s
 	}
 	t, err := r.naming.patched(s, o.patch)
-	if err != nil { // a part of the container's and one of the patch are too long together
-		r.log.Warn("change made by the API can't be kept", "container", s.origin.container, "id", id, "err", err)
-		delete(r.overlays, id)
+	if err != nil { // a part that the container has now and one of the patch are too long together
+		r.log.Warn("name set by the API is left out for now", "container", s.origin.container, "id", id, "err", err)
+		o.name, o.image = nil, nil
+		t, err = r.naming.patched(s, o.patch)
+	}
+	if err != nil {
 		return s
 	}
 	return t
@@ -358,13 +363,16 @@ func (r *registry) settleLocked(id string) {
 	r.ser.Add(1)
 	switch {
 	case old == nil:
-		r.log.Info("service added", "id", id, "names", s.owners, "addrs", s.addrs)
+		r.log.Info("service added", "id", id, "names", some(s.owners), "addrs", some(s.addrs))
 	case s == nil:
-		r.log.Info("service removed", "id", id, "names", old.owners)
+		r.log.Info("service removed", "id", id, "names", some(old.owners))
 	default:
-		r.log.Info("service changed", "id", id, "names", s.owners, "addrs", s.addrs)
+		r.log.Info("service changed", "id", id, "names", some(s.owners), "addrs", some(s.addrs))
 	}
 }
+
+// some returns as much of list as fits into a line of the log.
+func some[T any](list []T) []T { return list[:min(len(list), 20)] }
 
 func (r *registry) swapNodesLocked(old, s *service) {
 	now, before := s.paths(), old.paths()

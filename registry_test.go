@@ -435,6 +435,23 @@ func TestOverlays(t *testing.T) {
 	}
 }
 
+// A name that the API set and that can't be for now leaves the rest of the
+// change as it is, and comes back.
+func TestOverlayTooLongForNow(t *testing.T) {
+	r := newTestRegistry(t, "docker")
+	image, ttl := strings.TrimSuffix(strings.Repeat(strings.Repeat("y", 55)+".", 4), "."), 77
+	r.put("s", testService(t, r, "s", "a", "x", "10.0.0.1"))
+	if _, err := r.update("s", patch{image: &image, ttl: &ttl}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ name, image string }{{strings.Repeat("n", 60), "x"}, {"a", image}} {
+		r.put("s", testService(t, r, "s", c.name, "x", "10.0.0.1"))
+		if s, err := r.lookup("s"); err != nil || s.image != c.image || s.ttl != ttl {
+			t.Errorf("as %s: %+v, %v; want image %s, TTL %d", c.name, s, err, c.image, ttl)
+		}
+	}
+}
+
 func TestMadeByHand(t *testing.T) {
 	r := newTestRegistry(t, "docker")
 	part, image, ttl := "foo", "bar", 30

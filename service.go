@@ -65,20 +65,26 @@ func (n naming) own(s *service) error {
 		return err
 	}
 	owners := append([]name{full}, s.aliases...)
-	if n.alias && s.origin != (origin{}) {
+	if n.alias && s.name != "" && s.origin != (origin{}) {
 		bare, err := n.join(s.name)
 		if err != nil {
 			return err
 		}
 		owners = append(owners, bare)
 	}
-	s.owners = nil
-	for _, o := range owners {
-		if !slices.Contains(s.owners, o) {
-			s.owners = append(s.owners, o)
-		}
-	}
+	s.owners = unique(owners)
 	return nil
+}
+
+// unique returns list without the values that were in it before. It may
+// overwrite list.
+func unique[T comparable](list []T) []T {
+	seen := make(map[T]bool, len(list))
+	return slices.DeleteFunc(list, func(v T) bool {
+		had := seen[v]
+		seen[v] = true
+		return had
+	})
 }
 
 // join makes the name of parts under the apex; an empty part is left out.
@@ -135,21 +141,22 @@ func (n naming) serviceOf(c *container, engine string) (*service, []problem) {
 	m := &mapping{container: c}
 	s := &service{
 		id:      c.id,
-		name:    m.namePart(),
-		image:   m.imagePart(),
 		addrs:   m.addresses(),
 		ttl:     m.ttl(),
 		aliases: m.aliases(),
 		origin:  origin{engine: engine, container: c.name, image: c.image},
 	}
-	if err := n.own(s); err != nil { // each part is good, but not both together
-		m.problem("name", s.name, err)
-		s.name = ""
-		if err := n.own(s); err != nil {
-			m.problem("image", s.image, err)
-			s.image = ""
-			_ = n.own(s) // can't fail: the aliases and the apex are good names
+	names, images, regions := m.names(), m.images(), m.regions()
+	for {
+		s.name, s.image = names.text(), images.text()
+		if region := regions.text(); region != "" {
+			s.image = strings.TrimPrefix(strings.TrimSuffix(s.image, ".")+"."+region, ".")
 		}
+		err := n.own(s)
+		if err == nil {
+			break
+		}
+		m.tooLong(err, &names, &images, &regions)
 	}
 	if len(s.addrs) == 0 {
 		return nil, m.problems
@@ -173,71 +180,114 @@ type mapping struct {
 	problems []problem
 }
 
+const (
+	maxProblems = 10   // of one container that are told: it may have as many as its labels are long
+	maxShown    = 100  // octets of a value that are shown
+	maxItems    = 5000 // aliases of a service, and addresses: a TCP reply holds 4,095
+)
+
+// problem notes that the value of a source can't be used.
 func (m *mapping) problem(source, value string, err error) {
-	m.problems = append(m.problems, problem{strings.TrimPrefix(source, "$"), value, err})
+	if len(m.problems) < maxProblems {
+		if len(value) > maxShown {
+			value = value[:maxShown] + "..."
+		}
+		m.problems = append(m.problems, problem{strings.TrimPrefix(source, "$"), value, err})
+	}
 }
 
 // first gives use each of the sources that is set, in order, until it takes
-// one; what it refuses is a problem, and the next one is tried.
-func (m *mapping) first(use func(source, value string) error, sources ...string) bool {
+// one; what it refuses is a problem, and the next one is tried. An empty
+// value sets nothing.
+func (m *mapping) first(use func(source, value string) error, sources ...string) {
 	for _, source := range sources {
 		v, ok := m.value(source)
-		if !ok || v == "" && !strings.HasSuffix(strings.ToLower(source), "tags") {
-			continue // an empty value sets nothing, but empty tags mean: no container part
+		if !ok || v == "" {
+			continue
 		}
 		err := use(source, v)
 		if err == nil {
-			return true
+			return
 		}
 		m.problem(source, v, err)
 	}
-	return false
 }
 
-// namePart finds the container part: an override, else the container's name.
-func (m *mapping) namePart() (part string) {
-	set := m.first(func(source, v string) error {
-		if strings.HasSuffix(strings.ToLower(source), "tags") {
-			v, _, _ = strings.Cut(v, ",")
-			v = strings.TrimSpace(v)
-		}
-		part = v
-		_, err := parseLabels(v)
-		return err
-	}, "$DNSDOCK_NAME", "com.dnsdock.name", "$SERVICE_TAGS", "com.dnsdock.tags", "SERVICE_TAGS")
-	if set {
-		return part
-	}
-	if _, err := parseLabels(m.name); err != nil {
-		m.problem("name", m.name, err)
+// choices are the values that a part of the name may have, the best first.
+type choices []choice
+
+// A choice is a value that can be used by itself.
+type choice struct {
+	source, value string
+	own           bool // the container's own, no override
+}
+
+// text is the value of the best choice, empty if there is none.
+func (c choices) text() string {
+	if len(c) == 0 {
 		return ""
 	}
-	return m.name
+	return c[0].value
 }
 
-// imagePart finds the image part, an override or the image's name, and
-// appends the region.
-func (m *mapping) imagePart() (part string) {
-	set := m.first(func(_, v string) error {
-		part = v
-		_, err := parseLabels(v)
-		return err
-	}, "$DNSDOCK_IMAGE", "com.dnsdock.image", "$SERVICE_NAME", "SERVICE_NAME")
-	if !set {
-		part = imageName(m.image, m.imageID)
-		if _, err := parseLabels(part); err != nil {
-			m.problem("image", part, err)
-			part = ""
+// tooLong takes the longest of the best choices away, overrides before the
+// container's own values, because together they make too long a name.
+func (m *mapping) tooLong(err error, parts ...*choices) {
+	var longest *choices
+	for _, p := range parts {
+		if len(*p) == 0 {
+			continue
+		}
+		if longest == nil || (*longest)[0].own && !(*p)[0].own || (*longest)[0].own == (*p)[0].own && len(p.text()) > len(longest.text()) {
+			longest = p
 		}
 	}
-	m.first(func(_, v string) error {
-		_, err := parseLabels(v)
-		if err == nil {
-			part = strings.TrimPrefix(strings.TrimSuffix(part, ".")+"."+v, ".")
+	m.problem((*longest)[0].source, longest.text(), err)
+	*longest = (*longest)[1:]
+}
+
+// choose returns what of the sources can be used, and the container's own
+// value after them.
+func (m *mapping) choose(ownSource, own string, sources ...string) (list choices) {
+	for _, source := range append(sources, ownSource) {
+		c := choice{source: source, value: own, own: source == ownSource}
+		if !c.own {
+			var ok bool
+			if c.value, ok = m.value(source); !ok || c.value == "" && !isTags(source) {
+				continue
+			}
 		}
-		return err
-	}, "$SERVICE_REGION", "com.dnsdock.region", "SERVICE_REGION")
-	return part
+		if isTags(source) {
+			c.value, _, _ = strings.Cut(c.value, ",")
+			c.value = strings.TrimSpace(c.value)
+		}
+		if _, err := parseLabels(c.value); err != nil {
+			m.problem(source, c.value, err)
+			continue
+		}
+		list = append(list, c)
+	}
+	return list
+}
+
+// isTags tells the sources of which the first tag counts, and of which an
+// empty value means: no container part.
+func isTags(source string) bool { return strings.HasSuffix(strings.ToLower(source), "tags") }
+
+// names finds the container part: an override, else the container's name.
+func (m *mapping) names() choices {
+	return m.choose("name", m.name, "$DNSDOCK_NAME", "com.dnsdock.name", "$SERVICE_TAGS", "com.dnsdock.tags", "SERVICE_TAGS")
+}
+
+// images finds the image part: an override, else the image's name.
+func (m *mapping) images() choices {
+	return m.choose("image", imageName(m.image, m.imageID), "$DNSDOCK_IMAGE", "com.dnsdock.image", "$SERVICE_NAME", "SERVICE_NAME")
+}
+
+// regions finds what is appended to the image part.
+func (m *mapping) regions() choices {
+	list := m.choose("", "", "$SERVICE_REGION", "com.dnsdock.region", "SERVICE_REGION")
+	return list[:len(list)-1] // there is no region of the container's own
 }
 
 // imageName is the last path element of an image reference, without tag and
@@ -262,31 +312,48 @@ func isHex(s string, n int) bool {
 
 // addresses finds what to answer: an override, else the addresses of all
 // networks that the prefix lets through.
-func (m *mapping) addresses() (addrs []netip.Addr) {
-	m.first(func(source, v string) error {
-		for text := range strings.SplitSeq(v, ",") {
-			a, err := parseAddr(text)
-			if err != nil {
-				m.problem(source, text, err)
-			} else if !slices.Contains(addrs, a) {
-				addrs = append(addrs, a)
-			}
-		}
-		return nil
-	}, "$DNSDOCK_IPADDRESS", "com.dnsdock.ip_addr")
+func (m *mapping) addresses() []netip.Addr {
+	addrs := items(m, parseAddr, "$DNSDOCK_IPADDRESS", "com.dnsdock.ip_addr")
 	if len(addrs) > 0 {
 		return addrs
 	}
 	within := m.prefix()
 	for _, n := range m.networks {
 		for _, a := range n.addrs {
-			if within(a) && !slices.Contains(addrs, a) {
+			if within(a) {
 				addrs = append(addrs, a)
 			}
 		}
 	}
-	return addrs
+	return unique(addrs)
 }
+
+// items reads the first of the sources that is set, values with commas
+// between. Each value that can't be used is a problem.
+func items[T comparable](m *mapping, parse func(string) (T, error), sources ...string) (list []T) {
+	m.first(func(source, v string) error {
+		for text := range strings.SplitSeq(v, ",") {
+			if text = strings.TrimSpace(text); text == "" {
+				continue
+			}
+			item, err := parse(text)
+			if err != nil {
+				m.problem(source, text, err)
+				continue
+			}
+			if len(list) == maxItems {
+				m.problem(source, text, errTooMany)
+				break
+			}
+			list = append(list, item)
+		}
+		list = unique(list)
+		return nil
+	}, sources...)
+	return list
+}
+
+var errTooMany = fmt.Errorf("write at most %d, the others are left out", maxItems)
 
 // prefix returns the filter that a prefix override asks for.
 func (m *mapping) prefix() (within func(netip.Addr) bool) {
@@ -317,22 +384,8 @@ func (m *mapping) ttl() (ttl int) {
 	return ttl
 }
 
-func (m *mapping) aliases() (aliases []name) {
-	m.first(func(source, v string) error {
-		for text := range strings.SplitSeq(v, ",") {
-			if text = strings.TrimSpace(text); text == "" {
-				continue
-			}
-			a, err := parseAlias(text)
-			if err != nil {
-				m.problem(source, text, err)
-			} else if !slices.Contains(aliases, a) {
-				aliases = append(aliases, a)
-			}
-		}
-		return nil
-	}, "$DNSDOCK_ALIAS", "com.dnsdock.alias")
-	return aliases
+func (m *mapping) aliases() []name {
+	return items(m, parseAlias, "$DNSDOCK_ALIAS", "com.dnsdock.alias")
 }
 
 // parseTTL reads seconds in decimal, from 0 to 2^31-1 (RFC 2181 section 8).
@@ -461,17 +514,25 @@ func (n name) wild() bool {
 }
 
 // matches is the names rule: label by label from the right, the shorter one
-// decides, and '*' in n matches any label of owner.
-func (n name) matches(owner name) bool {
-	a, b := n.split(), owner.split()
-	for len(a) > 0 && len(b) > 0 {
-		x, y := a[len(a)-1], b[len(b)-1]
-		if x != y && x != "*" {
-			return false
-		}
-		a, b = a[:len(a)-1], b[:len(b)-1]
+// decides, and '*' in the query matches any label of owner. The query is
+// given by its labels, the leftmost first. More tells how many labels owner
+// has more than the query.
+func matches(query []string, owner name) (ok bool, more int) {
+	var starts [maxNameLen / 2]byte // of each label of owner
+	count := 0
+	for i := 0; owner[i] != 0; i += 1 + int(owner[i]) {
+		starts[count] = byte(i)
+		count++
 	}
-	return true
+	more = count - len(query)
+	for i := range min(count, len(query)) {
+		start := int(starts[count-1-i])
+		label := owner[start+1 : start+1+int(owner[start])]
+		if q := query[len(query)-1-i]; q != "*" && q != string(label) {
+			return false, more
+		}
+	}
+	return true, more
 }
 
 // split returns the labels, the leftmost first.

@@ -249,7 +249,13 @@ func TestServiceOf(t *testing.T) {
 			c.name = strings.TrimSuffix(strings.Repeat(strings.Repeat("y", 63)+".", 3), ".")
 			c.image = strings.Repeat("z", 60)
 		}, names: strings.Repeat("z", 60) + ".docker.", problems: "name"},
-		{what: "long region", change: env("SERVICE_REGION", strings.TrimSuffix(strings.Repeat(strings.Repeat("y", 61)+".", 4), ".")), names: "docker.", problems: "name image"},
+		{what: "long region", change: env("SERVICE_REGION", strings.TrimSuffix(strings.Repeat(strings.Repeat("y", 61)+".", 4), ".")), names: "redis1.redis.docker.", problems: "SERVICE_REGION"},
+		{what: "long override", change: env("DNSDOCK_NAME", strings.TrimSuffix(strings.Repeat(strings.Repeat("y", 61)+".", 4), "."), "SERVICE_REGION", "us2"),
+			names: "redis1.redis.us2.docker.", problems: "DNSDOCK_NAME"},
+		{what: "long override, next one good", change: both(env("DNSDOCK_IMAGE", strings.TrimSuffix(strings.Repeat(strings.Repeat("y", 61)+".", 4), ".")), label("com.dnsdock.image", "b")),
+			names: "redis1.b.docker.", problems: "DNSDOCK_IMAGE"},
+		{what: "very many bad aliases", change: env("DNSDOCK_ALIAS", strings.Repeat("*,", 100000)), names: "redis1.redis.docker.",
+			problems: strings.TrimSpace(strings.Repeat("DNSDOCK_ALIAS ", maxProblems))},
 		{what: "bad region", change: env("SERVICE_REGION", "a..b"), names: "redis1.redis.docker.", problems: "SERVICE_REGION"},
 	} {
 		t.Run(c.what, func(t *testing.T) {
@@ -291,9 +297,29 @@ func TestNamingBareAlias(t *testing.T) {
 	if got, want := fmt.Sprint(s.owners), "[redis1.redis.dev.docker. redis1.dev.docker.]"; got != want {
 		t.Errorf("owners %v; want %v", got, want)
 	}
+	s, _ = n.serviceOf(testContainer(func(c *container) { c.env["SERVICE_TAGS"] = "" }), "unix:///d.sock")
+	if got, want := fmt.Sprint(s.owners), "[redis.dev.docker.]"; got != want {
+		t.Errorf("without a container part: owners %v; want %v", got, want)
+	}
 	made := &service{name: "a", image: "b"}
 	if err := n.own(made); err != nil || len(made.owners) != 1 {
 		t.Errorf("made by hand: owners %v, %v; want only the full name", made.owners, err)
+	}
+}
+
+// As many aliases as an engine takes cost no more than their number.
+func TestVeryManyAliases(t *testing.T) {
+	var text strings.Builder
+	for i := range 150000 {
+		fmt.Fprintf(&text, "a%d.docker,a%d.docker,", i, i/2)
+	}
+	n := naming{apex: mustName(t, "docker")}
+	s, problems := n.serviceOf(testContainer(func(c *container) { c.env["DNSDOCK_ALIAS"] = text.String() }), "e")
+	if len(s.aliases) == 0 || len(s.aliases) > maxItems || len(s.owners) != 1+len(s.aliases) {
+		t.Errorf("%d aliases, %d owners; want 1 to %d, and one more", len(s.aliases), len(s.owners), maxItems)
+	}
+	if len(problems) != 1 || problems[0].source != "DNSDOCK_ALIAS" || problems[0].err != errTooMany {
+		t.Errorf("problems %v; want one, of too many", problems)
 	}
 }
 
