@@ -195,7 +195,7 @@ func (a *api) put(r *http.Request) (int, any, error) {
 		err = errors.New(`property "name" is missing: write the container part, as in "name": "foo"`)
 	case p.image == nil:
 		err = errors.New(`property "image" is missing: write the image part, as in "image": "bar"`)
-	case *p.name == "" && *p.image == "":
+	case *p.name == "" && *p.image == "" && !a.exists(id): // a container may have neither, and what GET gives, PUT takes
 		err = errors.New(`properties "name" and "image" are both empty: write one of them, as in "name": "foo"`)
 	case p.addrs == nil:
 		err = errors.New(`property "ip" is missing: write an address, as in "ip": "192.168.0.3"`)
@@ -218,6 +218,11 @@ func (a *api) put(r *http.Request) (int, any, error) {
 		return http.StatusCreated, toJSON(s), nil
 	}
 	return http.StatusOK, toJSON(s), nil
+}
+
+func (a *api) exists(id string) bool {
+	_, err := a.reg.lookup(id)
+	return err == nil
 }
 
 // patch: PATCH /services/{id} with the properties to change.
@@ -388,43 +393,39 @@ func readTTL(value json.RawMessage) (*int, error) {
 
 // readAddrs reads one string or a list of them; a string may hold several
 // addresses with commas between.
-func readAddrs(value json.RawMessage) (addrs []netip.Addr, err error) {
-	list, err := readStrings(value)
-	if err != nil {
-		return nil, fmt.Errorf(`%w, as in "192.168.0.3"`, err)
+func readAddrs(value json.RawMessage) ([]netip.Addr, error) {
+	addrs, err := readItems(value, `"192.168.0.3"`, parseAddr)
+	if err == nil && len(addrs) == 0 {
+		err = errors.New(`write at least one address, as in "192.168.0.3"`)
 	}
-	for _, s := range list {
-		a, err := parseAddr(s)
-		if err != nil {
-			return nil, fmt.Errorf("%.100q: %w", s, err)
-		}
-		if !slices.Contains(addrs, a) {
-			addrs = append(addrs, a)
-		}
-	}
-	if len(addrs) == 0 {
-		return nil, errors.New(`write at least one address, as in "192.168.0.3"`)
-	}
-	return addrs, nil
+	return addrs, err
 }
 
 // readAliases reads what readStrings does, as absolute names; none is good.
 func readAliases(value json.RawMessage) (*[]name, error) {
+	aliases, err := readItems(value, `["db.docker"]`, parseAlias)
+	return &aliases, err
+}
+
+// readItems reads what readStrings does, each by parse, without duplicates
+// and at most maxItems.
+func readItems[T comparable](value json.RawMessage, example string, parse func(string) (T, error)) ([]T, error) {
 	list, err := readStrings(value)
 	if err != nil {
-		return nil, fmt.Errorf(`%w, as in ["db.docker"]`, err)
+		return nil, fmt.Errorf("%w, as in %s", err, example)
 	}
-	aliases := []name{}
+	items := make([]T, 0, len(list))
 	for _, s := range list {
-		n, err := parseAlias(s)
+		item, err := parse(s)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%.100q: %w", s, err)
 		}
-		if !slices.Contains(aliases, n) {
-			aliases = append(aliases, n)
-		}
+		items = append(items, item)
 	}
-	return &aliases, nil
+	if items = unique(items); len(items) > maxItems {
+		return nil, fmt.Errorf("there are %d: write at most %d", len(items), maxItems)
+	}
+	return items, nil
 }
 
 // readStrings reads a string, whose commas part it, or a list of strings.

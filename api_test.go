@@ -258,7 +258,7 @@ func TestAPIBadProperties(t *testing.T) {
 		{`{"ips":{"a":"b"}}`, `"ips": write a string`},
 		{`{"ip":"10.0.0.1","ips":["10.0.0.2"]}`, `write only one of the two`},
 		{`{"ip":"10.0.0.1,10.0.0.9","ips":["10.0.0.1"]}`, `write only one of the two`},
-		{`{"alias":"."}`, `"aliases": an alias can't be the root`},
+		{`{"alias":"."}`, `"aliases": ".": an alias can't be the root`},
 		{`{"alias":"*.docker"}`, `'*'`},
 		{`{"alias":"1.0.0.10.in-addr.arpa"}`, `reverse zone`},
 		{`{"aliases":["x.ip6.arpa"]}`, `reverse zone`},
@@ -719,4 +719,56 @@ func FuzzServiceJSON(f *testing.F) {
 			t.Errorf("%s: got %+v, %v; want %+v", text, got, err, s)
 		}
 	})
+}
+
+// A container may publish neither part; what GET gives of it, PUT takes. One
+// made by hand must have a name.
+func TestAPIPutNeitherPart(t *testing.T) {
+	reg := newTestRegistry(t, "docker")
+	id := strings.Repeat("ab", 32)
+	reg.put(id, testService(t, reg, id, "", "", "10.0.0.1"))
+	srv := httptest.NewServer(newAPI(reg))
+	defer srv.Close()
+	send := func(method, id, body string) (int, string) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), method, srv.URL+"/services/"+id, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := srv.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		reply, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(reply)
+	}
+	_, got := send("GET", id, "")
+	if status, reply := send("PUT", id, got); status != http.StatusOK || reply != got {
+		t.Errorf("PUT of what GET gave: %d %s; want 200 %s", status, reply, got)
+	}
+	if status, reply := send("PUT", "byhand", got); status != http.StatusBadRequest {
+		t.Errorf("PUT of a new one without a name: %d %s; want 400", status, reply)
+	}
+}
+
+// As many aliases as a body holds cost no more than their number.
+func TestAPIVeryManyAliases(t *testing.T) {
+	var text strings.Builder
+	for i := range 90000 {
+		fmt.Fprintf(&text, "a%d.d,", i)
+	}
+	body := func(aliases string) string {
+		return fmt.Sprintf(`{"name":"a","image":"b","ip":"10.0.0.1","aliases":%q}`, aliases)
+	}
+	if _, err := readPatch(strings.NewReader(body(text.String()))); err == nil || !strings.Contains(err.Error(), "at most") {
+		t.Errorf("readPatch: %v; want an error that says how many", err)
+	}
+	p, err := readPatch(strings.NewReader(body(strings.Repeat("a.d,", 200000))))
+	if err != nil || len(*p.aliases) != 1 {
+		t.Errorf("the same alias again and again: %v; want it once", err)
+	}
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"log/slog"
 	"math/rand/v2"
@@ -13,14 +12,16 @@ import (
 	"github.com/miekg/dns"
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
+	"golang.org/x/net/netutil"
 )
 
 const (
 	maxUDPSize  = 1232            // octets of a UDP reply: what passes everywhere unfragmented (DNS Flag Day 2020)
 	maxQuery    = 4096            // octets of a UDP query that are read; no honest one is near it
 	maxNegative = 5               // seconds for which an NXDOMAIN or NODATA may be cached: the container may start any moment
+	maxConns    = 1000            // TCP connections at a time; a silent one ends after 2 s, an idle one after 8
 	tcpWrite    = 5 * time.Second // for a TCP client to take a reply
-	minRR       = 16              // octets of the smallest address record: a pointer, type, class, TTL, length, IPv4
+	minRR       = 14              // octets of the smallest record that is answered: two pointers, type, class, TTL, length
 )
 
 // A zone answers DNS queries: ours from the registry, with authority, and
@@ -65,14 +66,14 @@ func (z *zone) answer(req *dns.Msg, local netip.Addr, size int) (m *dns.Msg, b [
 	defer func() {
 		if bug := recover(); bug != nil {
 			z.log.Error("query answered with SERVFAIL because of a bug in dnsdock: please report it", "query", req.Question, "bug", bug)
-			m = servfail(req)
+			m = z.blank(req, dns.RcodeServerFailure)
 			b, err = m.Pack()
 		}
 	}()
 	m = z.reply(req, local, size)
 	b, err = pack(m, size)
 	if err != nil { // an upstream's record that can be read but not written
-		m = servfail(req)
+		m = z.blank(req, dns.RcodeServerFailure)
 		b, err = m.Pack()
 	}
 	return m, b, err
@@ -85,8 +86,16 @@ func pack(m *dns.Msg, size int) ([]byte, error) {
 	return m.Pack()
 }
 
-// servfail returns the reply to req that says that there is none.
-func servfail(req *dns.Msg) *dns.Msg { return new(dns.Msg).SetRcode(req, dns.RcodeServerFailure) }
+// blank returns a reply to req without records, but an OPT if req has one.
+func (z *zone) blank(req *dns.Msg, rcode int) *dns.Msg {
+	m := new(dns.Msg).SetReply(req)
+	m.RecursionAvailable = z.fwd.enabled()
+	m.Rcode = rcode
+	if opt := req.IsEdns0(); opt != nil {
+		m.SetEdns0(maxUDPSize, opt.Do())
+	}
+	return m
+}
 
 // udpSize is how many octets the client of req takes over UDP, RFC 6891
 // section 6.2.
@@ -122,16 +131,13 @@ func acceptQuery(h dns.Header) dns.MsgAcceptAction {
 	return dns.MsgAccept
 }
 
-// reply makes the answer to req, which came to the address local. It may be larger than size: that only bounds the work.
+// reply makes the answer to req, which came to the address local. It may be
+// larger than size: that only bounds the work.
 func (z *zone) reply(req *dns.Msg, local netip.Addr, size int) *dns.Msg {
-	m := new(dns.Msg).SetReply(req)
-	m.RecursionAvailable = z.fwd.enabled()
-	if opt := req.IsEdns0(); opt != nil {
-		m.SetEdns0(maxUDPSize, opt.Do())
-		if opt.Version() != 0 {
-			m.Rcode = dns.RcodeBadVers
-			return m
-		}
+	m := z.blank(req, dns.RcodeSuccess)
+	if opt := req.IsEdns0(); opt != nil && opt.Version() != 0 {
+		m.Rcode = dns.RcodeBadVers
+		return m
 	}
 	if len(req.Question) != 1 || countOPT(req) > 1 { // the header promised one question, and the message ended there
 		m.Rcode = dns.RcodeFormatError
@@ -144,7 +150,7 @@ func (z *zone) reply(req *dns.Msg, local netip.Addr, size int) *dns.Msg {
 		m.Rcode = dns.RcodeFormatError
 	case q.Qclass != dns.ClassINET, q.Qtype == dns.TypeAXFR, q.Qtype == dns.TypeIXFR:
 		m.Rcode = dns.RcodeRefused
-	case z.answerReverse(m, n):
+	case z.answerReverse(m, n, size):
 	case z.answerForward(m, n, local, size):
 	default:
 		z.forward(m, req)
@@ -154,7 +160,7 @@ func (z *zone) reply(req *dns.Msg, local netip.Addr, size int) *dns.Msg {
 
 // answerReverse answers for the name of an address that we know. It returns
 // false if n is not one.
-func (z *zone) answerReverse(m *dns.Msg, n name) bool {
+func (z *zone) answerReverse(m *dns.Msg, n name, size int) bool {
 	a, ok := n.addr()
 	if !ok {
 		return false
@@ -167,7 +173,7 @@ func (z *zone) answerReverse(m *dns.Msg, n name) bool {
 	q := m.Question[0]
 	switch q.Qtype {
 	case dns.TypePTR:
-		z.addPTR(m, services)
+		z.addPTR(m, services, size/minRR+1)
 	case dns.TypeANY:
 		z.addHINFO(m)
 	default:
@@ -176,19 +182,26 @@ func (z *zone) answerReverse(m *dns.Msg, n name) bool {
 	return true
 }
 
-// addPTR adds the owner names of services, the most specific one first.
-func (z *zone) addPTR(m *dns.Msg, services []*service) {
-	var owners []name
+// addPTR adds the owner names of services, the most specific one first, and
+// no more than that many.
+func (z *zone) addPTR(m *dns.Msg, services []*service, most int) {
+	var byLabels [maxNameLen/2 + 1][]name
 	for _, s := range services {
-		owners = append(owners, s.owners...)
+		for _, o := range s.owners {
+			byLabels[o.labels()] = append(byLabels[o.labels()], o)
+		}
 	}
 	ttl := z.reg.minTTL(services)
-	slices.SortStableFunc(owners, func(a, b name) int { return cmp.Compare(b.labels(), a.labels()) })
 	seen := make(map[name]bool)
-	for _, o := range owners {
-		if !seen[o] {
-			seen[o] = true
-			m.Answer = append(m.Answer, &dns.PTR{Hdr: z.header(m, dns.TypePTR, ttl), Ptr: o.String()})
+	for _, owners := range slices.Backward(byLabels[:]) {
+		for _, o := range owners {
+			if len(m.Answer) == most {
+				return
+			}
+			if !seen[o] {
+				seen[o] = true
+				m.Answer = append(m.Answer, &dns.PTR{Hdr: z.header(m, dns.TypePTR, ttl), Ptr: o.String()})
+			}
 		}
 	}
 }
@@ -376,7 +389,7 @@ func newDNSServer(h dns.Handler, conn net.PacketConn, ln net.Listener) (*dns.Ser
 	if conn != nil {
 		s.PacketConn = conn
 	} else {
-		s.Listener = writeTimeoutListener{ln}
+		s.Listener = writeTimeoutListener{netutil.LimitListener(ln, maxConns)}
 	}
 	return s, started
 }

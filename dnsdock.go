@@ -29,6 +29,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/net/netutil"
 )
 
 const usage = `Usage: dnsdock [flags]
@@ -76,7 +78,10 @@ Examples
 // version is set at link time: -ldflags "-X main.version=v1.2.3".
 var version string
 
-const shutdownTimeout = 5 * time.Second // for clients to take what they were promised; docker stop kills after 10
+const (
+	shutdownTimeout = 5 * time.Second // for clients to take what they were promised; docker stop kills after 10
+	httpDrain       = time.Second     // for HTTP clients; replies take milliseconds
+)
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -129,7 +134,13 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	}
 	if socks.http != nil {
 		srv, started := newHTTPServer(newAPI(reg), log)
-		g.serve("http", func() error { return srv.Serve(socks.http) }, started, srv.Shutdown)
+		ln := netutil.LimitListener(socks.http, maxConns)
+		g.serve("http", func() error { return srv.Serve(ln) }, started, func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, httpDrain)
+			defer cancel()
+			_ = srv.Shutdown(ctx) // it waits for connections that never sent anything too
+			return srv.Close()
+		})
 		log.Info("listening", "for", "http", "addr", socks.http.Addr())
 	}
 	w := newWatcher(newDockerClient(cfg.engine, cfg.tls), reg, log)
