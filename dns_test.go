@@ -1313,3 +1313,26 @@ func TestLongAliasNoData(t *testing.T) {
 		t.Errorf("got %v, %v; want %v", got, err, want)
 	}
 }
+
+// A reply of many records is no more work than its size.
+func TestReplyIsBounded(t *testing.T) {
+	reg := newTestRegistry(t, "docker")
+	for i := range 5000 {
+		id := fmt.Sprint(i)
+		reg.put(id, testService(t, reg, id, "c"+id, "x", "127.0.0.1 "+fmt.Sprintf("10.0.%d.%d", i/250, i%250)))
+	}
+	z := newTestZone(t, reg)
+	for _, c := range []struct {
+		qname string
+		qtype uint16
+	}{{"1.0.0.127.in-addr.arpa.", dns.TypePTR}, {"docker.", dns.TypeA}, {"*.x.docker.", dns.TypeA}} {
+		req := new(dns.Msg).SetQuestion(c.qname, c.qtype)
+		m := z.reply(req, netip.Addr{}, dns.MinMsgSize)
+		if n := len(m.Answer); n < 2 || n > dns.MinMsgSize/minRR+1 {
+			t.Errorf("%s: %d records; want at most %d", c.qname, n, dns.MinMsgSize/minRR+1)
+		}
+		if m, b, err := z.answer(req, netip.Addr{}, dns.MinMsgSize); err != nil || len(b) > dns.MinMsgSize || !m.Truncated {
+			t.Errorf("%s: %d octets, TC %v, %v; want at most %d, and TC", c.qname, len(b), m.Truncated, err, dns.MinMsgSize)
+		}
+	}
+}
