@@ -130,8 +130,8 @@ func (r *registry) at(a netip.Addr) []*service {
 // rrset returns the addresses of services, IPv4 or IPv6, without duplicates
 // (RFC 2181 section 5), and the TTL in seconds that they share: the
 // smallest of the services' (section 5.2). There are at most that many
-// addresses, those of services that come in turn from a random one on, so
-// that a name of 10,000 services costs no more than its reply holds.
+// addresses, in turn from a random one on, so that a name of 10,000 services
+// costs no more than its reply holds.
 func (r *registry) rrset(services []*service, v4 bool, most int) (addrs []netip.Addr, ttl uint32) {
 	ttl = r.minTTL(services)
 	if len(services) == 0 {
@@ -140,7 +140,10 @@ func (r *registry) rrset(services []*service, v4 bool, most int) (addrs []netip.
 	seen := make(map[netip.Addr]bool)
 	first := rand.IntN(len(services))
 	for i := range services {
-		for _, a := range services[(first+i)%len(services)].addrs {
+		all := services[(first+i)%len(services)].addrs
+		turn := rand.IntN(len(all))
+		for j := range all {
+			a := all[(turn+j)%len(all)]
 			if a.Is4() != v4 || seen[a] {
 				continue
 			}

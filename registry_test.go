@@ -541,4 +541,20 @@ func TestRRset(t *testing.T) {
 	if len(seen) != 2 {
 		t.Errorf("only %v, time and again; want both", seen)
 	}
+	clear(seen)
+	for range 2000 { // misses one with a probability of 50 * (49/50)^2000
+		addrs, _ := r.rrset([]*service{testService(t, r, "d", "d", "x", fiftyAddrs())}, true, 3)
+		seen[addrs[0]] = true
+	}
+	if len(seen) != 50 {
+		t.Errorf("%d addresses of one service came first at some time; want all 50", len(seen))
+	}
+}
+
+func fiftyAddrs() string {
+	var b strings.Builder
+	for i := range 50 {
+		fmt.Fprintf(&b, "10.1.0.%d ", i)
+	}
+	return b.String()
 }
