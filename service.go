@@ -261,11 +261,13 @@ func (m *mapping) choose(ownSource, own string, sources ...string) (list choices
 			c.value, _, _ = strings.Cut(c.value, ",")
 			c.value = strings.TrimSpace(c.value)
 		}
-		if _, err := parseLabels(c.value); err != nil {
+		_, err := parseLabels(c.value)
+		switch {
+		case err == nil:
+			list = append(list, c)
+		case len(list) == 0: // else nobody misses it
 			m.problem(source, c.value, err)
-			continue
 		}
-		list = append(list, c)
 	}
 	return list
 }

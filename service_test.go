@@ -243,6 +243,7 @@ func TestServiceOf(t *testing.T) {
 
 		{what: "long label", change: env("DNSDOCK_NAME", long), names: "redis1.redis.docker.", problems: "DNSDOCK_NAME"},
 		{what: "long container name", change: func(c *container) { c.name = long }, names: "redis.docker.", problems: "name"},
+		{what: "long container name, overridden", change: both(func(c *container) { c.name = long }, env("DNSDOCK_NAME", "a"), label("com.dnsdock.name", "..")), names: "a.redis.docker."},
 		{what: "dots in a row", change: func(c *container) { c.name = "a..b" }, names: "redis.docker.", problems: "name"},
 		{what: "star", change: env("DNSDOCK_NAME", "*", "DNSDOCK_IMAGE", "a.*"), names: "redis1.redis.docker.", problems: "DNSDOCK_NAME DNSDOCK_IMAGE"},
 		{what: "long name", change: func(c *container) {
