@@ -727,31 +727,13 @@ func TestAPIPutNeitherPart(t *testing.T) {
 	reg := newTestRegistry(t, "docker")
 	id := strings.Repeat("ab", 32)
 	reg.put(id, testService(t, reg, id, "", "", "10.0.0.1"))
-	srv := httptest.NewServer(newAPI(reg))
-	defer srv.Close()
-	send := func(method, id, body string) (int, string) {
-		t.Helper()
-		req, err := http.NewRequestWithContext(t.Context(), method, srv.URL+"/services/"+id, strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp, err := srv.Client().Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		reply, err := io.ReadAll(resp.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return resp.StatusCode, string(reply)
+	h := newAPI(reg)
+	got := call(t, h, "GET", "/services/"+id, "").Body.String()
+	if r := call(t, h, "PUT", "/services/"+id, got); r.Code != http.StatusOK || r.Body.String() != got {
+		t.Errorf("PUT of what GET gave: %d %s; want 200 %s", r.Code, r.Body, got)
 	}
-	_, got := send("GET", id, "")
-	if status, reply := send("PUT", id, got); status != http.StatusOK || reply != got {
-		t.Errorf("PUT of what GET gave: %d %s; want 200 %s", status, reply, got)
-	}
-	if status, reply := send("PUT", "byhand", got); status != http.StatusBadRequest {
-		t.Errorf("PUT of a new one without a name: %d %s; want 400", status, reply)
+	if r := call(t, h, "PUT", "/services/byhand", got); r.Code != http.StatusBadRequest {
+		t.Errorf("PUT of a new one without a name: %d %s; want 400", r.Code, r.Body)
 	}
 }
 

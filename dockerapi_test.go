@@ -246,37 +246,29 @@ func (e *fakeEngine) serveEvents(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// A fakeListener is a listener whose connections are pipes, for a bubble of
-// synctest. Down, it refuses.
+// A fakeListener is what the fake engine listens on in simulated time. Down,
+// it refuses.
 type fakeListener struct {
-	conns chan net.Conn
-	done  chan struct{}
-	mu    sync.Mutex
-	down  bool
-	open  []net.Conn
+	*pipeListener
+	mu   sync.Mutex
+	down bool
+	open []net.Conn // the engine's ends
 }
 
-func newFakeListener() *fakeListener {
-	return &fakeListener{conns: make(chan net.Conn), done: make(chan struct{})}
-}
-
-func (l *fakeListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+func (l *fakeListener) dial(context.Context, string, string) (net.Conn, error) {
 	l.mu.Lock()
-	down := l.down
-	l.mu.Unlock()
-	if down {
+	defer l.mu.Unlock()
+	if l.down {
 		return nil, errors.New("connection refused")
 	}
-	ours, theirs := net.Pipe()
+	engine, client := net.Pipe()
 	select {
-	case l.conns <- theirs:
+	case l.conns <- engine:
 	case <-l.done:
 		return nil, net.ErrClosed
 	}
-	l.mu.Lock()
-	l.open = append(l.open, theirs)
-	l.mu.Unlock()
-	return ours, nil
+	l.open = append(l.open, engine)
+	return client, nil
 }
 
 // setDown ends all connections and refuses new ones, or accepts again.
@@ -292,22 +284,6 @@ func (l *fakeListener) setDown(down bool) {
 	}
 }
 
-func (l *fakeListener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *fakeListener) Close() error {
-	close(l.done)
-	return nil
-}
-
-func (l *fakeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "unix"} }
-
 // A watch is a watcher on a fake engine in simulated time.
 type watch struct {
 	*testing.T
@@ -321,7 +297,7 @@ type watch struct {
 // says whether the engine answers from the beginning.
 func inWatch(t *testing.T, n naming, up bool, f func(w *watch)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &watch{T: t, engine: newFakeEngine(), ln: newFakeListener(), log: newLogWatch()}
+		w := &watch{T: t, engine: newFakeEngine(), ln: &fakeListener{pipeListener: newPipeListener()}, log: newLogWatch()}
 		w.ln.setDown(!up)
 		srv := &http.Server{Handler: w.engine}
 		var wg sync.WaitGroup
