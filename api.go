@@ -394,7 +394,7 @@ func readTTL(value json.RawMessage) (*int, error) {
 // readAddrs reads one string or a list of them; a string may hold several
 // addresses with commas between.
 func readAddrs(value json.RawMessage) ([]netip.Addr, error) {
-	addrs, err := readItems(value, `"192.168.0.3"`, parseAddr)
+	addrs, err := readItems(value, `"192.168.0.3"`, parseAddr, addrCost)
 	if err == nil && len(addrs) == 0 {
 		err = errors.New(`write at least one address, as in "192.168.0.3"`)
 	}
@@ -403,13 +403,13 @@ func readAddrs(value json.RawMessage) ([]netip.Addr, error) {
 
 // readAliases reads what readStrings does, as absolute names; none is good.
 func readAliases(value json.RawMessage) (*[]name, error) {
-	aliases, err := readItems(value, `["db.docker"]`, parseAlias)
+	aliases, err := readItems(value, `["db.docker"]`, parseAlias, name.labels)
 	return &aliases, err
 }
 
 // readItems reads what readStrings does, each by parse, without duplicates
-// and at most maxItems.
-func readItems[T comparable](value json.RawMessage, example string, parse func(string) (T, error)) ([]T, error) {
+// and at a cost of maxItems in all.
+func readItems[T comparable](value json.RawMessage, example string, parse func(string) (T, error), cost func(T) int) ([]T, error) {
 	list, err := readStrings(value)
 	if err != nil {
 		return nil, fmt.Errorf("%w, as in %s", err, example)
@@ -422,8 +422,12 @@ func readItems[T comparable](value json.RawMessage, example string, parse func(s
 		}
 		items = append(items, item)
 	}
-	if items = unique(items); len(items) > maxItems {
-		return nil, fmt.Errorf("there are %d: write at most %d", len(items), maxItems)
+	items = unique(items)
+	left := maxItems
+	for _, item := range items {
+		if left -= cost(item); left < 0 {
+			return nil, errTooMany
+		}
 	}
 	return items, nil
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -217,6 +218,7 @@ func TestBadConfig(t *testing.T) {
 		{[]string{"-environment=a..b"}, "", []string{"-environment", `"a..b"`, "labels of 1 to 63 octets"}},
 		{[]string{"-environment=*"}, "", []string{"-environment", `"*"`, "letters"}},
 		{[]string{"-environment=dev/1"}, "", []string{"-environment", `"dev/1"`, "letters"}},
+		{[]string{"-domain=" + strings.Repeat("abcdefghi.", 19) + "abcdefghi"}, "", []string{"-domain", "200 octets"}}, // 200 without the root
 		{[]string{"-environment=" + long}, "", []string{"-environment", "abcdefghi", "200 octets"}},
 		{[]string{"-docker=ssh://host"}, "", []string{"-docker", `"ssh://host"`, engine}},
 		{[]string{"-docker=http://host:2375"}, "", []string{"-docker", `"http://host:2375"`, engine}},
@@ -302,6 +304,7 @@ func TestRefuseOwnAddress(t *testing.T) {
 			up := netip.AddrPortFrom(p.Addr(), 53)
 			if p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() {
 				check(netip.AddrPortFrom(p.Addr().WithZone("nowhere0"), 53), ":53", false)
+				check(netip.AddrPortFrom(p.Addr().WithZone(strconv.Itoa(ifi.Index)), 53), ":53", true)
 				up = netip.AddrPortFrom(p.Addr().WithZone(ifi.Name), 53)
 			}
 			check(up, ":53", true)

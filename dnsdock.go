@@ -29,8 +29,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"golang.org/x/net/netutil"
 )
 
 const usage = `Usage: dnsdock [flags]
@@ -134,8 +132,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	}
 	if socks.http != nil {
 		srv, started := newHTTPServer(newAPI(reg), log)
-		ln := netutil.LimitListener(socks.http, maxConns)
-		g.serve("http", func() error { return srv.Serve(ln) }, started, func(ctx context.Context) error {
+		g.serve("http", func() error { return srv.Serve(socks.http) }, started, func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, httpDrain)
 			defer cancel()
 			_ = srv.Shutdown(ctx) // it waits for connections that never sent anything too
@@ -344,7 +341,7 @@ func parseApex(environment, domain string) (apex name, err error) {
 	case err != nil:
 	case suffix == "":
 		err = errors.New("write a domain, as in docker or docker.example.com")
-	case len(suffix) > maxApex:
+	case len(suffix)+len(root) > maxApex:
 		err = tooLong
 	case len(apex) > maxApex:
 		return "", fmt.Errorf("invalid value %q for flag -environment: %w", environment, tooLong)
@@ -391,12 +388,18 @@ func refuseSelf(cfg *config) error {
 	return nil
 }
 
-// localAddrs returns the addresses of this host; with a zone, those of that
-// interface. Where the system does not tell, loopback has to do.
+// localAddrs returns the addresses of this host; with a zone, a name or a
+// number, those of that interface. Where the system does not tell, loopback has to do.
 func localAddrs(zone string) (addrs []net.Addr) {
 	if zone == "" {
 		addrs, _ = net.InterfaceAddrs()
-	} else if ifi, err := net.InterfaceByName(zone); err == nil {
+		return addrs
+	}
+	ifi, err := net.InterfaceByName(zone)
+	if index, e := strconv.Atoi(zone); err != nil && e == nil {
+		ifi, err = net.InterfaceByIndex(index)
+	}
+	if err == nil {
 		addrs, _ = ifi.Addrs()
 	}
 	return addrs

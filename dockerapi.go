@@ -40,7 +40,7 @@ const (
 	longLived     = 5 * time.Second // a stream older than this ended by a restart or an idle proxy: reconnect at once
 	maxList       = 1 << 28         // octets of a list: 10,000 containers are 20 MB, with long labels 200
 	maxInspect    = 1 << 24         // octets of one container: an engine takes 1 MiB of labels, or a little more
-	maxEvent      = 1 << 21         // octets of an event, which holds the labels too
+	maxEvent      = 1 << 23         // octets of an event, which holds the labels too, '<' in them as 6 octets
 	maxErrorReply = 4 << 10         // octets of an error reply that are read
 )
 

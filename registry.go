@@ -46,6 +46,7 @@ type node struct {
 type overlay struct {
 	patch
 	removed bool
+	warned  bool // that its name is left out for now
 }
 
 var (
@@ -289,16 +290,23 @@ func (r *registry) update(id string, p patch) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := r.naming.patched(old, p)
-	if err != nil {
-		return nil, err
-	}
-	if r.made[s.id] != nil {
-		r.made[s.id] = s
+	if r.made[old.id] != nil {
+		s, err := r.naming.patched(old, p)
+		if err != nil {
+			return nil, err
+		}
+		r.made[old.id] = s
 	} else {
-		r.overlays[s.id] = overlay{patch: r.overlays[s.id].over(p)}
+		all := r.overlays[old.id].over(p)
+		if p.name != nil || p.image != nil { // else a name that is left out for now would refuse a mere TTL
+			if _, err := r.naming.patched(r.found[old.id], all); err != nil {
+				return nil, err
+			}
+		}
+		r.overlays[old.id] = overlay{patch: all}
 	}
-	r.settleLocked(s.id)
+	r.settleLocked(old.id)
+	s, _ := r.live.load(old.id)
 	return s, nil
 }
 
@@ -335,8 +343,13 @@ func (r *registry) wantLocked(id string) *service {
 		return s
 	}
 	t, err := r.naming.patched(s, o.patch)
-	if err != nil { // a part that the container has now and one of the patch are too long together
-		r.log.Warn("name set by the API is left out for now", "container", s.origin.container, "id", id, "err", err)
+	if tooLong := err != nil; tooLong != o.warned { // with a part that the container has now
+		if tooLong {
+			r.log.Warn("name set by the API is left out for now", "container", s.origin.container, "id", id, "err", err)
+		}
+		r.overlays[id] = overlay{patch: o.patch, warned: tooLong}
+	}
+	if err != nil {
 		o.name, o.image = nil, nil
 		t, err = r.naming.patched(s, o.patch)
 	}

@@ -439,16 +439,38 @@ func TestOverlays(t *testing.T) {
 // change as it is, and comes back.
 func TestOverlayTooLongForNow(t *testing.T) {
 	r := newTestRegistry(t, "docker")
+	log := newLogWatch()
+	r.log = slog.New(slog.NewTextHandler(log, nil))
 	image, ttl := strings.TrimSuffix(strings.Repeat(strings.Repeat("y", 55)+".", 4), "."), 77
 	r.put("s", testService(t, r, "s", "a", "x", "10.0.0.1"))
 	if _, err := r.update("s", patch{image: &image, ttl: &ttl}); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ name, image string }{{strings.Repeat("n", 60), "x"}, {"a", image}} {
-		r.put("s", testService(t, r, "s", c.name, "x", "10.0.0.1"))
+		for range 3 {
+			r.put("s", nil)
+			r.put("s", testService(t, r, "s", c.name, "x", "10.0.0.1"))
+		}
 		if s, err := r.lookup("s"); err != nil || s.image != c.image || s.ttl != ttl {
 			t.Errorf("as %s: %+v, %v; want image %s, TTL %d", c.name, s, err, c.image, ttl)
 		}
+	}
+	if n := strings.Count(log.String(), "left out for now"); n != 1 {
+		t.Errorf("logged %d times; want once", n)
+	}
+	r.put("s", testService(t, r, "s", strings.Repeat("n", 60), "x", "10.0.0.1"))
+	part, short := strings.Repeat("m", 60), "m"
+	if s, err := r.update("s", patch{name: &part}); err == nil {
+		t.Errorf("a name too long with the image that was set: %v; want an error", s.owners)
+	}
+	for _, p := range []patch{{ttl: &ttl}, {name: &short}} { // what update returns is what is answered
+		s, err := r.update("s", p)
+		if live, _ := r.lookup("s"); err != nil || s != live {
+			t.Errorf("update = %+v, %v; want %+v", s, err, live)
+		}
+	}
+	if got, want := matched(t, r, "m."+image+".docker"), "s"; got != want {
+		t.Errorf("the name that was set: %q; want %q", got, want)
 	}
 }
 

@@ -181,10 +181,16 @@ type mapping struct {
 }
 
 const (
-	maxProblems = 10   // of one container that are told: it may have as many as its labels are long
-	maxShown    = 100  // octets of a value that are shown
-	maxItems    = 5000 // aliases of a service, and addresses: a TCP reply holds 4,095
+	maxProblems = 10  // of one container that are told: it may have as many as its labels are long
+	maxShown    = 100 // octets of a value that are shown
+
+	// maxItems bounds what one service costs: 5,000 addresses, of which a TCP
+	// reply holds 4,095, at costOfAddr, or aliases of 20,000 labels.
+	maxItems   = 20000
+	costOfAddr = 4
 )
+
+func addrCost(netip.Addr) int { return costOfAddr }
 
 // problem notes that the value of a source can't be used.
 func (m *mapping) problem(source, value string, err error) {
@@ -217,10 +223,7 @@ func (m *mapping) first(use func(source, value string) error, sources ...string)
 type choices []choice
 
 // A choice is a value that can be used by itself.
-type choice struct {
-	source, value string
-	own           bool // the container's own, no override
-}
+type choice struct{ source, value string }
 
 // text is the value of the best choice, empty if there is none.
 func (c choices) text() string {
@@ -230,15 +233,12 @@ func (c choices) text() string {
 	return c[0].value
 }
 
-// tooLong takes the longest of the best choices away, overrides before the
-// container's own values, because together they make too long a name.
+// tooLong takes the longest of the best choices away, because together they
+// make too long a name.
 func (m *mapping) tooLong(err error, parts ...*choices) {
 	var longest *choices
 	for _, p := range parts {
-		if len(*p) == 0 {
-			continue
-		}
-		if longest == nil || (*longest)[0].own && !(*p)[0].own || (*longest)[0].own == (*p)[0].own && len(p.text()) > len(longest.text()) {
+		if len(*p) > 0 && (longest == nil || len(p.text()) > len(longest.text())) {
 			longest = p
 		}
 	}
@@ -250,8 +250,8 @@ func (m *mapping) tooLong(err error, parts ...*choices) {
 // value after them.
 func (m *mapping) choose(ownSource, own string, sources ...string) (list choices) {
 	for _, source := range append(sources, ownSource) {
-		c := choice{source: source, value: own, own: source == ownSource}
-		if !c.own {
+		c := choice{source, own}
+		if source != ownSource {
 			var ok bool
 			if c.value, ok = m.value(source); !ok || c.value == "" && !isTags(source) {
 				continue
@@ -315,7 +315,7 @@ func isHex(s string, n int) bool {
 // addresses finds what to answer: an override, else the addresses of all
 // networks that the prefix lets through.
 func (m *mapping) addresses() []netip.Addr {
-	addrs := items(m, parseAddr, "$DNSDOCK_IPADDRESS", "com.dnsdock.ip_addr")
+	addrs := items(m, parseAddr, addrCost, "$DNSDOCK_IPADDRESS", "com.dnsdock.ip_addr")
 	if len(addrs) > 0 {
 		return addrs
 	}
@@ -331,9 +331,11 @@ func (m *mapping) addresses() []netip.Addr {
 }
 
 // items reads the first of the sources that is set, values with commas
-// between. Each value that can't be used is a problem.
-func items[T comparable](m *mapping, parse func(string) (T, error), sources ...string) (list []T) {
+// between, at a cost of maxItems in all. Each value that can't be used is a
+// problem.
+func items[T comparable](m *mapping, parse func(string) (T, error), cost func(T) int, sources ...string) (list []T) {
 	m.first(func(source, v string) error {
+		left := maxItems
 		for text := range strings.SplitSeq(v, ",") {
 			if text = strings.TrimSpace(text); text == "" {
 				continue
@@ -343,7 +345,7 @@ func items[T comparable](m *mapping, parse func(string) (T, error), sources ...s
 				m.problem(source, text, err)
 				continue
 			}
-			if len(list) == maxItems {
+			if left -= cost(item); left < 0 {
 				m.problem(source, text, errTooMany)
 				break
 			}
@@ -355,7 +357,7 @@ func items[T comparable](m *mapping, parse func(string) (T, error), sources ...s
 	return list
 }
 
-var errTooMany = fmt.Errorf("write at most %d, the others are left out", maxItems)
+var errTooMany = errors.New("too many: at most 5,000 addresses, or aliases of 20,000 labels")
 
 // prefix returns the filter that a prefix override asks for.
 func (m *mapping) prefix() (within func(netip.Addr) bool) {
@@ -387,7 +389,7 @@ func (m *mapping) ttl() (ttl int) {
 }
 
 func (m *mapping) aliases() []name {
-	return items(m, parseAlias, "$DNSDOCK_ALIAS", "com.dnsdock.alias")
+	return items(m, parseAlias, name.labels, "$DNSDOCK_ALIAS", "com.dnsdock.alias")
 }
 
 // parseTTL reads seconds in decimal, from 0 to 2^31-1 (RFC 2181 section 8).

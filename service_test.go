@@ -255,6 +255,10 @@ func TestServiceOf(t *testing.T) {
 			names: "redis1.redis.us2.docker.", problems: "DNSDOCK_NAME"},
 		{what: "long override, next one good", change: both(env("DNSDOCK_IMAGE", strings.TrimSuffix(strings.Repeat(strings.Repeat("y", 61)+".", 4), ".")), label("com.dnsdock.image", "b")),
 			names: "redis1.b.docker.", problems: "DNSDOCK_IMAGE"},
+		{what: "long image name, name overridden", change: both(func(c *container) { c.image = strings.TrimSuffix(strings.Repeat(strings.Repeat("z", 61)+".", 4), ".") }, env("DNSDOCK_NAME", "web")),
+			names: "web.docker.", problems: "image"},
+		{what: "long image name, no container part", change: both(func(c *container) { c.image = strings.TrimSuffix(strings.Repeat(strings.Repeat("z", 61)+".", 4), ".") }, env("SERVICE_TAGS", "")),
+			names: "docker.", problems: "image"},
 		{what: "very many bad aliases", change: env("DNSDOCK_ALIAS", strings.Repeat("*,", 100000)), names: "redis1.redis.docker.",
 			problems: strings.TrimSpace(strings.Repeat("DNSDOCK_ALIAS ", maxProblems))},
 		{what: "bad region", change: env("SERVICE_REGION", "a..b"), names: "redis1.redis.docker.", problems: "SERVICE_REGION"},
@@ -308,19 +312,26 @@ func TestNamingBareAlias(t *testing.T) {
 	}
 }
 
-// As many aliases as an engine takes cost no more than their number.
+// As many aliases as an engine takes cost no more than their number, nor
+// than their labels.
 func TestVeryManyAliases(t *testing.T) {
-	var text strings.Builder
-	for i := range 150000 {
-		fmt.Fprintf(&text, "a%d.docker,a%d.docker,", i, i/2)
-	}
-	n := naming{apex: mustName(t, "docker")}
-	s, problems := n.serviceOf(testContainer(func(c *container) { c.env["DNSDOCK_ALIAS"] = text.String() }), "e")
-	if len(s.aliases) == 0 || len(s.aliases) > maxItems || len(s.owners) != 1+len(s.aliases) {
-		t.Errorf("%d aliases, %d owners; want 1 to %d, and one more", len(s.aliases), len(s.owners), maxItems)
-	}
-	if len(problems) != 1 || problems[0].source != "DNSDOCK_ALIAS" || problems[0].err != errTooMany {
-		t.Errorf("problems %v; want one, of too many", problems)
+	for _, below := range []string{"docker", strings.Repeat("x.", 100) + "docker"} {
+		var text strings.Builder
+		for i := range 150000 {
+			fmt.Fprintf(&text, "a%d.%s,a%d.%s,", i, below, i/2, below)
+		}
+		n := naming{apex: mustName(t, "docker")}
+		s, problems := n.serviceOf(testContainer(func(c *container) { c.env["DNSDOCK_ALIAS"] = text.String() }), "e")
+		labels := 0
+		for _, a := range s.aliases {
+			labels += a.labels()
+		}
+		if labels < maxItems/4 || labels > maxItems || len(s.owners) != 1+len(s.aliases) {
+			t.Errorf("%d aliases with %d labels, %d owners; want %d labels at most, and one owner more", len(s.aliases), labels, len(s.owners), maxItems)
+		}
+		if len(problems) != 1 || problems[0].source != "DNSDOCK_ALIAS" || problems[0].err != errTooMany {
+			t.Errorf("problems %v; want one, of too many", problems)
+		}
 	}
 }
 
