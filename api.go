@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -41,22 +40,17 @@ type api struct{ reg *registry }
 func newAPI(reg *registry) http.Handler {
 	a := &api{reg}
 	mux := http.NewServeMux()
-	for _, route := range []struct {
-		path    string
-		methods map[string]func(*http.Request) (int, any, error)
-	}{
-		{"/services", map[string]func(*http.Request) (int, any, error){"GET": a.list}},
-		{"/services/{id}", map[string]func(*http.Request) (int, any, error){
-			"GET": a.get, "PUT": a.put, "PATCH": a.patch, "DELETE": a.remove,
-		}},
-		{"/ttl", map[string]func(*http.Request) (int, any, error){"GET": a.ttl}},
-		{"/set/ttl", map[string]func(*http.Request) (int, any, error){"PUT": a.setTTL}},
+	for path, calls := range map[string]map[string]apiCall{
+		"/services":      {"GET": a.list},
+		"/services/{id}": {"GET": a.get, "PUT": a.put, "PATCH": a.patch, "DELETE": a.remove},
+		"/ttl":           {"GET": a.ttl},
+		"/set/ttl":       {"PUT": a.setTTL},
 	} {
-		for method, f := range route.methods {
-			mux.Handle(method+" "+route.path, a.handler(f))
+		for method, call := range calls {
+			mux.Handle(method+" "+path, http.MaxBytesHandler(call, maxBody))
 		}
-		allowed := strings.Join(slices.Sorted(maps.Keys(route.methods)), ", ")
-		mux.HandleFunc(route.path, func(w http.ResponseWriter, r *http.Request) {
+		allowed := strings.Join(sortedKeys(calls), ", ")
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Allow", allowed)
 			writeError(w, http.StatusMethodNotAllowed, fmt.Errorf("method %s is not for this path: use %s", r.Method, allowed))
 		})
@@ -119,24 +113,25 @@ func (a *api) ownHost(host string) bool {
 	return n.under(a.reg.naming.apex) || n == "\x09localhost\x00"
 }
 
-// handler serves f: its value as JSON, or its error with the status that
-// fits it.
-func (a *api) handler(f func(*http.Request) (status int, v any, err error)) http.Handler {
-	return http.MaxBytesHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		status, v, err := f(r)
-		switch {
-		case err == nil:
-			writeJSON(w, status, v)
-		case errors.Is(err, errNotFound):
-			writeError(w, http.StatusNotFound, err)
-		case errors.Is(err, errAmbiguous), errors.Is(err, errNotPublished):
-			writeError(w, http.StatusConflict, err)
-		case isTooLarge(err):
-			writeError(w, http.StatusRequestEntityTooLarge, fmt.Errorf("body over %d octets", maxBody))
-		default:
-			writeError(w, http.StatusBadRequest, err)
-		}
-	}), maxBody)
+// An apiCall is the work of one call of the API. Its value is sent as JSON,
+// its error with the status that fits it.
+type apiCall func(*http.Request) (status int, v any, err error)
+
+// ServeHTTP implements http.Handler.
+func (call apiCall) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	status, v, err := call(r)
+	switch {
+	case err == nil:
+		writeJSON(w, status, v)
+	case errors.Is(err, errNotFound):
+		writeError(w, http.StatusNotFound, err)
+	case errors.Is(err, errAmbiguous), errors.Is(err, errNotPublished):
+		writeError(w, http.StatusConflict, err)
+	case isTooLarge(err):
+		writeError(w, http.StatusRequestEntityTooLarge, fmt.Errorf("body over %d octets", maxBody))
+	default:
+		writeError(w, http.StatusBadRequest, err)
+	}
 }
 
 func isTooLarge(err error) bool {
@@ -204,8 +199,7 @@ func (a *api) put(r *http.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	if p.ttl == nil {
-		ttl := defaultTTL
-		p.ttl = &ttl
+		p.ttl = new(defaultTTL)
 	}
 	if p.aliases == nil {
 		p.aliases = &[]name{}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -227,10 +226,10 @@ func (z *zone) answerForward(m *dns.Msg, n name, local netip.Addr, size int) boo
 	case len(m.Answer) > 0:
 	case !ready && len(services) == 0 && n != z.host:
 		z.notReady(m)
-	case !exists:
-		m.Rcode = dns.RcodeNameError
-		z.addSOA(m, top)
 	default:
+		if !exists {
+			m.Rcode = dns.RcodeNameError
+		}
 		z.addSOA(m, top)
 	}
 	return true
@@ -272,13 +271,9 @@ func (z *zone) addAnswer(m *dns.Msg, n name, services []*service, local netip.Ad
 	}
 }
 
-// addAddrs adds address records in a rotating order.
+// addAddrs adds address records in the order of addrs.
 func (z *zone) addAddrs(m *dns.Msg, addrs []netip.Addr, ttl uint32) {
-	if len(addrs) == 0 {
-		return
-	}
-	first := rand.IntN(len(addrs)) // a counter would stand still for clients that ask A and AAAA in turn
-	for _, a := range slices.Concat(addrs[first:], addrs[:first]) {
+	for _, a := range addrs {
 		if a.Is4() {
 			m.Answer = append(m.Answer, &dns.A{Hdr: z.header(m, dns.TypeA, ttl), A: a.AsSlice()})
 		} else {

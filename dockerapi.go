@@ -211,7 +211,7 @@ func explain(err error) error {
 		why = "the engine's certificate has expired or is not valid yet"
 	} else if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		why = "the engine speaks no TLS on this port: leave out -tlsverify"
-	} else if strings.Contains(err.Error(), "HTTP response to HTTPS client") {
+	} else if errors.Is(err, http.ErrSchemeMismatch) {
 		why = "the engine speaks plain HTTP on this port: leave out -tlsverify"
 	} else if _, ok := errors.AsType[tls.AlertError](err); ok || strings.Contains(err.Error(), "remote error: tls:") {
 		why = "the engine refused TLS or the certificate of -tlscert"

@@ -130,16 +130,17 @@ func (r *registry) at(a netip.Addr) []*service {
 
 // rrset returns the addresses of services, IPv4 or IPv6, without duplicates
 // (RFC 2181 section 5), and the TTL in seconds that they share: the
-// smallest of the services' (section 5.2). There are at most that many
-// addresses, in turn from a random one on, so that a name of 10,000 services
-// costs no more than its reply holds.
+// smallest of the services' (section 5.2). The order rotates. There are at
+// most that many addresses, from a random service on, so that a name of
+// 10,000 services costs no more than its reply holds.
 func (r *registry) rrset(services []*service, v4 bool, most int) (addrs []netip.Addr, ttl uint32) {
 	ttl = r.minTTL(services)
 	if len(services) == 0 {
 		return nil, ttl
 	}
 	seen := make(map[netip.Addr]bool)
-	first := rand.IntN(len(services))
+	first := rand.IntN(len(services)) // a counter would stand still for clients that ask A and AAAA in turn
+collect:
 	for i := range services {
 		all := services[(first+i)%len(services)].addrs
 		turn := rand.IntN(len(all))
@@ -149,13 +150,17 @@ func (r *registry) rrset(services []*service, v4 bool, most int) (addrs []netip.
 				continue
 			}
 			if len(addrs) == most {
-				return addrs, ttl
+				break collect
 			}
 			seen[a] = true
 			addrs = append(addrs, a)
 		}
 	}
-	return addrs, ttl
+	if len(addrs) == 0 {
+		return nil, ttl
+	}
+	turn := rand.IntN(len(addrs)) // once more: those of the other family and repeated ones were passed over
+	return slices.Concat(addrs[turn:], addrs[:turn]), ttl
 }
 
 // minTTL returns the smallest TTL of services in seconds; the default where
@@ -319,9 +324,7 @@ func (r *registry) remove(id string) error {
 	if err != nil {
 		return err
 	}
-	if r.made[s.id] != nil {
-		delete(r.made, s.id)
-	}
+	delete(r.made, s.id)
 	if r.exists[s.id] {
 		r.overlays[s.id] = overlay{removed: true}
 	}
@@ -397,11 +400,11 @@ func (r *registry) swapNodesLocked(old, s *service) {
 		if !ok {
 			o = &node{}
 		}
-		next := &node{below: swap(o.below, old, s), here: swap(o.here, old, nil)}
+		var owner *service
 		if isOwner {
-			next.here = swap(o.here, old, s)
+			owner = s
 		}
-		r.nodes.store(n, next)
+		r.nodes.store(n, &node{below: swap(o.below, old, s), here: swap(o.here, old, owner)})
 	}
 	for n := range before {
 		if _, ok := now[n]; ok {
@@ -425,11 +428,13 @@ func (r *registry) swapAddrsLocked(old, s *service) {
 	if old != nil {
 		before = old.addrs
 	}
+	kept := make(map[netip.Addr]bool, len(now))
 	for _, a := range now {
+		kept[a] = true
 		r.addrs.store(a, swap(r.at(a), old, s))
 	}
 	for _, a := range before {
-		if slices.Contains(now, a) {
+		if kept[a] {
 			continue
 		}
 		if rest := swap(r.at(a), old, nil); len(rest) > 0 {
