@@ -65,11 +65,8 @@ func newAPI(reg *registry) http.Handler {
 	return a.guardHost(guard.Handler(mux))
 }
 
-// newHTTPServer returns a server of h that no slow client can hold, and a
-// closed channel: it can be shut down at any time.
-func newHTTPServer(h http.Handler, log *slog.Logger) (*http.Server, <-chan struct{}) {
-	started := make(chan struct{})
-	close(started)
+// newHTTPServer returns a server of h that no slow client can hold.
+func newHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: readTimeout,
@@ -78,7 +75,7 @@ func newHTTPServer(h http.Handler, log *slog.Logger) (*http.Server, <-chan struc
 		IdleTimeout:       sendTimeout,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // clients' faults
-	}, started
+	}
 }
 
 // guardHost refuses writes whose Host is a name that is not ours: a page
@@ -192,18 +189,13 @@ func (a *api) put(r *http.Request) (int, any, error) {
 		err = errors.New(`property "image" is missing: write the image part, as in "image": "bar"`)
 	case *p.name == "" && *p.image == "" && !a.exists(id): // a container may have neither, and what GET gives, PUT takes
 		err = errors.New(`properties "name" and "image" are both empty: write one of them, as in "name": "foo"`)
-	case p.addrs == nil:
-		err = errors.New(`property "ip" is missing: write an address, as in "ip": "192.168.0.3"`)
+	case len(p.addrs) == 0 && (p.cname == nil || *p.cname == ""):
+		err = errors.New(`property "ip" is missing: write an address, as in "ip": "192.168.0.3", or a "cname"`)
 	}
 	if err != nil {
 		return 0, nil, err
 	}
-	if p.ttl == nil {
-		p.ttl = new(defaultTTL)
-	}
-	if p.aliases == nil {
-		p.aliases = &[]name{}
-	}
+	p = patch{cname: new(name), txt: &[]string{}, ports: &[]port{}, ttl: new(defaultTTL), aliases: &[]name{}}.over(p)
 	s, isNew, err := a.reg.set(id, p)
 	if err != nil {
 		return 0, nil, err
@@ -259,14 +251,17 @@ func (a *api) setTTL(r *http.Request) (int, any, error) {
 // serviceJSON is a service as the API shows it. All of it is taken by PUT
 // too, and names and origin are ignored there.
 type serviceJSON struct {
-	Name    string       `json:"name"`    // container part
-	Image   string       `json:"image"`   // image part
-	IP      netip.Addr   `json:"ip"`      // the first of ips
-	IPs     []netip.Addr `json:"ips"`     // at least one
-	TTL     int          `json:"ttl"`     // seconds; -1: the default
-	Aliases []string     `json:"aliases"` // absolute names
-	Names   []string     `json:"names"`   // read-only: the full name and the aliases
-	Origin  originJSON   `json:"origin"`  // read-only
+	Name    string       `json:"name"`  // container part
+	Image   string       `json:"image"` // image part
+	IP      netip.Addr   `json:"ip"`    // the first of ips
+	IPs     []netip.Addr `json:"ips"`   // at least one, but none where there is a cname
+	CNAME   string       `json:"cname,omitempty"`
+	TXT     []string     `json:"txt,omitempty"`
+	Ports   []string     `json:"ports,omitempty"` // as parsePort reads them
+	TTL     int          `json:"ttl"`             // seconds; -1: the default
+	Aliases []string     `json:"aliases"`         // absolute names
+	Names   []string     `json:"names"`           // read-only: the full name and the aliases
+	Origin  originJSON   `json:"origin"`          // read-only
 }
 
 // originJSON says where a service is from: {} for one made by hand.
@@ -277,23 +272,36 @@ type originJSON struct {
 }
 
 func toJSON(s *service) serviceJSON {
-	return serviceJSON{
-		Name: s.name, Image: s.image, IP: s.addrs[0], IPs: s.addrs, TTL: s.ttl,
+	j := serviceJSON{
+		Name: s.name, Image: s.image, IPs: s.addrs, TXT: s.txt, TTL: s.ttl,
 		Aliases: texts(s.aliases), Names: texts(s.owners),
 		Origin: originJSON{s.origin.engine, s.origin.container, s.origin.image},
 	}
+	if s.cname == "" {
+		j.IP = s.addrs[0]
+	} else {
+		j.IPs, j.CNAME = []netip.Addr{}, text(s.cname)
+	}
+	for _, p := range s.ports {
+		j.Ports = append(j.Ports, p.String())
+	}
+	return j
 }
 
-// texts returns names as people write them, without the last dot. It stays
+// text returns a name as people write it, without the last dot. It stays
 // behind a space, which readStrings would trim.
+func text(n name) string {
+	s := n.String()
+	if strings.HasSuffix(s, " .") {
+		return s
+	}
+	return strings.TrimSuffix(s, ".")
+}
+
 func texts(names []name) []string {
 	list := make([]string, 0, len(names))
 	for _, n := range names {
-		s := n.String()
-		if !strings.HasSuffix(s, " .") {
-			s = strings.TrimSuffix(s, ".")
-		}
-		list = append(list, s)
+		list = append(list, text(n))
 	}
 	return list
 }
@@ -325,7 +333,13 @@ func readPatch(body io.Reader) (p patch, err error) {
 			return p, fmt.Errorf("property %q: %w", k, err)
 		}
 	}
-	return p, nil
+	switch isAlias := p.cname != nil && *p.cname != ""; {
+	case isAlias && len(p.addrs) > 0:
+		err = errors.New(`properties "cname" and "ip" can't be both: write only one of the two`)
+	case !isAlias && p.addrs != nil && len(p.addrs) == 0:
+		err = errors.New(`property "ip": write at least one address, as in "192.168.0.3", or a "cname" instead`)
+	}
+	return p, err
 }
 
 // decode reads one JSON value that is all of data.
@@ -356,13 +370,19 @@ func (p *patch) setProperty(k string, value json.RawMessage) (err error) {
 		if p.addrs, err = readAddrs(value); err == nil && slices.ContainsFunc(given, missing) {
 			err = errors.New(`"ip" is not one of them: write only one of the two`)
 		}
+	case "cname":
+		p.cname, err = readTarget(value)
+	case "txt":
+		p.txt, err = readTXT(value)
+	case "ports":
+		p.ports, err = readPorts(value)
 	case "ttl":
 		p.ttl, err = readTTL(value)
 	case "aliases":
 		p.aliases, err = readAliases(value)
 	case "names", "origin": // read-only: what GET gives, PUT takes
 	default:
-		err = errors.New("unknown: write name, image, ip, ips, ttl or aliases")
+		err = errors.New("unknown: write name, image, ip, ips, cname, txt, ports, ttl or aliases")
 	}
 	return err
 }
@@ -388,11 +408,43 @@ func readTTL(value json.RawMessage) (*int, error) {
 // readAddrs reads one string or a list of them; a string may hold several
 // addresses with commas between.
 func readAddrs(value json.RawMessage) ([]netip.Addr, error) {
-	addrs, err := readItems(value, `"192.168.0.3"`, parseAddr, addrCost)
-	if err == nil && len(addrs) == 0 {
-		err = errors.New(`write at least one address, as in "192.168.0.3"`)
+	return readItems(value, `"192.168.0.3"`, parseAddr, addrCost)
+}
+
+// readTarget reads the name of a CNAME; the empty one takes it away.
+func readTarget(value json.RawMessage) (*name, error) {
+	var s *string
+	if err := json.Unmarshal(value, &s); err != nil || s == nil {
+		return nil, errors.New(`write a name, as in "www.example.com", or ""`)
 	}
-	return addrs, err
+	if strings.TrimSpace(*s) == "" {
+		return new(name), nil
+	}
+	target, err := parseTarget(*s)
+	return &target, err
+}
+
+// readTXT reads one string, which may hold commas, or a list of them.
+func readTXT(value json.RawMessage) (*[]string, error) {
+	var s *string
+	var list []string
+	if json.Unmarshal(value, &s) == nil && s != nil {
+		list = []string{*s}
+	} else if err := json.Unmarshal(value, &list); err != nil || list == nil {
+		return nil, errors.New(`write a string or a list of strings, as in "v=spf1 -all"`)
+	}
+	list, err := parseTXT(list)
+	return &list, err
+}
+
+// readPorts reads what readStrings does, as ports; none is good.
+func readPorts(value json.RawMessage) (*[]port, error) {
+	ports, err := readItems(value, `["80/tcp=http"]`, parsePort, func(port) int { return maxItems / maxPorts })
+	if errors.Is(err, errTooMany) {
+		err = errPorts
+	}
+	slices.SortFunc(ports, port.compare)
+	return &ports, err
 }
 
 // readAliases reads what readStrings does, as absolute names; none is good.

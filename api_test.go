@@ -224,7 +224,7 @@ func TestAPIBadProperties(t *testing.T) {
 		{`5`, "no JSON object"},
 		{`{"ttl":01}`, "no JSON object"},
 		{"\xff\xfe", "no JSON object"},
-		{`{"nme":"foo"}`, `"nme": unknown: write name, image, ip, ips, ttl or aliases`},
+		{`{"nme":"foo"}`, `"nme": unknown: write name, image, ip, ips, cname, txt, ports, ttl or aliases`},
 		{`{"":1}`, `unknown`},
 		{`{"id":"x"}`, `"id": unknown`},
 		{`{"name":5}`, `"name": write a string`},
@@ -249,7 +249,7 @@ func TestAPIBadProperties(t *testing.T) {
 		{`{"ip":"192.168.0.3/24"}`, `write an IPv4 or IPv6 address`},
 		{`{"ip":"fe80::1%eth0"}`, `write an IPv4 or IPv6 address`},
 		{`{"ip":""}`, `"ip": write at least one address`},
-		{`{"ips":[]}`, `"ips": write at least one address`},
+		{`{"ips":[]}`, `"ip": write at least one address`},
 		{`{"ip":null}`, `"ip": write a string`},
 		{`{"ips":null}`, `"ips": write a string`},
 		{`{"ip":3232235523}`, `"ip": write a string`},
@@ -591,7 +591,7 @@ func TestAPIForeignPages(t *testing.T) {
 func TestAPIServer(t *testing.T) {
 	h, _ := newTestAPI(t)
 	hs := httptest.NewUnstartedServer(h)
-	hs.Config, _ = newHTTPServer(h, slog.New(slog.DiscardHandler))
+	hs.Config = newHTTPServer(h, slog.New(slog.DiscardHandler))
 	hs.Start()
 	defer hs.Close()
 	for _, tt := range []struct {
@@ -660,7 +660,7 @@ func TestAPISlowClients(t *testing.T) {
 		t.Run(tt.what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h, _ := newTestAPI(t)
-				srv, _ := newHTTPServer(h, slog.New(slog.DiscardHandler))
+				srv := newHTTPServer(h, slog.New(slog.DiscardHandler))
 				ln := newPipeListener()
 				served := make(chan error, 1)
 				go func() { served <- srv.Serve(ln) }()

@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -46,7 +48,14 @@ func showConfig(c *config) string {
 		add("tls", *c.tls, "")
 	}
 	add("apex", c.naming.apex, "docker.")
-	add("nameserver", c.upstreams, "[8.8.8.8:53]")
+	add("nameserver", c.upstreams[root], "[8.8.8.8:53]")
+	for _, domain := range slices.Sorted(maps.Keys(c.upstreams)) {
+		if domain != root {
+			add("nameserver", fmt.Sprint(domain, c.upstreams[domain]), "")
+		}
+	}
+	add("allow", c.allow, "[]")
+	add("closest", c.naming.closest, "false")
 	add("ttl", c.ttl, "0")
 	add("alias", c.naming.alias, "false")
 	add("all", c.naming.all, "false")

@@ -2,93 +2,185 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
-	"net"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"sort"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/miekg/dns"
-	"golang.org/x/net/ipv4"
-	"golang.org/x/net/ipv6"
-	"golang.org/x/net/netutil"
 )
 
 const (
-	maxUDPSize  = 1232            // octets of a UDP reply: what passes everywhere unfragmented (DNS Flag Day 2020)
-	maxQuery    = 4096            // octets of a UDP query that are read; no honest one is near it
-	maxNegative = 5               // seconds for which an NXDOMAIN or NODATA may be cached: the container may start any moment
-	maxConns    = 1000            // TCP connections at a time; a silent one ends after 2 s, an idle one after 8
-	tcpWrite    = 5 * time.Second // for a TCP client to take a reply
-	minRR       = 14              // octets of the smallest record that is answered: two pointers, type, class, TTL, length
+	maxNegative = 5  // seconds for which an NXDOMAIN or NODATA may be cached: the container may start any moment
+	minRR       = 14 // octets of the smallest record that is answered: two pointers, type, class, TTL, length
+	maxChain    = 8  // CNAMEs that are followed
 )
+
+const localhost name = "\x09localhost\x00"
 
 // A zone answers DNS queries: ours from the registry, with authority, and
 // foreign ones by the forwarder.
 type zone struct {
-	reg  *registry
-	fwd  *forwarder
-	apex name
-	host name // dnsdock.<apex>: our own name
-	log  *slog.Logger
-	ctx  context.Context // of the server's life: dns.Handler has none
+	reg   *registry
+	fwd   *forwarder
+	apex  name
+	host  name          // dnsdock.<apex>: our own name
+	local map[name]bool // the zones of localZones
+	log   *slog.Logger
+	ctx   context.Context // of the server's life: dns.Handler has none
 }
 
 // newZone returns a zone for the apex of reg. When ctx is done, the queries
 // that are being forwarded end.
 func newZone(ctx context.Context, reg *registry, fwd *forwarder, log *slog.Logger) *zone {
 	apex := reg.naming.apex
-	return &zone{reg: reg, fwd: fwd, apex: apex, host: "\x07dnsdock" + apex, log: log, ctx: ctx}
+	return &zone{reg: reg, fwd: fwd, apex: apex, host: "\x07dnsdock" + apex, local: localZones(), log: log, ctx: ctx}
 }
 
-// ServeDNS answers one query. It is called at once by many goroutines.
+// localZones returns the zones that are nobody's outside of a site, and are
+// answered here so that no question about them leaves it: reverse zones of
+// private and special addresses (RFC 6303 section 4, RFC 7793), localhost and
+// invalid (RFC 6761 sections 6.3 and 6.4), and onion (RFC 7686 section 2).
+func localZones() map[name]bool {
+	zones := strings.Fields(`localhost invalid onion
+		0.in-addr.arpa 127.in-addr.arpa 254.169.in-addr.arpa 255.255.255.255.in-addr.arpa
+		10.in-addr.arpa 168.192.in-addr.arpa 2.0.192.in-addr.arpa 100.51.198.in-addr.arpa 113.0.203.in-addr.arpa
+		d.f.ip6.arpa 8.e.f.ip6.arpa 9.e.f.ip6.arpa a.e.f.ip6.arpa b.e.f.ip6.arpa 8.b.d.0.1.0.0.2.ip6.arpa`)
+	for i := 16; i < 32; i++ {
+		zones = append(zones, fmt.Sprintf("%d.172.in-addr.arpa", i))
+	}
+	for i := 64; i < 128; i++ {
+		zones = append(zones, fmt.Sprintf("%d.100.in-addr.arpa", i))
+	}
+	for _, digit := range []string{"0.", "1."} { // :: and ::1
+		zones = append(zones, digit+strings.Repeat("0.", 31)+"ip6.arpa")
+	}
+	all := make(map[name]bool)
+	for _, text := range zones {
+		n, err := parseName(text)
+		if err != nil {
+			panic(err) // none of them has one
+		}
+		all[n] = true
+	}
+	return all
+}
+
+// A client is who sent a query.
+type client struct {
+	addr  netip.Addr
+	local netip.Addr // the address of ours that it asked; not valid if the system does not tell
+	size  int        // octets of a reply that it takes
+}
+
+// ServeDNS answers one query that came over UDP. It is called at once by many
+// goroutines.
 func (z *zone) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
+	c := client{addr: addrOf(w.RemoteAddr()), local: addrOf(w.LocalAddr()), size: udpSize(req)}
+	if p, ok := w.RemoteAddr().(peer); ok && p.local.IsValid() {
+		c.local = p.local
+	}
+	z.answer(req, c, func(f func()) { f() }, func(b []byte) error {
+		_, err := w.Write(b)
+		return err
+	})
+}
+
+// answer answers req by send. What has to wait for an upstream is given to
+// later.
+func (z *zone) answer(req *dns.Msg, c client, later func(func()), send func([]byte) error) {
 	begun := time.Now()
-	size := dns.MaxMsgSize
-	if _, ok := w.RemoteAddr().(*net.TCPAddr); !ok {
-		size = udpSize(req)
+	m, left := z.reply(req, c)
+	finish := func() {
+		m, b, err := z.finish(m, req, c, left)
+		if err == nil {
+			err = send(b)
+		}
+		if z.log.Enabled(z.ctx, slog.LevelDebug) && len(req.Question) > 0 {
+			q := req.Question[0]
+			z.log.Debug("query", "client", c.addr, "name", q.Name, "type", dns.Type(q.Qtype), "rcode", dns.RcodeToString[m.Rcode],
+				"answers", len(m.Answer), "took", time.Since(begun), "err", err)
+		}
 	}
-	m, b, err := z.answer(req, localAddr(w), size)
-	if err == nil {
-		_, err = w.Write(b)
-	}
-	if z.log.Enabled(z.ctx, slog.LevelDebug) && len(req.Question) > 0 {
-		q := req.Question[0]
-		z.log.Debug("query", "client", w.RemoteAddr(), "name", q.Name, "type", dns.Type(q.Qtype), "rcode", dns.RcodeToString[m.Rcode],
-			"answers", len(m.Answer), "took", time.Since(begun), "err", err)
+	if left == nil {
+		finish()
+	} else {
+		later(finish)
 	}
 }
 
-// answer is reply, packed into at most size octets. A bug of ours costs one
-// SERVFAIL and not the daemon.
-func (z *zone) answer(req *dns.Msg, local netip.Addr, size int) (m *dns.Msg, b []byte, err error) {
+// finish gives m in wire format, after an upstream was asked what is left.
+func (z *zone) finish(m, req *dns.Msg, c client, left *dns.Question) (_ *dns.Msg, b []byte, err error) {
 	defer func() {
 		if bug := recover(); bug != nil {
-			z.log.Error("query answered with SERVFAIL because of a bug in dnsdock: please report it", "query", req.Question, "bug", bug)
-			m = z.blank(req, dns.RcodeServerFailure)
+			m = z.onBug(req, c, bug)
 			b, err = m.Pack()
 		}
 	}()
-	m = z.reply(req, local, size)
-	b, err = pack(m, size)
+	if left != nil {
+		z.forward(m, req, *left)
+	}
+	b, err = pack(m, c.size)
 	if err != nil { // an upstream's record that can be read but not written
-		m = z.blank(req, dns.RcodeServerFailure)
+		m = z.blank(req, c, dns.RcodeServerFailure)
 		b, err = m.Pack()
 	}
 	return m, b, err
 }
 
-// pack cuts m to size octets and gives it in wire format.
+// onBug makes of a panic one SERVFAIL, and not the end of the daemon.
+func (z *zone) onBug(req *dns.Msg, c client, bug any) *dns.Msg {
+	z.log.Error("query answered with SERVFAIL because of a bug in dnsdock: please report it", "query", req.Question, "bug", bug)
+	return z.blank(req, c, dns.RcodeServerFailure)
+}
+
+// pack gives m in wire format, in at most size octets. It leaves out address
+// records of the additional section first, of which only whole RRsets help
+// (RFC 2181 section 9), then what goes by TC.
 func pack(m *dns.Msg, size int) ([]byte, error) {
+	m.Compress = true
+	if m.Len() > size {
+		opt, extra := splitOPT(m.Extra)
+		n := sort.Search(len(extra), func(n int) bool {
+			m.Extra = slices.Concat(extra[:n+1], opt)
+			return m.Len() > size
+		})
+		for n > 0 && n < len(extra) && sameRRset(extra[n-1], extra[n]) {
+			n--
+		}
+		m.Extra = slices.Concat(extra[:n], opt)
+	}
 	m.Truncate(size)
 	m.Compress = true
 	return m.Pack()
 }
 
+// splitOPT tells what is about the message from what is about names.
+func splitOPT(extra []dns.RR) (opt, others []dns.RR) {
+	for _, rr := range extra {
+		if rr.Header().Rrtype == dns.TypeOPT {
+			opt = append(opt, rr)
+		} else {
+			others = append(others, rr)
+		}
+	}
+	return opt, others
+}
+
+func sameRRset(a, b dns.RR) bool {
+	x, y := a.Header(), b.Header()
+	return x.Rrtype == y.Rrtype && x.Name == y.Name
+}
+
 // blank returns a reply to req without records, but an OPT if req has one.
-func (z *zone) blank(req *dns.Msg, rcode int) *dns.Msg {
+func (z *zone) blank(req *dns.Msg, c client, rcode int) *dns.Msg {
 	m := new(dns.Msg).SetReply(req)
-	m.RecursionAvailable = z.fwd.enabled()
+	m.RecursionAvailable = z.fwd.serves(c.addr)
 	m.Rcode = rcode
 	if opt := req.IsEdns0(); opt != nil {
 		m.SetEdns0(maxUDPSize, opt.Do())
@@ -105,198 +197,394 @@ func udpSize(req *dns.Msg) int {
 	return dns.MinMsgSize
 }
 
-// countOPT counts what a message may have one of, RFC 6891 section 6.1.1.
-func countOPT(m *dns.Msg) (count int) {
-	for _, rr := range m.Extra {
-		if rr.Header().Rrtype == dns.TypeOPT {
-			count++
+// reply makes the answer to req as far as it is ours, and returns the
+// question that is left for an upstream, if any. It may be larger than the
+// client's size, which only bounds the work.
+func (z *zone) reply(req *dns.Msg, c client) (m *dns.Msg, left *dns.Question) {
+	defer func() {
+		if bug := recover(); bug != nil {
+			m, left = z.onBug(req, c, bug), nil
 		}
-	}
-	return count
-}
-
-// acceptQuery says what of a message is looked at, by its header: queries
-// with one question. A reply is never answered: two servers would go on for ever.
-func acceptQuery(h dns.Header) dns.MsgAcceptAction {
-	const qr, opcode = 1 << 15, 0xf << 11
-	switch {
-	case h.Bits&qr != 0:
-		return dns.MsgIgnore
-	case h.Bits&opcode != dns.OpcodeQuery<<11:
-		return dns.MsgRejectNotImplemented
-	case h.Qdcount != 1:
-		return dns.MsgReject
-	}
-	return dns.MsgAccept
-}
-
-// reply makes the answer to req, which came to the address local. It may be
-// larger than size: that only bounds the work.
-func (z *zone) reply(req *dns.Msg, local netip.Addr, size int) *dns.Msg {
-	m := z.blank(req, dns.RcodeSuccess)
+	}()
+	m = z.blank(req, c, dns.RcodeSuccess)
 	if opt := req.IsEdns0(); opt != nil && opt.Version() != 0 {
 		m.Rcode = dns.RcodeBadVers
-		return m
+		return m, nil
 	}
-	if len(req.Question) != 1 || countOPT(req) > 1 { // the header promised one question, and the message ended there
+	if len(req.Question) != 1 {
 		m.Rcode = dns.RcodeFormatError
-		return m
+		return m, nil
 	}
 	q := req.Question[0]
 	n, err := parseName(q.Name)
 	switch {
-	case err != nil:
+	case err != nil, q.Qtype == dns.TypeOPT, q.Qtype == dns.TypeTSIG: // these are never asked for
 		m.Rcode = dns.RcodeFormatError
+	case q.Qtype == dns.TypeTKEY, q.Qtype == dns.TypeMAILA, q.Qtype == dns.TypeMAILB:
+		m.Rcode = dns.RcodeNotImplemented
 	case q.Qclass != dns.ClassINET, q.Qtype == dns.TypeAXFR, q.Qtype == dns.TypeIXFR:
 		m.Rcode = dns.RcodeRefused
-	case z.answerReverse(m, n, size):
-	case z.answerForward(m, n, local, size):
 	default:
-		z.forward(m, req)
+		return m, z.resolve(m, n, c)
 	}
-	return m
+	return m, nil
 }
 
-// answerReverse answers for the name of an address that we know. It returns
-// false if n is not one.
-func (z *zone) answerReverse(m *dns.Msg, n name, size int) bool {
-	a, ok := n.addr()
-	if !ok {
-		return false
-	}
-	services := z.reg.at(a)
-	if len(services) == 0 {
-		return false
-	}
-	m.Authoritative = true
+// resolve answers the question of m, which is about n, along CNAMEs. It
+// returns what is left to ask an upstream, if anything: the question itself
+// where it is not ours, or that of a CNAME's target.
+func (z *zone) resolve(m *dns.Msg, n name, c client) (left *dns.Question) {
 	q := m.Question[0]
-	switch q.Qtype {
-	case dns.TypePTR:
-		z.addPTR(m, services, size/minRR+1)
-	case dns.TypeANY:
-		z.addHINFO(m)
-	default:
-		z.addSOA(m, n)
+	var chain []name
+	for len(chain) < maxChain && !slices.Contains(chain, n) {
+		top, ok := z.authority(n)
+		if !ok {
+			return z.foreign(m, n, q, len(chain) > 0)
+		}
+		m.Authoritative = true
+		chain = append(chain, n)
+		next := z.answerOurs(m, q, n, top, c)
+		if next == "" {
+			break
+		}
+		n, q.Name = next, next.String()
 	}
-	return true
+	return nil
 }
 
-// addPTR adds the owner names of services, the most specific one first, and
-// no more than that many.
-func (z *zone) addPTR(m *dns.Msg, services []*service, most int) {
-	var byLabels [maxNameLen/2 + 1][]name
-	for _, s := range services {
-		for _, o := range s.owners {
-			byLabels[o.labels()] = append(byLabels[o.labels()], o)
-		}
-	}
-	ttl := z.reg.minTTL(services)
-	seen := make(map[name]bool)
-	for _, owners := range slices.Backward(byLabels[:]) {
-		for _, o := range owners {
-			if len(m.Answer) == most {
-				return
-			}
-			if !seen[o] {
-				seen[o] = true
-				m.Answer = append(m.Answer, &dns.PTR{Hdr: z.header(m, dns.TypePTR, ttl), Ptr: o.String()})
-			}
-		}
-	}
-}
-
-// answerForward answers for a name at or below the apex or an alias. It
-// returns false if n is not one.
-func (z *zone) answerForward(m *dns.Msg, n name, local netip.Addr, size int) bool {
-	top := z.apex
-	if !n.under(top) {
-		var ok bool
-		if top, ok = z.reg.cover(n); !ok {
-			return false
-		}
-	}
-	ready := z.reg.ready.Load() // before match: what is published between the two is not missed
-	services := z.reg.match(n)
-	m.Authoritative = true
-	exists := len(services) > 0 || n == z.apex || n == z.host
-	if exists {
-		z.addAnswer(m, n, services, local, size)
-	}
+// foreign returns q, which is about n, if an upstream is to be asked. Else m
+// is REFUSED, or ends with the CNAME, as the client can follow it elsewhere.
+func (z *zone) foreign(m *dns.Msg, n name, q dns.Question, chained bool) (left *dns.Question) {
+	upstreams, _ := z.fwd.routes.find(n)
 	switch {
-	case len(m.Answer) > 0:
-	case !ready && len(services) == 0 && n != z.host:
+	case m.RecursionAvailable && len(upstreams) > 0 && (!chained || m.RecursionDesired):
+		return &q
+	case !chained:
+		m.Rcode = dns.RcodeRefused
+	}
+	return nil
+}
+
+// authority returns the highest name above n that we answer for: the apex,
+// an alias outside of it, a local zone, or a known address's own name. It is
+// not ok where n is not ours: an upstream may be configured for a local zone.
+func (z *zone) authority(n name) (top name, ok bool) {
+	if n.under(z.apex) {
+		return z.apex, true
+	}
+	if top, ok := z.reg.cover(n); ok {
+		return top, true
+	}
+	for top = n; top != root && !z.local[top]; {
+		top = top.parent()
+	}
+	if _, routed := z.fwd.routes.find(n); top != root && !routed {
+		return top, true
+	}
+	return n, len(z.reg.at(n)) > 0
+}
+
+// A found is what there is at a name of ours.
+type found struct {
+	exists   bool
+	isZone   bool       // it is the top of a zone, with SOA and NS
+	isStatic bool       // no container changes it
+	isHost   bool       // it is our own name, and no container's
+	loopback bool       // it is localhost, or below
+	services []*service // by the names rule; without those that have a CNAME
+	cname    *service   // whose CNAME it is instead
+	ports    []servicePort
+	owners   []*service // whose address it is the name of
+}
+
+// A servicePort is one SRV record.
+type servicePort struct {
+	*service
+	port
+}
+
+// find looks up n, whose highest name of ours is top.
+func (z *zone) find(n, top name) (f found) {
+	f.isZone = n == top && (top == z.apex || z.local[top])
+	switch {
+	case n.reverse():
+		f.owners = z.reg.at(n)
+		f.exists = f.isZone || len(f.owners) > 0 || z.reg.anyBelow(n)
+		return f
+	case top != z.apex && z.local[top]:
+		f.isStatic, f.loopback = true, top == localhost
+		f.exists = f.isZone || f.loopback
+		return f
+	}
+	var hasPorts bool
+	f.services = z.reg.match(n)
+	f.isHost = n == z.host && len(f.services) == 0
+	f.ports, hasPorts = z.findPorts(n, top)
+	f.exists = f.isZone || f.isHost || hasPorts || len(f.services) > 0
+	if slices.ContainsFunc(f.services, isAlias) {
+		if f.cname = cnameOf(n, f.services); f.isZone {
+			f.cname = nil // it has SOA and NS
+		}
+		f.services = slices.DeleteFunc(slices.Clone(f.services), isAlias)
+	}
+	return f
+}
+
+func isAlias(s *service) bool { return s.cname != "" }
+
+// cnameOf returns which CNAME n is: that of the closest owner name at or
+// above n, unless a service with addresses is closer; or one of those below n
+// if there is nothing else. Of several it is always the same.
+func cnameOf(n name, services []*service) (best *service) {
+	depth, addrs := -1, -1
+	for _, s := range services {
+		d := 0
+		for _, o := range s.owners {
+			if n.under(o) {
+				d = max(d, len(o))
+			}
+		}
+		switch {
+		case s.cname == "":
+			addrs = max(addrs, d)
+		case d > depth || d == depth && s.cname < best.cname:
+			best, depth = s, d
+		}
+	}
+	if addrs > depth || addrs == 0 && depth == 0 {
+		return nil
+	}
+	return best
+}
+
+// findPorts returns what a name _port._protocol.name finds: the services at
+// name, by the names rule, that have such a port. Port is a number or a name.
+// It exists if it has some, and so does _protocol.name then.
+func (z *zone) findPorts(n, top name) (list []servicePort, exists bool) {
+	label, proto, rest := n.label(), n.parent().label(), n.parent().parent()
+	between := !isProtoLabel(proto) && isProtoLabel(label)
+	if between {
+		proto, rest = label, n.parent()
+	}
+	if !isProtoLabel(proto) || !rest.under(top) {
+		return nil, false
+	}
+	for _, s := range z.reg.match(rest) {
+		for _, p := range s.ports {
+			if proto != "_"+p.proto || s.cname != "" || !between && !p.isAt(label) {
+				continue
+			}
+			if exists = true; between {
+				return nil, true
+			}
+			list = append(list, servicePort{s, p})
+		}
+	}
+	return list, exists
+}
+
+func isProtoLabel(label string) bool { return label != "" && label[0] == '_' && isProto(label[1:]) }
+
+// isAt reports whether p is the port of the label _number or _name, or '*'.
+func (p port) isAt(label string) bool {
+	text, ok := strings.CutPrefix(label, "_")
+	return label == "*" || ok && (text == strconv.Itoa(int(p.number)) || text == p.name && text != "")
+}
+
+// answerOurs answers q, the question about n, whose highest name of ours is
+// top. Where n is a CNAME that q goes on with, it returns its target.
+func (z *zone) answerOurs(m *dns.Msg, q dns.Question, n, top name, c client) (next name) {
+	ready := z.reg.ready.Load() // before find: what is published between the two is not missed
+	f := z.find(n, top)
+	if f.cname != nil {
+		h := header(q.Name, dns.TypeCNAME, z.reg.minTTL([]*service{f.cname}))
+		m.Answer = append(m.Answer, &dns.CNAME{Hdr: h, Target: f.cname.cname.String()})
+		if q.Qtype == dns.TypeCNAME || q.Qtype == dns.TypeANY {
+			return ""
+		}
+		return f.cname.cname
+	}
+	before := len(m.Answer)
+	z.addRecords(m, q, n, f, c)
+	switch {
+	case len(m.Answer) > before:
+	case !ready && !f.isHost && !f.isStatic && len(f.services)+len(f.owners)+len(f.ports) == 0:
 		z.notReady(m)
 	default:
-		if !exists {
+		if !f.exists {
 			m.Rcode = dns.RcodeNameError
 		}
-		z.addSOA(m, top)
+		m.Ns = append(m.Ns, z.soa(top.String(), top)) // makes it cacheable, RFC 2308 section 3
 	}
-	return true
+	return ""
 }
 
 // notReady makes m say that nobody knows yet, RFC 8914 section 4.15.
 func (z *zone) notReady(m *dns.Msg) {
-	m.Authoritative = false
+	m.Authoritative, m.Answer = false, nil
 	m.Rcode = dns.RcodeServerFailure
 	if opt := m.IsEdns0(); opt != nil {
 		opt.Option = append(opt.Option, &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeNotReady})
 	}
 }
 
-// addAnswer adds what a name that exists has of the type asked for.
-func (z *zone) addAnswer(m *dns.Msg, n name, services []*service, local netip.Addr, size int) {
-	switch q := m.Question[0]; q.Qtype {
+// addRecords adds what n has of the type that q asks for, and to the
+// additional section the addresses that are asked for next.
+func (z *zone) addRecords(m *dns.Msg, q dns.Question, n name, f found, c client) {
+	most := c.size/minRR + 1 // one more than can fit: that makes it truncated
+	ttl := z.reg.minTTL(slices.Concat(f.services, f.owners))
+	add := func(rr dns.RR) { m.Answer = append(m.Answer, rr) }
+	switch q.Qtype {
 	case dns.TypeA, dns.TypeAAAA:
-		v4 := q.Qtype == dns.TypeA
-		addrs, ttl := z.reg.rrset(services, v4, size/minRR+1) // one more than can fit: that makes it truncated
-		if len(services) == 0 && n == z.host && local.IsValid() && local.Is4() == v4 {
-			addrs, ttl = []netip.Addr{local}, z.reg.ttl.Load()
+		m.Answer = append(m.Answer, z.addrs(q.Name, n, f, q.Qtype, c)...)
+	case dns.TypePTR:
+		for _, o := range mostSpecific(f.owners, most) {
+			add(&dns.PTR{Hdr: header(q.Name, q.Qtype, ttl), Ptr: o.String()})
 		}
-		z.addAddrs(m, addrs, ttl)
 	case dns.TypeMX:
-		if len(services) > 0 || n == z.host {
-			m.Answer = append(m.Answer, &dns.MX{Hdr: z.header(m, dns.TypeMX, z.reg.minTTL(services)), Mx: q.Name})
+		if len(f.services) > 0 || f.isHost {
+			add(&dns.MX{Hdr: header(q.Name, q.Qtype, ttl), Mx: q.Name})
+			addExtra(m, z.bothAddrs(q.Name, n, f, c))
 		}
+	case dns.TypeTXT:
+		for _, text := range allTXT(f.services, c.size) {
+			add(&dns.TXT{Hdr: header(q.Name, q.Qtype, ttl), Txt: charStrings(text)})
+		}
+	case dns.TypeSRV:
+		z.addSRV(m, q.Name, f.ports, most, c)
 	case dns.TypeSOA:
-		if n == z.apex {
-			m.Answer = append(m.Answer, z.soa(q.Name, z.apex))
+		if f.isZone {
+			add(z.soa(q.Name, n))
 		}
 	case dns.TypeNS:
-		if n == z.apex {
-			m.Answer = append(m.Answer, &dns.NS{Hdr: z.header(m, dns.TypeNS, z.reg.ttl.Load()), Ns: z.host.String()})
+		if f.isZone {
+			add(&dns.NS{Hdr: header(q.Name, q.Qtype, z.reg.ttl.Load()), Ns: z.host.String()})
+			addExtra(m, z.bothAddrs(z.host.String(), z.host, z.find(z.host, z.apex), c))
 		}
 	case dns.TypeANY:
-		z.addHINFO(m)
-	}
-}
-
-// addAddrs adds address records in the order of addrs.
-func (z *zone) addAddrs(m *dns.Msg, addrs []netip.Addr, ttl uint32) {
-	for _, a := range addrs {
-		if a.Is4() {
-			m.Answer = append(m.Answer, &dns.A{Hdr: z.header(m, dns.TypeA, ttl), A: a.AsSlice()})
-		} else {
-			m.Answer = append(m.Answer, &dns.AAAA{Hdr: z.header(m, dns.TypeAAAA, ttl), AAAA: a.AsSlice()})
+		if f.isZone || f.isHost || f.loopback || len(f.services)+len(f.owners)+len(f.ports) > 0 {
+			add(&dns.HINFO{Hdr: header(q.Name, dns.TypeHINFO, z.reg.ttl.Load()), Cpu: "RFC8482"}) // section 4.2
 		}
 	}
 }
 
-// addHINFO adds the minimal answer to ANY, RFC 8482 section 4.2.
-func (z *zone) addHINFO(m *dns.Msg) {
-	m.Answer = append(m.Answer, &dns.HINFO{Hdr: z.header(m, dns.TypeHINFO, z.reg.ttl.Load()), Cpu: "RFC8482"})
+// addrs returns the address records of n under the name owner.
+func (z *zone) addrs(owner string, n name, f found, qtype uint16, c client) (list []dns.RR) {
+	var addrs []netip.Addr
+	v4, ttl := qtype == dns.TypeA, z.reg.ttl.Load()
+	switch {
+	case f.loopback && v4:
+		addrs = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
+	case f.loopback:
+		addrs = []netip.Addr{netip.IPv6Loopback()}
+	case f.isHost && c.local.IsValid() && c.local.Is4() == v4:
+		addrs = []netip.Addr{c.local}
+	default:
+		addrs, ttl = z.reg.rrset(f.services, v4, c.size/minRR+1)
+	}
+	for _, a := range addrs {
+		if v4 {
+			list = append(list, &dns.A{Hdr: header(owner, qtype, ttl), A: a.AsSlice()})
+		} else {
+			list = append(list, &dns.AAAA{Hdr: header(owner, qtype, ttl), AAAA: a.AsSlice()})
+		}
+	}
+	return list
 }
 
-// header returns the header of a record whose owner is the qname, as it was
-// asked.
-func (z *zone) header(m *dns.Msg, rrtype uint16, ttl uint32) dns.RR_Header {
-	return dns.RR_Header{Name: m.Question[0].Name, Rrtype: rrtype, Class: dns.ClassINET, Ttl: ttl}
+// bothAddrs returns the IPv4 and the IPv6 addresses of n.
+func (z *zone) bothAddrs(owner string, n name, f found, c client) []dns.RR {
+	if f.cname != nil {
+		return nil
+	}
+	return slices.Concat(z.addrs(owner, n, f, dns.TypeA, c), z.addrs(owner, n, f, dns.TypeAAAA, c))
 }
 
-// addSOA adds what makes a negative answer cacheable, RFC 2308 section 3.
-// Top is the highest name that we answer for: the apex, or an alias outside it.
-func (z *zone) addSOA(m *dns.Msg, top name) {
-	m.Ns = append(m.Ns, z.soa(top.String(), top))
+// addExtra adds to the additional section. What does not fit, pack leaves out.
+func addExtra(m *dns.Msg, rrs []dns.RR) { m.Extra = append(rrs, m.Extra...) } // OPT stays the last
+
+// addSRV adds ports, from a random one on, with the addresses of the names
+// that they point to: the full names of their services.
+//
+// RFC 2782. All are of one priority and weight: clients choose at random.
+func (z *zone) addSRV(m *dns.Msg, owner string, ports []servicePort, most int, c client) {
+	if len(ports) == 0 {
+		return
+	}
+	var services []*service
+	for _, p := range ports {
+		services = append(services, p.service)
+	}
+	h := header(owner, dns.TypeSRV, z.reg.minTTL(services))
+	type target struct {
+		name   name
+		number uint16
+	}
+	seen, hosts := make(map[target]bool), make(map[name]bool)
+	var extra []dns.RR
+	for i, first := 0, rand.IntN(len(ports)); i < len(ports) && len(m.Answer) < most; i++ {
+		p := ports[(first+i)%len(ports)]
+		t := target{p.owners[0], p.number}
+		if seen[t] {
+			continue
+		}
+		seen[t] = true
+		host := t.name.String()
+		m.Answer = append(m.Answer, &dns.SRV{Hdr: h, Weight: 1, Port: t.number, Target: host})
+		if !hosts[t.name] && len(extra) < most {
+			hosts[t.name] = true
+			extra = append(extra, z.bothAddrs(host, t.name, z.find(t.name, z.apex), c)...)
+		}
+	}
+	addExtra(m, extra)
+}
+
+// allTXT returns the TXT records of services, each once, until they have
+// size octets.
+func allTXT(services []*service, size int) (list []string) {
+	seen := make(map[string]bool)
+	for _, s := range services {
+		for _, text := range s.txt {
+			if seen[text] {
+				continue
+			}
+			seen[text] = true
+			list = append(list, text)
+			if size -= minRR + len(text); size < 0 {
+				return list
+			}
+		}
+	}
+	return list
+}
+
+// charStrings splits text into what a TXT record holds, strings of 255
+// octets (RFC 1035 section 3.3.14), and escapes what miekg/dns would read as
+// an escape.
+func charStrings(text string) (list []string) {
+	for part := range slices.Chunk([]byte(text), 255) {
+		list = append(list, strings.ReplaceAll(string(part), `\`, `\\`))
+	}
+	return list
+}
+
+// mostSpecific returns the owner names of services, the one of most labels
+// first, and no more than that many.
+func mostSpecific(services []*service, most int) (list []name) {
+	var byLabels [maxNameLen/2 + 1][]name
+	for _, s := range services {
+		for _, o := range s.owners {
+			byLabels[o.labels()] = append(byLabels[o.labels()], o)
+		}
+	}
+	slices.Reverse(byLabels[:])
+	list = unique(slices.Concat(byLabels[:]...))
+	return list[:min(len(list), most)]
+}
+
+// header returns the header of a record.
+func header(owner string, rrtype uint16, ttl uint32) dns.RR_Header {
+	return dns.RR_Header{Name: owner, Rrtype: rrtype, Class: dns.ClassINET, Ttl: ttl}
 }
 
 // soa returns the SOA record of the zone top. Its TTL and its last field are
@@ -319,162 +607,32 @@ func (z *zone) soa(owner string, top name) *dns.SOA {
 	}
 }
 
-// forward makes m the answer of an upstream.
-func (z *zone) forward(m, req *dns.Msg) {
-	if !z.fwd.enabled() {
-		m.Rcode = dns.RcodeRefused
-		return
-	}
-	r := z.fwd.forward(z.ctx, req)
+// forward completes m, a reply without records or with CNAMEs, by what an
+// upstream answers to q.
+func (z *zone) forward(m, req *dns.Msg, q dns.Question) {
+	r := z.fwd.forward(z.ctx, req, q)
 	if r == nil {
-		m.Rcode = dns.RcodeServerFailure
+		m.Rcode, m.Authoritative, m.Answer = dns.RcodeServerFailure, false, nil
 		return
 	}
-	z.relay(m, r)
+	z.relay(m, r, q)
 }
 
-// relay makes m, a reply without records, what the upstream's r says.
-func (z *zone) relay(m, r *dns.Msg) {
-	qname := m.Question[0].Name
-	m.Rcode, m.Truncated, m.AuthenticatedData, m.CheckingDisabled = r.Rcode, r.Truncated, r.AuthenticatedData, r.CheckingDisabled
-	m.Answer, m.Ns = r.Answer, r.Ns
-	for _, rr := range r.Extra {
-		if t := rr.Header().Rrtype; t != dns.TypeOPT && t != dns.TypeTSIG { // these are between us and the upstream
-			m.Extra = append(m.Extra, rr)
-		}
-	}
-	for _, rr := range slices.Concat(m.Answer, m.Ns, m.Extra) {
+// relay adds to m what the upstream's r says to q.
+func (z *zone) relay(m, r *dns.Msg, q dns.Question) {
+	m.Rcode, m.Truncated, m.CheckingDisabled = r.Rcode, r.Truncated, r.CheckingDisabled
+	m.AuthenticatedData = r.AuthenticatedData && len(m.Answer) == 0 // our CNAMEs are not signed
+	_, extra := splitOPT(r.Extra)
+	extra = slices.DeleteFunc(extra, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeTSIG }) // it is between us and the upstream
+	for _, rr := range slices.Concat(r.Answer, r.Ns, extra) {
 		h := rr.Header()
-		if h.Rrtype == dns.TypeOPT {
-			continue
-		}
 		if z.fwd.forceTTL {
 			h.Ttl = z.reg.ttl.Load()
 		}
-		if equalNames(h.Name, qname) {
-			h.Name = qname // in the client's case
+		if equalNames(h.Name, q.Name) {
+			h.Name = q.Name // in the client's case
 		}
 	}
-}
-
-// localAddr is the address of ours that the query came to; not valid if
-// the system does not tell.
-func localAddr(w dns.ResponseWriter) netip.Addr {
-	if p, ok := w.RemoteAddr().(peer); ok && p.local.IsValid() {
-		return p.local
-	}
-	a, err := netip.ParseAddrPort(w.LocalAddr().String())
-	if err != nil || a.Addr().IsUnspecified() {
-		return netip.Addr{}
-	}
-	return a.Addr().Unmap().WithZone("")
-}
-
-// newDNSServer returns a server of h on one socket, conn or ln, and a channel
-// that is closed once it can be shut down.
-func newDNSServer(h dns.Handler, conn net.PacketConn, ln net.Listener) (*dns.Server, <-chan struct{}) {
-	started := make(chan struct{})
-	s := &dns.Server{
-		Handler:           h,
-		MsgAcceptFunc:     acceptQuery,
-		UDPSize:           maxQuery,
-		MaxTCPQueries:     -1, // the idle timeout ends a connection
-		NotifyStartedFunc: func() { close(started) },
-	}
-	if conn != nil {
-		s.PacketConn = conn
-	} else {
-		s.Listener = writeTimeoutListener{netutil.LimitListener(ln, maxConns)}
-	}
-	return s, started
-}
-
-// writeTimeoutListener bounds how long a write to a client may take:
-// dns.Server does not, and one that reads nothing would hold it for ever.
-type writeTimeoutListener struct{ net.Listener }
-
-func (l writeTimeoutListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return writeTimeoutConn{c}, nil
-}
-
-type writeTimeoutConn struct{ net.Conn }
-
-func (c writeTimeoutConn) Write(b []byte) (int, error) {
-	if err := c.SetWriteDeadline(time.Now().Add(tcpWrite)); err != nil {
-		return 0, err
-	}
-	return c.Conn.Write(b)
-}
-
-// A packetConn is a UDP socket whose replies leave from the address that
-// the query came to, on a host of several too.
-type packetConn struct {
-	*net.UDPConn
-	oobSize int // octets for control messages; 0: bound to one address, or the system has none
-}
-
-// A peer is the net.Addr of a packetConn's packets: the far end, and the
-// address of ours that they talk to.
-type peer struct {
-	netip.AddrPort
-	local netip.Addr
-}
-
-func (peer) Network() string { return "udp" }
-
-// newPacketConn wraps conn, whose owner it becomes.
-func newPacketConn(conn *net.UDPConn) *packetConn {
-	p := &packetConn{UDPConn: conn}
-	if a := conn.LocalAddr().(*net.UDPAddr); !a.IP.IsUnspecified() {
-		return p
-	}
-	err6 := ipv6.NewPacketConn(conn).SetControlMessage(ipv6.FlagDst, true)
-	err4 := ipv4.NewPacketConn(conn).SetControlMessage(ipv4.FlagDst, true)
-	if err6 == nil || err4 == nil { // either fails on a socket of the other family
-		p.oobSize = max(len(ipv6.NewControlMessage(ipv6.FlagDst)), len(ipv4.NewControlMessage(ipv4.FlagDst)))
-	}
-	return p
-}
-
-// ReadFrom implements net.PacketConn; the address is a peer.
-func (p *packetConn) ReadFrom(b []byte) (int, net.Addr, error) {
-	oob := make([]byte, p.oobSize)
-	n, oobn, _, from, err := p.ReadMsgUDPAddrPort(b, oob)
-	if err != nil {
-		return n, nil, err
-	}
-	return n, peer{from, destination(oob[:oobn])}, nil
-}
-
-// destination reads a control message; the address is not valid if there is none.
-func destination(oob []byte) netip.Addr {
-	var dst net.IP
-	var cm6 ipv6.ControlMessage
-	var cm4 ipv4.ControlMessage
-	if cm6.Parse(oob) == nil && cm6.Dst != nil {
-		dst = cm6.Dst
-	} else if cm4.Parse(oob) == nil {
-		dst = cm4.Dst
-	}
-	a, _ := netip.AddrFromSlice(dst)
-	return a.Unmap()
-}
-
-// WriteTo implements net.PacketConn; addr is a peer.
-func (p *packetConn) WriteTo(b []byte, addr net.Addr) (int, error) {
-	to := addr.(peer)
-	var oob []byte
-	switch {
-	case !to.local.IsValid():
-	case to.local.Is4():
-		oob = (&ipv4.ControlMessage{Src: to.local.AsSlice()}).Marshal()
-	default:
-		oob = (&ipv6.ControlMessage{Src: to.local.AsSlice()}).Marshal()
-	}
-	n, _, err := p.WriteMsgUDPAddrPort(b, oob, to.AddrPort)
-	return n, err
+	m.Answer, m.Ns = append(m.Answer, r.Answer...), r.Ns
+	addExtra(m, extra)
 }

@@ -57,12 +57,28 @@ func filledRegistry(t testing.TB, apex string, ttl uint32, pubs ...pub) *registr
 // newTestZone returns a zone of reg without upstreams.
 func newTestZone(t testing.TB, reg *registry) *zone {
 	log := slog.New(slog.DiscardHandler)
-	return newZone(t.Context(), reg, newForwarder(nil, false, log), log)
+	return newZone(t.Context(), reg, newForwarder(nil, nil, false, log), log)
 }
 
-// serveZone serves h over UDP and TCP on addr, which ends in port 0, until
+// reply is the whole answer of z to a client on this host, upstreams asked.
+func reply(z *zone, req *dns.Msg, local netip.Addr, size int) *dns.Msg {
+	m, left := z.reply(req, client{netip.MustParseAddr("127.0.0.1"), local, size})
+	if left != nil {
+		z.forward(m, req, *left)
+	}
+	return m
+}
+
+// packed is reply in wire format.
+func packed(z *zone, req *dns.Msg, local netip.Addr, size int) (*dns.Msg, []byte, error) {
+	c := client{netip.MustParseAddr("127.0.0.1"), local, size}
+	m, left := z.reply(req, c)
+	return z.finish(m, req, c, left)
+}
+
+// serveZone serves z over UDP and TCP on addr, which ends in port 0, until
 // the test ends; it returns the port.
-func serveZone(t testing.TB, h dns.Handler, addr string) (port string) {
+func serveZone(t testing.TB, z *zone, addr string) (port string) {
 	t.Helper()
 	udp, tcp, err := bindDNS(addr)
 	if err != nil {
@@ -70,10 +86,10 @@ func serveZone(t testing.TB, h dns.Handler, addr string) (port string) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	g := newGroup(ctx)
-	srv, started := newDNSServer(h, newPacketConn(udp), nil)
+	srv, started := newUDPServer(z, udp)
 	g.serve("dns udp", srv.ActivateAndServe, started, srv.ShutdownContext)
-	srv, started = newDNSServer(h, nil, tcp)
-	g.serve("dns tcp", srv.ActivateAndServe, started, srv.ShutdownContext)
+	srv2 := newTCPServer(z, tcp)
+	g.serve("dns tcp", srv2.serve, started, srv2.shutdown)
 	t.Cleanup(func() {
 		cancel()
 		if err := g.wait(); err != nil {
@@ -165,7 +181,10 @@ func TestReply(t *testing.T) {
 		noData  = "NOERROR aa;;" + soa
 		unknown = "NXDOMAIN aa;;" + soa
 		foreign = "REFUSED"
-		hinfo   = ` 60 HINFO "RFC8482" ""`
+
+		soa17    = " 17.172.in-addr.arpa. 5 SOA dnsdock.docker. hostmaster.17.172.in-addr.arpa. 7 3600 600 86400 5"
+		unknown6 = "NXDOMAIN aa;; d.f.ip6.arpa. 5 SOA dnsdock.docker. hostmaster.d.f.ip6.arpa. 7 3600 600 86400 5"
+		hinfo    = ` 60 HINFO "RFC8482" ""`
 	)
 	ip6 := func(digits string) string {
 		return strings.Repeat("0.", 32-4-len(digits)) + strings.Join(strings.Split(digits, ""), ".") + ".0.0.d.f.ip6.arpa."
@@ -223,15 +242,15 @@ func TestReply(t *testing.T) {
 		// Reverse names.
 		{"4.0.17.172.in-addr.arpa.", "PTR", "NOERROR aa; 4.0.17.172.in-addr.arpa. 60 PTR web.nginx.docker., 4.0.17.172.in-addr.arpa. 60 PTR org., 4.0.17.172.in-addr.arpa. 60 PTR box."},
 		{"7.0.17.172.IN-ADDR.arpa.", "PTR", "NOERROR aa; 7.0.17.172.IN-ADDR.arpa. 60 PTR under_score.a.b.docker., 7.0.17.172.IN-ADDR.arpa. 60 PTR deep.er.example.net."},
-		{ip6("6"), "PTR", foreign}, // a digit at the wrong end
+		{ip6("6"), "PTR", unknown6}, // a digit at the wrong end
 		{last6, "PTR", "NOERROR aa; " + last6 + " 30 PTR redis1.redis.docker., " + last6 + " 30 PTR shop.example.com., " + last6 + " 30 PTR db.docker."},
-		{strings.ToUpper(last6), "AAAA", "NOERROR aa;; " + last6 + " 5 SOA dnsdock.docker. hostmaster." + last6 + " 7 3600 600 86400 5"},
-		{"4.0.17.172.in-addr.arpa.", "A", "NOERROR aa;; 4.0.17.172.in-addr.arpa. 5 SOA dnsdock.docker. hostmaster.4.0.17.172.in-addr.arpa. 7 3600 600 86400 5"},
-		{"4.0.17.172.in-addr.arpa.", "SOA", "NOERROR aa;; 4.0.17.172.in-addr.arpa. 5 SOA dnsdock.docker. hostmaster.4.0.17.172.in-addr.arpa. 7 3600 600 86400 5"},
-		{"99.0.17.172.in-addr.arpa.", "PTR", foreign},
-		{"x.4.0.17.172.in-addr.arpa.", "PTR", foreign},
-		{"0.17.172.in-addr.arpa.", "PTR", foreign},
-		{"04.0.17.172.in-addr.arpa.", "PTR", foreign},
+		{strings.ToUpper(last6), "AAAA", strings.Replace(unknown6, "NXDOMAIN", "NOERROR", 1)},
+		{"4.0.17.172.in-addr.arpa.", "A", "NOERROR aa;;" + soa17},
+		{"4.0.17.172.in-addr.arpa.", "SOA", "NOERROR aa;;" + soa17},
+		{"99.0.17.172.in-addr.arpa.", "PTR", "NXDOMAIN aa;;" + soa17},
+		{"x.4.0.17.172.in-addr.arpa.", "PTR", "NXDOMAIN aa;;" + soa17},
+		{"0.17.172.in-addr.arpa.", "PTR", "NOERROR aa;;" + soa17},
+		{"04.0.17.172.in-addr.arpa.", "PTR", "NXDOMAIN aa;;" + soa17},
 		{"in-addr.arpa.", "PTR", foreign},
 		// Our own name.
 		{"dnsdock.docker.", "A", "NOERROR aa; dnsdock.docker. 60 A 127.0.0.1"},
@@ -281,7 +300,7 @@ func TestReply(t *testing.T) {
 				qtype = 65280
 			}
 			req := new(dns.Msg).SetQuestion(tt.qname, qtype)
-			m := newTestZone(t, reg).reply(req, netip.MustParseAddr("127.0.0.1"), dns.MaxMsgSize)
+			m := reply(newTestZone(t, reg), req, netip.MustParseAddr("127.0.0.1"), dns.MaxMsgSize)
 			got := showSorted(m)
 			if tt.qtype == "PTR" { // there the order counts
 				got = strings.TrimRight(show(m), ",;")
@@ -311,7 +330,7 @@ func TestPTRMostSpecificFirst(t *testing.T) {
 		" 1.0.0.10.in-addr.arpa. 3 PTR redis.dev.docker.example.com.," +
 		" 1.0.0.10.in-addr.arpa. 3 PTR db.docker.example.com.," +
 		" 1.0.0.10.in-addr.arpa. 3 PTR short."
-	m := newTestZone(t, reg).reply(new(dns.Msg).SetQuestion("1.0.0.10.in-addr.arpa.", dns.TypePTR), netip.Addr{}, dns.MaxMsgSize)
+	m := reply(newTestZone(t, reg), new(dns.Msg).SetQuestion("1.0.0.10.in-addr.arpa.", dns.TypePTR), netip.Addr{}, dns.MaxMsgSize)
 	if got := strings.TrimRight(show(m), ",;"); got != want {
 		t.Errorf("\ngot  %v;\nwant %v", got, want)
 	}
@@ -334,7 +353,7 @@ func TestReplyApex(t *testing.T) {
 	} {
 		t.Run(tt.apex+" "+tt.qname, func(t *testing.T) {
 			z := newTestZone(t, filledRegistry(t, tt.apex, 0, pub{"one", "redis", defaultTTL, "10.0.0.1", ""}))
-			m := z.reply(new(dns.Msg).SetQuestion(tt.qname, dns.TypeA), netip.MustParseAddr("127.0.0.1"), dns.MaxMsgSize)
+			m := reply(z, new(dns.Msg).SetQuestion(tt.qname, dns.TypeA), netip.MustParseAddr("127.0.0.1"), dns.MaxMsgSize)
 			if got := showSorted(m); got != tt.want {
 				t.Errorf("\ngot  %v;\nwant %v", got, tt.want)
 			}
@@ -348,7 +367,7 @@ func TestNegativeTTL(t *testing.T) {
 	for _, tt := range []struct{ ttl, want uint32 }{{0, 0}, {3, 3}, {5, 5}, {6, 5}, {maxTTL, 5}} {
 		reg := filledRegistry(t, "docker", tt.ttl, pub{"web", "nginx", 99, "10.0.0.1", ""})
 		for _, qname := range []string{"unknown.docker.", "web.nginx.docker."} {
-			m := newTestZone(t, reg).reply(new(dns.Msg).SetQuestion(qname, dns.TypeTXT), netip.Addr{}, dns.MaxMsgSize)
+			m := reply(newTestZone(t, reg), new(dns.Msg).SetQuestion(qname, dns.TypeTXT), netip.Addr{}, dns.MaxMsgSize)
 			soa, ok := append(m.Ns, nil)[0].(*dns.SOA)
 			if !ok || soa.Hdr.Ttl != tt.want || soa.Minttl != tt.want {
 				t.Errorf("-ttl=%d: %s: got %v; want a SOA with TTL and minimum %d", tt.ttl, qname, show(m), tt.want)
@@ -362,7 +381,7 @@ func TestSerialGrows(t *testing.T) {
 	reg := filledRegistry(t, "docker", 0, pub{"web", "nginx", 99, "10.0.0.1", ""})
 	z := newTestZone(t, reg)
 	serial := func() uint32 {
-		m := z.reply(new(dns.Msg).SetQuestion("docker.", dns.TypeSOA), netip.Addr{}, dns.MaxMsgSize)
+		m := reply(z, new(dns.Msg).SetQuestion("docker.", dns.TypeSOA), netip.Addr{}, dns.MaxMsgSize)
 		return m.Answer[0].(*dns.SOA).Serial
 	}
 	last := serial()
@@ -391,8 +410,8 @@ func TestRotation(t *testing.T) {
 	first := make(map[string]bool)
 	for range 500 { // a fair one leaves an address out once in 10^62 runs
 		// A and AAAA in turn, as getaddrinfo asks.
-		z.reply(new(dns.Msg).SetQuestion("web.nginx.docker.", dns.TypeAAAA), netip.Addr{}, dns.MaxMsgSize)
-		m := z.reply(new(dns.Msg).SetQuestion("web.nginx.docker.", dns.TypeA), netip.Addr{}, dns.MaxMsgSize)
+		reply(z, new(dns.Msg).SetQuestion("web.nginx.docker.", dns.TypeAAAA), netip.Addr{}, dns.MaxMsgSize)
+		m := reply(z, new(dns.Msg).SetQuestion("web.nginx.docker.", dns.TypeA), netip.Addr{}, dns.MaxMsgSize)
 		if got := len(m.Answer); got != 4 {
 			t.Fatalf("got %d addresses; want 4", got)
 		}
@@ -432,7 +451,7 @@ func TestNotReady(t *testing.T) {
 				if edns {
 					req.SetEdns0(1232, false)
 				}
-				m := z.reply(req, netip.MustParseAddr("127.0.0.1"), dns.MaxMsgSize)
+				m := reply(z, req, netip.MustParseAddr("127.0.0.1"), dns.MaxMsgSize)
 				if got := showSorted(m); got != tt.want {
 					t.Errorf("\ngot  %v;\nwant %v", got, tt.want)
 				}
@@ -456,7 +475,7 @@ func TestNotReady(t *testing.T) {
 		}
 	}
 	reg.ready.Store(true)
-	m := z.reply(new(dns.Msg).SetQuestion("redis.docker.", dns.TypeA), netip.Addr{}, dns.MaxMsgSize)
+	m := reply(z, new(dns.Msg).SetQuestion("redis.docker.", dns.TypeA), netip.Addr{}, dns.MaxMsgSize)
 	if got, want := showSorted(m), "NXDOMAIN aa;;"+soa; got != want {
 		t.Errorf("once ready: got %v; want %v", got, want)
 	}
@@ -473,7 +492,7 @@ func TestOwnNameOfContainer(t *testing.T) {
 		{dns.TypeAAAA, "NOERROR aa;; docker. 0 SOA dnsdock.docker. hostmaster.docker. 7 3600 600 86400 0"},
 	} {
 		for _, local := range []string{"127.0.0.1", "::1"} {
-			m := newTestZone(t, reg).reply(new(dns.Msg).SetQuestion("dnsdock.docker.", tt.qtype), netip.MustParseAddr(local), dns.MaxMsgSize)
+			m := reply(newTestZone(t, reg), new(dns.Msg).SetQuestion("dnsdock.docker.", tt.qtype), netip.MustParseAddr(local), dns.MaxMsgSize)
 			if got := showSorted(m); got != tt.want {
 				t.Errorf("%v at %s: got %v; want %v", dns.Type(tt.qtype), local, got, tt.want)
 			}
@@ -784,7 +803,7 @@ func TestBadPackets(t *testing.T) {
 		want   string // show of the reply; empty: none
 	}{
 		{"good", wire(bad, 0, one, webA), "NOERROR aa; " + answer},
-		{"trailing octets", wire(bad, 0, one, webA+"trailing"), "NOERROR aa; " + answer},
+		{"trailing octets", wire(bad, 0, one, webA+"trailing"), "FORMERR"},
 		{"class CH", wire(bad, 0, one, "\x07version\x04bind\x00\x00\x10\x00\x03"), "REFUSED"},
 		{"class ANY", wire(bad, 0, one, web+"\x00\x01\x00\xff"), "REFUSED"},
 		{"class NONE", wire(bad, 0, one, web+"\x00\x01\x00\xfe"), "REFUSED"},
@@ -803,16 +822,16 @@ func TestBadPackets(t *testing.T) {
 		{"a header only", wire(bad, 0, one, ""), "FORMERR"},
 		{"half a name", wire(bad, 0, one, "\x03we"), "FORMERR"},
 		{"a name without end", wire(bad, 0, one, "\x03web"), "FORMERR"},
-		{"a name without type", wire(bad, 0, one, web), "REFUSED"},
+		{"a name without type", wire(bad, 0, one, web), "FORMERR"},
 		{"half a type", wire(bad, 0, one, web+"\x00"), "FORMERR"},
-		{"no class", wire(bad, 0, one, web+"\x00\x01"), "REFUSED"},
+		{"no class", wire(bad, 0, one, web+"\x00\x01"), "FORMERR"},
 		{"a pointer to itself", wire(bad, 0, one, "\xc0\x0c\x00\x01\x00\x01"), "FORMERR"},
 		{"a pointer loop", wire(bad, 0, one, "\x01a\xc0\x10\x01b\xc0\x0c\x00\x01\x00\x01"), "FORMERR"},
 		{"a pointer ahead", wire(bad, 0, one, "\xc0\xff\x00\x01\x00\x01"), "FORMERR"},
-		{"a pointer into the header", wire(0x0001, 0, one, "\xc0\x00\x00\x01\x00\x01"), "REFUSED"},
+		{"a pointer into the header", wire(0x0001, 0, one, "\xc0\x00\x00\x01\x00\x01"), "FORMERR"},
 		{"a label of type 01", wire(bad, 0, one, "\x41a\x00\x00\x01\x00\x01"), "FORMERR"},
 		{"a name of over 255 octets", wire(bad, 0, one, strings.Repeat("\x3f"+strings.Repeat("a", 63), 5)+"\x00\x00\x01\x00\x01"), "FORMERR"},
-		{"answers promised", wire(bad, 0, [4]uint16{1, 65535, 65535, 65535}, webA), "NOERROR aa; " + answer},
+		{"answers promised", wire(bad, 0, [4]uint16{1, 65535, 65535, 65535}, webA), "FORMERR"},
 		{"half a record", wire(bad, 0, [4]uint16{1, 0, 0, 1}, webA+"\x00\x00\x29\x04\xd0"), "FORMERR"},
 		{"a record longer than the packet", wire(bad, 0, [4]uint16{1, 0, 0, 1}, webA+"\x00\x00\x29\x04\xd0\x00\x00\x00\x00\xff\xff"), "FORMERR"},
 		{"EDNS version 1", wire(bad, 0, [4]uint16{1, 0, 0, 1}, webA+"\x00\x00\x29\x04\xd0\x00\x01\x00\x00\x00\x00"), "BADSIG"}, // 16, which is BADVERS here
@@ -1197,10 +1216,9 @@ func TestTCPTimeouts(t *testing.T) {
 		t.Run(tt.what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ln := newPipeListener()
-				srv, started := newDNSServer(newTestZone(t, filledRegistry(t, "docker", 0, pub{"web", "nginx", 0, "10.0.0.1", ""})), nil, ln)
+				srv := newTCPServer(newTestZone(t, filledRegistry(t, "docker", 0, pub{"web", "nginx", 0, "10.0.0.1", ""})), ln)
 				served := make(chan error, 1)
-				go func() { served <- srv.ActivateAndServe() }()
-				<-started
+				go func() { served <- srv.serve() }()
 				c := ln.dial()
 				begun := time.Now()
 				if _, err := c.Write(tt.send); err != nil {
@@ -1215,7 +1233,7 @@ func TestTCPTimeouts(t *testing.T) {
 				if took := time.Since(begun); took > time.Minute {
 					t.Errorf("the connection ended after %v; want less than a minute", took)
 				}
-				if err := srv.ShutdownContext(t.Context()); err != nil {
+				if err := srv.shutdown(t.Context()); err != nil {
 					t.Errorf("shutdown: %v", err)
 				}
 				if err := <-served; err != nil {
@@ -1289,7 +1307,7 @@ func FuzzQuery(f *testing.F) {
 			return // the server's
 		}
 		for _, size := range []int{dns.MaxMsgSize, udpSize(req)} {
-			m := zones[ready].reply(req, netip.MustParseAddr("127.0.0.1"), size)
+			m := reply(zones[ready], req, netip.MustParseAddr("127.0.0.1"), size)
 			b, err := pack(m, size)
 			if err != nil {
 				t.Fatalf("%v can't be packed: %v", m, err)
@@ -1307,7 +1325,7 @@ func TestLongAliasNoData(t *testing.T) {
 	label := strings.Repeat("a", 61) + "."
 	alias := strings.Repeat(label, 4) + "bcdef." // 255 octets on the wire
 	z := newTestZone(t, filledRegistry(t, "docker", 0, pub{"web", "nginx", 0, "10.0.0.1", alias}))
-	m, _, err := z.answer(new(dns.Msg).SetQuestion(alias, dns.TypeAAAA), netip.Addr{}, dns.MaxMsgSize)
+	m, _, err := packed(z, new(dns.Msg).SetQuestion(alias, dns.TypeAAAA), netip.Addr{}, dns.MaxMsgSize)
 	want := fmt.Sprintf("NOERROR aa;; %s 0 SOA dnsdock.docker. %s 7 3600 600 86400 0", alias, alias)
 	if got := showSorted(m); got != want || err != nil {
 		t.Errorf("got %v, %v; want %v", got, err, want)
@@ -1327,11 +1345,11 @@ func TestReplyIsBounded(t *testing.T) {
 		qtype uint16
 	}{{"1.0.0.127.in-addr.arpa.", dns.TypePTR}, {"docker.", dns.TypeA}, {"*.x.docker.", dns.TypeA}} {
 		req := new(dns.Msg).SetQuestion(c.qname, c.qtype)
-		m := z.reply(req, netip.Addr{}, dns.MinMsgSize)
+		m := reply(z, req, netip.Addr{}, dns.MinMsgSize)
 		if n := len(m.Answer); n < 2 || n > dns.MinMsgSize/minRR+1 {
 			t.Errorf("%s: %d records; want at most %d", c.qname, n, dns.MinMsgSize/minRR+1)
 		}
-		if m, b, err := z.answer(req, netip.Addr{}, dns.MinMsgSize); err != nil || len(b) > dns.MinMsgSize || !m.Truncated {
+		if m, b, err := packed(z, req, netip.Addr{}, dns.MinMsgSize); err != nil || len(b) > dns.MinMsgSize || !m.Truncated {
 			t.Errorf("%s: %d octets, TC %v, %v; want at most %d, and TC", c.qname, len(b), m.Truncated, err, dns.MinMsgSize)
 		}
 	}

@@ -3,8 +3,9 @@
 // One line of data: the watcher (dockerapi.go) follows an engine's events
 // and inspects containers; naming (service.go) maps a container to a service,
 // which is addresses under names; the registry (registry.go) holds services
-// by name; the zone (dns.go) answers queries from the registry and has the
-// forwarder (forward.go) ask upstreams for what is not ours. The HTTP API
+// by name; the servers (server.go) read queries; the zone (dns.go) answers
+// them from the registry and has the forwarder (forward.go) ask upstreams for
+// what is not ours. The HTTP API
 // (api.go) reads and changes the registry.
 package main
 
@@ -16,6 +17,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -46,7 +48,12 @@ DNS
   -ttl SECONDS          TTL of answers from containers (default 0)
   -alias                each container is also <container-name>.<domain>
   -all                  publish containers that exist but do not run too
+  -match RULE           all: a name is answered by all names that it fits, below and above it;
+                        closest: by the closest only (default all)
   -nameserver ADDR,...  upstreams for other names, in order; empty: none (default 8.8.8.8:53)
+  -nameserver DOMAIN=ADDR,...
+                        upstreams for a domain and all below it; empty: none
+  -allow CIDR,...       forward for these clients too; without it for local ones only
   -forcettl             forwarded answers get -ttl as their TTL
 
 Docker
@@ -65,7 +72,7 @@ The rest
   -version              print the version
   -help                 print this
 
--dns and -nameserver may be given more than once.
+-dns, -nameserver and -allow may be given more than once.
 
 Examples
   dnsdock -dns=172.17.0.1:53 -http=172.17.0.1:80
@@ -118,21 +125,23 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return err
 	}
 	g := newGroup(ctx)
+	closed := make(chan struct{}) // for servers that can be shut down at any time
+	close(closed)
 	reg := newRegistry(cfg.naming, cfg.ttl, log)
-	zone := newZone(g.ctx, reg, newForwarder(cfg.upstreams, cfg.forceTTL, log), log)
+	zone := newZone(g.ctx, reg, newForwarder(cfg.upstreams, cfg.allow, cfg.forceTTL, log), log)
 	log.Info("dnsdock starts", "version", buildVersion(), "domain", cfg.naming.apex, "engine", cfg.engine.text)
 	for _, conn := range socks.udp {
-		srv, started := newDNSServer(zone, newPacketConn(conn), nil)
+		srv, started := newUDPServer(zone, conn)
 		g.serve("dns udp", srv.ActivateAndServe, started, srv.ShutdownContext)
 	}
 	for _, ln := range socks.tcp {
-		srv, started := newDNSServer(zone, nil, ln)
-		g.serve("dns tcp", srv.ActivateAndServe, started, srv.ShutdownContext)
+		srv := newTCPServer(zone, ln)
+		g.serve("dns tcp", srv.serve, closed, srv.shutdown)
 		log.Info("listening", "for", "dns", "addr", ln.Addr())
 	}
 	if socks.http != nil {
-		srv, started := newHTTPServer(newAPI(reg), log)
-		g.serve("http", func() error { return srv.Serve(socks.http) }, started, func(ctx context.Context) error {
+		srv := newHTTPServer(newAPI(reg), log)
+		g.serve("http", func() error { return srv.Serve(socks.http) }, closed, func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, httpDrain)
 			defer cancel()
 			_ = srv.Shutdown(ctx) // it waits for connections that never sent anything too
@@ -177,7 +186,8 @@ type config struct {
 	tls       *tlsFiles // nil: no TLS
 	naming    naming
 	ttl       uint32
-	upstreams []netip.AddrPort
+	upstreams routes[netip.AddrPort]
+	allow     []netip.Prefix
 	forceTTL  bool
 	verbose   bool
 	debug     bool
@@ -190,7 +200,8 @@ type config struct {
 func parseConfig(args []string, getenv func(string) string) (*config, error) {
 	cfg := &config{verbose: true}
 	dnsAddrs := list[string]{items: []string{":53"}, parse: parseListen}
-	upstreams := list[netip.AddrPort]{items: []netip.AddrPort{netip.MustParseAddrPort("8.8.8.8:53")}, parse: parseUpstream}
+	upstreams := routeFlag{routes: routes[netip.AddrPort]{root: {netip.MustParseAddrPort("8.8.8.8:53")}}, isSet: make(map[name]bool)}
+	allow := list[netip.Prefix]{parse: parseCIDR}
 	httpAddr, engine, domain, environment := ":80", cmp.Or(getenv("DOCKER_HOST"), "unix:///var/run/docker.sock"), "docker", ""
 	certs := cmp.Or(getenv("DOCKER_CERTS"), getenv("DOCKER_CERT_PATH"), filepath.Join(getenv("HOME"), ".docker"))
 	tlsVerify := getenv("DOCKER_TLS_VERIFY") != ""
@@ -216,7 +227,14 @@ func parseConfig(args []string, getenv func(string) string) (*config, error) {
 	fs.StringVar(&engine, "docker", engine, "")
 	fs.StringVar(&domain, "domain", domain, "")
 	fs.StringVar(&environment, "environment", environment, "")
-	fs.Var(&upstreams, "nameserver", "")
+	fs.Func("match", "", func(s string) error {
+		if cfg.naming.closest = s == "closest"; s != "closest" && s != "all" {
+			return errors.New("write all or closest")
+		}
+		return nil
+	})
+	fs.Func("nameserver", "", upstreams.set)
+	fs.Var(&allow, "allow", "")
 	fs.Func("ttl", "", func(s string) (err error) {
 		cfg.ttl, err = parseTTL(s)
 		return err
@@ -245,12 +263,17 @@ func parseConfig(args []string, getenv func(string) string) (*config, error) {
 	case len(dnsAddrs.items) == 0:
 		return nil, errors.New(`invalid value "" for flag -dns: write an address, as in :53 or 172.17.0.1:53`)
 	}
-	cfg.dns, cfg.http, cfg.upstreams = dnsAddrs.items, httpAddr, upstreams.items
+	cfg.dns, cfg.http, cfg.upstreams, cfg.allow = dnsAddrs.items, httpAddr, upstreams.routes, allow.items
 	if cfg.engine, err = parseEngineURL(engine); err != nil {
 		return nil, fmt.Errorf("invalid value %q for flag -docker or variable DOCKER_HOST: %w", engine, err)
 	}
 	if cfg.naming.apex, err = parseApex(environment, domain); err != nil {
 		return nil, err
+	}
+	for domain := range cfg.upstreams {
+		if domain != root && domain.under(cfg.naming.apex) {
+			return nil, fmt.Errorf("invalid value %q for flag -nameserver: dnsdock answers names under %s itself: write another domain", text(domain)+"=", cfg.naming.apex)
+		}
 	}
 	if tlsVerify && cfg.engine.network == "tcp" {
 		if _, err := files.config(""); err != nil {
@@ -325,6 +348,58 @@ func parseUpstream(s string) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()), nil
 }
 
+// A routeFlag is the flag -nameserver: addresses with commas between, behind
+// DOMAIN= those for a domain. The first time replaces the default.
+type routeFlag struct {
+	routes routes[netip.AddrPort]
+	isSet  map[name]bool
+}
+
+func (f *routeFlag) set(s string) (err error) {
+	domain := root
+	for text := range strings.SplitSeq(s, ",") {
+		if before, addr, ok := strings.Cut(text, "="); ok {
+			if domain, err = parseDomain(before); err != nil {
+				return err
+			}
+			text = addr
+		}
+		if !f.isSet[domain] {
+			f.routes[domain], f.isSet[domain] = nil, true
+		}
+		if text = strings.TrimSpace(text); text == "" {
+			continue
+		}
+		addr, err := parseUpstream(text)
+		if err != nil {
+			return err
+		}
+		f.routes[domain] = append(f.routes[domain], addr)
+	}
+	return nil
+}
+
+// parseDomain reads the domain before the addresses of its nameservers.
+func parseDomain(s string) (name, error) {
+	labels, err := parseSuffix(strings.TrimSpace(s))
+	if err == nil && labels == "" {
+		err = errors.New("write a domain before '=', as in corp.example=10.0.0.53")
+	}
+	return name(labels) + root, err
+}
+
+// parseCIDR reads a range of addresses, or a single one.
+func parseCIDR(s string) (netip.Prefix, error) {
+	if a, err := parseAddr(s); err == nil {
+		return a.Prefix(a.BitLen())
+	}
+	p, err := netip.ParsePrefix(s)
+	if err != nil || p.Addr().Is4In6() {
+		return p, errors.New("write a CIDR or an address, as in 203.0.113.0/24 or 2001:db8::7")
+	}
+	return p.Masked(), nil
+}
+
 // maxApex leaves room for names below the apex, those of the server among them.
 const maxApex = 200 // octets
 
@@ -372,7 +447,7 @@ func refuseSelf(cfg *config) error {
 			return err == nil && p.Addr() == a.WithZone("")
 		})
 	}
-	for _, u := range cfg.upstreams {
+	for _, u := range slices.Concat(slices.Collect(maps.Values(cfg.upstreams))...) {
 		for _, addr := range cfg.dns {
 			host, port, _ := net.SplitHostPort(addr) // parseListen made it
 			if port != strconv.Itoa(int(u.Port())) {

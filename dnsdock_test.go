@@ -490,7 +490,7 @@ func testIPv6(t *testing.T, s *stage) {
 	in.want(t, "-x "+ip6, "NOERROR", s.fqdn(web))
 	in.seen(t, func() { s.docker(t, "kill", web) }, "service removed", id)
 	in.want(t, s.fqdn(web)+" AAAA", "NXDOMAIN")
-	in.want(t, "-x "+ip6, "REFUSED")
+	in.want(t, "-x "+ip6, "NXDOMAIN")
 }
 
 // testWithoutAddress has containers that have no address of their own, or are

@@ -330,9 +330,10 @@ type containerJSON struct {
 	State struct{ Status string }
 
 	Config struct {
-		Image  string // the reference given to docker run
-		Env    []string
-		Labels map[string]string
+		Image        string // the reference given to docker run
+		Env          []string
+		Labels       map[string]string
+		ExposedPorts map[string]struct{} // "80/tcp"; those of docker run -p too
 	}
 	NetworkSettings struct{ Networks map[string]endpointJSON }
 }
@@ -376,6 +377,11 @@ func (j *containerJSON) container() *container {
 	}
 	for _, n := range sortedKeys(j.NetworkSettings.Networks) {
 		c.networks = append(c.networks, network{n, j.NetworkSettings.Networks[n].addrs()})
+	}
+	for text := range j.Config.ExposedPorts {
+		if p, err := parsePort(text); err == nil {
+			c.exposed = append(c.exposed, p)
+		}
 	}
 	return c
 }

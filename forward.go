@@ -6,7 +6,9 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,11 +24,27 @@ const (
 
 // A forwarder asks the upstreams, in order, what is not ours.
 type forwarder struct {
-	upstreams []*upstream
-	forceTTL  bool
-	timeout   time.Duration // for one upstream
-	log       *slog.Logger
-	slots     chan struct{} // one for each query in flight
+	routes   routes[*upstream]
+	clients  *clients
+	forceTTL bool
+	timeout  time.Duration // for one upstream
+	log      *slog.Logger
+	slots    chan struct{} // one for each query in flight
+}
+
+// routes are the upstreams for the names at or below each domain; those of
+// the root are for all others. A domain may have none.
+type routes[T any] map[name][]T
+
+// find returns the upstreams for n, those of the longest domain. It is not
+// specific if they are for all names.
+func (r routes[T]) find(n name) (upstreams []T, specific bool) {
+	for ; n != root; n = n.parent() {
+		if list, ok := r[n]; ok {
+			return list, true
+		}
+	}
+	return r[root], false
 }
 
 // An upstream is a nameserver that answers what is not ours.
@@ -37,21 +55,79 @@ type upstream struct {
 
 var errForeign = errors.New("the reply is not to our query")
 
-// newForwarder returns a forwarder to upstreams; with none it is not enabled.
-func newForwarder(upstreams []netip.AddrPort, forceTTL bool, log *slog.Logger) *forwarder {
-	f := &forwarder{forceTTL: forceTTL, timeout: upstreamTimeout, log: log, slots: make(chan struct{}, maxInFlight)}
-	for _, a := range upstreams {
-		f.upstreams = append(f.upstreams, &upstream{addr: a})
+// newForwarder returns a forwarder by routes for the local clients and those
+// in allowed.
+func newForwarder(addrs routes[netip.AddrPort], allowed []netip.Prefix, forceTTL bool, log *slog.Logger) *forwarder {
+	f := &forwarder{
+		routes: make(routes[*upstream]), clients: &clients{allowed: allowed}, forceTTL: forceTTL,
+		timeout: upstreamTimeout, log: log, slots: make(chan struct{}, maxInFlight),
+	}
+	known := make(map[netip.AddrPort]*upstream) // so that what is known of one is known on all routes
+	for domain, list := range addrs {
+		f.routes[domain] = nil
+		for _, a := range list {
+			if known[a] == nil {
+				known[a] = &upstream{addr: a}
+			}
+			f.routes[domain] = append(f.routes[domain], known[a])
+		}
 	}
 	return f
 }
 
-func (f *forwarder) enabled() bool { return len(f.upstreams) > 0 }
+// serves reports whether queries of a client may be forwarded at all.
+func (f *forwarder) serves(client netip.Addr) bool {
+	for _, upstreams := range f.routes {
+		if len(upstreams) > 0 {
+			return f.clients.local(client)
+		}
+	}
+	return false
+}
 
-// forward returns the first good answer of an upstream to req, or nil. It
-// takes f.timeout for each at most, and no time at all when
+// clients tells whose queries are forwarded, so that a dnsdock on a public
+// address is no open resolver: those of hosts nearby and of the ones that are
+// allowed by hand.
+type clients struct {
+	allowed []netip.Prefix
+
+	mu      sync.Mutex     // guards what follows
+	subnets []netip.Prefix // of this host's interfaces, as they were at the time read
+	read    time.Time
+}
+
+// subnetsAge is for how long subnets are believed: a network may be new.
+const subnetsAge = time.Second
+
+// local reports whether a has a loopback, private (RFC 1918), unique-local
+// (RFC 4193) or link-local address, is in a subnet of this host, or allowed.
+func (c *clients) local(a netip.Addr) bool {
+	contains := func(p netip.Prefix) bool { return p.Contains(a) }
+	if a.IsLoopback() || a.IsPrivate() || a.IsLinkLocalUnicast() || slices.ContainsFunc(c.allowed, contains) {
+		return true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if time.Since(c.read) > subnetsAge {
+		c.subnets, c.read = nil, time.Now()
+		for _, l := range localAddrs("") {
+			if p, err := netip.ParsePrefix(l.String()); err == nil {
+				c.subnets = append(c.subnets, p)
+			}
+		}
+	}
+	return slices.ContainsFunc(c.subnets, contains)
+}
+
+// forward returns the first good answer of an upstream to q, with the flags
+// of req, or nil. It takes f.timeout for each at most, and no time at all when
 // maxInFlight others are waiting.
-func (f *forwarder) forward(ctx context.Context, req *dns.Msg) *dns.Msg {
+func (f *forwarder) forward(ctx context.Context, req *dns.Msg, q dns.Question) *dns.Msg {
+	n, err := parseName(q.Name)
+	if err != nil {
+		return nil
+	}
+	upstreams, _ := f.routes.find(n)
 	select {
 	case f.slots <- struct{}{}:
 		defer func() { <-f.slots }()
@@ -59,8 +135,8 @@ func (f *forwarder) forward(ctx context.Context, req *dns.Msg) *dns.Msg {
 		return nil
 	}
 	var cut *dns.Msg // truncated, and TCP failed: better than nothing
-	for _, u := range f.upstreams {
-		r, err := u.ask(ctx, f.timeout, req)
+	for _, u := range upstreams {
+		r, err := u.ask(ctx, f.timeout, question(req, q))
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -90,12 +166,11 @@ func (f *forwarder) note(u *upstream, err error) {
 	}
 }
 
-// ask sends the question of req over UDP, and once more over TCP where the
+// ask sends q over UDP, and once more over TCP where the
 // answer was truncated, all within timeout. If TCP fails it returns the truncated one.
-func (u *upstream) ask(ctx context.Context, timeout time.Duration, req *dns.Msg) (*dns.Msg, error) {
+func (u *upstream) ask(ctx context.Context, timeout time.Duration, q *dns.Msg) (*dns.Msg, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	q := question(req)
 	r, err := u.exchange(ctx, "udp", q)
 	if err == nil && r.Truncated {
 		if whole, err := u.exchange(ctx, "tcp", q); err == nil {
@@ -105,10 +180,10 @@ func (u *upstream) ask(ctx context.Context, timeout time.Duration, req *dns.Msg)
 	return r, err
 }
 
-// question returns the query for an upstream: the question of req under a
-// random ID, its flags, and an OPT of our own where the client sent one.
-func question(req *dns.Msg) *dns.Msg {
-	q := &dns.Msg{Question: req.Question}
+// question returns the query for an upstream: ask under a random ID, with the
+// flags of req, and an OPT of our own where the client sent one.
+func question(req *dns.Msg, ask dns.Question) *dns.Msg {
+	q := &dns.Msg{Question: []dns.Question{ask}}
 	q.Id = dns.Id()
 	q.RecursionDesired = req.RecursionDesired
 	q.CheckingDisabled = req.CheckingDisabled

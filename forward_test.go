@@ -142,7 +142,7 @@ func raw(rrtype uint16, data string) func(*dns.Msg) {
 func newForwardZone(t testing.TB, upstreams ...netip.AddrPort) *zone {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	f := newForwarder(upstreams, false, log)
+	f := newForwarder(routes[netip.AddrPort]{root: upstreams}, nil, false, log)
 	f.timeout = patience
 	return newZone(t.Context(), filledRegistry(t, "docker", 5), f, log)
 }
@@ -195,7 +195,7 @@ func TestForwardFailover(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), patience) // of both upstreams together
 			defer cancel()
 			z.ctx = ctx
-			m := z.reply(new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512)
+			m := reply(z, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512)
 			if got := showSorted(m); got != tt.want {
 				t.Errorf("got %v; want %v", got, tt.want)
 			}
@@ -207,7 +207,7 @@ func TestForwardFailover(t *testing.T) {
 }
 
 func TestForwardTimeoutDefault(t *testing.T) {
-	if got, want := newForwarder(nil, false, nil).timeout, 2*time.Second; got != want {
+	if got, want := newForwarder(nil, nil, false, nil).timeout, 2*time.Second; got != want {
 		t.Errorf("got %v for an upstream; want %v", got, want)
 	}
 }
@@ -241,7 +241,7 @@ func TestForwardTruncated(t *testing.T) {
 			if strings.Contains(tt.what, "silent") {
 				z.fwd.timeout = shortTimeout
 			}
-			m := z.reply(new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512)
+			m := reply(z, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512)
 			if got := showSorted(m); got != tt.want {
 				t.Errorf("got %v; want %v", got, tt.want)
 			}
@@ -290,7 +290,7 @@ func TestForwardChecksReply(t *testing.T) {
 				z := newForwardZone(t, startUpstream(t, func(q *dns.Msg, _ netip.AddrPort) [][]byte {
 					return [][]byte{fakes[what](q), fakes[what](q), answerTo(t, q, address("192.0.2.2"))}
 				}, nil))
-				m := z.reply(req(), netip.Addr{}, 512)
+				m := reply(z, req(), netip.Addr{}, 512)
 				if got, want := showSorted(m), "NOERROR ra; www.example.com. 77 A 192.0.2.2"; got != want {
 					t.Errorf("got %v; want %v", got, want)
 				}
@@ -300,7 +300,7 @@ func TestForwardChecksReply(t *testing.T) {
 					return [][]byte{fakes[what](q)}
 				}, nil))
 				z.fwd.timeout = shortTimeout
-				if got, want := showSorted(z.reply(req(), netip.Addr{}, 512)), "SERVFAIL ra"; got != want {
+				if got, want := showSorted(reply(z, req(), netip.Addr{}, 512)), "SERVFAIL ra"; got != want {
 					t.Errorf("got %v; want %v", got, want)
 				}
 			})
@@ -331,14 +331,14 @@ func TestForwardChecksReply(t *testing.T) {
 			if tt.last == nil {
 				z.fwd.timeout = shortTimeout
 			}
-			if got := showSorted(z.reply(req(), netip.Addr{}, 512)); got != tt.want {
+			if got := showSorted(reply(z, req(), netip.Addr{}, 512)); got != tt.want {
 				t.Errorf("got %v; want %v", got, tt.want)
 			}
 		}
 	})
 	t.Run("the question in other letter case", func(t *testing.T) {
 		z := newForwardZone(t, startUpstream(t, answer(t, func(m *dns.Msg) { m.Question[0].Name = "WWW.example.COM." }), nil))
-		if got, want := showSorted(z.reply(req(), netip.Addr{}, 512)), "NOERROR ra; www.example.com. 77 A 192.0.2.1"; got != want {
+		if got, want := showSorted(reply(z, req(), netip.Addr{}, 512)), "NOERROR ra; www.example.com. 77 A 192.0.2.1"; got != want {
 			t.Errorf("got %v; want %v", got, want)
 		}
 	})
@@ -482,7 +482,7 @@ func TestForwardedTSIG(t *testing.T) {
 		}
 		m.Compress = true
 	}), nil))
-	m, b, err := z.answer(new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512)
+	m, b, err := packed(z, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -512,7 +512,7 @@ func TestForwardFreshPortAndID(t *testing.T) {
 	for range n {
 		req := new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA)
 		req.Id = 4711
-		if m := z.reply(req, netip.Addr{}, 512); len(m.Answer) != 1 || m.Id != 4711 {
+		if m := reply(z, req, netip.Addr{}, 512); len(m.Answer) != 1 || m.Id != 4711 {
 			t.Fatalf("got %v; want an answer under id 4711", m)
 		}
 	}
@@ -543,7 +543,7 @@ func TestForwardBound(t *testing.T) {
 		defer stop()
 		held := newZone(flood, z.reg, z.fwd, z.log)
 		ask := func(z *zone) string {
-			return showSorted(z.reply(new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512))
+			return showSorted(reply(z, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512))
 		}
 		var wg sync.WaitGroup
 		for range maxInFlight {
@@ -564,7 +564,7 @@ func TestForwardBound(t *testing.T) {
 				t.Fatalf("got %d queries in flight; want %d", got, maxInFlight)
 			}
 		}
-		m := z.reply(new(dns.Msg).SetQuestion("docker.", dns.TypeSOA), netip.Addr{}, 512)
+		m := reply(z, new(dns.Msg).SetQuestion("docker.", dns.TypeSOA), netip.Addr{}, 512)
 		if len(m.Answer) != 1 {
 			t.Errorf("our own names meanwhile: got %v; want the SOA", show(m))
 		}
@@ -608,9 +608,14 @@ func TestForwardedNames(t *testing.T) {
 			{"com.", false},
 			{"1.0.0.10.in-addr.arpa.", false},
 			{"1." + strings.Repeat("0.", 27) + "0.0.d.f.ip6.arpa.", false},
-			{"2.0.0.10.in-addr.arpa.", true},
-			{"2." + strings.Repeat("0.", 27) + "0.0.d.f.ip6.arpa.", true},
-			{"0.0.10.in-addr.arpa.", true},
+			{"2.0.0.10.in-addr.arpa.", false},
+			{"2." + strings.Repeat("0.", 27) + "0.0.d.f.ip6.arpa.", false},
+			{"0.0.10.in-addr.arpa.", false},
+			{"localhost.", false},
+			{"x.onion.", false},
+			{"9.9.9.9.in-addr.arpa.", true},
+			{"9.9.9.in-addr.arpa.", true},
+			{"in-addr.arpa.", true},
 			{"example.com.", true},
 			{"docker.", true},
 			{"web.nginx.docker.", true},
@@ -621,7 +626,7 @@ func TestForwardedNames(t *testing.T) {
 				mu.Lock()
 				asked = nil
 				mu.Unlock()
-				z.reply(new(dns.Msg).SetQuestion(tt.qname, qtype), netip.MustParseAddr("127.0.0.1"), 512)
+				reply(z, new(dns.Msg).SetQuestion(tt.qname, qtype), netip.MustParseAddr("127.0.0.1"), 512)
 				mu.Lock()
 				if forwarded := slices.Equal(asked, []string{tt.qname}); forwarded != tt.forwarded || !forwarded && len(asked) > 0 {
 					t.Errorf("%s %s, ready %t: upstream was asked %q; want forwarded %t", tt.qname, dns.Type(qtype), ready, asked, tt.forwarded)
@@ -637,7 +642,7 @@ func TestForwardedNames(t *testing.T) {
 			mu.Lock()
 			asked = nil
 			mu.Unlock()
-			m := z.reply(req, netip.Addr{}, 512)
+			m := reply(z, req, netip.Addr{}, 512)
 			mu.Lock()
 			if len(asked) != 0 || m.Rcode != dns.RcodeRefused {
 				t.Errorf("%v: got %v, and the upstream was asked %q; want REFUSED and nothing", req.Question, show(m), asked)
@@ -699,7 +704,7 @@ func TestForwardLog(t *testing.T) {
 	z := newForwardZone(t, up)
 	z.fwd.timeout = 10 * time.Millisecond
 	z.fwd.log = slog.New(slog.NewTextHandler(log, nil))
-	ask := func() { z.reply(new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512) }
+	ask := func() { reply(z, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512) }
 	for range 2 * failuresToLog {
 		ask()
 	}
@@ -756,7 +761,7 @@ func TestCorpusReplies(t *testing.T) {
 					}
 					packet.Store(&p)
 					overTCP.Store(i/workers%8 == 0)
-					m, b, err := z.answer(req, netip.Addr{}, 512)
+					m, b, err := packed(z, req, netip.Addr{}, 512)
 					if err != nil || len(b) > 512 || m.Id != req.Id || m.Question[0] != req.Question[0] {
 						t.Errorf("after %x: got %v, %v, %d octets; want a reply of at most 512", p, m, err, len(b))
 						return
@@ -797,7 +802,7 @@ func FuzzUpstreamReply(f *testing.F) {
 		if r.IsEdns0() != nil {
 			req.SetEdns0(600, true)
 		}
-		q := question(req)
+		q := question(req, req.Question[0])
 		if r.Id = q.Id; !answers(r, q) || r.Rcode > 0xf || !relayable(r) {
 			return
 		}
@@ -808,7 +813,7 @@ func FuzzUpstreamReply(f *testing.F) {
 		if opt := req.IsEdns0(); opt != nil {
 			m.SetEdns0(maxUDPSize, opt.Do())
 		}
-		z.relay(m, r)
+		z.relay(m, r, req.Question[0])
 		for _, size := range []int{dns.MaxMsgSize, udpSize(req)} {
 			b, err := pack(m, size)
 			if err != nil {

@@ -74,6 +74,9 @@ func newRegistry(n naming, ttl uint32, log *slog.Logger) *registry {
 // names rule: all at or below q, and those whose owner name is an ancestor
 // of q. One service may be in it twice. The caller must know that q is ours.
 //
+// Where naming.closest is set, only the closest owner name counts: q itself,
+// else what is below it, else the nearest ancestor.
+//
 // The apex, what is above it, and names of one label answer themselves
 // only: they would swallow every unknown name.
 func (r *registry) match(q name) []*service {
@@ -83,8 +86,11 @@ func (r *registry) match(q name) []*service {
 	var found []*service
 	if n, ok := r.nodes.load(q); ok {
 		found = n.below
+		if r.naming.closest && len(n.here) > 0 {
+			return n.here
+		}
 	}
-	for a := q.parent(); r.covers(a, q); a = a.parent() {
+	for a := q.parent(); r.covers(a, q) && !(r.naming.closest && len(found) > 0); a = a.parent() {
 		if n, ok := r.nodes.load(a); ok && len(n.here) > 0 {
 			found = append(slices.Clip(found), n.here...)
 		}
@@ -92,16 +98,25 @@ func (r *registry) match(q name) []*service {
 	return found
 }
 
-// matchWild walks all services: a '*' has no node.
+// matchWild walks all services: a '*' has no node. The closest owner names
+// are all that are not shorter than q, else the longest.
 func (r *registry) matchWild(q name) (found []*service) {
 	labels := q.split()
+	closest := -len(labels)
 	for _, s := range r.live.all() {
-		if slices.ContainsFunc(s.owners, func(o name) bool {
-			ok, more := matches(labels, o)
-			return ok && (more >= 0 || r.covers(o, q))
-		}) {
-			found = append(found, s)
+		best := closest - 1
+		for _, o := range s.owners {
+			if ok, more := matches(labels, o); ok && (more >= 0 || r.covers(o, q)) {
+				best = max(best, min(more, 0))
+			}
 		}
+		switch {
+		case best < closest:
+			continue
+		case r.naming.closest && best > closest:
+			found, closest = nil, best
+		}
+		found = append(found, s)
 	}
 	return found
 }
@@ -122,10 +137,32 @@ func (r *registry) cover(q name) (alias name, ok bool) {
 	return "", false
 }
 
-// at returns the services that publish the address a.
-func (r *registry) at(a netip.Addr) []*service {
-	s, _ := r.addrs.load(a)
+// at returns the services that publish the address whose reverse name n is.
+func (r *registry) at(n name) []*service {
+	if !n.reverse() {
+		return nil
+	}
+	p, ok := n.prefix()
+	if !ok || !p.IsSingleIP() {
+		return nil
+	}
+	s, _ := r.addrs.load(p.Addr())
 	return s
+}
+
+// anyBelow reports whether a reverse name of a published address is below n.
+// It walks all addresses.
+func (r *registry) anyBelow(n name) bool {
+	p, ok := n.prefix()
+	if !ok || p.IsSingleIP() {
+		return false
+	}
+	for a := range r.addrs.all() {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
 }
 
 // rrset returns the addresses of services, IPv4 or IPv6, without duplicates
@@ -143,6 +180,9 @@ func (r *registry) rrset(services []*service, v4 bool, most int) (addrs []netip.
 collect:
 	for i := range services {
 		all := services[(first+i)%len(services)].addrs
+		if len(all) == 0 { // it has a CNAME
+			continue
+		}
 		turn := rand.IntN(len(all))
 		for j := range all {
 			a := all[(turn+j)%len(all)]
@@ -303,10 +343,9 @@ func (r *registry) update(id string, p patch) (*service, error) {
 		r.made[old.id] = s
 	} else {
 		all := r.overlays[old.id].over(p)
-		if p.name != nil || p.image != nil { // else a name that is left out for now would refuse a mere TTL
-			if _, err := r.naming.patched(r.found[old.id], all); err != nil {
-				return nil, err
-			}
+		_, err := r.naming.patched(r.found[old.id], all)
+		if errors.Is(err, errNoAddress) || err != nil && (p.name != nil || p.image != nil) { // else a name that is left out for now would refuse a mere TTL
+			return nil, err
 		}
 		r.overlays[old.id] = overlay{patch: all}
 	}
@@ -431,13 +470,15 @@ func (r *registry) swapAddrsLocked(old, s *service) {
 	kept := make(map[netip.Addr]bool, len(now))
 	for _, a := range now {
 		kept[a] = true
-		r.addrs.store(a, swap(r.at(a), old, s))
+		services, _ := r.addrs.load(a)
+		r.addrs.store(a, swap(services, old, s))
 	}
 	for _, a := range before {
 		if kept[a] {
 			continue
 		}
-		if rest := swap(r.at(a), old, nil); len(rest) > 0 {
+		services, _ := r.addrs.load(a)
+		if rest := swap(services, old, nil); len(rest) > 0 {
 			r.addrs.store(a, rest)
 		} else {
 			r.addrs.delete(a)

@@ -307,7 +307,7 @@ func TestChangeLeavesNoGap(t *testing.T) {
 						return
 					}
 				}
-				if len(r.at(netip.MustParseAddr("10.0.0.1"))) == 0 {
+				if len(r.at(mustName(t, "1.0.0.10.in-addr.arpa"))) == 0 {
 					t.Error("10.0.0.1 has no service")
 					return
 				}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -13,13 +14,16 @@ import (
 )
 
 // A service is what one container, or one call of the HTTP API, publishes:
-// addresses under owner names. It is never written again once the registry
+// records under owner names. It is never written again once the registry
 // holds it; a change is a new service.
 type service struct {
 	id      string       // the container's id, or what the API call chose
 	name    string       // container part of the full name; may be empty
 	image   string       // image part of the full name, with its region; may be empty
-	addrs   []netip.Addr // at least one, without duplicates, in the order of the answer
+	addrs   []netip.Addr // at least one unless there is a cname, without duplicates
+	cname   name         // the name that all of its own stand for, with no other records; empty: none
+	txt     []string     // one TXT record each, in its octets
+	ports   []port       // one SRV record each, by number, in a fixed order
 	ttl     int          // seconds; defaultTTL: whatever the registry's default is
 	aliases []name       // further absolute names
 	origin  origin
@@ -46,15 +50,16 @@ func (s *service) equal(t *service) bool {
 	if s == nil || t == nil {
 		return s == t
 	}
-	return s.id == t.id && s.name == t.name && s.image == t.image && s.ttl == t.ttl && s.origin == t.origin &&
-		slices.Equal(s.addrs, t.addrs) && slices.Equal(s.aliases, t.aliases) && slices.Equal(s.owners, t.owners)
+	return s.id == t.id && s.name == t.name && s.image == t.image && s.ttl == t.ttl && s.origin == t.origin && s.cname == t.cname &&
+		slices.Equal(s.txt, t.txt) && slices.Equal(s.ports, t.ports) && slices.Equal(s.addrs, t.addrs) && slices.Equal(s.aliases, t.aliases) && slices.Equal(s.owners, t.owners)
 }
 
 // naming makes services and their owner names. It is read-only after start.
 type naming struct {
-	apex  name // [environment.]domain: the name that all full names end in
-	alias bool // each container is <container-name>.<apex> too
-	all   bool // containers that do not run are published too
+	apex    name // [environment.]domain: the name that all full names end in
+	alias   bool // each container is <container-name>.<apex> too
+	all     bool // containers that do not run are published too
+	closest bool // a query is answered from the closest owner name only
 }
 
 // own sets the owner names of s, which must not be published yet. The error
@@ -113,6 +118,7 @@ type container struct {
 	env      map[string]string // variables
 	labels   map[string]string
 	networks []network // by name
+	exposed  []port    // without names
 }
 
 // A network is a container's end of one.
@@ -129,7 +135,7 @@ type problem struct {
 }
 
 // serviceOf maps a container to the service it publishes: nil where it is
-// ignored or has no address. Values that can't be used are left out and
+// ignored, or has neither an address nor a CNAME. Values that can't be used are left out and
 // returned as problems. Whether the container's state lets it be published
 // is the caller's to ask.
 func (n naming) serviceOf(c *container, engine string) (*service, []problem) {
@@ -141,10 +147,15 @@ func (n naming) serviceOf(c *container, engine string) (*service, []problem) {
 	m := &mapping{container: c}
 	s := &service{
 		id:      c.id,
-		addrs:   m.addresses(),
+		cname:   m.cname(),
+		txt:     m.txt(),
+		ports:   m.ports(),
 		ttl:     m.ttl(),
 		aliases: m.aliases(),
 		origin:  origin{engine: engine, container: c.name, image: c.image},
+	}
+	if s.cname == "" {
+		s.addrs = m.addresses()
 	}
 	names, images, regions := m.names(), m.images(), m.regions()
 	for {
@@ -158,7 +169,7 @@ func (n naming) serviceOf(c *container, engine string) (*service, []problem) {
 		}
 		m.tooLong(err, &names, &images, &regions)
 	}
-	if len(s.addrs) == 0 {
+	if len(s.addrs) == 0 && s.cname == "" {
 		return nil, m.problems
 	}
 	return s, m.problems
@@ -392,6 +403,158 @@ func (m *mapping) aliases() []name {
 	return items(m, parseAlias, name.labels, "$DNSDOCK_ALIAS", "com.dnsdock.alias")
 }
 
+func (m *mapping) cname() (target name) {
+	m.first(func(_, v string) (err error) {
+		target, err = parseTarget(v)
+		return err
+	}, "$DNSDOCK_CNAME", "com.dnsdock.cname")
+	return target
+}
+
+// txt finds the TXT records: one for each line, as they hold commas.
+func (m *mapping) txt() (list []string) {
+	m.first(func(_, v string) (err error) {
+		list, err = parseTXT(strings.Split(v, "\n"))
+		return err
+	}, "$DNSDOCK_TXT", "com.dnsdock.txt")
+	return list
+}
+
+const (
+	maxTXT   = 8192 // octets of a service's TXT records in all, with one for each: a reply holds 64 KiB
+	maxPorts = 1000 // of a service: an image may expose all 65,536
+)
+
+// parseTXT leaves out what is empty.
+func parseTXT(lines []string) (list []string, err error) {
+	left := maxTXT
+	for _, l := range lines {
+		if l = strings.TrimSpace(l); l == "" {
+			continue
+		}
+		if left -= 1 + len(l); left < 0 {
+			return nil, fmt.Errorf("too long: at most %d octets in all", maxTXT)
+		}
+		list = append(list, l)
+	}
+	return unique(list), nil
+}
+
+// ports finds the SRV records: the ports that the image or docker run
+// exposes, and those of Registrator's SERVICE_<port>_NAME, which names them
+// too; SERVICE_<port>_IGNORE leaves one out.
+func (m *mapping) ports() (list []port) {
+	exposed := make(map[uint16]bool)
+	for _, p := range m.exposed {
+		exposed[p.number] = true
+	}
+	list = slices.Clone(m.exposed)
+	for _, n := range m.namedPorts() {
+		if !exposed[n] {
+			list = append(list, port{number: n, proto: "tcp"})
+		}
+	}
+	list = slices.DeleteFunc(list, func(p port) bool {
+		source := fmt.Sprintf("SERVICE_%d_IGNORE", p.number)
+		_, inEnv := m.value("$" + source)
+		_, inLabels := m.value(source)
+		return inEnv || inLabels
+	})
+	slices.SortFunc(list, port.compare)
+	if len(list) > maxPorts {
+		m.problem("ports", fmt.Sprint(len(list)), errPorts)
+		list = list[:maxPorts]
+	}
+	for i := range list {
+		source := fmt.Sprintf("SERVICE_%d_NAME", list[i].number)
+		m.first(func(_, v string) (err error) {
+			list[i].name, err = parsePortName(v)
+			return err
+		}, "$"+source, source)
+	}
+	return list
+}
+
+var errPorts = fmt.Errorf("too many: at most %d ports", maxPorts)
+
+// namedPorts returns the ports that a SERVICE_<port>_NAME speaks of, each once.
+func (m *mapping) namedPorts() (list []uint16) {
+	for _, settings := range []map[string]string{m.env, m.labels} {
+		for k := range settings {
+			text, ok := strings.CutPrefix(k, "SERVICE_")
+			text, isName := strings.CutSuffix(text, "_NAME")
+			if !ok || !isName {
+				continue
+			}
+			if n, err := parsePortNumber(text); err == nil {
+				list = append(list, n)
+			}
+		}
+	}
+	return unique(list)
+}
+
+// A port is one that a service listens on.
+type port struct {
+	number uint16
+	proto  string // "tcp", "udp" or "sctp"
+	name   string // a label of letters, digits, '-' and '_', in lower case; may be empty
+}
+
+// compare orders ports by number.
+func (p port) compare(q port) int {
+	return cmp.Or(cmp.Compare(p.number, q.number), strings.Compare(p.proto, q.proto), strings.Compare(p.name, q.name))
+}
+
+// String gives what parsePort reads.
+func (p port) String() string {
+	s := fmt.Sprintf("%d/%s", p.number, p.proto)
+	if p.name != "" {
+		s += "=" + p.name
+	}
+	return s
+}
+
+// parsePort reads PORT[/PROTOCOL][=NAME].
+func parsePort(s string) (p port, err error) {
+	s, label, named := strings.Cut(strings.TrimSpace(s), "=")
+	if named {
+		if p.name, err = parsePortName(label); err != nil {
+			return p, err
+		}
+	}
+	number, proto, ok := strings.Cut(strings.ToLower(s), "/")
+	p.proto = proto
+	if !ok {
+		p.proto = "tcp"
+	}
+	p.number, err = parsePortNumber(number)
+	if err != nil || !isProto(p.proto) {
+		return p, errors.New("write PORT/PROTOCOL or PORT/PROTOCOL=NAME, as in 80/tcp, 53/udp or 8080/tcp=http")
+	}
+	return p, nil
+}
+
+func isProto(s string) bool { return s == "tcp" || s == "udp" || s == "sctp" }
+
+// parsePortNumber reads what has one spelling only.
+func parsePortNumber(s string) (uint16, error) {
+	n, err := strconv.ParseUint(s, 10, 16)
+	if err != nil || strconv.FormatUint(n, 10) != s {
+		return 0, errors.New("write a port from 0 to 65535")
+	}
+	return uint16(n), nil
+}
+
+// parsePortName reads the name of a port, which with '_' before it is a label.
+func parsePortName(s string) (string, error) {
+	s = strings.ToLower(strings.TrimSpace(s))
+	if s == "" || len(s) >= maxLabelLen || strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
+		return "", errors.New("write the port's name in letters, digits, '-' and '_', as in http")
+	}
+	return s, nil
+}
+
 // parseTTL reads seconds in decimal, from 0 to 2^31-1 (RFC 2181 section 8).
 func parseTTL(s string) (uint32, error) {
 	n, err := strconv.ParseUint(strings.TrimSpace(s), 10, 31)
@@ -418,7 +581,10 @@ type name string
 
 const root name = "\x00"
 
-const maxNameLen = 255 // octets, RFC 1035 section 2.3.4
+const (
+	maxNameLen  = 255 // octets, RFC 1035 section 2.3.4
+	maxLabelLen = 63  // octets
+)
 
 // parseName reads the presentation format of RFC 1035 section 5.1 (which
 // is also how miekg/dns gives the names it unpacks); with or without
@@ -474,6 +640,15 @@ func parseAlias(s string) (name, error) {
 	return n, nil
 }
 
+// parseTarget reads the absolute name that a CNAME points to.
+func parseTarget(s string) (name, error) {
+	n, err := parseName(strings.TrimSpace(s))
+	if err == nil && (n == root || n.wild()) {
+		err = errors.New("a CNAME can't point to the root or to '*': write a name, as in www.example.com")
+	}
+	return n, err
+}
+
 // String gives the presentation format, with the last dot.
 func (n name) String() string {
 	s, _, err := dns.UnpackDomainName([]byte(n), 0)
@@ -506,6 +681,9 @@ func (n name) under(zone name) bool {
 	}
 	return n == zone
 }
+
+// label is the first label; empty for the root.
+func (n name) label() string { return string(n[1:max(1, 1+n[0])]) }
 
 // wild reports whether one of the labels is '*'.
 func (n name) wild() bool {
@@ -555,21 +733,26 @@ const (
 // reverse reports whether n is in one of the zones of address names.
 func (n name) reverse() bool { return n.under(arpa4) || n.under(arpa6) }
 
-// addr returns the address that a full reverse name is of: four decimal
-// labels under in-addr.arpa (RFC 1035 section 3.5) or 32 hex digits under
-// ip6.arpa (RFC 3596 section 2.5).
-func (n name) addr() (netip.Addr, bool) {
+// prefix returns the addresses that a reverse name is of: decimal labels
+// under in-addr.arpa (RFC 1035 section 3.5) or hex digits under ip6.arpa (RFC
+// 3596 section 2.5), down to a single one.
+func (n name) prefix() (p netip.Prefix, ok bool) {
 	labels := n.split()
 	slices.Reverse(labels)
 	switch {
-	case n.under(arpa4) && len(labels) == 2+4:
-		a, err := netip.ParseAddr(strings.Join(labels[2:], ".")) // refuses leading zeros
-		return a, err == nil
-	case n.under(arpa6) && len(labels) == 2+32:
+	case n.under(arpa4) && len(labels) <= 2+4:
+		all := append(labels[2:], "0", "0", "0", "0")[:4]
+		a, err := netip.ParseAddr(strings.Join(all, ".")) // refuses leading zeros
+		return netip.PrefixFrom(a, 8*(len(labels)-2)), err == nil
+	case n.under(arpa6) && len(labels) <= 2+32:
 		var text strings.Builder
-		for i, digit := range labels[2:] {
+		for i := range 32 {
+			digit := "0"
+			if i < len(labels)-2 {
+				digit = labels[2+i]
+			}
 			if len(digit) != 1 || !isHex(digit, 1) {
-				return netip.Addr{}, false
+				return p, false
 			}
 			if i > 0 && i%4 == 0 {
 				text.WriteByte(':')
@@ -577,9 +760,9 @@ func (n name) addr() (netip.Addr, bool) {
 			text.WriteString(digit)
 		}
 		a, err := netip.ParseAddr(text.String())
-		return a, err == nil && !a.Is4In6()
+		return netip.PrefixFrom(a, 4*(len(labels)-2)), err == nil && !a.Is4In6()
 	}
-	return netip.Addr{}, false
+	return p, false
 }
 
 // paths returns each name at or above one of the owner names of s, the root
@@ -606,52 +789,43 @@ type patch struct {
 	name    *string
 	image   *string
 	addrs   []netip.Addr
+	cname   *name // not empty: in place of all addresses, and the other way round
+	txt     *[]string
+	ports   *[]port
 	ttl     *int
 	aliases *[]name
 }
 
 // over returns p with what q sets in place of its own.
 func (p patch) over(q patch) patch {
-	if q.name != nil {
-		p.name = q.name
-	}
-	if q.image != nil {
-		p.image = q.image
-	}
-	if q.addrs != nil {
-		p.addrs = q.addrs
-	}
-	if q.ttl != nil {
-		p.ttl = q.ttl
-	}
-	if q.aliases != nil {
-		p.aliases = q.aliases
+	p.name, p.image = cmp.Or(q.name, p.name), cmp.Or(q.image, p.image)
+	p.txt, p.ports = cmp.Or(q.txt, p.txt), cmp.Or(q.ports, p.ports)
+	p.ttl, p.aliases = cmp.Or(q.ttl, p.ttl), cmp.Or(q.aliases, p.aliases)
+	switch {
+	case q.cname != nil && *q.cname != "":
+		p.cname, p.addrs = q.cname, nil
+	case len(q.addrs) > 0:
+		p.cname, p.addrs = new(name), q.addrs
+	case q.cname != nil:
+		p.cname = q.cname
 	}
 	return p
 }
 
-// patched returns a copy of s with p applied, and its owner names.
+var errNoAddress = errors.New(`there would be no address: write one, as in "ip": "192.168.0.3", or a "cname"`)
+
+// patched returns a copy of s with p applied, and its owner names. Errors:
+// errNoAddress, or which part can't be used.
 func (n naming) patched(s *service, p patch) (*service, error) {
-	t := *s
-	if p.name != nil {
-		t.name = *p.name
+	p = patch{&s.name, &s.image, s.addrs, &s.cname, &s.txt, &s.ports, &s.ttl, &s.aliases}.over(p)
+	t := &service{
+		id: s.id, name: *p.name, image: *p.image, addrs: p.addrs, cname: *p.cname, txt: *p.txt, ports: *p.ports,
+		ttl: *p.ttl, aliases: *p.aliases, origin: s.origin,
 	}
-	if p.image != nil {
-		t.image = *p.image
+	if len(t.addrs) == 0 && t.cname == "" {
+		return nil, errNoAddress
 	}
-	if p.addrs != nil {
-		t.addrs = p.addrs
-	}
-	if p.ttl != nil {
-		t.ttl = *p.ttl
-	}
-	if p.aliases != nil {
-		t.aliases = *p.aliases
-	}
-	if err := n.own(&t); err != nil {
-		return nil, err
-	}
-	return &t, nil
+	return t, n.own(t)
 }
 
 // sortedKeys returns the keys of m in order, so that nothing that users see

@@ -1,0 +1,457 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/dns"
+	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
+)
+
+const (
+	maxUDPSize = 1232 // octets of a UDP reply: what passes everywhere unfragmented (DNS Flag Day 2020)
+	maxQuery   = 4096 // octets of a UDP query that are read; no honest one is near it
+
+	maxConns       = 1000                  // TCP connections at a time
+	maxClientConns = 200                   // of one client; containers behind a proxy are one
+	maxPipelined   = 32                    // queries of one connection that wait for upstreams; the next one is read after that
+	tcpFirst       = 2 * time.Second       // for a new client to begin its query
+	tcpIdle        = 8 * time.Second       // for the next one, RFC 7766 section 6.2.3
+	tcpRead        = 2 * time.Second       // for a query that has begun
+	tcpWrite       = 5 * time.Second       // for a client to take a reply
+	acceptPause    = 50 * time.Millisecond // after an accept that failed, as for want of descriptors
+)
+
+const (
+	headerLen = 12
+	optLen    = 11 // octets of an OPT record without options
+
+	flagQR, flagRD, flagAD, flagCD = 1 << 15, 1 << 8, 1 << 5, 1 << 4
+	opcodeMask                     = 0xf << 11
+)
+
+// screen reads a message from a client, strictly, and returns of a query what
+// counts: its header with the flags that a client may set, the question, and
+// a bare OPT record if it has one. All else in it is ignored, but has to
+// be well-formed. The result is in place of b. For what can't be answered
+// it returns the reply instead, and neither for what must not be: less than a
+// header, and replies, as two servers would go on for ever.
+//
+// RFC 1035 section 4.1, RFC 6891 section 6.
+func screen(b []byte) (query, reply []byte) {
+	if len(b) < headerLen {
+		return nil, nil
+	}
+	flags := binary.BigEndian.Uint16(b[2:])
+	switch {
+	case flags&flagQR != 0:
+		return nil, nil
+	case flags&opcodeMask != dns.OpcodeQuery<<11:
+		return nil, reject(b, headerLen, nil, dns.RcodeNotImplemented)
+	case binary.BigEndian.Uint16(b[4:]) != 1:
+		return nil, reject(b, headerLen, nil, dns.RcodeFormatError)
+	}
+	end := plainName(b, headerLen) + 4
+	if end < headerLen+4 || end > len(b) {
+		return nil, reject(b, headerLen, nil, dns.RcodeFormatError)
+	}
+	opt, ok := walk(b, end)
+	if !ok {
+		return nil, reject(b, end, opt, dns.RcodeFormatError)
+	}
+	binary.BigEndian.PutUint16(b[2:], flags&(flagRD|flagAD|flagCD))
+	return finish(b, end, opt), nil
+}
+
+// reject makes b, whose question ends at end, a reply without records.
+func reject(b []byte, end int, opt []byte, rcode uint16) []byte {
+	flags := binary.BigEndian.Uint16(b[2:])
+	binary.BigEndian.PutUint16(b[2:], flagQR|flags&(opcodeMask|flagRD)|rcode)
+	if opt != nil {
+		binary.BigEndian.PutUint16(opt[3:], maxUDPSize)
+		opt[5], opt[6], opt[7], opt[8] = 0, 0, opt[7]&0x80, 0 // version 0, and DO as it was
+	}
+	return finish(b, end, opt)
+}
+
+// finish makes b, whose question ends at end, a message of that and opt.
+func finish(b []byte, end int, opt []byte) []byte {
+	clear(b[4:headerLen])
+	if end > headerLen {
+		b[5] = 1
+	}
+	b = b[:end]
+	if opt != nil {
+		b[11] = 1
+		b = append(b, opt[:optLen-2]...) // where it was, or before
+		b = append(b, 0, 0)
+	}
+	return b
+}
+
+// plainName returns where the name at off ends, or -1: it is not the first
+// of the message, so that it can't be compressed.
+func plainName(b []byte, off int) int {
+	for start := off; off < len(b) && b[off] <= maxLabelLen && off-start < maxNameLen; off += 1 + int(b[off]) {
+		if b[off] == 0 {
+			return off + 1
+		}
+	}
+	return -1
+}
+
+// walk passes the records from off on. It returns the OPT record, nil if
+// there is none, and whether all is well-formed and ends with b.
+func walk(b []byte, off int) (opt []byte, ok bool) {
+	const typeAt, lengthAt, fixed = 0, 8, 10
+	others := int(binary.BigEndian.Uint16(b[6:])) + int(binary.BigEndian.Uint16(b[8:]))
+	for i := range others + int(binary.BigEndian.Uint16(b[10:])) {
+		_, body, err := dns.UnpackDomainName(b, off)
+		if err != nil || body+fixed > len(b) {
+			return opt, false
+		}
+		rdata := body + fixed
+		next := rdata + int(binary.BigEndian.Uint16(b[body+lengthAt:]))
+		if next > len(b) {
+			return opt, false
+		}
+		if binary.BigEndian.Uint16(b[body+typeAt:]) == dns.TypeOPT {
+			if opt != nil || i < others || b[off] != 0 { // one, in the additional section, at the root
+				return opt, false
+			}
+			opt = append(opt, b[off:off+optLen]...)
+			if version := opt[6]; version == 0 && !areOptions(b[rdata:next]) {
+				return opt, false
+			}
+		}
+		off = next
+	}
+	return opt, off == len(b)
+}
+
+// areOptions reports whether b is a list of EDNS options, whatever they are.
+func areOptions(b []byte) bool {
+	for len(b) >= 4 {
+		n := 4 + int(binary.BigEndian.Uint16(b[2:]))
+		if n > len(b) {
+			return false
+		}
+		b = b[n:]
+	}
+	return len(b) == 0
+}
+
+// newUDPServer returns a server of h on conn, and a channel that is closed
+// once it can be shut down.
+func newUDPServer(h dns.Handler, conn *net.UDPConn) (*dns.Server, <-chan struct{}) {
+	started := make(chan struct{})
+	return &dns.Server{
+		Handler:           h,
+		PacketConn:        newPacketConn(conn),
+		UDPSize:           maxQuery,
+		NotifyStartedFunc: func() { close(started) },
+	}, started
+}
+
+// A packetConn is a UDP socket whose replies leave from the address that
+// the query came to, on a host of several too.
+type packetConn struct {
+	*net.UDPConn
+	oobSize int // octets for control messages; 0: bound to one address, or the system has none
+}
+
+// A peer is the net.Addr of a packetConn's packets: the far end, and the
+// address of ours that they talk to.
+type peer struct {
+	netip.AddrPort
+	local netip.Addr
+}
+
+func (peer) Network() string { return "udp" }
+
+// newPacketConn wraps conn, whose owner it becomes.
+func newPacketConn(conn *net.UDPConn) *packetConn {
+	p := &packetConn{UDPConn: conn}
+	if a := conn.LocalAddr().(*net.UDPAddr); !a.IP.IsUnspecified() {
+		return p
+	}
+	err6 := ipv6.NewPacketConn(conn).SetControlMessage(ipv6.FlagDst, true)
+	err4 := ipv4.NewPacketConn(conn).SetControlMessage(ipv4.FlagDst, true)
+	if err6 == nil || err4 == nil { // either fails on a socket of the other family
+		p.oobSize = max(len(ipv6.NewControlMessage(ipv6.FlagDst)), len(ipv4.NewControlMessage(ipv4.FlagDst)))
+	}
+	return p
+}
+
+// ReadFrom implements net.PacketConn; the address is a peer. It returns what
+// screen leaves of the next query, and answers itself what screen rejects.
+func (p *packetConn) ReadFrom(b []byte) (int, net.Addr, error) {
+	oob := make([]byte, p.oobSize)
+	for {
+		n, oobn, _, from, err := p.ReadMsgUDPAddrPort(b, oob)
+		if err != nil {
+			return n, nil, err
+		}
+		client := peer{from, destination(oob[:oobn])}
+		query, reply := screen(b[:n])
+		if query != nil {
+			return len(query), client, nil
+		}
+		if reply != nil {
+			_, _ = p.WriteTo(reply, client) // lost, as any packet may be
+		}
+	}
+}
+
+// destination reads a control message; the address is not valid if there is none.
+func destination(oob []byte) netip.Addr {
+	var dst net.IP
+	var cm6 ipv6.ControlMessage
+	var cm4 ipv4.ControlMessage
+	if cm6.Parse(oob) == nil && cm6.Dst != nil {
+		dst = cm6.Dst
+	} else if cm4.Parse(oob) == nil {
+		dst = cm4.Dst
+	}
+	a, _ := netip.AddrFromSlice(dst)
+	return a.Unmap()
+}
+
+// WriteTo implements net.PacketConn; addr is a peer.
+func (p *packetConn) WriteTo(b []byte, addr net.Addr) (int, error) {
+	to := addr.(peer)
+	var oob []byte
+	switch {
+	case !to.local.IsValid():
+	case to.local.Is4():
+		oob = (&ipv4.ControlMessage{Src: to.local.AsSlice()}).Marshal()
+	default:
+		oob = (&ipv6.ControlMessage{Src: to.local.AsSlice()}).Marshal()
+	}
+	n, _, err := p.WriteMsgUDPAddrPort(b, oob, to.AddrPort)
+	return n, err
+}
+
+// A tcpServer answers DNS over TCP: pipelined queries at once, and those
+// that wait for an upstream when its answer is there, so that no query waits
+// for another (RFC 7766 section 6.2.1.1, which dns.Server does not do).
+type tcpServer struct {
+	zone   *zone
+	ln     net.Listener
+	ending chan struct{} // closed by shutdown
+	wg     sync.WaitGroup
+
+	mu    sync.Mutex
+	conns map[*tcpConn]bool // guarded by mu; nil once the server ended
+}
+
+// A tcpConn is a connection from a client.
+type tcpConn struct {
+	net.Conn
+	client netip.Addr   // an IPv6 one is its /64: who has one address there has all
+	used   atomic.Int64 // when it was accepted, or its last query came, in Unix nanoseconds
+	write  sync.Mutex   // held while a reply is written
+}
+
+func newTCPServer(z *zone, ln net.Listener) *tcpServer {
+	return &tcpServer{zone: z, ln: ln, ending: make(chan struct{}), conns: make(map[*tcpConn]bool)}
+}
+
+// serve accepts connections until shutdown, then returns nil.
+func (s *tcpServer) serve() error {
+	for {
+		c, err := s.ln.Accept()
+		if err == nil {
+			s.add(c)
+			continue
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		select { // out of descriptors: some come back
+		case <-s.ending:
+			return nil
+		case <-time.After(acceptPause):
+		}
+	}
+}
+
+// shutdown ends the server: it reads no more, and waits for the answers to
+// what it has read until ctx is done.
+func (s *tcpServer) shutdown(ctx context.Context) error {
+	err := s.ln.Close()
+	close(s.ending)
+	s.mu.Lock()
+	conns := s.conns
+	s.conns = nil
+	for c := range conns {
+		_ = c.SetReadDeadline(time.Unix(1, 0)) // fails where it is closed already
+	}
+	s.mu.Unlock()
+	stop := context.AfterFunc(ctx, func() {
+		for c := range conns {
+			_ = c.Close()
+		}
+	})
+	defer stop()
+	s.wg.Wait()
+	return err
+}
+
+// add serves a connection. Where there are too many, of its client or in
+// all, the one that is idle for longest makes room.
+func (s *tcpServer) add(nc net.Conn) {
+	c := &tcpConn{Conn: nc, client: addrOf(nc.RemoteAddr())}
+	if c.client.Is6() {
+		p, _ := c.client.Prefix(64) // no error: it is IPv6
+		c.client = p.Addr()
+	}
+	c.used.Store(time.Now().UnixNano())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conns == nil {
+		_ = nc.Close() // nothing was read
+		return
+	}
+	var oldest, oldestOfClient *tcpConn
+	ofClient := 0
+	for o := range s.conns {
+		oldest = older(oldest, o)
+		if o.client == c.client {
+			oldestOfClient = older(oldestOfClient, o)
+			ofClient++
+		}
+	}
+	switch {
+	case ofClient >= maxClientConns:
+		s.dropLocked(oldestOfClient)
+	case len(s.conns) >= maxConns:
+		s.dropLocked(oldest)
+	}
+	s.conns[c] = true
+	s.wg.Go(func() {
+		s.serveConn(c)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.dropLocked(c)
+	})
+}
+
+func (s *tcpServer) dropLocked(c *tcpConn) {
+	delete(s.conns, c)
+	_ = c.Close() // a second time, maybe; the client sees the end
+}
+
+// older returns the one that was used last longer ago; a may be nil.
+func older(a, b *tcpConn) *tcpConn {
+	if a == nil || b.used.Load() < a.used.Load() {
+		return b
+	}
+	return a
+}
+
+// serveConn answers the queries of c until it is idle for too long, breaks a
+// rule or takes no replies, and returns when all are answered.
+func (s *tcpServer) serveConn(c *tcpConn) {
+	from := client{addr: addrOf(c.RemoteAddr()), local: addrOf(c.LocalAddr()), size: dns.MaxMsgSize}
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	slots := make(chan struct{}, maxPipelined)
+	later := func(f func()) {
+		slots <- struct{}{}
+		waiting.Go(func() {
+			defer func() { <-slots }()
+			f()
+		})
+	}
+	r := bufio.NewReader(c)
+	for idle := tcpFirst; ; idle = tcpIdle {
+		b, err := s.read(c, r, idle)
+		if err != nil {
+			return
+		}
+		c.used.Store(time.Now().UnixNano())
+		query, reply := screen(b)
+		var req dns.Msg
+		switch {
+		case query != nil && req.Unpack(query) == nil:
+			s.zone.answer(&req, from, later, c.send)
+		case query != nil: // a question of the right shape that the library can't read
+			reply = reject(query, len(query), nil, dns.RcodeFormatError)
+			fallthrough
+		case reply != nil:
+			_ = c.send(reply) // its error is the next read's
+		}
+	}
+}
+
+// read returns the next message, RFC 1035 section 4.2.2. It waits for its
+// first octet as long as idle, and for the rest no longer than tcpRead.
+func (s *tcpServer) read(c *tcpConn, r *bufio.Reader, idle time.Duration) ([]byte, error) {
+	if err := s.deadline(c, idle); err != nil {
+		return nil, err
+	}
+	if _, err := r.Peek(1); err != nil {
+		return nil, err
+	}
+	if err := s.deadline(c, tcpRead); err != nil {
+		return nil, err
+	}
+	var size [2]byte
+	if _, err := io.ReadFull(r, size[:]); err != nil {
+		return nil, err
+	}
+	n := int(binary.BigEndian.Uint16(size[:]))
+	b, err := io.ReadAll(io.LimitReader(r, int64(n))) // takes memory for what came, not for what is claimed
+	if err == nil && len(b) < n {
+		err = io.ErrUnexpectedEOF
+	}
+	return b, err
+}
+
+// deadline bounds the reads to come; its error says that the server ends.
+func (s *tcpServer) deadline(c *tcpConn, d time.Duration) error {
+	if err := c.SetReadDeadline(time.Now().Add(d)); err != nil {
+		return err
+	}
+	select {
+	case <-s.ending: // its own deadline may have come before ours
+		return net.ErrClosed
+	default:
+		return nil
+	}
+}
+
+// send writes one message. A client that does not take it is cut off: the
+// next one would begin in the middle of it.
+func (c *tcpConn) send(b []byte) error {
+	c.write.Lock()
+	defer c.write.Unlock()
+	err := c.SetWriteDeadline(time.Now().Add(tcpWrite))
+	if err == nil {
+		_, err = c.Write(append(binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(b)), uint16(len(b))), b...))
+	}
+	if err != nil {
+		_ = c.Close() // the error says more
+	}
+	return err
+}
+
+// addrOf is the address of a socket's end, without port and zone; not valid
+// where it has none.
+func addrOf(a net.Addr) netip.Addr {
+	p, err := netip.ParseAddrPort(a.String())
+	if err != nil || p.Addr().IsUnspecified() {
+		return netip.Addr{}
+	}
+	return p.Addr().Unmap().WithZone("")
+}
