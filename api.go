@@ -426,14 +426,11 @@ func readTarget(value json.RawMessage) (*name, error) {
 
 // readTXT reads one string, which may hold commas, or a list of them.
 func readTXT(value json.RawMessage) (*[]string, error) {
-	var s *string
-	var list []string
-	if json.Unmarshal(value, &s) == nil && s != nil {
-		list = []string{*s}
-	} else if err := json.Unmarshal(value, &list); err != nil || list == nil {
-		return nil, errors.New(`write a string or a list of strings, as in "v=spf1 -all"`)
+	list, _, err := readTexts(value)
+	if err != nil {
+		return nil, fmt.Errorf(`%w, as in "v=spf1 -all"`, err)
 	}
-	list, err := parseTXT(list)
+	list, err = parseTXT(list)
 	return &list, err
 }
 
@@ -480,19 +477,29 @@ func readItems[T comparable](value json.RawMessage, example string, parse func(s
 
 // readStrings reads a string, whose commas part it, or a list of strings.
 // Empty ones are left out.
-func readStrings(value json.RawMessage) (list []string, err error) {
-	var s *string
-	var items []*string // a pointer tells null from ""
-	if json.Unmarshal(value, &s) == nil && s != nil {
-		list = strings.Split(*s, ",")
-	} else if err := json.Unmarshal(value, &items); err != nil || items == nil || slices.Contains(items, nil) {
-		return nil, errors.New("write a string or a list of strings")
-	}
-	for _, item := range items {
-		list = append(list, *item)
+func readStrings(value json.RawMessage) ([]string, error) {
+	list, isList, err := readTexts(value)
+	if err == nil && !isList {
+		list = strings.Split(list[0], ",")
 	}
 	for i := range list {
 		list[i] = strings.TrimSpace(list[i])
 	}
-	return slices.DeleteFunc(list, func(s string) bool { return s == "" }), nil
+	return slices.DeleteFunc(list, func(s string) bool { return s == "" }), err
+}
+
+// readTexts reads a string or a list of strings.
+func readTexts(value json.RawMessage) (list []string, isList bool, err error) {
+	var s *string
+	var items []*string // a pointer tells null from ""
+	if json.Unmarshal(value, &s) == nil && s != nil {
+		return []string{*s}, false, nil
+	}
+	if err := json.Unmarshal(value, &items); err != nil || items == nil || slices.Contains(items, nil) {
+		return nil, false, errors.New("write a string or a list of strings")
+	}
+	for _, item := range items {
+		list = append(list, *item)
+	}
+	return list, true, nil
 }

@@ -87,6 +87,7 @@ func TestAPI(t *testing.T) {
 		redis  = `{"name":"one","image":"redis","ip":"172.17.0.3","ips":["172.17.0.3"],"ttl":-1,"aliases":[],"names":["one.redis.docker"],"origin":{"engine":"e","container":"one","image":"redis"}}`
 		manual = `{"name":"foo","image":"bar","ip":"192.168.0.3","ips":["192.168.0.3"],"ttl":30,"aliases":[],"names":["foo.bar.docker"],"origin":{}}`
 	)
+	const alias = `{"name":"foo","image":"bar","ip":"","ips":[],"cname":"www.example.com","ttl":30,"aliases":[],"names":["foo.bar.docker"],"origin":{}}`
 	with := func(service string, oldNew ...string) string { return strings.NewReplacer(oldNew...).Replace(service) }
 	huge := strings.Repeat(" ", maxBody+1)
 	for _, tt := range []struct {
@@ -125,6 +126,12 @@ func TestAPI(t *testing.T) {
 		{"PUT", "/services/new", `{"name":"","image":"bar","ip":"192.168.0.3","ttl":30}`, 201, with(manual, `"name":"foo"`, `"name":""`, "foo.bar.docker", "bar.docker")},
 		{"PUT", "/services/new", `{"name":"foo","image":"","ip":"192.168.0.3","ttl":30}`, 201, with(manual, `"image":"bar"`, `"image":""`, "foo.bar.docker", "foo.docker")},
 		{"PUT", "/services/new", `{"name":"under_score","image":"a.b","ip":"192.168.0.3","ttl":30}`, 201, with(manual, `"foo"`, `"under_score"`, `"bar"`, `"a.b"`, "foo.bar.docker", "under_score.a.b.docker")},
+		{"PUT", "/services/new", `{"name":"foo","image":"bar","ip":"192.168.0.3","ttl":30,"txt":"v=1, a","ports":["443","80/tcp=HTTP","80/tcp=http"]}`, 201,
+			with(manual, `"ttl":30`, `"txt":["v=1, a"],"ports":["80/tcp=http","443/tcp"],"ttl":30`)},
+		{"PUT", "/services/new", `{"name":"foo","image":"bar","cname":"WWW.example.com.","ttl":30}`, 201, alias},
+		{"PUT", "/services/new", `{"name":"foo","image":"bar","ip":"","ips":[],"cname":"www.example.com","ttl":30,"txt":[],"ports":""}`, 201, alias},
+		{"PUT", "/services/manual", `{"name":"foo","image":"bar","cname":"www.example.com","ttl":30}`, 200, alias},
+		{"PUT", "/services/new", `{"name":"foo","image":"bar","cname":""}`, 400, `"ip" is missing`},
 		{"PUT", "/services/new", "\n " + manualBody + "\n\n", 201, manual},
 		{"PUT", "/services/new", manualBody + strings.Repeat(" ", maxBody-len(manualBody)), 201, manual},
 		{"PUT", "/services/a%2Fb%20c", manualBody, 201, manual},
@@ -156,6 +163,12 @@ func TestAPI(t *testing.T) {
 		{"PATCH", "/services/bbbb", `{"ttl":7}`, 404, "no such service"},
 		{"PATCH", "/services/unknown", `{"ttl":7}`, 404, "no such service"},
 		{"PATCH", "/services/manual", huge, 413, "1048576"},
+
+		{"PATCH", "/services/manual", `{"txt":["a","b"]}`, 200, with(manual, `"ttl":30`, `"txt":["a","b"],"ttl":30`)},
+		{"PATCH", "/services/manual", `{"ports":"80, 53/udp"}`, 200, with(manual, `"ttl":30`, `"ports":["53/udp","80/tcp"],"ttl":30`)},
+		{"PATCH", "/services/manual", `{"cname":"www.example.com"}`, 200, alias},
+		{"PATCH", "/services/manual", `{"cname":""}`, 200, manual},
+		{"PATCH", "/services/aaaa1", `{"cname":"www.example.com"}`, 200, with(web, `"ip":"172.17.0.2","ips":["172.17.0.2","fd00::2"]`, `"ip":"","ips":[],"cname":"www.example.com"`)},
 
 		{"DELETE", "/services/manual", "", 204, ""},
 		{"DELETE", "/services/aaaa1", "", 204, ""},
@@ -267,6 +280,21 @@ func TestAPIBadProperties(t *testing.T) {
 		{`{"aliases":[null]}`, `"aliases": write a string`},
 		{`{"aliases":5}`, `"aliases": write a string`},
 		{`{"alias":"a.docker","aliases":["b.docker"]}`, `"aliases" is there twice`},
+		{`{"cname":"www.example.com","ip":"10.0.0.1"}`, `can't be both`},
+		{`{"cname":"."}`, `"cname": a CNAME can't point to the root`},
+		{`{"cname":"*.docker"}`, `'*'`},
+		{`{"cname":["a.docker"]}`, `"cname": write a name`},
+		{`{"cname":null}`, `"cname": write a name`},
+		{`{"cname":"a..b"}`, `no domain name`},
+		{`{"txt":5}`, `"txt": write a string or a list`},
+		{`{"txt":null}`, `"txt": write a string or a list`},
+		{`{"txt":[null]}`, `"txt": write a string or a list`},
+		{`{"txt":"` + strings.Repeat("x", maxTXT) + `"}`, `"txt": too long`},
+		{`{"ports":"http"}`, `"ports": "http": write PORT/PROTOCOL`},
+		{`{"ports":["80/icmp"]}`, `write PORT/PROTOCOL`},
+		{`{"ports":["80/tcp=a.b"]}`, `write the port's name`},
+		{`{"ports":80}`, `"ports": write a string or a list`},
+		{`{"ports":"` + manyPorts() + `"}`, `"ports": too many: at most 1000`},
 		{`{"ttl":1,"TTL":2}`, `"ttl" is there twice`},
 	} {
 		for _, method := range []string{"PATCH", "PUT"} {
@@ -290,12 +318,66 @@ func TestAPIBadProperties(t *testing.T) {
 	}
 }
 
+func manyPorts() string {
+	var b strings.Builder
+	for i := range maxPorts + 1 {
+		fmt.Fprintf(&b, "%d,", i)
+	}
+	return b.String()
+}
+
+// An address and a CNAME take each other's place, also over a container that
+// has one of them by itself.
+func TestAPIAddressOrCNAME(t *testing.T) {
+	h, reg := newTestAPI(t)
+	base := testService(t, reg, fakeID("dddd"), "lb", "proxy", "")
+	base.cname = mustName(t, "lb.example.com")
+	reg.put(base.id, base)
+	for _, step := range []struct {
+		body string
+		want string // address and CNAME; else the error
+	}{
+		{`{"ttl":3}`, " lb.example.com"},
+		{`{"cname":""}`, "there would be no address"},
+		{`{"ip":"10.0.0.7"}`, "10.0.0.7 "},
+		{`{"ttl":4}`, "10.0.0.7 "},
+		{`{"cname":"other.example.com"}`, " other.example.com"},
+		{`{"cname":""}`, "there would be no address"},
+		{`{"ips":["10.0.0.8"],"cname":""}`, "10.0.0.8 "},
+	} {
+		r := call(t, h, "PATCH", "/services/dddd", step.body)
+		var s serviceJSON
+		if r.Code == http.StatusBadRequest {
+			if got := errorOf(t, r); !strings.Contains(got, step.want) {
+				t.Errorf("%s: got error %q; want one with %q", step.body, got, step.want)
+			}
+			continue
+		}
+		if err := json.Unmarshal(r.Body.Bytes(), &s); err != nil {
+			t.Fatal(err)
+		}
+		got := " " + s.CNAME
+		if s.IP.IsValid() {
+			got = s.IP.String() + got
+		}
+		if got != step.want {
+			t.Errorf("%s: got %q; want %q", step.body, got, step.want)
+		}
+	}
+	reg.put(base.id, base) // a resync changes nothing
+	if s, err := reg.lookup("dddd"); err != nil || s.addrs[0] != netip.MustParseAddr("10.0.0.8") {
+		t.Errorf("after a resync: got %v, %v; want 10.0.0.8", s, err)
+	}
+}
+
 // What GET gives, PUT takes, and PATCH too, and nothing changes.
 func TestAPIRoundTrip(t *testing.T) {
 	h, reg := newTestAPI(t)
 	for i, body := range []string{
 		`{"name":"Foo.BAR","image":"","ips":["10.0.0.1","fd00::1"],"ttl":0,"aliases":["Shop.Example.com","com","a\\.b.docker"]}`,
 		`{"name":"a\\.b\\000","image":"x_y","ip":"fd00::1"}`,
+		`{"name":"a","image":"b","ip":"fd00::1","txt":["a, b","c\\d\u00e9"],"ports":["80/tcp=http","80/udp"]}`,
+		`{"name":"a","image":"b","cname":"a\\032.docker","txt":["a"],"ports":["80"]}`,
 		`{"name":"dóckér","image":"<&>","ip":"fd00::1","alias":"ünï.docker, trailing\\032"}`,
 	} {
 		if r := call(t, h, "PUT", fmt.Sprintf("/services/odd%d", i), body); r.Code != http.StatusCreated {
@@ -303,8 +385,8 @@ func TestAPIRoundTrip(t *testing.T) {
 		}
 	}
 	var all map[string]json.RawMessage
-	if err := json.Unmarshal(call(t, h, "GET", "/services", "").Body.Bytes(), &all); err != nil || len(all) != 6 {
-		t.Fatalf("GET /services: got %d services, %v; want 6", len(all), err)
+	if err := json.Unmarshal(call(t, h, "GET", "/services", "").Body.Bytes(), &all); err != nil || len(all) != 8 {
+		t.Fatalf("GET /services: got %d services, %v; want 8", len(all), err)
 	}
 	for _, id := range sortedKeys(all) {
 		for _, method := range []string{"PUT", "PATCH"} {

@@ -823,3 +823,162 @@ func FuzzUpstreamReply(f *testing.F) {
 		}
 	})
 }
+
+// Names go to the upstreams of the longest domain that they are in.
+func TestRoutes(t *testing.T) {
+	to := func(a string) netip.AddrPort { return startUpstream(t, answer(t, address(a)), nil) }
+	log := slog.New(slog.DiscardHandler)
+	first := closedUpstream(t)
+	f := newForwarder(routes[netip.AddrPort]{
+		root:                                {to("192.0.2.1")},
+		mustName(t, "corp.example"):         {first, to("192.0.2.2")},
+		mustName(t, "a.corp.example"):       {to("192.0.2.3")},
+		mustName(t, "blocked.test"):         nil,
+		mustName(t, "10.in-addr.arpa"):      {to("192.0.2.4")},
+		mustName(t, "5.10.in-addr.arpa"):    nil,
+		mustName(t, "onion"):                {to("192.0.2.5")},
+		mustName(t, "shop.example.com"):     {to("192.0.2.6")},
+		mustName(t, "168.192.in-addr.arpa"): nil,
+	}, nil, false, log)
+	reg := filledRegistry(t, "docker", 5, pub{"web", "nginx", 0, "10.0.0.1 10.5.0.1", "shop.example.com"})
+	z := newZone(t.Context(), reg, f, log)
+	for qname, want := range map[string]string{
+		"example.com.":              "NOERROR ra; example.com. 77 A 192.0.2.1",
+		"corp.example.":             "NOERROR ra; corp.example. 77 A 192.0.2.2",
+		"x.Corp.Example.":           "NOERROR ra; x.Corp.Example. 77 A 192.0.2.2",
+		"xcorp.example.":            "NOERROR ra; xcorp.example. 77 A 192.0.2.1",
+		"b.a.corp.example.":         "NOERROR ra; b.a.corp.example. 77 A 192.0.2.3",
+		"x.blocked.test.":           "REFUSED ra",
+		"2.0.0.10.in-addr.arpa.":    "NOERROR ra; 2.0.0.10.in-addr.arpa. 77 A 192.0.2.4",
+		"10.in-addr.arpa.":          "NOERROR ra; 10.in-addr.arpa. 77 A 192.0.2.4",
+		"1.0.0.10.in-addr.arpa.":    "NOERROR aa ra;; 1.0.0.10.in-addr.arpa. 5 SOA dnsdock.docker. hostmaster.1.0.0.10.in-addr.arpa. 7 3600 600 86400 5", // a container's
+		"2.0.5.10.in-addr.arpa.":    "REFUSED ra",
+		"1.1.168.192.in-addr.arpa.": "REFUSED ra",
+		"x.onion.":                  "NOERROR ra; x.onion. 77 A 192.0.2.5",
+		"x.shop.example.com.":       "NOERROR aa ra; x.shop.example.com. 0 A 10.0.0.1, x.shop.example.com. 0 A 10.5.0.1",
+		"1.16.172.in-addr.arpa.":    "NXDOMAIN aa ra;; 16.172.in-addr.arpa. 5 SOA dnsdock.docker. hostmaster.16.172.in-addr.arpa. 7 3600 600 86400 5",
+	} {
+		if got := showSorted(reply(z, new(dns.Msg).SetQuestion(qname, dns.TypeA), netip.Addr{}, 512)); got != want {
+			t.Errorf("%s:\ngot  %v;\nwant %v", qname, got, want)
+		}
+	}
+	if f.routes[mustName(t, "corp.example")][0].failures.Load() == 0 {
+		t.Error("the first upstream of corp.example was not asked")
+	}
+}
+
+// Ours is answered to everyone, what is foreign to local clients only.
+func TestForwardForLocalClients(t *testing.T) {
+	var asked atomic.Int32
+	up := startUpstream(t, func(q *dns.Msg, a netip.AddrPort) [][]byte {
+		asked.Add(1)
+		return answer(t, nil)(q, a)
+	}, nil)
+	z := newForwardZone(t, up)
+	z.fwd.clients.allowed = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24"), netip.MustParsePrefix("2001:db8:1::/48")}
+	publish(t, z.reg, `{"name":"away","image":"a","cname":"www.example.com"}`)
+	for text, local := range map[string]bool{
+		"127.0.0.1": true, "127.9.9.9": true, "10.1.2.3": true, "172.16.0.1": true, "172.31.255.255": true, "192.168.1.1": true, "169.254.1.1": true,
+		"::1": true, "fe80::1": true, "fd12::1": true, "fc00::1": true, "203.0.113.255": true, "2001:db8:1:2::3": true,
+		"172.32.0.1": false, "192.169.0.1": false, "100.64.0.1": false, "203.0.114.1": false, "8.8.8.8": false, "0.0.0.0": false,
+		"2001:db8:2::1": false, "2606:4700::1": false, "::": false, "invalid": false,
+	} {
+		c := client{size: 512}
+		c.addr, _ = netip.ParseAddr(text)
+		ask := func(qname string) string {
+			asked.Store(0)
+			req := new(dns.Msg).SetQuestion(qname, dns.TypeA)
+			m, left := z.reply(req, c)
+			if left != nil {
+				z.forward(m, req, *left)
+			}
+			return showSorted(m)
+		}
+		foreign, ours, chain := "REFUSED", "NOERROR aa;", "NOERROR aa; away.a.docker. 5 CNAME www.example.com."
+		if local {
+			foreign, ours, chain = "NOERROR ra; www.example.com. 77 A 192.0.2.1", "NOERROR aa ra;", "NOERROR aa ra; away.a.docker. 5 CNAME www.example.com., www.example.com. 77 A 192.0.2.1"
+		}
+		if got := ask("www.example.com."); got != foreign || (asked.Load() > 0) != local {
+			t.Errorf("%s: got %v, upstream asked %d times; want %v", text, got, asked.Load(), foreign)
+		}
+		if got := ask("away.a.docker."); got != chain || (asked.Load() > 0) != local {
+			t.Errorf("%s: CNAME: got %v, upstream asked %d times; want %v", text, got, asked.Load(), chain)
+		}
+		if got := ask("dnsdock.docker."); !strings.HasPrefix(got, ours) {
+			t.Errorf("%s: our own name: got %v; want %v", text, got, ours)
+		}
+	}
+}
+
+// The subnets of this host are local, also public ones and new ones.
+func TestClientsOfOwnSubnets(t *testing.T) {
+	var c clients
+	found := false
+	for _, a := range localAddrs("") {
+		p, err := netip.ParsePrefix(a.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		found = true
+		if !c.local(p.Addr()) || !c.local(p.Masked().Addr()) {
+			t.Errorf("%v is not local", p)
+		}
+	}
+	if !found {
+		t.Skip("this host has no address")
+	}
+	c = clients{subnets: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}, read: time.Now()}
+	if a := netip.MustParseAddr("198.51.100.9"); !c.local(a) {
+		t.Errorf("%v is not local", a)
+	}
+	c.read = time.Now().Add(-time.Hour)
+	if a := netip.MustParseAddr("198.51.100.9"); c.local(a) {
+		t.Errorf("%v is local, by what an hour ago was", a)
+	}
+}
+
+// A CNAME of ours is followed upstream, with what comes of it.
+func TestCNAMEUpstream(t *testing.T) {
+	const chain = "away.a.docker. 5 CNAME www.example.com."
+	for _, tt := range []struct {
+		what   string
+		change func(*dns.Msg)
+		want   string
+	}{
+		{"an address", nil, "NOERROR aa ra; " + chain + ", www.example.com. 77 A 192.0.2.1"},
+		{"no data", func(m *dns.Msg) { m.Answer = nil }, "NOERROR aa ra; " + chain},
+		{"no name", rcode(dns.RcodeNameError), "NXDOMAIN aa ra; " + chain},
+		{"a failure", rcode(dns.RcodeServerFailure), "SERVFAIL ra"},
+		{"signed", func(m *dns.Msg) { m.AuthenticatedData = true }, "NOERROR aa ra; " + chain + ", www.example.com. 77 A 192.0.2.1"},
+		{"a longer chain", func(m *dns.Msg) {
+			m.Answer = rrs(t, "www.example.com. 9 IN CNAME a.example.com.\na.example.com. 8 IN A 192.0.2.9")
+		}, "NOERROR aa ra; a.example.com. 8 A 192.0.2.9, " + chain + ", www.example.com. 9 CNAME a.example.com."},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			z := newForwardZone(t, startUpstream(t, answer(t, func(m *dns.Msg) {
+				if q := m.Question[0]; q.Name != "www.example.com." || q.Qtype != dns.TypeA {
+					t.Errorf("the upstream was asked %v", q)
+				}
+				if tt.change != nil {
+					tt.change(m)
+					if m.Rcode != dns.RcodeSuccess {
+						m.Answer = nil
+					}
+				}
+			}), nil))
+			publish(t, z.reg, `{"name":"away","image":"a","cname":"www.example.com"}`)
+			m := reply(z, new(dns.Msg).SetQuestion("away.a.docker.", dns.TypeA), netip.Addr{}, 512)
+			if got := showSorted(m); got != tt.want || m.AuthenticatedData {
+				t.Errorf("got %v, AD %t; want %v", got, m.AuthenticatedData, tt.want)
+			}
+			if m := reply(z, new(dns.Msg).SetQuestion("away.a.docker.", dns.TypeCNAME), netip.Addr{}, 512); len(m.Answer) != 1 || m.Rcode != 0 {
+				t.Errorf("CNAME: got %v; want the CNAME alone", show(m))
+			}
+			req := new(dns.Msg).SetQuestion("away.a.docker.", dns.TypeA)
+			req.RecursionDesired = false
+			if got, want := showSorted(reply(z, req, netip.Addr{}, 512)), "NOERROR aa ra; "+chain; got != want {
+				t.Errorf("RD clear: got %v; want %v", got, want)
+			}
+		})
+	}
+}

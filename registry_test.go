@@ -111,6 +111,47 @@ func TestNamesRule(t *testing.T) {
 	}
 }
 
+// With closest, what stands at a name is all that it answers, and a longer
+// query goes to the nearest name only.
+func TestClosest(t *testing.T) {
+	r := newTestRegistry(t, "docker")
+	r.naming.closest = true
+	for _, s := range []*service{
+		testService(t, r, "a", "a", "app", "172.17.0.2", "service.x.com"),
+		testService(t, r, "b", "b", "app", "172.17.0.3", "client.service.x.com", "app.docker"),
+		testService(t, r, "c", "c", "db", "172.17.0.4", "x.y.client.service.x.com", "service.x.com"),
+		testService(t, r, "d", "d", "db", "172.17.0.5"),
+	} {
+		r.put(s.id, s)
+	}
+	for _, c := range []struct{ q, want string }{
+		{"service.x.com", "a c"},
+		{"other.service.x.com", "a c"},
+		{"client.service.x.com", "b"},
+		{"z.client.service.x.com", "b"},
+		{"y.client.service.x.com", "c"}, // nothing stands there: what is below it
+		{"z.x.y.client.service.x.com", "c"},
+		{"z.y.client.service.x.com", "b"},
+		{"app.docker", "b"},
+		{"a.app.docker", "a"},
+		{"z.app.docker", "b"},
+		{"db.docker", "c d"},
+		{"d.db.docker", "d"},
+		{"z.d.db.docker", "d"},
+		{"e.db.docker", ""},
+		{"docker", "a b c d"},
+		{"*.service.x.com", "b c"},
+		{"*.client.service.x.com", "c"},
+		{"z.*.service.x.com", "b"},
+		{"*.z.client.service.x.com", "b"},
+		{"x.com", "foreign"},
+	} {
+		if got := matched(t, r, c.q); got != c.want {
+			t.Errorf("%s: %q; want %q", c.q, got, c.want)
+		}
+	}
+}
+
 // The apex and what is above it must not swallow the unknown names below.
 func TestNamesRuleAtTheApex(t *testing.T) {
 	r := newTestRegistry(t, "docker.example.com")

@@ -644,7 +644,7 @@ func parseAlias(s string) (name, error) {
 func parseTarget(s string) (name, error) {
 	n, err := parseName(strings.TrimSpace(s))
 	if err == nil && (n == root || n.wild()) {
-		err = errors.New("a CNAME can't point to the root or to '*': write a name, as in www.example.com")
+		return "", errors.New("a CNAME can't point to the root or to '*': write a name, as in www.example.com")
 	}
 	return n, err
 }

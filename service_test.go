@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -293,6 +294,102 @@ func TestServiceOf(t *testing.T) {
 				t.Errorf("got %v %v %v; want %v %v %v", got, s.addrs, s.ttl, c.names, want, c.ttl)
 			}
 		})
+	}
+}
+
+// What a container has beside addresses.
+func TestServiceOfRecords(t *testing.T) {
+	exposed := func(texts ...string) (list []port) {
+		for _, text := range texts {
+			p, err := parsePort(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, p)
+		}
+		return list
+	}
+	var many []port
+	for i := range 65536 {
+		many = append(many, port{number: uint16(65535 - i), proto: "tcp"})
+	}
+	for _, c := range []struct {
+		what        string
+		env, labels map[string]string
+		exposed     []port
+		want        string // "cname", ports, TXT
+		problems    string
+	}{
+		{what: "nothing", want: ` [] []`},
+		{what: "exposed", exposed: exposed("8080/tcp", "53/udp", "53/tcp"), want: ` [53/tcp 53/udp 8080/tcp] []`},
+		{what: "named", exposed: exposed("53/udp", "53/tcp", "80/tcp"), env: map[string]string{"SERVICE_53_NAME": "Domain", "SERVICE_80_NAME": "http"}, want: ` [53/tcp=domain 53/udp=domain 80/tcp=http] []`},
+		{what: "named by label", exposed: exposed("80/tcp"), labels: map[string]string{"SERVICE_80_NAME": "http"}, want: ` [80/tcp=http] []`},
+		{what: "named and not exposed", env: map[string]string{"SERVICE_80_NAME": "http"}, labels: map[string]string{"SERVICE_80_NAME": "www"}, want: ` [80/tcp=http] []`},
+		{what: "ignored", exposed: exposed("80/tcp", "81/tcp", "82/tcp"), env: map[string]string{"SERVICE_80_IGNORE": ""}, labels: map[string]string{"SERVICE_82_IGNORE": "1"}, want: ` [81/tcp] []`},
+		{what: "no port", env: map[string]string{"SERVICE_080_NAME": "a", "SERVICE_65536_NAME": "b", "SERVICE_NAME": "c", "SERVICE__NAME": "d", "SERVICE_X_NAME": "e"}, want: ` [] []`},
+		{what: "bad port name", exposed: exposed("80/tcp"), env: map[string]string{"SERVICE_80_NAME": "a.b"}, labels: map[string]string{"SERVICE_80_NAME": "www"}, want: ` [80/tcp=www] []`, problems: "SERVICE_80_NAME"},
+		{what: "port name too long", env: map[string]string{"SERVICE_80_NAME": strings.Repeat("x", 63)}, want: ` [80/tcp] []`, problems: "SERVICE_80_NAME"},
+		{what: "all ports", exposed: many, want: fmt.Sprintf(` %d []`, maxPorts), problems: "ports"},
+		{what: "TXT", env: map[string]string{"DNSDOCK_TXT": "v=1, a\r\n\n b \nv=1, a"}, labels: map[string]string{"com.dnsdock.txt": "x"}, want: ` [] ["v=1, a" "b"]`},
+		{what: "TXT by label", labels: map[string]string{"com.dnsdock.txt": "x"}, want: ` [] ["x"]`},
+		{what: "TXT too long", env: map[string]string{"DNSDOCK_TXT": strings.Repeat("x", maxTXT)}, labels: map[string]string{"com.dnsdock.txt": "x"}, want: ` [] ["x"]`, problems: "DNSDOCK_TXT"},
+		{what: "CNAME", env: map[string]string{"DNSDOCK_CNAME": "WWW.example.com"}, labels: map[string]string{"com.dnsdock.cname": "x"}, want: `www.example.com. [] []`},
+		{what: "CNAME by label", labels: map[string]string{"com.dnsdock.cname": "lb.docker."}, want: `lb.docker. [] []`},
+		{what: "CNAME to the root", env: map[string]string{"DNSDOCK_CNAME": "."}, want: ` [] []`, problems: "DNSDOCK_CNAME"},
+		{what: "CNAME to a star", env: map[string]string{"DNSDOCK_CNAME": "*.docker"}, want: ` [] []`, problems: "DNSDOCK_CNAME"},
+		{what: "CNAME that is no name", env: map[string]string{"DNSDOCK_CNAME": "a..b"}, want: ` [] []`, problems: "DNSDOCK_CNAME"},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			s, problems := naming{apex: mustName(t, "docker")}.serviceOf(testContainer(func(k *container) {
+				maps.Copy(k.env, c.env)
+				maps.Copy(k.labels, c.labels)
+				k.exposed = c.exposed
+			}), "e")
+			var sources []string
+			for _, p := range problems {
+				sources = append(sources, p.source)
+			}
+			if got := strings.Join(sources, " "); got != c.problems {
+				t.Errorf("got problems %q; want %q", got, c.problems)
+			}
+			cname, ports := "", fmt.Sprint(s.ports)
+			if s.cname != "" {
+				cname = s.cname.String()
+			}
+			if len(s.ports) > 100 {
+				ports = fmt.Sprint(len(s.ports))
+			}
+			if got := fmt.Sprintf("%s %s %q", cname, ports, s.txt); got != c.want {
+				t.Errorf("got %s; want %s", got, c.want)
+			}
+			if (len(s.addrs) == 0) != (cname != "") {
+				t.Errorf("got addresses %v beside the CNAME %q; want either", s.addrs, cname)
+			}
+		})
+	}
+	// A CNAME makes a service of a container without an address.
+	s, _ := naming{apex: mustName(t, "docker")}.serviceOf(testContainer(func(k *container) {
+		k.networks, k.labels["com.dnsdock.cname"] = nil, "host.example.com"
+	}), "e")
+	if s == nil || s.cname != mustName(t, "host.example.com") {
+		t.Errorf("got %v; want a service with a CNAME", s)
+	}
+}
+
+func TestParsePort(t *testing.T) {
+	for text, want := range map[string]string{
+		"80": "80/tcp", "80/TCP": "80/tcp", " 53/udp ": "53/udp", "0/sctp": "0/sctp", "65535/tcp=A-b_1": "65535/tcp=a-b_1",
+		"": "", "/tcp": "", "80/": "", "80/icmp": "", "080/tcp": "", "65536/tcp": "", "-1/tcp": "", "80/tcp=": "", "80/tcp=a.b": "", "80/tcp=*": "", "http": "",
+	} {
+		p, err := parsePort(text)
+		switch {
+		case want == "":
+			if err == nil {
+				t.Errorf("parsePort(%q) = %v; want an error", text, p)
+			}
+		case err != nil || p.String() != want:
+			t.Errorf("parsePort(%q) = %v, %v; want %s", text, p, err, want)
+		}
 	}
 }
 
