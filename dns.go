@@ -18,7 +18,7 @@ import (
 const (
 	maxNegative = 5  // seconds for which an NXDOMAIN or NODATA may be cached: the container may start any moment
 	minRR       = 14 // octets of the smallest record that is answered: two pointers, type, class, TTL, length
-	maxChain    = 8  // CNAMEs that are followed
+	maxChain    = 16 // CNAMEs that are followed; no honest chain is near it
 )
 
 const localhost name = "\x09localhost\x00"
@@ -432,23 +432,24 @@ func (z *zone) notReady(m *dns.Msg) {
 // additional section the addresses that are asked for next.
 func (z *zone) addRecords(m *dns.Msg, q dns.Question, n name, f found, c client) {
 	most := c.size/minRR + 1 // one more than can fit: that makes it truncated
-	ttl := z.reg.minTTL(slices.Concat(f.services, f.owners))
 	add := func(rr dns.RR) { m.Answer = append(m.Answer, rr) }
 	switch q.Qtype {
 	case dns.TypeA, dns.TypeAAAA:
 		m.Answer = append(m.Answer, z.addrs(q.Name, n, f, q.Qtype, c)...)
 	case dns.TypePTR:
+		h := header(q.Name, q.Qtype, z.reg.minTTL(f.owners))
 		for _, o := range mostSpecific(f.owners, most) {
-			add(&dns.PTR{Hdr: header(q.Name, q.Qtype, ttl), Ptr: o.String()})
+			add(&dns.PTR{Hdr: h, Ptr: o.String()})
 		}
 	case dns.TypeMX:
 		if len(f.services) > 0 || f.isHost {
-			add(&dns.MX{Hdr: header(q.Name, q.Qtype, ttl), Mx: q.Name})
+			add(&dns.MX{Hdr: header(q.Name, q.Qtype, z.reg.minTTL(f.services)), Mx: q.Name})
 			addExtra(m, z.bothAddrs(q.Name, n, f, c))
 		}
 	case dns.TypeTXT:
+		h := header(q.Name, q.Qtype, z.reg.minTTL(f.services))
 		for _, text := range allTXT(f.services, c.size) {
-			add(&dns.TXT{Hdr: header(q.Name, q.Qtype, ttl), Txt: charStrings(text)})
+			add(&dns.TXT{Hdr: h, Txt: charStrings(text)})
 		}
 	case dns.TypeSRV:
 		z.addSRV(m, q.Name, f.ports, most, c)
