@@ -240,7 +240,8 @@ func FuzzNamesRule(f *testing.F) {
 			}
 			apex := r.naming.apex.String()
 			ours := strings.HasSuffix("."+q+".", "."+apex)
-			var ids []string
+			var ids, closest []string
+			longer := -100 // by how many labels the owner names in closest are longer than q; 1 for any
 			for id, s := range r.live.all() {
 				for _, o := range s.owners {
 					// at or below an alias
@@ -249,17 +250,31 @@ func FuzzNamesRule(f *testing.F) {
 					}
 					if linear(q, o.String(), apex) {
 						ids = append(ids, id)
+						by := min(o.labels()-strings.Count(q, ".")-1, 1)
+						if strings.Contains(q, "*") {
+							by = min(by, 0)
+						}
+						if longer != 0 && (by == 0 || by > longer) {
+							longer, closest = by, nil
+						}
+						if by == longer {
+							closest = append(closest, id)
+						}
 					}
 				}
 			}
-			slices.Sort(ids)
-			want := strings.Join(slices.Compact(ids), " ")
-			if !ours {
-				want = "foreign"
+			for _, ids := range [][]string{ids, closest} {
+				slices.Sort(ids)
+				want := strings.Join(slices.Compact(ids), " ")
+				if !ours {
+					want = "foreign"
+				}
+				if got := matched(t, r, q); got != want {
+					t.Fatalf("seed %d: %s, closest %t: %q; want %q", seed, q, r.naming.closest, got, want)
+				}
+				r.naming.closest = true
 			}
-			if got := matched(t, r, q); got != want {
-				t.Fatalf("seed %d: %s: %q; want %q", seed, q, got, want)
-			}
+			r.naming.closest = false
 		}
 	})
 }

@@ -437,6 +437,7 @@ func TestVeryManyAliases(t *testing.T) {
 func FuzzContainer(f *testing.F) {
 	f.Add([]byte(`{"Id":"abcd","Name":"/redis1","Image":"sha256:01","State":{"Status":"running"},"Config":{"Image":"redis:7","Env":["DNSDOCK_ALIAS=a.b,c","SERVICE_TAGS=x"],"Labels":{"com.dnsdock.ttl":"3"}},"NetworkSettings":{"Networks":{"bridge":{"IPAddress":"172.17.0.2","GlobalIPv6Address":"fd00::2"}}}}`))
 	f.Add([]byte(`{"Id":"abcd","Name":"/a..b","Config":{"Image":"@","Env":["","=","DNSDOCK_PREFIX=1","DNSDOCK_IPADDRESS=1.1.1.1,x"],"Labels":null},"NetworkSettings":{"Networks":null}}`))
+	f.Add([]byte(`{"Id":"abcd","Name":"/web","Config":{"Image":"nginx","Env":["DNSDOCK_TXT=a\nb","SERVICE_80_NAME=http","SERVICE_53_IGNORE="],"Labels":{"com.dnsdock.cname":"a.b"},"ExposedPorts":{"80/tcp":{},"53/udp":{},"x":{}}}}`))
 	f.Add([]byte(`[]`))
 	f.Add([]byte(`null`))
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -450,8 +451,8 @@ func FuzzContainer(f *testing.F) {
 		if s == nil {
 			return
 		}
-		if len(s.addrs) == 0 || len(s.owners) == 0 {
-			t.Fatalf("service %+v without names or addresses", s)
+		if (len(s.addrs) == 0) != (s.cname != "") || len(s.owners) == 0 || len(s.ports) > maxPorts {
+			t.Fatalf("service %+v without names, with both or neither of addresses and a CNAME, or with too many ports", s)
 		}
 		for _, o := range s.owners {
 			if again, err := parseName(o.String()); err != nil || again != o || o.wild() || o.reverse() {
