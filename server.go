@@ -51,21 +51,26 @@ func screen(b []byte) (query, reply []byte) {
 	if len(b) < headerLen {
 		return nil, nil
 	}
-	flags := binary.BigEndian.Uint16(b[2:])
-	switch {
-	case flags&flagQR != 0:
+	flags, questions := binary.BigEndian.Uint16(b[2:]), binary.BigEndian.Uint16(b[4:])
+	if flags&flagQR != 0 {
 		return nil, nil
+	}
+	end, ok := headerLen, true
+	for range questions {
+		if end, ok = plainQuestion(b, end); !ok {
+			break
+		}
+	}
+	var opt []byte
+	if ok {
+		opt, ok = walk(b, end)
+	}
+	switch {
 	case flags&opcodeMask != dns.OpcodeQuery<<11:
-		return nil, reject(b, headerLen, nil, dns.RcodeNotImplemented)
-	case binary.BigEndian.Uint16(b[4:]) != 1:
-		return nil, reject(b, headerLen, nil, dns.RcodeFormatError)
-	}
-	end := plainName(b, headerLen) + 4
-	if end < headerLen+4 || end > len(b) {
-		return nil, reject(b, headerLen, nil, dns.RcodeFormatError)
-	}
-	opt, ok := walk(b, end)
-	if !ok {
+		return nil, reject(b, headerLen, opt, dns.RcodeNotImplemented)
+	case questions != 1:
+		return nil, reject(b, headerLen, opt, dns.RcodeFormatError)
+	case !ok:
 		return nil, reject(b, end, opt, dns.RcodeFormatError)
 	}
 	binary.BigEndian.PutUint16(b[2:], flags&(flagRD|flagAD|flagCD))
@@ -98,15 +103,19 @@ func finish(b []byte, end int, opt []byte) []byte {
 	return b
 }
 
-// plainName returns where the name at off ends, or -1: it is not the first
-// of the message, so that it can't be compressed.
-func plainName(b []byte, off int) int {
+// plainQuestion returns where the question at off ends. It is not ok, and ends
+// with the header, if it is none, or its name is compressed: the first of a
+// message can't be, and there is no second.
+func plainQuestion(b []byte, off int) (end int, ok bool) {
 	for start := off; off < len(b) && b[off] <= maxLabelLen && off-start < maxNameLen; off += 1 + int(b[off]) {
 		if b[off] == 0 {
-			return off + 1
+			if end = off + 1 + 4; end <= len(b) { // type and class
+				return end, true
+			}
+			break
 		}
 	}
-	return -1
+	return headerLen, false
 }
 
 // walk passes the records from off on. It returns the OPT record, nil if
@@ -385,9 +394,8 @@ func (s *tcpServer) serveConn(c *tcpConn) {
 		switch {
 		case query != nil && req.Unpack(query) == nil:
 			s.zone.answer(&req, from, later, c.send)
-		case query != nil: // a question of the right shape that the library can't read
-			reply = reject(query, len(query), nil, dns.RcodeFormatError)
-			fallthrough
+		case query != nil: // what the library can't read after all
+			_ = c.send(reject(query, headerLen, nil, dns.RcodeFormatError))
 		case reply != nil:
 			_ = c.send(reply) // its error is the next read's
 		}
