@@ -114,12 +114,13 @@ func (z *zone) answer(req *dns.Msg, c client, later func(func()), send func([]by
 	}
 }
 
-// finish gives m in wire format, after an upstream was asked what is left.
-func (z *zone) finish(m, req *dns.Msg, c client, left *dns.Question) (_ *dns.Msg, b []byte, err error) {
+// finish gives m in wire format, after an upstream was asked what is left. It
+// returns what became of m too.
+func (z *zone) finish(m, req *dns.Msg, c client, left *dns.Question) (final *dns.Msg, b []byte, err error) {
 	defer func() {
 		if bug := recover(); bug != nil {
-			m = z.onBug(req, c, bug)
-			b, err = m.Pack()
+			final = z.onBug(req, c, bug)
+			b, err = final.Pack()
 		}
 	}()
 	if left != nil {

@@ -1257,6 +1257,15 @@ func TestPanicIsServfail(t *testing.T) {
 		}
 	}
 	log.wait(t, "level=ERROR", "bug in dnsdock")
+
+	// While a reply is completed, too.
+	z = newTestZone(t, filledRegistry(t, "docker", 0))
+	req := new(dns.Msg).SetQuestion("web.nginx.docker.", dns.TypeA)
+	m, b, err := z.finish(nil, req, client{size: 512}, nil)
+	if err != nil || m == nil || m.Rcode != dns.RcodeServerFailure {
+		t.Errorf("got %v, %v; want SERVFAIL", m, err)
+	}
+	checkReply(t, req, b, 512)
 }
 
 // checkReply fails the test unless b is a reply to req, of at most size

@@ -104,8 +104,8 @@ func finish(b []byte, end int, opt []byte) []byte {
 }
 
 // plainQuestion returns where the question at off ends. It is not ok, and ends
-// with the header, if it is none, or its name is compressed: the first of a
-// message can't be, and there is no second.
+// with the header, if it is none, or its name is compressed: nothing comes
+// before the first name of a message.
 func plainQuestion(b []byte, off int) (end int, ok bool) {
 	for start := off; off < len(b) && b[off] <= maxLabelLen && off-start < maxNameLen; off += 1 + int(b[off]) {
 		if b[off] == 0 {
