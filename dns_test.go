@@ -936,19 +936,20 @@ func rawTCP(t testing.TB, addr string, id uint16, packets ...[]byte) (replies []
 	}
 }
 
+const corpusFile = "../shared/corpus/packets.bin.xz"
+
 // corpus returns packets as they were seen on the wire and made by hand:
 // queries, replies and what is neither.
 func corpus(t testing.TB) (packets [][]byte) {
 	t.Helper()
-	const file = "../shared/corpus/packets.bin.xz"
-	if _, err := os.Stat(file); err != nil {
+	if _, err := os.Stat(corpusFile); err != nil {
 		t.Skipf("no packets here: %v", err)
 	}
 	xz, err := exec.LookPath("xz")
 	if err != nil {
 		t.Skipf("the packets can't be unpacked: %v", err)
 	}
-	b, err := exec.CommandContext(t.Context(), xz, "-dc", file).Output()
+	b, err := exec.CommandContext(t.Context(), xz, "-dc", corpusFile).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -1184,17 +1185,24 @@ func (l *pipeListener) Close() error {
 
 func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
 
-func (l *pipeListener) dial() net.Conn {
+func (l *pipeListener) dial() net.Conn { return l.dialFrom(netip.MustParseAddr("127.0.0.1")) }
+
+func (l *pipeListener) dialFrom(a netip.Addr) net.Conn {
 	server, client := net.Pipe()
-	l.conns <- tcpPipe{server}
+	l.conns <- tcpPipe{server, a}
 	return client
 }
 
-// A tcpPipe says that it is TCP.
-type tcpPipe struct{ net.Conn }
+// A tcpPipe says that it is TCP, from an address.
+type tcpPipe struct {
+	net.Conn
+	from netip.Addr
+}
 
-func (tcpPipe) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9} }
-func (tcpPipe) LocalAddr() net.Addr  { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 53} }
+func (p tcpPipe) RemoteAddr() net.Addr {
+	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(p.from, 9))
+}
+func (tcpPipe) LocalAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 53} }
 
 // Every connection ends by itself, whatever its client does or not.
 func TestTCPTimeouts(t *testing.T) {

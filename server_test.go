@@ -1,0 +1,538 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// What a strict reader leaves of a query, or says of what is none.
+func TestScreen(t *testing.T) {
+	const (
+		question = "\x03Web\x06docker\x00\x00\x01\x00\x01"
+		bare     = "\x00\x00\x29\x10\x00\x00\x00\x80\x00\x00\x00"                     // 4,096 octets, version 0, DO
+		ourOPT   = "\x00\x00\x29\x04\xd0\x00\x00\x80\x00\x00\x00"                     // 1,232
+		cookie   = "\x00\x0a\x00\x08abcdefgh"                                         // an option
+		badECS   = "\x00\x08\x00\x03xyz"                                              // well-formed as an option, nonsense within
+		record   = "\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x05\x00\x04\x0a\x00\x00\x01" // with a compressed owner
+	)
+	withOptions := func(options string) string {
+		return bare[:9] + string(binary.BigEndian.AppendUint16(nil, uint16(len(options)))) + options
+	}
+	one, oneOPT := [4]uint16{1}, [4]uint16{1, 0, 0, 1}
+	const id, rd, z, qr, formerr, notimp = 0xbeef, 1 << 8, 1 << 6, 1 << 15, dns.RcodeFormatError, dns.RcodeNotImplemented
+	for _, tt := range []struct {
+		what         string
+		packet       []byte
+		query, reply []byte
+	}{
+		{"plain", wire(id, 0, one, question), wire(id, 0, one, question), nil},
+		{"flags", wire(id, 0x7fff&^0x7800, one, question), wire(id, 1<<8|1<<5|1<<4, one, question), nil},
+		{"OPT", wire(id, rd, oneOPT, question+bare), wire(id, rd, oneOPT, question+bare), nil},
+		{"options", wire(id, rd, oneOPT, question+withOptions(cookie+badECS+"\xff\xff\x00\x00")), wire(id, rd, oneOPT, question+bare), nil},
+		{"OPT before a record", wire(id, rd, [4]uint16{1, 0, 0, 2}, question+withOptions(cookie)+record), wire(id, rd, oneOPT, question+bare), nil},
+		{"records", wire(id, 0, [4]uint16{1, 1, 1, 1}, question+record+record+record), wire(id, 0, one, question), nil},
+		{"version 9, whatever is in it", wire(id, 0, oneOPT, question+"\x00\x00\x29\x10\x00\x00\x09\x00\x00\x00\x01\xff"), wire(id, 0, oneOPT, question+"\x00\x00\x29\x10\x00\x00\x09\x00\x00\x00\x00"), nil},
+		{"an option too long", wire(id, rd, oneOPT, question+withOptions("\x00\x0a\x00\x09abcdefgh")), nil, wire(id, qr|rd|formerr, oneOPT, question+ourOPT)},
+		{"half an option", wire(id, rd, oneOPT, question+withOptions("\x00\x0a\x00")), nil, wire(id, qr|rd|formerr, oneOPT, question+ourOPT)},
+		{"two OPT", wire(id, 0, [4]uint16{1, 0, 0, 2}, question+bare+bare), nil, wire(id, qr|formerr, oneOPT, question+ourOPT)},
+		{"OPT in the answer section", wire(id, 0, [4]uint16{1, 1, 0, 0}, question+bare), nil, wire(id, qr|formerr, one, question)},
+		{"OPT with an owner", wire(id, 0, oneOPT, question+"\x01a"+bare), nil, wire(id, qr|formerr, one, question)},
+		{"trailing octets", wire(id, rd|z, one, question+"x"), nil, wire(id, qr|rd|formerr, one, question)},
+		{"trailing octets after OPT", wire(id, 0, oneOPT, question+bare+"x"), nil, wire(id, qr|formerr, oneOPT, question+ourOPT)},
+		{"a record that is not there", wire(id, 0, oneOPT, question), nil, wire(id, qr|formerr, one, question)},
+		{"a record's compression loop", wire(id, 0, oneOPT, question+"\xc0\x1c"+record[2:]), nil, wire(id, qr|formerr, one, question)},
+		{"a question's compression", wire(id, 0, one, "\x03web\xc0\x0c\x00\x01\x00\x01"), nil, wire(id, qr|formerr, [4]uint16{}, "")},
+		{"no question", wire(id, rd, [4]uint16{0, 0, 0, 1}, bare), nil, wire(id, qr|rd|formerr, [4]uint16{0, 0, 0, 1}, ourOPT)},
+		{"two questions", wire(id, 0, [4]uint16{2}, question+question), nil, wire(id, qr|formerr, [4]uint16{}, "")},
+		{"opcode", wire(id, 9<<11, oneOPT, question+bare), nil, wire(id, qr|9<<11|notimp, [4]uint16{0, 0, 0, 1}, ourOPT)},
+		{"opcode with what nobody knows", wire(id, 9<<11, oneOPT, "\xff\xff"), nil, wire(id, qr|9<<11|notimp, [4]uint16{}, "")},
+		{"a reply", wire(id, qr, one, question), nil, nil},
+		{"a reply of another opcode", wire(id, qr|9<<11, one, question), nil, nil},
+		{"11 octets", wire(id, 0, one, "")[:11], nil, nil},
+		{"nothing", nil, nil, nil},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			query, reply := screen(bytes.Clone(tt.packet))
+			if !bytes.Equal(query, tt.query) || !bytes.Equal(reply, tt.reply) {
+				t.Errorf("got query\n%sand reply\n%swant query\n%sand reply\n%s", hex.Dump(query), hex.Dump(reply), hex.Dump(tt.query), hex.Dump(tt.reply))
+			}
+		})
+	}
+}
+
+// FuzzScreen: what screen gives is no longer than what it was given, a query
+// that the library reads and that screen leaves as it is, or a reply.
+func FuzzScreen(f *testing.F) {
+	f.Add(wire(1, 1<<8, [4]uint16{1, 0, 0, 1}, "\x03web\x06docker\x00\x00\x01\x00\x01\x00\x00\x29\x10\x00\x00\x00\x80\x00\x00\x00"))
+	f.Add(wire(2, 0, [4]uint16{1, 1, 0, 1}, "\x01a\x00\x00\x01\x00\x01\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x05\x00\x04\x0a\x00\x00\x01\x00\x00\x29\x10\x00\x00\x00\x80\x00\x00\x04\x00\x0a\x00\x00"))
+	f.Add(wire(3, 4<<11, [4]uint16{2}, "\x01a\x00\x00\x01\x00\x01\x01a\x00\x00\x01\x00\x01"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		query, reply := screen(bytes.Clone(b))
+		if len(query) > len(b) || len(reply) > len(b) || query != nil && reply != nil {
+			t.Fatalf("got query %x and reply %x", query, reply)
+		}
+		m := new(dns.Msg)
+		switch {
+		case query != nil:
+			if err := m.Unpack(query); err != nil || len(m.Question) != 1 || m.Response || len(m.Answer)+len(m.Ns) > 0 {
+				t.Fatalf("got query %x: %v, %v", query, m, err)
+			}
+			if again, _ := screen(bytes.Clone(query)); !bytes.Equal(again, query) {
+				t.Fatalf("got %x, and of that %x", query, again)
+			}
+		case reply != nil:
+			if err := m.Unpack(reply); err != nil || !m.Response || m.Id != binary.BigEndian.Uint16(b) || m.Rcode == dns.RcodeSuccess {
+				t.Fatalf("got reply %x: %v, %v", reply, m, err)
+			}
+		case len(b) >= headerLen && b[2]&0x80 == 0:
+			t.Fatalf("got no answer to %x", b)
+		}
+	})
+}
+
+// The tests that RFC 8906 section 8 has for servers.
+func TestRFC8906(t *testing.T) {
+	var addrs []string
+	for i := range 100 {
+		addrs = append(addrs, fmt.Sprintf("10.0.0.%d", i))
+	}
+	z := newTestZone(t, filledRegistry(t, "docker", 0, pub{"web", "nginx", 0, strings.Join(addrs, " "), ""}))
+	addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
+	const (
+		docker = "\x06docker\x00"
+		soa    = docker + "\x00\x06\x00\x01"
+		ad     = 1 << 5
+		cd     = 1 << 4
+		zero   = 1 << 6
+		rd     = 1 << 8
+	)
+	opt := func(version, flags, options string) string {
+		return "\x00\x00\x29\x10\x00\x00" + version + flags + string(binary.BigEndian.AppendUint16(nil, uint16(len(options)))) + options
+	}
+	const unknown, several = "\x00\x64\x00\x00", "\x00\x03\x00\x00" + "\x00\x0a\x00\x08abcdefgh" + "\x00\x09\x00\x00" + "\x00\x08\x00\x04\x00\x01\x00\x00" // NSID, COOKIE, EXPIRE, subnet
+	one, oneOPT := [4]uint16{1}, [4]uint16{1, 0, 0, 1}
+	for _, tt := range []struct {
+		what, packet string
+		want         string // rcode, flags, SOA if it is answered, OPT with its version, DO and options
+	}{
+		{"8.1.1 SOA", string(wire(1, 0, one, soa)), "NOERROR aa SOA"},
+		{"8.1.2 unknown type", string(wire(1, 0, one, docker+"\x03\xe8\x00\x01")), "NOERROR aa"},
+		{"8.1.3.1 CD", string(wire(1, cd, one, soa)), "NOERROR aa cd SOA"}, // copied, RFC 4035 section 3.2.2
+		{"8.1.3.2 AD", string(wire(1, ad, one, soa)), "NOERROR aa SOA"},
+		{"8.1.3.3 reserved bit", string(wire(1, zero, one, soa)), "NOERROR aa SOA"},
+		{"8.1.3.4 RD", string(wire(1, rd, one, soa)), "NOERROR aa rd SOA"},
+		{"8.1.4 unknown opcode", string(wire(1, 15<<11, one, soa)), "NOTIMP"},
+		{"8.1.4 unknown opcode, header only", string(wire(1, 15<<11, [4]uint16{}, "")), "NOTIMP"},
+		{"8.2.1 EDNS", string(wire(1, 0, oneOPT, soa+opt("\x00", "\x00\x00", ""))), "NOERROR aa SOA OPT 0"},
+		{"8.2.2 EDNS version", string(wire(1, 0, oneOPT, soa+opt("\x64", "\x00\x00", ""))), "BADVERS OPT 0"},
+		{"8.2.3 unknown option", string(wire(1, 0, oneOPT, soa+opt("\x00", "\x00\x00", unknown))), "NOERROR aa SOA OPT 0"},
+		{"8.2.4 unknown flag", string(wire(1, 0, oneOPT, soa+opt("\x00", "\x00\x40", ""))), "NOERROR aa SOA OPT 0"},
+		{"8.2.5 version and unknown flag", string(wire(1, 0, oneOPT, soa+opt("\x64", "\x00\x40", ""))), "BADVERS OPT 0"},
+		{"8.2.6 version and unknown option", string(wire(1, 0, oneOPT, soa+opt("\x64", "\x00\x00", unknown))), "BADVERS OPT 0"},
+		{"8.2.7 truncated", string(wire(1, 0, oneOPT, docker+"\x00\x01\x00\x01\x00\x00\x29\x02\x00\x00\x00\x80\x00\x00\x00")), "NOERROR aa tc OPT 0 do"},
+		{"8.2.8 DO", string(wire(1, 0, oneOPT, soa+opt("\x00", "\x80\x00", ""))), "NOERROR aa SOA OPT 0 do"},
+		{"8.2.9 version and DO", string(wire(1, 0, oneOPT, soa+opt("\x64", "\x80\x00", ""))), "BADVERS OPT 0 do"},
+		{"8.2.10 several options", string(wire(1, 0, oneOPT, soa+opt("\x00", "\x00\x00", several))), "NOERROR aa SOA OPT 0"},
+	} {
+		for network, raw := range map[string]func(testing.TB, string, uint16, ...[]byte) [][]byte{"udp": rawUDP, "tcp": rawTCP} { // 8.1.5 is TCP
+			t.Run(tt.what+" over "+network, func(t *testing.T) {
+				b := raw(t, addr, 1, []byte(tt.packet))[0]
+				m := new(dns.Msg)
+				if err := m.Unpack(b); err != nil {
+					t.Fatal(err)
+				}
+				want := tt.want
+				if network == "tcp" {
+					want = strings.Replace(want, " tc", "", 1)
+				}
+				if got := headline(m); got != want {
+					t.Errorf("got %q; want %q", got, want)
+				}
+			})
+		}
+	}
+}
+
+// headline says of a reply what RFC 8906 asks about.
+func headline(m *dns.Msg) string {
+	rcode, opt := m.Rcode, m.IsEdns0()
+	s := dns.RcodeToString[rcode]
+	if rcode == dns.RcodeBadVers {
+		s = "BADVERS" // and not BADSIG, which has the same number
+	}
+	for _, f := range []struct {
+		set  bool
+		name string
+	}{
+		{m.Authoritative, "aa"}, {m.Truncated, "tc"}, {m.RecursionDesired, "rd"}, {m.RecursionAvailable, "ra"},
+		{m.Zero, "z"}, {m.AuthenticatedData, "ad"}, {m.CheckingDisabled, "cd"},
+		{len(m.Answer) == 1 && m.Answer[0].Header().Rrtype == dns.TypeSOA, "SOA"}, {opt != nil, "OPT"},
+	} {
+		if f.set {
+			s += " " + f.name
+		}
+	}
+	if opt == nil {
+		return s
+	}
+	s += fmt.Sprint(" ", opt.Version())
+	if opt.Do() {
+		s += " do"
+	}
+	if z := opt.Hdr.Ttl & 0x7fff; z != 0 || len(opt.Option) > 0 || opt.UDPSize() != maxUDPSize {
+		s += fmt.Sprintf(" z=%x options=%v size=%d", z, opt.Option, opt.UDPSize())
+	}
+	return s
+}
+
+// heldUpstream answers queries for names in "held." only after release is closed.
+func heldUpstream(t *testing.T) (up netip.AddrPort, asked <-chan struct{}, release chan struct{}) {
+	seen := make(chan struct{}, 100)
+	release = make(chan struct{})
+	var wg sync.WaitGroup
+	t.Cleanup(wg.Wait)
+	pc, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:0")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = pc.Close() })
+	wg.Go(func() {
+		buf := make([]byte, maxQuery)
+		for {
+			n, from, err := pc.ReadFromUDPAddrPort(buf)
+			if err != nil {
+				return
+			}
+			q := new(dns.Msg)
+			if err := q.Unpack(buf[:n]); err != nil {
+				t.Error(err)
+				return
+			}
+			b := answerTo(t, q, nil)
+			seen <- struct{}{}
+			wg.Go(func() {
+				<-release
+				_, _ = pc.WriteToUDPAddrPort(b, from) // the test has ended
+			})
+		}
+	})
+	return pc.LocalAddr().(*net.UDPAddr).AddrPort(), seen, release
+}
+
+func frame(b []byte) []byte { return append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...) }
+
+func packQuery(t testing.TB, id uint16, qname string, qtype uint16) []byte {
+	t.Helper()
+	q := new(dns.Msg).SetQuestion(qname, qtype)
+	q.Id = id
+	b, err := q.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// readReply reads the next message of a TCP connection.
+func readReply(t testing.TB, c net.Conn) *dns.Msg {
+	t.Helper()
+	if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	m, err := (&dns.Conn{Conn: c}).ReadMsg()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// A query that waits for an upstream delays no other of its connection, and
+// its answer comes also where the client has closed its end, and where the
+// server ends.
+func TestTCPOutOfOrder(t *testing.T) {
+	up, asked, release := heldUpstream(t)
+	z := newForwardZone(t, up)
+	z.fwd.timeout = patience
+	publish(t, z.reg, `{"name":"web","image":"nginx","ip":"10.0.0.1"}`)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := newTCPServer(z, ln)
+	served, ended := make(chan error, 1), make(chan error, 1)
+	go func() { served <- srv.serve() }()
+	dial := func() *net.TCPConn {
+		c, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		return c.(*net.TCPConn)
+	}
+	busy, half := dial(), dial()
+	var stream []byte
+	for i := range uint16(10) {
+		stream = append(stream, frame(packQuery(t, i, "www.example.com.", dns.TypeA))...)
+		stream = append(stream, frame(packQuery(t, 100+i, "web.nginx.docker.", dns.TypeA))...)
+	}
+	if _, err := busy.Write(stream); err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint16(10) { // ours come first, in order
+		if m := readReply(t, busy); m.Id != 100+i || len(m.Answer) != 1 {
+			t.Fatalf("got %d, %v; want the answer to %d", m.Id, show(m), 100+i)
+		}
+	}
+	if _, err := half.Write(frame(packQuery(t, 7, "www.example.com.", dns.TypeA))); err != nil {
+		t.Fatal(err)
+	}
+	if err := half.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	for range 11 {
+		<-asked
+	}
+	go func() { ended <- srv.shutdown(t.Context()) }()
+	if err := <-served; err != nil {
+		t.Errorf("serve: %v", err)
+	}
+	close(release)
+	got := make(map[uint16]bool)
+	for range 10 {
+		m := readReply(t, busy)
+		if got[m.Id] = true; len(m.Answer) != 1 || m.Id > 9 {
+			t.Errorf("got %d, %v; want an address", m.Id, show(m))
+		}
+	}
+	if len(got) != 10 {
+		t.Errorf("got the answers to %v; want those to 10 queries", got)
+	}
+	if m := readReply(t, half); m.Id != 7 || len(m.Answer) != 1 {
+		t.Errorf("half-closed: got %d, %v; want an address", m.Id, show(m))
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("shutdown: %v", err)
+	}
+	if _, err := busy.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("after shutdown: got %v; want EOF", err)
+	}
+}
+
+// Shutdown does not wait for ever.
+func TestTCPShutdownIsBounded(t *testing.T) {
+	up, asked, release := heldUpstream(t)
+	defer close(release)
+	z := newForwardZone(t, up)
+	z.fwd.timeout = shortTimeout
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := newTCPServer(z, ln)
+	served := make(chan error, 1)
+	go func() { served <- srv.serve() }()
+	c, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Write(frame(packQuery(t, 7, "www.example.com.", dns.TypeA))); err != nil {
+		t.Fatal(err)
+	}
+	<-asked
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := srv.shutdown(ctx); err != nil {
+		t.Error(err)
+	}
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}
+
+// A client that has its share of connections loses its own, and where all
+// are taken the one that is idle for longest makes room.
+func TestTCPConnectionsAreShared(t *testing.T) {
+	z := newTestZone(t, filledRegistry(t, "docker", 0, pub{"web", "nginx", 0, "10.0.0.1", ""}))
+	ends := func(c net.Conn) bool {
+		_, err := c.Read(make([]byte, 1))
+		return errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipeListener()
+		srv := newTCPServer(z, ln)
+		served := make(chan error, 1)
+		go func() { served <- srv.serve() }()
+		dial := func(from string) net.Conn {
+			time.Sleep(time.Millisecond) // simulated: none is as old as another
+			c := ln.dialFrom(netip.MustParseAddr(from))
+			synctest.Wait()
+			return c
+		}
+		ask := func(c net.Conn) {
+			t.Helper()
+			go func() { _, _ = c.Write(frame(packQuery(t, 7, "web.nginx.docker.", dns.TypeA))) }()
+			if m := readReply(t, c); len(m.Answer) != 1 {
+				t.Errorf("got %v; want the address", show(m))
+			}
+			_ = c.SetReadDeadline(time.Time{})
+		}
+		other := dial("192.0.2.1")
+		first, second := dial("2001:db8::1"), dial("2001:db8::2") // one client: the same /64
+		ask(first)
+		for i := range maxClientConns - 2 {
+			dial(fmt.Sprintf("2001:db8::%x", 3+i))
+		}
+		ask(dial("2001:db8::ffff"))
+		if !ends(second) {
+			t.Error("the client's connection that was idle for longest goes on")
+		}
+		ask(first)
+		ask(other)
+		for n := 1 + maxClientConns; n < maxConns; n++ {
+			dial(fmt.Sprintf("10.%d.0.1", n%250))
+		}
+		ask(other)
+		ask(first)
+		third := dial("203.0.113.1")
+		ask(third)
+		ask(other)
+		ask(first)
+		srv.mu.Lock()
+		if got := len(srv.conns); got != maxConns {
+			t.Errorf("got %d connections; want %d", got, maxConns)
+		}
+		srv.mu.Unlock()
+		if err := srv.shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A failingListener has no descriptors left some times.
+type failingListener struct {
+	net.Listener
+	failures int
+}
+
+func (l *failingListener) Accept() (net.Conn, error) {
+	if l.failures--; l.failures >= 0 {
+		return nil, os.ErrDeadlineExceeded // any error but that of a closed listener
+	}
+	return l.Listener.Accept()
+}
+
+func TestTCPAcceptFails(t *testing.T) {
+	z := newTestZone(t, filledRegistry(t, "docker", 0, pub{"web", "nginx", 0, "10.0.0.1", ""}))
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipeListener()
+		srv := newTCPServer(z, &failingListener{ln, 100})
+		served := make(chan error, 1)
+		go func() { served <- srv.serve() }()
+		begun := time.Now()
+		c := ln.dialFrom(netip.MustParseAddr("192.0.2.1"))
+		if took := time.Since(begun); took != 100*acceptPause {
+			t.Errorf("accepted after %v; want %v", took, 100*acceptPause)
+		}
+		_ = c.Close()
+		if err := srv.shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+var mutants = flag.Int("mutants", 20_000, "packets that TestMutants sends")
+
+// Mutated packets over UDP and TCP: none harms, and good queries in between
+// are answered, all of them.
+func TestMutants(t *testing.T) {
+	seeds := [][]byte{
+		packQuery(t, 1, "web.nginx.docker.", dns.TypeA),
+		packQuery(t, 2, "_http._tcp.nginx.docker.", dns.TypeSRV),
+		packQuery(t, 3, "*.docker.", dns.TypeTXT),
+		packQuery(t, 4, "front.nginx.docker.", dns.TypeMX),
+		packQuery(t, 5, "1.0.0.10.in-addr.arpa.", dns.TypePTR),
+		wire(6, 1<<8, [4]uint16{1, 0, 0, 1}, "\x03web\x05nginx\x06docker\x00\x00\x01\x00\x01\x00\x00\x29\x10\x00\x00\x00\x80\x00\x00\x0c\x00\x0a\x00\x08abcdefgh"),
+		wire(7, 0, [4]uint16{1, 1, 0, 1}, "\x06docker\x00\x00\x06\x00\x01\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x05\x00\x04\x0a\x00\x00\x01\x00\x00\x29\x10\x00\x00\x00\x80\x00\x00\x00"),
+	}
+	for range 6 { // as often as what others found
+		seeds = append(seeds, seeds...)
+	}
+	if _, err := os.Stat(corpusFile); err == nil {
+		seeds = append(seeds, corpus(t)...)
+	}
+	reg := filledRegistry(t, "docker", 0, pub{"web", "nginx", 0, "10.0.0.1", "shop.example.com"})
+	publish(t, reg, `{"name":"srv","image":"nginx","ip":"10.2.0.1","ports":["80/tcp=http"],"txt":["a","b"]}`, `{"name":"front","image":"nginx","cname":"srv.nginx.docker"}`)
+	begun, was := time.Now(), loadNow()
+	t.Run("packets", func(t *testing.T) {
+		addr := "127.0.0.1:" + serveZone(t, newTestZone(t, reg), "127.0.0.1:0")
+		const batch = 1000
+		for worker := range 2 {
+			t.Run([]string{"udp", "tcp"}[worker], func(t *testing.T) {
+				t.Parallel()
+				rnd := rand.New(rand.NewPCG(uint64(worker), 8906))
+				for sent := 0; sent < *mutants/2; sent += batch {
+					packets := make([][]byte, min(batch, *mutants/2-sent))
+					for i := range packets {
+						packets[i] = mutate(rnd, seeds)
+					}
+					if worker == 0 {
+						feedUDP(t, addr, "docker", packets)
+					} else {
+						feedTCP(t, addr, "docker", packets)
+					}
+				}
+			})
+		}
+	})
+	was.returnsTo(t)
+	t.Logf("%d packets in %v; load before %+v, after %+v", *mutants, time.Since(begun).Round(time.Second), was, loadNow())
+}
+
+// mutate returns one of seeds with some changes.
+func mutate(rnd *rand.Rand, seeds [][]byte) []byte {
+	b := bytes.Clone(seeds[rnd.IntN(len(seeds))])
+	for range 1 + rnd.IntN(4) {
+		at := rnd.IntN(len(b) + 1)
+		switch rnd.IntN(6) {
+		case 0:
+			b = b[:at]
+		case 1:
+			other := seeds[rnd.IntN(len(seeds))]
+			b = append(b[:at:at], other[rnd.IntN(len(other)+1):]...)
+		case 2:
+			b = append(b, byte(rnd.Uint32()))
+		case 3: // a length, a pointer, or the end of a name
+			if at < len(b) {
+				b[at] = []byte{0, 0x3f, 0x40, 0xc0, 0xff}[rnd.IntN(5)]
+			}
+		default:
+			if at < len(b) {
+				b[at] ^= 1 << rnd.IntN(8)
+			}
+		}
+	}
+	return b[:min(len(b), dns.MaxMsgSize)]
+}
