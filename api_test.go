@@ -774,11 +774,6 @@ func TestAPISlowClients(t *testing.T) {
 // FuzzServiceJSON: no body harms, and what is accepted is given back as what
 // is accepted again and means the same.
 func FuzzServiceJSON(f *testing.F) {
-	f.Add([]byte(manualBody))
-	f.Add([]byte(`{"NAME":"a.b","image":"","ips":["10.0.0.1","fd00::1"],"alias":"db.docker, com"}`))
-	f.Add([]byte(`{"name":"a\\.\\000","aliases":["x\\032y.docker"],"names":[],"origin":{"engine":1}}`))
-	f.Add([]byte(`{"ip":"10.0.0.1","ips":"10.0.0.1,10.0.0.2","ttl":-1}`))
-	f.Add([]byte(`{"cname":"a.b","txt":["x, y","\\"],"ports":"80, 53/udp=dns"}`))
 	reg := newTestRegistry(f, "docker")
 	base := &service{id: "x", name: "n", image: "i", addrs: []netip.Addr{netip.MustParseAddr("10.9.9.9")}}
 	f.Fuzz(func(t *testing.T, body []byte) {

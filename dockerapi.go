@@ -277,25 +277,34 @@ func (c *dockerClient) fetch(ctx context.Context, path string, query url.Values,
 
 // list returns the fingerprint of each container that exists, by id.
 func (c *dockerClient) list(ctx context.Context) (map[string]string, error) {
-	all := make(map[string]string)
-	err := c.fetch(ctx, "/containers/json", url.Values{"all": {"1"}}, maxList, func(d *json.Decoder) error {
-		if t, err := d.Token(); err != nil || t != json.Delim('[') {
-			return cmp.Or(err, errors.New("no list"))
-		}
-		for d.More() { // one at a time: the whole would take much memory
-			var s containerSummary
-			if err := d.Decode(&s); err != nil {
-				return err
-			}
-			all[s.ID] = s.fingerprint()
-		}
-		_, err := d.Token()
+	var all map[string]string
+	err := c.fetch(ctx, "/containers/json", url.Values{"all": {"1"}}, maxList, func(d *json.Decoder) (err error) {
+		all, err = readList(d)
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list containers: %w", err)
 	}
 	return all, nil
+}
+
+// readList decodes one container at a time: the whole would take much memory.
+func readList(d *json.Decoder) (map[string]string, error) {
+	if t, err := d.Token(); err != nil || t != json.Delim('[') {
+		return nil, cmp.Or(err, errors.New("no list"))
+	}
+	all := make(map[string]string)
+	for d.More() {
+		var s containerSummary
+		if err := d.Decode(&s); err != nil {
+			return nil, err
+		}
+		if s.ID != "" { // else there is nothing to ask for
+			all[s.ID] = s.fingerprint()
+		}
+	}
+	_, err := d.Token()
+	return all, err
 }
 
 // inspect returns what the engine knows of one container; errGone if

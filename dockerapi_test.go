@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -1091,4 +1092,25 @@ func TestAddrsOfEndpoint(t *testing.T) {
 			t.Errorf("%+v: %s; want %s", c.in, got, c.want)
 		}
 	}
+}
+
+// Whatever an engine sends as a list or as events is read to an end.
+func FuzzEngine(f *testing.F) {
+	f.Fuzz(func(t *testing.T, data []byte) {
+		all, err := readList(json.NewDecoder(bytes.NewReader(data)))
+		if _, ok := all[""]; ok || all == nil && err == nil {
+			t.Fatalf("got list %q, %v", all, err)
+		}
+		s := newEventStream(io.NopCloser(bytes.NewReader(data)))
+		for n := 0; ; n++ {
+			e, err := s.next()
+			if err != nil {
+				break
+			}
+			if n > len(data) {
+				t.Fatalf("more events than octets, the last one %+v", e)
+			}
+			_ = e.container()
+		}
+	})
 }

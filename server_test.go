@@ -80,9 +80,6 @@ func TestScreen(t *testing.T) {
 // FuzzScreen: what screen gives is no longer than what it was given, a query
 // that the library reads and that screen leaves as it is, or a reply.
 func FuzzScreen(f *testing.F) {
-	f.Add(wire(1, 1<<8, [4]uint16{1, 0, 0, 1}, "\x03web\x06docker\x00\x00\x01\x00\x01\x00\x00\x29\x10\x00\x00\x00\x80\x00\x00\x00"))
-	f.Add(wire(2, 0, [4]uint16{1, 1, 0, 1}, "\x01a\x00\x00\x01\x00\x01\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x05\x00\x04\x0a\x00\x00\x01\x00\x00\x29\x10\x00\x00\x00\x80\x00\x00\x04\x00\x0a\x00\x00"))
-	f.Add(wire(3, 4<<11, [4]uint16{2}, "\x01a\x00\x00\x01\x00\x01\x01a\x00\x00\x01\x00\x01"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		query, reply := screen(bytes.Clone(b))
 		if len(query) > len(b) || len(reply) > len(b) || query != nil && reply != nil {
@@ -387,6 +384,7 @@ func TestTCPConnectionsAreShared(t *testing.T) {
 		}
 		ask := func(c net.Conn) {
 			t.Helper()
+			time.Sleep(time.Millisecond)
 			go func() { _, _ = c.Write(frame(packQuery(t, 7, "web.nginx.docker.", dns.TypeA))) }()
 			if m := readReply(t, c); len(m.Answer) != 1 {
 				t.Errorf("got %v; want the address", show(m))

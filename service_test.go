@@ -89,9 +89,7 @@ func TestNameAddr(t *testing.T) {
 // FuzzName holds that a name survives its own presentation, and that its
 // octets are what goes over the wire.
 func FuzzName(f *testing.F) {
-	for _, s := range []string{"redis1.redis.docker", `a\.b\\c.docker.`, `\000\255.x`, "a..b", "*.docker", strings.Repeat("a.", 127)} {
-		f.Add(s)
-	}
+	f.Add(strings.Repeat("a.", 127))
 	f.Fuzz(func(t *testing.T, s string) {
 		n, err := parseName(s)
 		if err != nil {
@@ -435,11 +433,6 @@ func TestVeryManyAliases(t *testing.T) {
 // FuzzContainer feeds the mapping what an engine may send: whatever it is,
 // the service can be published, and packs.
 func FuzzContainer(f *testing.F) {
-	f.Add([]byte(`{"Id":"abcd","Name":"/redis1","Image":"sha256:01","State":{"Status":"running"},"Config":{"Image":"redis:7","Env":["DNSDOCK_ALIAS=a.b,c","SERVICE_TAGS=x"],"Labels":{"com.dnsdock.ttl":"3"}},"NetworkSettings":{"Networks":{"bridge":{"IPAddress":"172.17.0.2","GlobalIPv6Address":"fd00::2"}}}}`))
-	f.Add([]byte(`{"Id":"abcd","Name":"/a..b","Config":{"Image":"@","Env":["","=","DNSDOCK_PREFIX=1","DNSDOCK_IPADDRESS=1.1.1.1,x"],"Labels":null},"NetworkSettings":{"Networks":null}}`))
-	f.Add([]byte(`{"Id":"abcd","Name":"/web","Config":{"Image":"nginx","Env":["DNSDOCK_TXT=a\nb","SERVICE_80_NAME=http","SERVICE_53_IGNORE="],"Labels":{"com.dnsdock.cname":"a.b"},"ExposedPorts":{"80/tcp":{},"53/udp":{},"x":{}}}}`))
-	f.Add([]byte(`[]`))
-	f.Add([]byte(`null`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var j containerJSON
 		if json.Unmarshal(data, &j) != nil {
