@@ -439,7 +439,7 @@ func TestAPIMethods(t *testing.T) {
 func TestAPIChangesAnswers(t *testing.T) {
 	h, reg := newTestAPI(t)
 	matched := func(qname string) (addrs []string) {
-		all, _ := reg.rrset(reg.match(mustName(t, qname)), true, 1000)
+		all, _ := reg.rrset(reg.match(mustName(t, qname), nil), true, 1000)
 		for _, a := range all {
 			addrs = append(addrs, a.String())
 		}
@@ -574,10 +574,10 @@ func TestPatchRacesDeath(t *testing.T) {
 		if r := call(t, h, "GET", "/services/"+id, ""); r.Code != http.StatusNotFound {
 			t.Fatalf("after its death: got %d %s; want 404", r.Code, r.Body)
 		}
-		if got := reg.match(mustName(t, fmt.Sprintf("c%d.app.docker", i))); len(got) != 0 {
+		if got := reg.match(mustName(t, fmt.Sprintf("c%d.app.docker", i)), nil); len(got) != 0 {
 			t.Fatalf("after its death: got %v; want no answer", got)
 		}
-		if got := reg.match(mustName(t, "back.docker")); len(got) != 0 {
+		if got := reg.match(mustName(t, "back.docker"), nil); len(got) != 0 {
 			t.Fatalf("after its death: its alias got %v; want no answer", got)
 		}
 		if i%2 == 1 {

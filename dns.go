@@ -282,20 +282,21 @@ func (z *zone) authority(n name) (top name, ok bool) {
 	if _, routed := z.fwd.routes.find(n); top != root && !routed {
 		return top, true
 	}
-	return n, len(z.reg.at(n)) > 0
+	return n, z.reg.at(n) != nil
 }
 
 // A found is what there is at a name of ours.
 type found struct {
 	exists   bool
-	isZone   bool       // it is the top of a zone, with SOA and NS
-	isStatic bool       // no container changes it
-	isHost   bool       // it is our own name, and no container's
-	loopback bool       // it is localhost, or below
-	services []*service // by the names rule; without those that have a CNAME
-	cname    *service   // whose CNAME it is instead
+	isZone   bool     // it is the top of a zone, with SOA and NS
+	isStatic bool     // no container changes it
+	isHost   bool     // it is our own name, and no container's
+	loopback bool     // it is localhost, or below
+	views    []*view  // by the names rule; without data where there is a cname
+	hasData  bool     // a service of views has no CNAME
+	cname    *service // whose CNAME it is instead
 	ports    []servicePort
-	owners   []*service // whose address it is the name of
+	owners   *view // of whose address it is the name; nil if of nobody's
 }
 
 // A servicePort is one SRV record.
@@ -310,7 +311,7 @@ func (z *zone) find(n, top name) (f found) {
 	switch {
 	case n.reverse():
 		f.owners = z.reg.at(n)
-		f.exists = f.isZone || len(f.owners) > 0 || z.reg.anyBelow(n)
+		f.exists = f.isZone || f.owners != nil || z.reg.anyBelow(n)
 		return f
 	case top != z.apex && z.local[top]:
 		f.isStatic, f.loopback = true, top == localhost
@@ -318,42 +319,47 @@ func (z *zone) find(n, top name) (f found) {
 		return f
 	}
 	var hasPorts bool
-	f.services = z.reg.match(n)
-	f.isHost = n == z.host && len(f.services) == 0
+	f.views = z.reg.match(n, nil)
+	f.hasData = anyHas(f.views, hasData)
+	f.isHost = n == z.host && len(f.views) == 0
 	f.ports, hasPorts = z.findPorts(n, top)
-	f.exists = f.isZone || f.isHost || hasPorts || len(f.services) > 0
-	if slices.ContainsFunc(f.services, isAlias) {
-		if f.cname = cnameOf(n, f.services); f.isZone {
-			f.cname = nil // it has SOA and NS
-		}
-		f.services = slices.DeleteFunc(slices.Clone(f.services), isAlias)
+	f.exists = f.isZone || f.isHost || hasPorts || len(f.views) > 0
+	if !f.isZone && anyHas(f.views, hasCNAME) { // a zone has SOA and NS
+		f.cname = z.cnameOf(n, f.views)
 	}
 	return f
 }
 
-func isAlias(s *service) bool { return s.cname != "" }
-
-// cnameOf returns which CNAME n is: that of the closest owner name at or
-// above n, unless a service with addresses is closer; or one of those below n
-// if there is nothing else. Of several it is always the same.
-func cnameOf(n name, services []*service) (best *service) {
-	depth, addrs := -1, -1
-	for _, s := range services {
-		d := 0
-		for _, o := range s.owners {
-			if n.under(o) {
-				d = max(d, len(o))
+// cnameOf returns which CNAME n, which is answered from views, is: that of
+// the closest owner name at or above n, unless a service with addresses is
+// closer; or one of those below n if there is nothing else. Of several it is
+// always the same.
+func (z *zone) cnameOf(n name, views []*view) (best *service) {
+	at, ok := z.reg.nodes.load(n)
+	if ok { // its view is the first; what is at n itself counts before all, what is below it after all
+		below := views[0]
+		views = slices.Clone(views[1:])
+		if at.here != nil {
+			views = slices.Insert(views, 0, at.here)
+		}
+		views = append(views, below)
+	}
+	mixed := func(i int) bool { return n.wild() || ok && i == len(views)-1 } // of any depth
+	for i, v := range views {
+		switch {
+		case v.has(hasData) && (mixed(i) || !v.has(hasCNAME)):
+			return nil
+		case !v.has(hasCNAME):
+			continue
+		}
+		for s := range v.all(hasCNAME) {
+			if best == nil || s.cname < best.cname {
+				best = s
 			}
 		}
-		switch {
-		case s.cname == "":
-			addrs = max(addrs, d)
-		case d > depth || d == depth && s.cname < best.cname:
-			best, depth = s, d
+		if !n.wild() {
+			break
 		}
-	}
-	if addrs > depth || addrs == 0 && depth == 0 {
-		return nil
 	}
 	return best
 }
@@ -370,18 +376,18 @@ func (z *zone) findPorts(n, top name) (list []servicePort, exists bool) {
 	if !isProtoLabel(proto) || !rest.under(top) {
 		return nil, false
 	}
-	for _, s := range z.reg.match(rest) {
+	for s := range some(z.reg.match(rest, nil), hasPorts) {
 		for _, p := range s.ports {
-			if proto != "_"+p.proto || s.cname != "" || !between && !p.isAt(label) {
+			if proto != "_"+p.proto || !between && !p.isAt(label) {
 				continue
 			}
-			if exists = true; between {
+			if between {
 				return nil, true
 			}
 			list = append(list, servicePort{s, p})
 		}
 	}
-	return list, exists
+	return list, len(list) > 0
 }
 
 func isProtoLabel(label string) bool { return label != "" && label[0] == '_' && isProto(label[1:]) }
@@ -398,7 +404,7 @@ func (z *zone) answerOurs(m *dns.Msg, q dns.Question, n, top name, c client) (ne
 	ready := z.reg.ready.Load() // before find: what is published between the two is not missed
 	f := z.find(n, top)
 	if f.cname != nil {
-		h := header(q.Name, dns.TypeCNAME, z.reg.minTTL([]*service{f.cname}))
+		h := header(q.Name, dns.TypeCNAME, z.reg.ttlOf(f.cname))
 		m.Answer = append(m.Answer, &dns.CNAME{Hdr: h, Target: f.cname.cname.String()})
 		if q.Qtype == dns.TypeCNAME || q.Qtype == dns.TypeANY {
 			return ""
@@ -409,7 +415,7 @@ func (z *zone) answerOurs(m *dns.Msg, q dns.Question, n, top name, c client) (ne
 	z.addRecords(m, q, n, f, c)
 	switch {
 	case len(m.Answer) > before:
-	case !ready && !f.isHost && !f.isStatic && len(f.services)+len(f.owners)+len(f.ports) == 0:
+	case !ready && !f.isHost && !f.isStatic && !f.hasData && f.owners == nil && len(f.ports) == 0:
 		z.notReady(m)
 	default:
 		if !f.exists {
@@ -438,18 +444,21 @@ func (z *zone) addRecords(m *dns.Msg, q dns.Question, n name, f found, c client)
 	case dns.TypeA, dns.TypeAAAA:
 		m.Answer = append(m.Answer, z.addrs(q.Name, n, f, q.Qtype, c)...)
 	case dns.TypePTR:
-		h := header(q.Name, q.Qtype, z.reg.minTTL(f.owners))
+		if f.owners == nil {
+			break
+		}
+		h := header(q.Name, q.Qtype, z.reg.minTTL([]*view{f.owners}))
 		for _, o := range mostSpecific(f.owners, most) {
 			add(&dns.PTR{Hdr: h, Ptr: o.String()})
 		}
 	case dns.TypeMX:
-		if len(f.services) > 0 || f.isHost {
-			add(&dns.MX{Hdr: header(q.Name, q.Qtype, z.reg.minTTL(f.services)), Mx: q.Name})
+		if f.hasData || f.isHost {
+			add(&dns.MX{Hdr: header(q.Name, q.Qtype, z.reg.minTTL(f.views)), Mx: q.Name})
 			addExtra(m, z.bothAddrs(q.Name, n, f, c))
 		}
 	case dns.TypeTXT:
-		h := header(q.Name, q.Qtype, z.reg.minTTL(f.services))
-		for _, text := range allTXT(f.services, c.size) {
+		h := header(q.Name, q.Qtype, z.reg.minTTL(f.views))
+		for _, text := range allTXT(f.views, c.size) {
 			add(&dns.TXT{Hdr: h, Txt: charStrings(text)})
 		}
 	case dns.TypeSRV:
@@ -464,7 +473,7 @@ func (z *zone) addRecords(m *dns.Msg, q dns.Question, n name, f found, c client)
 			addExtra(m, z.bothAddrs(z.host.String(), z.host, z.find(z.host, z.apex), c))
 		}
 	case dns.TypeANY:
-		if f.isZone || f.isHost || f.loopback || len(f.services)+len(f.owners)+len(f.ports) > 0 {
+		if f.isZone || f.isHost || f.loopback || f.hasData || f.owners != nil || len(f.ports) > 0 {
 			add(&dns.HINFO{Hdr: header(q.Name, dns.TypeHINFO, z.reg.ttl.Load()), Cpu: "RFC8482"}) // section 4.2
 		}
 	}
@@ -482,7 +491,7 @@ func (z *zone) addrs(owner string, n name, f found, qtype uint16, c client) (lis
 	case f.isHost && c.local.IsValid() && c.local.Is4() == v4:
 		addrs = []netip.Addr{c.local}
 	default:
-		addrs, ttl = z.reg.rrset(f.services, v4, c.size/minRR+1)
+		addrs, ttl = z.reg.rrset(f.views, v4, c.size/minRR+1)
 	}
 	for _, a := range addrs {
 		if v4 {
@@ -513,11 +522,11 @@ func (z *zone) addSRV(m *dns.Msg, owner string, ports []servicePort, most int, c
 	if len(ports) == 0 {
 		return
 	}
-	var services []*service
+	ttl := uint32(maxTTL)
 	for _, p := range ports {
-		services = append(services, p.service)
+		ttl = min(ttl, z.reg.ttlOf(p.service))
 	}
-	h := header(owner, dns.TypeSRV, z.reg.minTTL(services))
+	h := header(owner, dns.TypeSRV, ttl)
 	type target struct {
 		name   name
 		number uint16
@@ -541,11 +550,11 @@ func (z *zone) addSRV(m *dns.Msg, owner string, ports []servicePort, most int, c
 	addExtra(m, extra)
 }
 
-// allTXT returns the TXT records of services, each once, until they have
+// allTXT returns the TXT records of views, each once, until they have
 // size octets.
-func allTXT(services []*service, size int) (list []string) {
+func allTXT(views []*view, size int) (list []string) {
 	seen := make(map[string]bool)
-	for _, s := range services {
+	for s := range some(views, hasTXT) {
 		for _, text := range s.txt {
 			if seen[text] {
 				continue
@@ -570,11 +579,11 @@ func charStrings(text string) (list []string) {
 	return list
 }
 
-// mostSpecific returns the owner names of services, the one of most labels
+// mostSpecific returns the owner names of a view's services, the one of most labels
 // first, and no more than that many.
-func mostSpecific(services []*service, most int) (list []name) {
+func mostSpecific(v *view, most int) (list []name) {
 	var byLabels [maxNameLen/2 + 1][]name
-	for _, s := range services {
+	for s := range v.all(hasData) {
 		for _, o := range s.owners {
 			byLabels[o.labels()] = append(byLabels[o.labels()], o)
 		}

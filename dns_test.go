@@ -1021,7 +1021,7 @@ func feedUDP(t *testing.T, addr, apex string, packets [][]byte) {
 				t.Fatal(err)
 			}
 		}
-		req := new(dns.Msg).SetQuestion("web.nginx."+apex+".", dns.TypeA)
+		req := new(dns.Msg).SetQuestion("WEB.NGINX."+apex+".", dns.TypeA) // as packets do not ask, so that the reply is to it
 		for tries := 1; ; tries++ { // one packet of so many may get lost
 			if err := awaitUDP(t, c, req); err == nil {
 				break

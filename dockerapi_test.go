@@ -325,7 +325,7 @@ func (w *watch) answer(qname string) string {
 	w.Helper()
 	var all []string
 	for _, v4 := range []bool{true, false} {
-		addrs, _ := w.reg.rrset(w.reg.match(mustName(w, qname)), v4, 1000)
+		addrs, _ := w.reg.rrset(w.reg.match(mustName(w, qname), nil), v4, 1000)
 		slices.SortFunc(addrs, netip.Addr.Compare)
 		for _, a := range addrs {
 			all = append(all, a.String())

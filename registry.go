@@ -2,9 +2,11 @@ package main
 
 import (
 	"errors"
+	"iter"
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -19,12 +21,12 @@ type registry struct {
 	naming naming
 	log    *slog.Logger
 
-	live  table[string, *service]       // what is published, by id
-	nodes table[name, *node]            // by each name that a service is at or below, the root left out
-	addrs table[netip.Addr, []*service] // by each address that is answered
-	ttl   atomic.Uint32                 // seconds: the default TTL
-	ser   atomic.Uint32                 // SOA serial, grows with each change
-	ready atomic.Bool                   // the engine's first list is done
+	live  table[string, *service]  // what is published, by id
+	nodes table[name, *node]       // by each name that a service is at or below, the root left out
+	addrs table[netip.Addr, *view] // of the services, by each address that is answered
+	ttl   atomic.Uint32            // seconds: the default TTL
+	ser   atomic.Uint32            // SOA serial, grows with each change
+	ready atomic.Bool              // the engine's first list is done
 
 	mu       sync.Mutex          // guards what follows, and every store to the tables
 	found    map[string]*service // containers' services as their engines have them, by container id
@@ -37,8 +39,23 @@ type registry struct {
 // once stored. Every service with the owner name o is in below of each
 // ancestor of o and of o itself, and in here of o, and nowhere else.
 type node struct {
-	here  []*service // whose owner name this is
-	below []*service // whose owner name is this or below it
+	here  *view // of the services whose owner name this is; nil if there is none
+	below *view // of those whose owner name is this or below it; the same as here if that is all
+}
+
+// A view is a set of services that answers are made of, at least one, and
+// what the fast path keeps of those answers.
+type view struct {
+	*set
+	packed [2]atomic.Pointer[rrset] // A and AAAA records, or for an address PTR records; nil before they are asked for
+}
+
+// newView returns a view of t, nil if that is empty.
+func newView(t *set) *view {
+	if t == nil {
+		return nil
+	}
+	return &view{set: t}
 }
 
 // An overlay is what the API did to a container's service. It holds for as
@@ -70,40 +87,63 @@ func newRegistry(n naming, ttl uint32, log *slog.Logger) *registry {
 	return r
 }
 
-// match returns the services that a query for q is answered from, by the
-// names rule: all at or below q, and those whose owner name is an ancestor
-// of q. One service may be in it twice. The caller must know that q is ours.
+// match returns what a query for q is answered from, by the names rule: all
+// at or below q, and those whose owner name is an ancestor of q, nearest
+// first. It is appended to views, so that the fast path needs no memory. One
+// service may be in several. The caller must know that q is ours.
 //
 // Where naming.closest is set, only the closest owner name counts: q itself,
 // else what is below it, else the nearest ancestor.
 //
 // The apex, what is above it, and names of one label answer themselves
 // only: they would swallow every unknown name.
-func (r *registry) match(q name) []*service {
+func (r *registry) match(q name, views []*view) []*view {
 	if q.wild() {
-		return r.matchWild(q)
+		if q = r.trim(q); q.wild() {
+			return append(views, r.matchWild(q)...)
+		}
 	}
-	var found []*service
 	if n, ok := r.nodes.load(q); ok {
-		found = n.below
-		if r.naming.closest && len(n.here) > 0 {
-			return n.here
+		if r.naming.closest && n.here != nil {
+			return append(views, n.here)
+		}
+		views = append(views, n.below)
+	}
+	for a := q.parent(); r.covers(a, q) && !(r.naming.closest && len(views) > 0); a = a.parent() {
+		if n, ok := r.nodes.load(a); ok && n.here != nil {
+			views = append(views, n.here)
 		}
 	}
-	for a := q.parent(); r.covers(a, q) && !(r.naming.closest && len(found) > 0); a = a.parent() {
-		if n, ok := r.nodes.load(a); ok && len(n.here) > 0 {
-			found = append(slices.Clip(found), n.here...)
-		}
-	}
-	return found
+	return views
 }
 
-// matchWild walks all services: a '*' has no node. The closest owner names
-// are all that are not shorter than q, else the longest.
-func (r *registry) matchWild(q name) (found []*service) {
+// trim takes from q the '*' in front that make no difference: what is at or
+// below their parent is what they match, unless only the closest names count
+// or the parent answers for itself only.
+func (r *registry) trim(q name) name {
+	for !r.naming.closest && q[:2] == "\x01*" {
+		parent := q.parent()
+		if n, ok := r.nodes.load(parent); ok && n.here != nil && !r.covers(parent, q) {
+			break
+		}
+		q = parent
+	}
+	return q
+}
+
+// walkPause is after how many services a walk of all lets others run: some
+// tens of microseconds.
+const walkPause = 256
+
+// matchWild walks all services: a '*' in the middle has no node. The closest
+// owner names are all that are not shorter than q, else the longest.
+func (r *registry) matchWild(q name) (found []*view) {
 	labels := q.split()
-	closest := -len(labels)
+	closest, count := -len(labels), 0
 	for _, s := range r.live.all() {
+		if count++; count%walkPause == 0 {
+			runtime.Gosched()
+		}
 		best := closest - 1
 		for _, o := range s.owners {
 			if ok, more := matches(labels, o); ok && (more >= 0 || r.covers(o, q)) {
@@ -116,9 +156,41 @@ func (r *registry) matchWild(q name) (found []*service) {
 		case r.naming.closest && best > closest:
 			found, closest = nil, best
 		}
-		found = append(found, s)
+		found = append(found, newView(one(s)))
 	}
 	return found
+}
+
+// some iterates over those services of views that have one of kinds, from a
+// random one on, so that what fits of many is of all by and by.
+func some(views []*view, k kind) iter.Seq[*service] {
+	return func(yield func(*service) bool) {
+		total := 0
+		for _, v := range views {
+			total += v.len()
+		}
+		if total == 0 {
+			return
+		}
+		first := rand.IntN(total) // a counter would stand still for clients that ask A and AAAA in turn
+		_ = walkAll(views, k, first, total, yield) && walkAll(views, k, 0, first, yield)
+	}
+}
+
+// walkAll is set.walk for several.
+func walkAll(views []*view, k kind, from, to int, yield func(*service) bool) bool {
+	for _, v := range views {
+		if !v.walk(k, from, to, yield) {
+			return false
+		}
+		from, to = from-v.len(), to-v.len()
+	}
+	return true
+}
+
+// anyHas reports whether a service of views has one of kinds.
+func anyHas(views []*view, k kind) bool {
+	return slices.ContainsFunc(views, func(v *view) bool { return v.has(k) })
 }
 
 // covers reports whether the owner name a, an ancestor of q, may answer for q.
@@ -130,15 +202,16 @@ func (r *registry) covers(a, q name) bool {
 // not ok if there is none, so that q is not ours.
 func (r *registry) cover(q name) (alias name, ok bool) {
 	for a := q; a != root && (a == q || r.covers(a, q)); a = a.parent() {
-		if n, ok := r.nodes.load(a); ok && len(n.here) > 0 {
+		if n, ok := r.nodes.load(a); ok && n.here != nil {
 			return a, true
 		}
 	}
 	return "", false
 }
 
-// at returns the services that publish the address whose reverse name n is.
-func (r *registry) at(n name) []*service {
+// at returns the view of the services that publish the address whose reverse
+// name n is, nil if there is none.
+func (r *registry) at(n name) *view {
 	if !n.reverse() {
 		return nil
 	}
@@ -146,8 +219,8 @@ func (r *registry) at(n name) []*service {
 	if !ok || !p.IsSingleIP() {
 		return nil
 	}
-	s, _ := r.addrs.load(p.Addr())
-	return s
+	v, _ := r.addrs.load(p.Addr())
+	return v
 }
 
 // anyBelow reports whether a reverse name of a published address is below n.
@@ -157,7 +230,11 @@ func (r *registry) anyBelow(n name) bool {
 	if !ok || p.IsSingleIP() {
 		return false
 	}
+	count := 0
 	for a := range r.addrs.all() {
+		if count++; count%walkPause == 0 {
+			runtime.Gosched()
+		}
 		if p.Contains(a) {
 			return true
 		}
@@ -165,27 +242,22 @@ func (r *registry) anyBelow(n name) bool {
 	return false
 }
 
-// rrset returns the addresses of services, IPv4 or IPv6, without duplicates
+// rrset returns the addresses of views, IPv4 or IPv6, without duplicates
 // (RFC 2181 section 5), and the TTL in seconds that they share: the
 // smallest of the services' (section 5.2). The order rotates. There are at
 // most that many addresses, from a random service on, so that a name of
 // 10,000 services costs no more than its reply holds.
-func (r *registry) rrset(services []*service, v4 bool, most int) (addrs []netip.Addr, ttl uint32) {
-	ttl = r.minTTL(services)
-	if len(services) == 0 {
-		return nil, ttl
+func (r *registry) rrset(views []*view, v4 bool, most int) (addrs []netip.Addr, ttl uint32) {
+	family := hasAAAA
+	if v4 {
+		family = hasA
 	}
 	seen := make(map[netip.Addr]bool)
-	first := rand.IntN(len(services)) // a counter would stand still for clients that ask A and AAAA in turn
 collect:
-	for i := range services {
-		all := services[(first+i)%len(services)].addrs
-		if len(all) == 0 { // it has a CNAME
-			continue
-		}
-		turn := rand.IntN(len(all))
-		for j := range all {
-			a := all[(turn+j)%len(all)]
+	for s := range some(views, family) {
+		turn := rand.IntN(len(s.addrs))
+		for j := range s.addrs {
+			a := s.addrs[(turn+j)%len(s.addrs)]
 			if a.Is4() != v4 || seen[a] {
 				continue
 			}
@@ -196,6 +268,7 @@ collect:
 			addrs = append(addrs, a)
 		}
 	}
+	ttl = r.minTTL(views)
 	if len(addrs) == 0 {
 		return nil, ttl
 	}
@@ -203,21 +276,28 @@ collect:
 	return slices.Concat(addrs[turn:], addrs[:turn]), ttl
 }
 
-// minTTL returns the smallest TTL of services in seconds; the default where
-// there is none.
-func (r *registry) minTTL(services []*service) uint32 {
-	ttl := uint32(maxTTL)
-	for _, s := range services {
-		if s.ttl == defaultTTL {
-			ttl = min(ttl, r.ttl.Load())
-		} else {
-			ttl = min(ttl, uint32(s.ttl))
+// minTTL returns the smallest TTL of views in seconds, without those of a
+// CNAME; the default where there is none.
+func (r *registry) minTTL(views []*view) uint32 {
+	ttl, standard := uint32(maxTTL), r.ttl.Load()
+	for _, v := range views {
+		ttl = min(ttl, uint32(v.minTTL))
+		if v.has(hasDefault) {
+			ttl = min(ttl, standard)
 		}
 	}
-	if len(services) == 0 {
-		return r.ttl.Load()
+	if !anyHas(views, hasData) {
+		return standard
 	}
 	return ttl
+}
+
+// ttlOf returns the TTL of a service in seconds.
+func (r *registry) ttlOf(s *service) uint32 {
+	if s.ttl == defaultTTL {
+		return r.ttl.Load()
+	}
+	return uint32(s.ttl)
 }
 
 // put publishes a container's service as its engine has it now. A nil
@@ -421,42 +501,80 @@ func (r *registry) settleLocked(id string) {
 	r.ser.Add(1)
 	switch {
 	case old == nil:
-		r.log.Info("service added", "id", id, "names", some(s.owners), "addrs", some(s.addrs))
+		r.log.Info("service added", "id", id, "names", begin(s.owners), "addrs", begin(s.addrs))
 	case s == nil:
-		r.log.Info("service removed", "id", id, "names", some(old.owners))
+		r.log.Info("service removed", "id", id, "names", begin(old.owners))
 	default:
-		r.log.Info("service changed", "id", id, "names", some(s.owners), "addrs", some(s.addrs))
+		r.log.Info("service changed", "id", id, "names", begin(s.owners), "addrs", begin(s.addrs))
 	}
 }
 
-// some returns as much of list as fits into a line of the log.
-func some[T any](list []T) []T { return list[:min(len(list), 20)] }
+// begin returns as much of list as fits into a line of the log.
+func begin[T any](list []T) []T { return list[:min(len(list), 20)] }
 
 func (r *registry) swapNodesLocked(old, s *service) {
 	now, before := s.paths(), old.paths()
 	for n, isOwner := range now {
-		o, ok := r.nodes.load(n)
-		if !ok {
-			o = &node{}
-		}
-		var owner *service
-		if isOwner {
-			owner = s
-		}
-		r.nodes.store(n, &node{below: swap(o.below, old, s), here: swap(o.here, old, owner)})
+		o, _ := r.nodes.load(n)
+		r.nodes.store(n, o.with(s, isOwner))
 	}
 	for n := range before {
 		if _, ok := now[n]; ok {
 			continue
 		}
 		o, _ := r.nodes.load(n)
-		next := &node{below: swap(o.below, old, nil), here: swap(o.here, old, nil)}
-		if len(next.below) == 0 {
-			r.nodes.delete(n)
-		} else {
+		if next := o.without(old.id); next != nil {
 			r.nodes.store(n, next)
+		} else {
+			r.nodes.delete(n)
 		}
 	}
+}
+
+// with returns n, which may be nil, with s, in the place of one of the same
+// id; it is in here too if this is an owner name of s.
+func (n *node) with(s *service, isOwner bool) *node {
+	var here, below *set
+	if n != nil {
+		here, below = n.sets()
+	}
+	switch below = below.with(s); {
+	case isOwner:
+		here = here.with(s)
+	case here != nil:
+		here = here.without(s.id)
+	}
+	return newNode(n, here, below)
+}
+
+// without returns n without the service of that id, nil if nothing is left.
+func (n *node) without(id string) *node {
+	here, below := n.sets()
+	if here, below = here.without(id), below.without(id); below == nil {
+		return nil
+	}
+	return newNode(n, here, below)
+}
+
+func (n *node) sets() (here, below *set) {
+	if n.here != nil {
+		here = n.here.set
+	}
+	return here, n.below.set
+}
+
+// newNode returns the node of the two sets, in the place of n.
+func newNode(n *node, here, below *set) *node {
+	next := &node{below: newView(below)}
+	switch {
+	case here.len() == below.len():
+		next.here = next.below
+	case n != nil && n.here != nil && n.here.set == here: // with what is packed of it
+		next.here = n.here
+	default:
+		next.here = newView(here)
+	}
+	return next
 }
 
 func (r *registry) swapAddrsLocked(old, s *service) {
@@ -470,40 +588,23 @@ func (r *registry) swapAddrsLocked(old, s *service) {
 	kept := make(map[netip.Addr]bool, len(now))
 	for _, a := range now {
 		kept[a] = true
-		services, _ := r.addrs.load(a)
-		r.addrs.store(a, swap(services, old, s))
+		var t *set
+		if v, ok := r.addrs.load(a); ok {
+			t = v.set
+		}
+		r.addrs.store(a, newView(t.with(s)))
 	}
 	for _, a := range before {
 		if kept[a] {
 			continue
 		}
-		services, _ := r.addrs.load(a)
-		if rest := swap(services, old, nil); len(rest) > 0 {
+		v, _ := r.addrs.load(a)
+		if rest := newView(v.without(old.id)); rest != nil {
 			r.addrs.store(a, rest)
 		} else {
 			r.addrs.delete(a)
 		}
 	}
-}
-
-// swap returns list with s in the place of old; appended if old is not in
-// it, and nothing in its place if s is nil. It never writes to list.
-func swap(list []*service, old, s *service) []*service {
-	i := -1
-	if old != nil {
-		i = slices.Index(list, old)
-	}
-	switch {
-	case i >= 0 && s != nil:
-		list = slices.Clone(list)
-		list[i] = s
-		return list
-	case i >= 0:
-		return slices.Concat(list[:i], list[i+1:])
-	case s != nil:
-		return append(slices.Clip(list), s)
-	}
-	return list
 }
 
 // setTTL sets the default TTL in seconds.
@@ -532,3 +633,5 @@ func (t *table[K, V]) all() func(yield func(K, V) bool) {
 		t.m.Range(func(k, v any) bool { return yield(k.(K), v.(V)) })
 	}
 }
+
+type rrset struct{}

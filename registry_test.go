@@ -47,7 +47,7 @@ func matched(t testing.TB, r *registry, q string) string {
 		return "foreign"
 	}
 	var ids []string
-	for _, s := range r.match(n) {
+	for s := range some(r.match(n, nil), ^kind(0)) {
 		ids = append(ids, s.id)
 	}
 	slices.Sort(ids)
@@ -302,9 +302,13 @@ func checkRegistry(t testing.TB, r *registry) {
 			addrs[a][id] = true
 		}
 	}
-	ids := func(list []*service) map[string]bool {
+	ids := func(v *view) map[string]bool {
 		m := make(map[string]bool)
-		for _, s := range list {
+		if v == nil {
+			return m
+		}
+		checkSet(t, v.set)
+		for s := range v.all(^kind(0)) {
 			if live, _ := r.live.load(s.id); live != s || m[s.id] {
 				t.Fatalf("%s is stale, or there twice", s.id)
 			}
@@ -363,7 +367,7 @@ func TestChangeLeavesNoGap(t *testing.T) {
 						return
 					}
 				}
-				if len(r.at(mustName(t, "1.0.0.10.in-addr.arpa"))) == 0 {
+				if r.at(mustName(t, "1.0.0.10.in-addr.arpa")) == nil {
 					t.Error("10.0.0.1 has no service")
 					return
 				}
@@ -583,6 +587,14 @@ func TestShortIDs(t *testing.T) {
 	}
 }
 
+// viewsOf returns a view of each service.
+func viewsOf(services ...*service) (list []*view) {
+	for _, s := range services {
+		list = append(list, newView(one(s)))
+	}
+	return list
+}
+
 func TestRRset(t *testing.T) {
 	r := newTestRegistry(t, "docker")
 	r.setTTL(60)
@@ -602,7 +614,7 @@ func TestRRset(t *testing.T) {
 		{[]*service{a, b}, true, 2, "[10.0.0.1 10.0.0.2]", 5},
 		{nil, true, 9, "[]", 60},
 	} {
-		addrs, ttl := r.rrset(c.services, c.v4, c.most)
+		addrs, ttl := r.rrset(viewsOf(c.services...), c.v4, c.most)
 		slices.SortFunc(addrs, netip.Addr.Compare)
 		if fmt.Sprint(addrs) != c.want || ttl != c.ttl {
 			t.Errorf("rrset = %v, %d; want %v, %d", addrs, ttl, c.want, c.ttl)
@@ -610,7 +622,7 @@ func TestRRset(t *testing.T) {
 	}
 	seen := make(map[netip.Addr]bool)
 	for range 200 { // misses one with a probability of 2^-199
-		addrs, _ := r.rrset([]*service{a, testService(t, r, "c", "c", "x", "10.0.0.3")}, true, 1)
+		addrs, _ := r.rrset(viewsOf(a, testService(t, r, "c", "c", "x", "10.0.0.3")), true, 1)
 		if len(addrs) != 1 {
 			t.Fatalf("%v; want one", addrs)
 		}
@@ -621,7 +633,7 @@ func TestRRset(t *testing.T) {
 	}
 	clear(seen)
 	for range 2000 { // misses one with a probability of 50 * (49/50)^2000
-		addrs, _ := r.rrset([]*service{testService(t, r, "d", "d", "x", fiftyAddrs())}, true, 3)
+		addrs, _ := r.rrset(viewsOf(testService(t, r, "d", "d", "x", fiftyAddrs())), true, 3)
 		seen[addrs[0]] = true
 	}
 	if len(seen) != 50 {

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+)
+
+// checkSet holds what a set says of itself against what is in it.
+func checkSet(t testing.TB, s *set) {
+	t.Helper()
+	if s == nil {
+		return
+	}
+	if want := top(s.service, s.service.kinds(), s.weight, s.left, s.right); *want != *s {
+		t.Fatalf("set of %s: %+v; want %+v", s.id, s, want)
+	}
+	if s.left != nil && (s.left.id >= s.id || s.left.weight > s.weight) || s.right != nil && (s.right.id <= s.id || s.right.weight > s.weight) {
+		t.Fatalf("%s is in the wrong place", s.id)
+	}
+	checkSet(t, s.left)
+	checkSet(t, s.right)
+}
+
+// A set is held against a map, through all that is done to it.
+func TestSet(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	var s *set
+	want := make(map[string]*service)
+	for range 3000 {
+		id := fmt.Sprint(rnd.IntN(300))
+		before, size := s, s.len()
+		if rnd.IntN(3) == 0 {
+			s = s.without(id)
+			if _, had := want[id]; had == (s == before) {
+				t.Fatalf("without %s: the same set %t; want %t", id, s == before, !had)
+			}
+			delete(want, id)
+		} else {
+			n := &service{id: id, ttl: rnd.IntN(5) - 1}
+			switch rnd.IntN(4) {
+			case 0:
+				n.cname = "\x01a\x00"
+			case 1:
+				n.addrs = []netip.Addr{netip.MustParseAddr("10.0.0.1")}
+			case 2:
+				n.addrs, n.txt = []netip.Addr{netip.MustParseAddr("fd00::1")}, []string{"a"}
+			case 3:
+				n.ports = []port{{number: 1}}
+			}
+			s, want[id] = s.with(n), n
+		}
+		if before.len() != size {
+			t.Fatalf("the set from before has %d; want %d", before.len(), size)
+		}
+		checkSet(t, s)
+		if s.len() != len(want) {
+			t.Fatalf("%d services; want %d", s.len(), len(want))
+		}
+	}
+	for _, k := range []kind{hasA, hasAAAA, hasTXT, hasPorts, hasDefault, hasData, hasCNAME, hasA | hasCNAME} {
+		var ids []string
+		for _, id := range sortedKeys(want) {
+			if want[id].kinds()&k != 0 {
+				ids = append(ids, id)
+			}
+		}
+		var got []string
+		for n := range s.all(k) {
+			if n != want[n.id] {
+				t.Fatalf("%s is not what was put", n.id)
+			}
+			got = append(got, n.id)
+		}
+		if !slices.Equal(got, ids) || s.has(k) != (len(ids) > 0) {
+			t.Errorf("kind %b: has %t, %v; want %v", k, s.has(k), got, ids)
+		}
+		views := []*view{newView(s), newView(one(&service{id: "x"})), newView(s)}
+		for range 20 { // from a random one on, each once for each view
+			got = nil
+			for n := range some(views, k) {
+				got = append(got, n.id)
+			}
+			slices.Sort(got)
+			twice := slices.Concat(ids, ids)
+			if (&service{}).kinds()&k != 0 {
+				twice = append(twice, "x")
+			}
+			slices.Sort(twice)
+			if !slices.Equal(got, twice) {
+				t.Fatalf("kind %b of views: %v; want %v", k, got, twice)
+			}
+		}
+	}
+}
+
+// A set is as deep as a balanced one, within a factor.
+func TestSetDepth(t *testing.T) {
+	var s *set
+	for i := range 10_000 {
+		s = s.with(&service{id: fmt.Sprintf("%06d", i)})
+	}
+	var depth func(*set) int
+	depth = func(s *set) int {
+		if s == nil {
+			return 0
+		}
+		return 1 + max(depth(s.left), depth(s.right))
+	}
+	if d := depth(s); d > 64 { // 14 is the least; random weights make 64 less likely than 1e-9
+		t.Errorf("depth %d", d)
+	}
+}
