@@ -271,6 +271,7 @@ func TestAPIBadProperties(t *testing.T) {
 		{`{"ips":{"a":"b"}}`, `"ips": write a string`},
 		{`{"ip":"10.0.0.1","ips":["10.0.0.2"]}`, `write only one of the two`},
 		{`{"ip":"10.0.0.1,10.0.0.9","ips":["10.0.0.1"]}`, `write only one of the two`},
+		{`{"alias":"www.onion"}`, `"aliases": "www.onion": an alias can't be under localhost, invalid or onion`},
 		{`{"alias":"."}`, `"aliases": ".": an alias can't be the root`},
 		{`{"alias":"*.docker"}`, `'*'`},
 		{`{"alias":"1.0.0.10.in-addr.arpa"}`, `reverse zone`},

@@ -21,7 +21,11 @@ const (
 	maxChain    = 16 // CNAMEs that are followed; no honest chain is near it
 )
 
-const localhost name = "\x09localhost\x00"
+const (
+	localhost name = "\x09localhost\x00"
+	invalid   name = "\x07invalid\x00"
+	onion     name = "\x05onion\x00"
+)
 
 // A zone answers DNS queries: ours from the registry, with authority, and
 // foreign ones by the forwarder.
@@ -145,6 +149,9 @@ func (z *zone) onBug(req *dns.Msg, c client, bug any) *dns.Msg {
 // (RFC 2181 section 9), then what goes by TC.
 func pack(m *dns.Msg, size int) ([]byte, error) {
 	m.Compress = true
+	if b, err := m.Pack(); err != nil || len(b) <= size {
+		return b, err
+	}
 	if m.Len() > size {
 		opt, extra := splitOPT(m.Extra)
 		n := sort.Search(len(extra), func(n int) bool {
@@ -311,20 +318,20 @@ func (z *zone) find(n, top name) (f found) {
 	switch {
 	case n.reverse():
 		f.owners = z.reg.at(n)
-		f.exists = f.isZone || f.owners != nil || z.reg.anyBelow(n)
+		f.exists = f.isZone || f.owners != nil || z.fwd.routes.anyBelow(n) || z.reg.anyBelow(n)
 		return f
 	case top != z.apex && z.local[top]:
 		f.isStatic, f.loopback = true, top == localhost
-		f.exists = f.isZone || f.loopback
+		f.exists = f.isZone || f.loopback || z.apex.under(n) || z.fwd.routes.anyBelow(n)
 		return f
 	}
 	var hasPorts bool
 	f.views = z.reg.match(n, nil)
 	f.hasData = anyHas(f.views, hasData)
-	f.isHost = n == z.host && len(f.views) == 0
+	f.isHost = n == z.host && !f.hasData
 	f.ports, hasPorts = z.findPorts(n, top)
 	f.exists = f.isZone || f.isHost || hasPorts || len(f.views) > 0
-	if !f.isZone && anyHas(f.views, hasCNAME) { // a zone has SOA and NS
+	if !f.isZone && n != z.host && anyHas(f.views, hasCNAME) { // a zone has SOA and NS, and a CNAME must not be named by these
 		f.cname = z.cnameOf(n, f.views)
 	}
 	return f
@@ -561,7 +568,7 @@ func allTXT(views []*view, size int) (list []string) {
 			}
 			seen[text] = true
 			list = append(list, text)
-			if size -= minRR + len(text); size < 0 {
+			if size -= minRR - 1 + len(text); size < 0 { // its length, and an octet at least for that of its strings
 				return list
 			}
 		}

@@ -1022,7 +1022,7 @@ func feedUDP(t *testing.T, addr, apex string, packets [][]byte) {
 			}
 		}
 		req := new(dns.Msg).SetQuestion("WEB.NGINX."+apex+".", dns.TypeA) // as packets do not ask, so that the reply is to it
-		for tries := 1; ; tries++ { // one packet of so many may get lost
+		for tries := 1; ; tries++ {                                       // one packet of so many may get lost
 			if err := awaitUDP(t, c, req); err == nil {
 				break
 			} else if tries == 10 {
@@ -1491,7 +1491,7 @@ func TestRecords(t *testing.T) {
 
 // Names that no site shares are answered here.
 func TestLocalZones(t *testing.T) {
-	z := newTestZone(t, filledRegistry(t, "docker", 60, pub{"web", "nginx", 0, "10.0.0.1 fe80::1", "sub.localhost"}))
+	z := newTestZone(t, filledRegistry(t, "docker", 60, pub{"web", "nginx", 0, "10.0.0.1 fe80::1", ""}))
 	soa := func(top string) string {
 		return fmt.Sprintf(" %s 5 SOA dnsdock.docker. hostmaster.%s 7 3600 600 86400 5", top, top)
 	}
@@ -1501,7 +1501,6 @@ func TestLocalZones(t *testing.T) {
 		{"LocalHost.", "AAAA", "NOERROR aa; LocalHost. 60 AAAA ::1"},
 		{"x.y.localhost.", "A", "NOERROR aa; x.y.localhost. 60 A 127.0.0.1"},
 		{"localhost.", "MX", "NOERROR aa;;" + soa("localhost.")},
-		{"sub.localhost.", "A", "NOERROR aa; sub.localhost. 0 A 10.0.0.1"}, // an alias
 		{"invalid.", "A", "NOERROR aa;;" + soa("invalid.")},
 		{"x.invalid.", "A", "NXDOMAIN aa;;" + soa("invalid.")},
 		{"x.onion.", "AAAA", "NXDOMAIN aa;;" + soa("onion.")},
@@ -1539,6 +1538,23 @@ func TestLocalZones(t *testing.T) {
 	}
 	if got := showSorted(reply(z, new(dns.Msg).SetQuestion("2.0.0.10.in-addr.arpa.", dns.TypePTR), netip.Addr{}, 512)); got != "SERVFAIL" {
 		t.Errorf("2.0.0.10.in-addr.arpa before the first list: got %v; want SERVFAIL", got)
+	}
+}
+
+// What is above a name that exists exists too, in local zones as elsewhere.
+func TestNamesAboveInLocalZones(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	up := []netip.AddrPort{netip.MustParseAddrPort("192.0.2.53:53")} // is not asked
+	routed := routes[netip.AddrPort]{mustName(t, "a.b.onion"): up, mustName(t, "5.1.168.192.in-addr.arpa"): up}
+	z := newZone(t.Context(), filledRegistry(t, "dev.corp.invalid", 60), newForwarder(routed, nil, false, log), log)
+	for qname, want := range map[string]int{
+		"corp.invalid.": dns.RcodeSuccess, "xcorp.invalid.": dns.RcodeNameError, "x.dev.corp.invalid.": dns.RcodeNameError,
+		"b.onion.": dns.RcodeSuccess, "c.b.onion.": dns.RcodeNameError,
+		"1.168.192.in-addr.arpa.": dns.RcodeSuccess, "2.168.192.in-addr.arpa.": dns.RcodeNameError,
+	} {
+		if m, left := z.reply(new(dns.Msg).SetQuestion(qname, dns.TypeA), client{size: 512}); m.Rcode != want || len(m.Answer) > 0 || left != nil {
+			t.Errorf("%s: got %v, left %v; want %s and no data", qname, show(m), left, dns.RcodeToString[want])
+		}
 	}
 }
 
@@ -1585,6 +1601,55 @@ func TestMuchTXT(t *testing.T) {
 	m := new(dns.Msg)
 	if err != nil || m.Unpack(b) != nil || len(m.Answer) != 7 || !m.Truncated {
 		t.Errorf("got %d octets, %d records, TC %t, %v; want 7 records and TC", len(b), len(m.Answer), m.Truncated, err)
+	}
+}
+
+// However many short texts there are: whole, or cut with TC as late as can be.
+func TestManyTXT(t *testing.T) {
+	for _, tt := range []struct{ count, length, size int }{
+		{120, 2, maxUDPSize}, {50, 1, maxUDPSize}, {50, 1, 512}, {20, 250, maxUDPSize}, {1300, 62, dns.MaxMsgSize}, {120, 2, dns.MaxMsgSize},
+	} {
+		reg := filledRegistry(t, "docker", 0)
+		for i := range tt.count {
+			s := testService(t, reg, fmt.Sprint(i), fmt.Sprint(i), "txt", "10.0.0.1")
+			s.txt = []string{fmt.Sprintf("%0*x", tt.length, i)}
+			if tt.length == 1 {
+				s.txt[0] = string(rune('A' + i))
+			}
+			reg.put(s.id, s)
+		}
+		_, b, err := packed(newTestZone(t, reg), new(dns.Msg).SetQuestion("txt.docker.", dns.TypeTXT), netip.Addr{}, tt.size)
+		m := new(dns.Msg)
+		if err != nil || m.Unpack(b) != nil || len(b) > tt.size {
+			t.Fatalf("%+v: got %d octets, %v", tt, len(b), err)
+		}
+		whole, room := len(m.Answer) == tt.count, tt.size-len(b) >= minRR-1+tt.length
+		if m.Truncated == whole || !whole && room {
+			t.Errorf("%+v: got %d of %d records, TC %t, %d octets", tt, len(m.Answer), tt.count, m.Truncated, len(b))
+		}
+	}
+}
+
+// A text of what the library escapes is as long as it is on the wire.
+func TestEscapedTXT(t *testing.T) {
+	reg := filledRegistry(t, "docker", 0)
+	s := testService(t, reg, "bs", "bs", "bs", "10.0.0.1")
+	s.txt = []string{strings.Repeat(`\`, 250), strings.Repeat(`\`, 249) + "a", strings.Repeat(`\`, 200) + `"`}
+	reg.put(s.id, s)
+	_, b, err := packed(newTestZone(t, reg), new(dns.Msg).SetQuestion("bs.bs.docker.", dns.TypeTXT), netip.Addr{}, maxUDPSize)
+	m := new(dns.Msg)
+	if err != nil || m.Unpack(b) != nil || len(m.Answer) != 3 || m.Truncated {
+		t.Errorf("got %d octets, %d records, TC %t, %v; want 3 records", len(b), len(m.Answer), m.Truncated, err)
+	}
+}
+
+// Our own name is never a CNAME: NS and SOA name it, RFC 2181 section 10.3.
+func TestOwnNameIsNoCNAME(t *testing.T) {
+	reg := filledRegistry(t, "docker", 0, pub{"web", "nginx", 0, "10.0.0.1", ""})
+	publish(t, reg, `{"name":"dnsdock","image":"","cname":"web.nginx.docker"}`)
+	m := reply(newTestZone(t, reg), new(dns.Msg).SetQuestion("dnsdock.docker.", dns.TypeA), netip.MustParseAddr("10.0.0.53"), 512)
+	if got, want := show(m), "NOERROR aa; dnsdock.docker. 0 A 10.0.0.53;"; got != want {
+		t.Errorf("got %v; want %v", got, want)
 	}
 }
 

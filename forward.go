@@ -25,6 +25,7 @@ const (
 // A forwarder asks the upstreams, in order, what is not ours.
 type forwarder struct {
 	routes   routes[*upstream]
+	asks     bool // it has an upstream at all
 	clients  *clients
 	forceTTL bool
 	timeout  time.Duration // for one upstream
@@ -45,6 +46,16 @@ func (r routes[T]) find(n name) (upstreams []T, specific bool) {
 		}
 	}
 	return r[root], false
+}
+
+// anyBelow reports whether a domain of r is below n.
+func (r routes[T]) anyBelow(n name) bool {
+	for domain := range r {
+		if domain != root && domain.under(n) {
+			return true
+		}
+	}
+	return false
 }
 
 // An upstream is a nameserver that answers what is not ours.
@@ -70,30 +81,28 @@ func newForwarder(addrs routes[netip.AddrPort], allowed []netip.Prefix, forceTTL
 				known[a] = &upstream{addr: a}
 			}
 			f.routes[domain] = append(f.routes[domain], known[a])
+			f.asks = true
 		}
 	}
 	return f
 }
 
 // serves reports whether queries of a client may be forwarded at all.
-func (f *forwarder) serves(client netip.Addr) bool {
-	for _, upstreams := range f.routes {
-		if len(upstreams) > 0 {
-			return f.clients.local(client)
-		}
-	}
-	return false
-}
+func (f *forwarder) serves(client netip.Addr) bool { return f.asks && f.clients.local(client) }
 
 // clients tells whose queries are forwarded, so that a dnsdock on a public
 // address is no open resolver: those of hosts nearby and of the ones that are
 // allowed by hand.
 type clients struct {
 	allowed []netip.Prefix
+	subnets atomic.Pointer[subnets] // nil before they are asked for
+	reading sync.Mutex              // held by the one that reads them anew
+}
 
-	mu      sync.Mutex     // guards what follows
-	subnets []netip.Prefix // of this host's interfaces, as they were at the time read
-	read    time.Time
+// subnets are those of this host's interfaces, as they were at some time.
+type subnets struct {
+	list []netip.Prefix
+	read time.Time
 }
 
 // subnetsAge is for how long subnets are believed: a network may be new.
@@ -102,21 +111,36 @@ const subnetsAge = time.Second
 // local reports whether a has a loopback, private (RFC 1918), unique-local
 // (RFC 4193) or link-local address, is in a subnet of this host, or allowed.
 func (c *clients) local(a netip.Addr) bool {
-	contains := func(p netip.Prefix) bool { return p.Contains(a) }
-	if a.IsLoopback() || a.IsPrivate() || a.IsLinkLocalUnicast() || slices.ContainsFunc(c.allowed, contains) {
-		return true
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if time.Since(c.read) > subnetsAge {
-		c.subnets, c.read = nil, time.Now()
-		for _, l := range localAddrs("") {
-			if p, err := netip.ParsePrefix(l.String()); err == nil {
-				c.subnets = append(c.subnets, p)
-			}
+	return a.IsLoopback() || a.IsPrivate() || a.IsLinkLocalUnicast() || within(c.allowed, a) || within(c.current(), a)
+}
+
+func within(list []netip.Prefix, a netip.Addr) bool {
+	for _, p := range list {
+		if p.Contains(a) {
+			return true
 		}
 	}
-	return slices.ContainsFunc(c.subnets, contains)
+	return false
+}
+
+// current returns the subnets. While one reads them anew, others take those from before.
+func (c *clients) current() []netip.Prefix {
+	known := c.subnets.Load()
+	if known != nil && time.Since(known.read) <= subnetsAge || known != nil && !c.reading.TryLock() {
+		return known.list
+	}
+	if known == nil {
+		c.reading.Lock()
+	}
+	defer c.reading.Unlock()
+	next := &subnets{read: time.Now()}
+	for _, l := range localAddrs("") {
+		if p, err := netip.ParsePrefix(l.String()); err == nil {
+			next.list = append(next.list, p)
+		}
+	}
+	c.subnets.Store(next)
+	return next.list
 }
 
 // forward returns the first good answer of an upstream to q, with the flags
@@ -234,8 +258,14 @@ func answers(r, q *dns.Msg) bool {
 }
 
 // relayable reports whether r can be written and read again. The library
-// reads records that end early, and writes them as what no client can read.
+// reads records that end early, and writes them as what no client can read;
+// and OPT and TSIG where they are not allowed, RFC 6891 section 6.1.1.
 func relayable(r *dns.Msg) bool {
+	for _, rr := range slices.Concat(r.Answer, r.Ns) {
+		if t := rr.Header().Rrtype; t == dns.TypeOPT || t == dns.TypeTSIG {
+			return false
+		}
+	}
 	r.Compress = true // it came so, and may be too large without
 	b, err := r.Pack()
 	return err == nil && new(dns.Msg).Unpack(b) == nil

@@ -471,6 +471,20 @@ func TestForwardedSize(t *testing.T) {
 
 // What an upstream adds must not keep a reply from being cut to the client's
 // size.
+func TestOPTInAnswerIsNotRelayed(t *testing.T) {
+	opt := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT, Class: 1232}}
+	for what, change := range map[string]func(*dns.Msg){
+		"answer":    func(m *dns.Msg) { m.Answer = append(m.Answer, opt) },
+		"authority": func(m *dns.Msg) { m.Ns = append(m.Ns, opt) },
+	} {
+		z := newForwardZone(t, startUpstream(t, answer(t, change), nil), startUpstream(t, answer(t, address("192.0.2.2")), nil))
+		m := reply(z, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512)
+		if got, want := showSorted(m), "NOERROR ra; www.example.com. 77 A 192.0.2.2"; got != want {
+			t.Errorf("%s: got %v; want %v of the next upstream", what, got, want)
+		}
+	}
+}
+
 func TestForwardedTSIG(t *testing.T) {
 	z := newForwardZone(t, startUpstream(t, answer(t, func(m *dns.Msg) {
 		for i := range 60 {
@@ -915,11 +929,12 @@ func TestClientsOfOwnSubnets(t *testing.T) {
 	if !found {
 		t.Skip("this host has no address")
 	}
-	c = clients{subnets: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}, read: time.Now()}
+	known := []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
+	c.subnets.Store(&subnets{known, time.Now()})
 	if a := netip.MustParseAddr("198.51.100.9"); !c.local(a) {
 		t.Errorf("%v is not local", a)
 	}
-	c.read = time.Now().Add(-time.Hour)
+	c.subnets.Store(&subnets{known, time.Now().Add(-time.Hour)})
 	if a := netip.MustParseAddr("198.51.100.9"); c.local(a) {
 		t.Errorf("%v is local, by what an hour ago was", a)
 	}

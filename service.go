@@ -636,6 +636,8 @@ func parseAlias(s string) (name, error) {
 		return "", errors.New("an alias can't hold '*': write the name without it, all names below it are answered too")
 	case n.reverse():
 		return "", errors.New("an alias can't be in a reverse zone: PTR follows from the addresses")
+	case n.under(localhost), n.under(invalid), n.under(onion):
+		return "", errors.New("an alias can't be under localhost, invalid or onion, which are nobody's: write another name, as in db.docker")
 	}
 	return n, nil
 }
@@ -737,32 +739,42 @@ func (n name) reverse() bool { return n.under(arpa4) || n.under(arpa6) }
 // under in-addr.arpa (RFC 1035 section 3.5) or hex digits under ip6.arpa (RFC
 // 3596 section 2.5), down to a single one.
 func (n name) prefix() (p netip.Prefix, ok bool) {
-	labels := n.split()
-	slices.Reverse(labels)
+	var octets [16]byte
+	count := n.labels() - 2
 	switch {
-	case n.under(arpa4) && len(labels) <= 2+4:
-		all := append(labels[2:], "0", "0", "0", "0")[:4]
-		a, err := netip.ParseAddr(strings.Join(all, ".")) // refuses leading zeros
-		return netip.PrefixFrom(a, 8*(len(labels)-2)), err == nil
-	case n.under(arpa6) && len(labels) <= 2+32:
-		var text strings.Builder
-		for i := range 32 {
-			digit := "0"
-			if i < len(labels)-2 {
-				digit = labels[2+i]
-			}
-			if len(digit) != 1 || !isHex(digit, 1) {
+	case n.under(arpa4) && count <= 4:
+		for i := count - 1; i >= 0; i, n = i-1, n.parent() {
+			if octets[i], ok = decimal(n.label()); !ok {
 				return p, false
 			}
-			if i > 0 && i%4 == 0 {
-				text.WriteByte(':')
-			}
-			text.WriteString(digit)
 		}
-		a, err := netip.ParseAddr(text.String())
-		return netip.PrefixFrom(a, 4*(len(labels)-2)), err == nil && !a.Is4In6()
+		return netip.PrefixFrom(netip.AddrFrom4([4]byte(octets[:4])), 8*count), true
+	case n.under(arpa6) && count <= 32:
+		for i := count - 1; i >= 0; i, n = i-1, n.parent() {
+			digit := strings.IndexByte("0123456789abcdef", n[1])
+			if n[0] != 1 || digit < 0 {
+				return p, false
+			}
+			octets[i/2] |= byte(digit) << (4 * (1 - i%2)) // the high half first
+		}
+		a := netip.AddrFrom16(octets)
+		return netip.PrefixFrom(a, 4*count), !a.Is4In6()
 	}
 	return p, false
+}
+
+// decimal reads an octet in its one spelling.
+func decimal(s string) (octet byte, ok bool) {
+	n := 0
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' || n == 0 && i > 0 {
+			return 0, false
+		}
+		if n = 10*n + int(s[i]-'0'); n > 255 {
+			return 0, false
+		}
+	}
+	return byte(n), s != ""
 }
 
 // paths returns each name at or above one of the owner names of s, the root
