@@ -25,6 +25,10 @@ const (
 	localhost name = "\x09localhost\x00"
 	invalid   name = "\x07invalid\x00"
 	onion     name = "\x05onion\x00"
+
+	hostmaster = "\x0ahostmaster" // the label before a zone's name, RFC 2142 section 7
+
+	soaRefresh, soaRetry, soaExpire = 3600, 600, 86400 // seconds; for secondaries, of which there are none
 )
 
 // A zone answers DNS queries: ours from the registry, with authority, and
@@ -36,6 +40,7 @@ type zone struct {
 	host  name          // dnsdock.<apex>: our own name
 	local map[name]bool // the zones of localZones
 	log   *slog.Logger
+	kept  *replies        // for the fast path
 	ctx   context.Context // of the server's life: dns.Handler has none
 }
 
@@ -43,7 +48,7 @@ type zone struct {
 // that are being forwarded end.
 func newZone(ctx context.Context, reg *registry, fwd *forwarder, log *slog.Logger) *zone {
 	apex := reg.naming.apex
-	return &zone{reg: reg, fwd: fwd, apex: apex, host: "\x07dnsdock" + apex, local: localZones(), log: log, ctx: ctx}
+	return &zone{reg: reg, fwd: fwd, apex: apex, host: "\x07dnsdock" + apex, local: localZones(), log: log, kept: new(replies), ctx: ctx}
 }
 
 // localZones returns the zones that are nobody's outside of a site, and are
@@ -98,14 +103,18 @@ func (z *zone) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
 // answer answers req by send. What has to wait for an upstream is given to
 // later.
 func (z *zone) answer(req *dns.Msg, c client, later func(func()), send func([]byte) error) {
-	begun := time.Now()
+	begun, serial := time.Now(), z.reg.ser.Load()
 	m, left := z.reply(req, c)
+	extra := len(m.Extra)
 	finish := func() {
 		m, b, err := z.finish(m, req, c, left)
 		if err == nil {
+			if left == nil && len(m.Extra) == extra { // nothing of it was left out
+				z.keep(req, m, b, serial)
+			}
 			err = send(b)
 		}
-		if z.log.Enabled(z.ctx, slog.LevelDebug) && len(req.Question) > 0 {
+		if z.logs() && len(req.Question) > 0 {
 			q := req.Question[0]
 			z.log.Debug("query", "client", c.addr, "name", q.Name, "type", dns.Type(q.Qtype), "rcode", dns.RcodeToString[m.Rcode],
 				"answers", len(m.Answer), "took", time.Since(begun), "err", err)
@@ -115,6 +124,20 @@ func (z *zone) answer(req *dns.Msg, c client, later func(func()), send func([]by
 		finish()
 	} else {
 		later(finish)
+	}
+}
+
+// logs reports whether each query is logged.
+func (z *zone) logs() bool { return z.log.Enabled(z.ctx, slog.LevelDebug) }
+
+// keep has b, the answer m to req in wire format, kept for the fast path if
+// it is of a kind that is: SRV records, made from the registry of that serial.
+func (z *zone) keep(req, m *dns.Msg, b []byte, serial uint32) {
+	if len(m.Answer) == 0 || m.Answer[0].Header().Rrtype != dns.TypeSRV || m.Truncated {
+		return
+	}
+	if n, err := parseName(req.Question[0].Name); err == nil && !n.wild() {
+		z.kept.keep(n, serial, b, m.IsEdns0() != nil)
 	}
 }
 
@@ -609,7 +632,7 @@ func header(owner string, rrtype uint16, ttl uint32) dns.RR_Header {
 // how long a negative answer may be cached.
 func (z *zone) soa(owner string, top name) *dns.SOA {
 	ttl := min(z.reg.ttl.Load(), maxNegative)
-	mbox := "\x0ahostmaster" + top
+	mbox := hostmaster + top
 	if len(mbox) > maxNameLen { // only a long alias can be
 		mbox = top
 	}
@@ -618,9 +641,9 @@ func (z *zone) soa(owner string, top name) *dns.SOA {
 		Ns:      z.host.String(),
 		Mbox:    mbox.String(),
 		Serial:  z.reg.ser.Load(),
-		Refresh: 3600, // refresh, retry and expire are for secondaries, of which there are none
-		Retry:   600,
-		Expire:  86400,
+		Refresh: soaRefresh,
+		Retry:   soaRetry,
+		Expire:  soaExpire,
 		Minttl:  ttl,
 	}
 }

@@ -47,7 +47,7 @@ type node struct {
 // what the fast path keeps of those answers.
 type view struct {
 	*set
-	packed [2]atomic.Pointer[rrset] // A and AAAA records, or for an address PTR records; nil before they are asked for
+	rrsets [2]atomic.Pointer[rrset] // A and AAAA, or of an address PTR first; nil before they are asked for
 }
 
 // newView returns a view of t, nil if that is empty.
@@ -633,5 +633,3 @@ func (t *table[K, V]) all() func(yield func(K, V) bool) {
 		t.m.Range(func(k, v any) bool { return yield(k.(K), v.(V)) })
 	}
 }
-
-type rrset struct{}

@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
-	"golang.org/x/net/ipv4"
-	"golang.org/x/net/ipv6"
 )
 
 const (
@@ -157,97 +155,6 @@ func areOptions(b []byte) bool {
 		b = b[n:]
 	}
 	return len(b) == 0
-}
-
-// newUDPServer returns a server of h on conn, and a channel that is closed
-// once it can be shut down.
-func newUDPServer(h dns.Handler, conn *net.UDPConn) (*dns.Server, <-chan struct{}) {
-	started := make(chan struct{})
-	return &dns.Server{
-		Handler:           h,
-		PacketConn:        newPacketConn(conn),
-		UDPSize:           maxQuery,
-		NotifyStartedFunc: func() { close(started) },
-	}, started
-}
-
-// A packetConn is a UDP socket whose replies leave from the address that
-// the query came to, on a host of several too.
-type packetConn struct {
-	*net.UDPConn
-	oobSize int // octets for control messages; 0: bound to one address, or the system has none
-}
-
-// A peer is the net.Addr of a packetConn's packets: the far end, and the
-// address of ours that they talk to.
-type peer struct {
-	netip.AddrPort
-	local netip.Addr
-}
-
-func (peer) Network() string { return "udp" }
-
-// newPacketConn wraps conn, whose owner it becomes.
-func newPacketConn(conn *net.UDPConn) *packetConn {
-	p := &packetConn{UDPConn: conn}
-	if a := conn.LocalAddr().(*net.UDPAddr); !a.IP.IsUnspecified() {
-		return p
-	}
-	err6 := ipv6.NewPacketConn(conn).SetControlMessage(ipv6.FlagDst, true)
-	err4 := ipv4.NewPacketConn(conn).SetControlMessage(ipv4.FlagDst, true)
-	if err6 == nil || err4 == nil { // either fails on a socket of the other family
-		p.oobSize = max(len(ipv6.NewControlMessage(ipv6.FlagDst)), len(ipv4.NewControlMessage(ipv4.FlagDst)))
-	}
-	return p
-}
-
-// ReadFrom implements net.PacketConn; the address is a peer. It returns what
-// screen leaves of the next query, and answers itself what screen rejects.
-func (p *packetConn) ReadFrom(b []byte) (int, net.Addr, error) {
-	oob := make([]byte, p.oobSize)
-	for {
-		n, oobn, _, from, err := p.ReadMsgUDPAddrPort(b, oob)
-		if err != nil {
-			return n, nil, err
-		}
-		client := peer{from, destination(oob[:oobn])}
-		query, reply := screen(b[:n])
-		if query != nil {
-			return len(query), client, nil
-		}
-		if reply != nil {
-			_, _ = p.WriteTo(reply, client) // lost, as any packet may be
-		}
-	}
-}
-
-// destination reads a control message; the address is not valid if there is none.
-func destination(oob []byte) netip.Addr {
-	var dst net.IP
-	var cm6 ipv6.ControlMessage
-	var cm4 ipv4.ControlMessage
-	if cm6.Parse(oob) == nil && cm6.Dst != nil {
-		dst = cm6.Dst
-	} else if cm4.Parse(oob) == nil {
-		dst = cm4.Dst
-	}
-	a, _ := netip.AddrFromSlice(dst)
-	return a.Unmap()
-}
-
-// WriteTo implements net.PacketConn; addr is a peer.
-func (p *packetConn) WriteTo(b []byte, addr net.Addr) (int, error) {
-	to := addr.(peer)
-	var oob []byte
-	switch {
-	case !to.local.IsValid():
-	case to.local.Is4():
-		oob = (&ipv4.ControlMessage{Src: to.local.AsSlice()}).Marshal()
-	default:
-		oob = (&ipv6.ControlMessage{Src: to.local.AsSlice()}).Marshal()
-	}
-	n, _, err := p.WriteMsgUDPAddrPort(b, oob, to.AddrPort)
-	return n, err
 }
 
 // A tcpServer answers DNS over TCP: pipelined queries at once, and those

@@ -1,0 +1,488 @@
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/miekg/dns"
+	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
+)
+
+const (
+	maxPacked     = 256  // addresses of an rrset: more than any reply over UDP holds, and 4 KiB
+	maxReplies    = 4096 // that are kept, of 1,232 octets at most
+	timesAnswered = 64   // that one of several records is given: then it is made anew, in another order
+)
+
+// newUDPServer returns a server of z on conn, and a channel that is closed
+// once it can be shut down.
+func newUDPServer(z *zone, conn *net.UDPConn) (*dns.Server, <-chan struct{}) {
+	started := make(chan struct{})
+	return &dns.Server{
+		Handler:           z,
+		PacketConn:        newPacketConn(z, conn),
+		UDPSize:           maxQuery,
+		NotifyStartedFunc: func() { close(started) },
+	}, started
+}
+
+// A packetConn is a UDP socket in front of dns.Server. It reads packets in
+// batches, answers in place those that the fast path takes, and leaves the
+// others to the server. Replies leave from the address that the query came
+// to, on a host of several too.
+type packetConn struct {
+	*net.UDPConn
+	fast  *fastPath
+	batch *batch
+	next  int // the packet of batch that is to be looked at
+	count int // packets of batch
+}
+
+// A peer is the net.Addr of a packetConn's packets: the far end, and the
+// address of ours that they talk to.
+type peer struct {
+	netip.AddrPort
+	local netip.Addr // not valid where the socket has but one, or the system does not tell
+	index int        // of the interface, if local is link-local: it says nothing without
+}
+
+// Network implements net.Addr.
+func (peer) Network() string { return "udp" }
+
+// newPacketConn wraps conn, whose owner it becomes.
+func newPacketConn(z *zone, conn *net.UDPConn) *packetConn {
+	oobSize := 0
+	if a := conn.LocalAddr().(*net.UDPAddr); a.IP.IsUnspecified() {
+		err6 := ipv6.NewPacketConn(conn).SetControlMessage(ipv6.FlagDst|ipv6.FlagInterface, true)
+		err4 := ipv4.NewPacketConn(conn).SetControlMessage(ipv4.FlagDst|ipv4.FlagInterface, true)
+		if err6 == nil || err4 == nil { // either fails on a socket of the other family
+			oobSize = max(len(ipv6.NewControlMessage(ipv6.FlagDst|ipv6.FlagInterface)), len(ipv4.NewControlMessage(ipv4.FlagDst|ipv4.FlagInterface)))
+		}
+	}
+	return &packetConn{UDPConn: conn, fast: newFastPath(z), batch: newBatch(conn, oobSize)}
+}
+
+// ReadFrom implements net.PacketConn; the address is a peer. It returns what
+// screen leaves of the next query that is not answered here, and answers
+// itself what screen rejects.
+func (p *packetConn) ReadFrom(b []byte) (n int, addr net.Addr, err error) {
+	for {
+		for ; p.next < p.count; p.next++ {
+			i, packet := p.next, p.batch.packet(p.next)
+			if reply := p.fast.answer(packet, p.batch.from(i).Addr(), maxUDPSize, p.batch.space()); reply != nil {
+				p.batch.send(i, reply)
+				continue
+			}
+			query, reply := screen(packet)
+			if query != nil {
+				p.batch.flush()
+				p.next++
+				return copy(b, query), p.batch.peer(i), nil
+			}
+			if reply != nil {
+				p.batch.send(i, append(p.batch.space(), reply...))
+			}
+		}
+		p.batch.flush()
+		p.next = 0
+		if p.count, err = p.batch.read(); err != nil {
+			p.count = 0
+			return 0, nil, err
+		}
+	}
+}
+
+// newPeer reads a control message.
+func newPeer(from netip.AddrPort, oob []byte) peer {
+	p := peer{AddrPort: from}
+	var dst net.IP
+	var cm6 ipv6.ControlMessage
+	var cm4 ipv4.ControlMessage
+	if cm6.Parse(oob) == nil && cm6.Dst != nil {
+		dst, p.index = cm6.Dst, cm6.IfIndex
+	} else if cm4.Parse(oob) == nil {
+		dst = cm4.Dst
+	}
+	a, _ := netip.AddrFromSlice(dst)
+	p.local = a.Unmap()
+	if !isLinkLocal6(p.local) {
+		p.index = 0 // the way back is the system's to choose
+	}
+	return p
+}
+
+func isLinkLocal6(a netip.Addr) bool { return a.Is6() && a.IsLinkLocalUnicast() }
+
+// WriteTo implements net.PacketConn; addr is a peer.
+func (p *packetConn) WriteTo(b []byte, addr net.Addr) (int, error) {
+	to := addr.(peer)
+	var oob []byte
+	switch {
+	case !to.local.IsValid():
+	case to.local.Is4():
+		oob = (&ipv4.ControlMessage{Src: to.local.AsSlice()}).Marshal()
+	default:
+		oob = (&ipv6.ControlMessage{Src: to.local.AsSlice(), IfIndex: to.index}).Marshal()
+	}
+	n, _, err := p.WriteMsgUDPAddrPort(b, oob, to.AddrPort)
+	return n, err
+}
+
+// A fastPath answers queries in wire format from what the registry knows,
+// without a look at what dns.Server does for each, and without memory. What
+// it declines is for zone, with which it never disagrees: it may be another
+// order, and another case of names that were not asked for.
+//
+// It belongs to one goroutine.
+type fastPath struct {
+	zone  *zone
+	name  [maxNameLen]byte // of the query, in lower case
+	views [8]*view
+}
+
+// A plainQuery is what a fastPath reads of a query.
+type plainQuery struct {
+	name  name // in the fastPath's memory
+	qtype uint16
+	end   int  // of the question in the query
+	size  int  // octets of a reply that the client takes
+	opt   bool // it sent an OPT
+	do    byte // 0x80: with the DO bit
+}
+
+// newFastPath returns a fast path in front of z; nil where z is to see, and
+// log, each query.
+func newFastPath(z *zone) *fastPath {
+	if z.logs() {
+		return nil
+	}
+	return &fastPath{zone: z}
+}
+
+// answer appends the reply to a query from a client to reply, in most octets
+// at most. It declines with nil.
+func (f *fastPath) answer(query []byte, client netip.Addr, most int, reply []byte) (answer []byte) {
+	if f == nil {
+		return nil
+	}
+	defer func() {
+		if bug := recover(); bug != nil {
+			answer = nil // the zone answers, or meets the bug and says so
+		}
+	}()
+	q, ok := f.read(query, most)
+	if !ok {
+		return nil
+	}
+	r := writer{zone: f.zone, plainQuery: q, start: len(reply), reply: reply}
+	r.begin(query, client)
+	if !f.fill(&r) {
+		return nil
+	}
+	return r.finish()
+}
+
+// read reads a query: a header without anything unusual, a question, and
+// perhaps an OPT of version 0.
+func (f *fastPath) read(b []byte, most int) (q plainQuery, ok bool) {
+	const counts = 1 << 48 // of each section, as one number: a question and no more
+	if len(b) < headerLen || b[2]&0xf8 != 0 || binary.BigEndian.Uint64(b[4:])&^1 != counts {
+		return q, false
+	}
+	end := headerLen
+	for {
+		if end >= len(b) {
+			return q, false
+		}
+		n := int(b[end])
+		if n > maxLabelLen || end+1+n > len(b) || end-headerLen+1+n > maxNameLen {
+			return q, false
+		}
+		if n == 1 && b[end+1] == '*' {
+			return q, false
+		}
+		for i := end; i <= end+n; i++ { // a length is below 64, so never a letter
+			c := b[i]
+			if 'A' <= c && c <= 'Z' {
+				c += 'a' - 'A'
+			}
+			f.name[i-headerLen] = c
+		}
+		if end += 1 + n; n == 0 {
+			break
+		}
+	}
+	q.name = name(unsafe.String(&f.name[0], end-headerLen)) // no copy: nothing keeps it
+	q.end = end + 4
+	if q.end > len(b) || binary.BigEndian.Uint16(b[end+2:]) != dns.ClassINET {
+		return q, false
+	}
+	q.qtype, q.size = binary.BigEndian.Uint16(b[end:]), min(most, dns.MinMsgSize)
+	if most > maxUDPSize {
+		q.size = most
+	}
+	if b[11] == 0 {
+		return q, q.end == len(b)
+	}
+	opt := b[q.end:]
+	if len(opt) < optLen || opt[0] != 0 || binary.BigEndian.Uint16(opt[1:]) != dns.TypeOPT || opt[6] != 0 ||
+		len(opt) != optLen+int(binary.BigEndian.Uint16(opt[9:])) || !areOptions(opt[optLen:]) {
+		return q, false
+	}
+	q.opt, q.do = true, opt[7]&0x80
+	q.size = min(max(q.size, int(binary.BigEndian.Uint16(opt[3:]))), most)
+	return q, true
+}
+
+// isMeta reports whether a type is no data: such are answered by rules of
+// their own. RFC 6895 section 3.1.
+func isMeta(qtype uint16) bool { return qtype == dns.TypeOPT || 128 <= qtype && qtype <= 255 }
+
+// fill writes the answer to r, or declines.
+func (f *fastPath) fill(r *writer) bool {
+	z, n := f.zone, r.name
+	first, second := n.label(), n.parent().label()
+	switch {
+	case isMeta(r.qtype), n == z.host:
+		return false
+	case r.qtype == dns.TypeSRV && first != "" && first[0] == '_':
+		return z.kept.fill(r, z.reg)
+	case first != "" && first[0] == '_', second != "" && second[0] == '_': // a port may be there
+		return false
+	case n.reverse():
+		if v := z.reg.at(n); v != nil && r.qtype == dns.TypePTR {
+			return r.records(z.reg.packed(v, dns.TypePTR))
+		}
+		return false
+	}
+	top := z.apex
+	if !n.under(top) {
+		var ok bool
+		if top, ok = z.reg.cover(n); !ok {
+			return false
+		}
+	}
+	ready := z.reg.ready.Load() // before match, as in answerOurs
+	views := z.reg.match(n, f.views[:0])
+	switch isZone := n == z.apex; {
+	case anyHas(views, hasCNAME):
+		return false
+	case len(views) == 0 && (!ready || top != z.apex):
+		return false
+	case len(views) == 0 && !isZone:
+		return r.negative(dns.RcodeNameError, top)
+	case r.qtype == dns.TypeMX && len(views) > 0, r.qtype == dns.TypeTXT && anyHas(views, hasTXT):
+		return false
+	case isZone && (r.qtype == dns.TypeSOA || r.qtype == dns.TypeNS):
+		return false
+	case r.qtype == dns.TypeA && anyHas(views, hasA), r.qtype == dns.TypeAAAA && anyHas(views, hasAAAA):
+		return len(views) == 1 && r.records(z.reg.packed(views[0], r.qtype))
+	}
+	return r.negative(dns.RcodeSuccess, top)
+}
+
+// A writer makes a reply.
+type writer struct {
+	zone *zone
+	plainQuery
+	reply []byte // all of it so far
+	start int    // where the reply begins in it
+}
+
+// begin writes the header and the question, with the octets that were sent.
+func (r *writer) begin(query []byte, client netip.Addr) {
+	r.reply = append(r.reply, query[:r.end]...)
+	h := r.header()
+	h[2] = 0x80 | 0x04 | h[2]&0x01 // QR and AA, RD as it was
+	h[3] &= 0x10                   // CD as it was
+	if r.zone.fwd.serves(client) {
+		h[3] |= 0x80
+	}
+	clear(h[6:headerLen])
+}
+
+func (r *writer) header() []byte { return r.reply[r.start : r.start+headerLen] }
+
+// room is how many octets the reply may still have, its OPT apart.
+func (r *writer) room() int {
+	room := r.size - (len(r.reply) - r.start)
+	if r.opt {
+		room -= optLen
+	}
+	return room
+}
+
+// finish writes the OPT.
+func (r *writer) finish() []byte {
+	if r.opt {
+		r.header()[11]++
+		r.reply = append(r.reply, 0, 0, byte(dns.TypeOPT), maxUDPSize>>8, maxUDPSize&0xff, 0, 0, r.do, 0, 0, 0)
+	}
+	return r.reply
+}
+
+// records writes an rrset, from a random record on where they are of one
+// size, and as many as fit.
+func (r *writer) records(s *rrset) bool {
+	if s == nil || s.size == 0 && len(s.rrs) > r.room() {
+		return false
+	}
+	first, n := 0, len(s.rrs)
+	if s.size > 0 {
+		first = rand.IntN(s.count) * s.size
+		if n > r.room() {
+			n = max(0, r.room()/s.size*s.size)
+			r.header()[2] |= 0x02 // TC
+		}
+	}
+	count := s.count * n / len(s.rrs)
+	binary.BigEndian.PutUint16(r.header()[6:], uint16(count))
+	end := min(first+n, len(s.rrs))
+	r.reply = append(r.reply, s.rrs[first:end]...)
+	r.reply = append(r.reply, s.rrs[:n-(end-first)]...)
+	return true
+}
+
+// negative writes that there is nothing, with the SOA of top, as zone.soa
+// makes it.
+func (r *writer) negative(rcode byte, top name) bool {
+	z := r.zone
+	ttl := min(z.reg.ttl.Load(), maxNegative)
+	pointer := uint16(0xc000 | headerLen + len(r.name) - len(top)) // to top in the question
+	h := r.header()
+	h[3] |= rcode
+	h[9] = 1
+	b := binary.BigEndian.AppendUint16(r.reply, pointer)
+	b = append(b, 0, byte(dns.TypeSOA), 0, byte(dns.ClassINET))
+	b = binary.BigEndian.AppendUint32(b, ttl)
+	at := len(b)
+	b = append(b, 0, 0)
+	if top == z.apex {
+		b = append(b, z.host[:len(z.host)-len(top)]...)
+		b = binary.BigEndian.AppendUint16(b, pointer)
+	} else {
+		b = append(b, z.host...)
+	}
+	if len(hostmaster)+len(top) <= maxNameLen {
+		b = append(b, hostmaster...)
+	}
+	b = binary.BigEndian.AppendUint16(b, pointer)
+	for _, v := range [5]uint32{z.reg.ser.Load(), soaRefresh, soaRetry, soaExpire, ttl} {
+		b = binary.BigEndian.AppendUint32(b, v)
+	}
+	binary.BigEndian.PutUint16(b[at:], uint16(len(b)-at-2))
+	r.reply = b
+	return r.room() >= 0
+}
+
+// An rrset is what a view answers to one type, in wire format. It is never
+// written again.
+type rrset struct {
+	rrs   []byte // whole records; a pointer to the question is their owner
+	count int    // of records, at least one
+	size  int    // octets of each; 0 where they differ
+	ttl   uint32 // the default TTL of the registry that it was made with
+}
+
+// packed returns the records of a view that has some of the type, A, AAAA
+// or, of an address, PTR; nil if they are too many to be packed.
+func (r *registry) packed(v *view, qtype uint16) *rrset {
+	at := &v.rrsets[0]
+	if qtype == dns.TypeAAAA {
+		at = &v.rrsets[1]
+	}
+	s := at.Load()
+	if s == nil || s.ttl != r.ttl.Load() {
+		s = r.pack(v, qtype)
+		at.Store(s)
+	}
+	if s.count == 0 {
+		return nil
+	}
+	return s
+}
+
+// pack makes what packed keeps; without records where they are too many.
+func (r *registry) pack(v *view, qtype uint16) *rrset {
+	s := &rrset{ttl: r.ttl.Load()}
+	views := []*view{v}
+	if qtype == dns.TypePTR {
+		for _, o := range mostSpecific(v, maxPacked) {
+			s.add(qtype, r.minTTL(views), []byte(o))
+		}
+		if s.count == maxPacked {
+			return &rrset{ttl: s.ttl}
+		}
+		return s
+	}
+	addrs, ttl := r.rrset(views, qtype == dns.TypeA, maxPacked+1)
+	if len(addrs) > maxPacked {
+		return &rrset{ttl: s.ttl}
+	}
+	for _, a := range addrs {
+		s.add(qtype, ttl, a.AsSlice())
+	}
+	s.size = len(s.rrs) / max(s.count, 1)
+	return s
+}
+
+// add adds a record.
+func (s *rrset) add(qtype uint16, ttl uint32, data []byte) {
+	s.rrs = binary.BigEndian.AppendUint16(s.rrs, 0xc000|headerLen)
+	s.rrs = binary.BigEndian.AppendUint16(s.rrs, qtype)
+	s.rrs = binary.BigEndian.AppendUint16(s.rrs, dns.ClassINET)
+	s.rrs = binary.BigEndian.AppendUint32(s.rrs, ttl)
+	s.rrs = binary.BigEndian.AppendUint16(s.rrs, uint16(len(data)))
+	s.rrs = append(s.rrs, data...)
+	s.count++
+}
+
+// Replies are the whole answers, made by zone, to names that the registry has
+// no node for: those of ports. They are dropped when anything changes.
+type replies struct {
+	table[name, *keptReply]
+	count atomic.Int32 // of what is in the table, or a little more
+}
+
+// A keptReply is what follows the question in a message, without an OPT.
+type keptReply struct {
+	serial uint32  // of the registry when it was made
+	counts [6]byte // of the sections
+	rest   []byte
+	left   atomic.Int32 // how often it may still be sent
+}
+
+// fill writes the answer to r if it is known.
+func (s *replies) fill(r *writer, reg *registry) bool {
+	k, ok := s.load(r.name)
+	if !ok || k.serial != reg.ser.Load() || len(k.rest) > r.room() || k.left.Add(-1) < 0 {
+		return false
+	}
+	copy(r.header()[6:], k.counts[:])
+	r.reply = append(r.reply, k.rest...)
+	return true
+}
+
+// keep keeps b, an answer about n that was made from the registry of that serial.
+func (s *replies) keep(n name, serial uint32, b []byte, opt bool) {
+	if s.count.Add(1) > maxReplies {
+		s.m.Clear()
+		s.count.Store(1)
+	}
+	if opt {
+		b = b[:len(b)-optLen]
+	}
+	k := &keptReply{serial: serial, rest: bytes.Clone(b[headerLen+len(n)+4:])}
+	copy(k.counts[:], b[6:])
+	if opt {
+		k.counts[5]--
+	}
+	k.left.Store(timesAnswered)
+	s.store(n, k)
+}

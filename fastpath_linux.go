@@ -1,0 +1,205 @@
+//go:build amd64 || arm64 || 386 || arm || riscv64 || loong64
+
+package main
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"strconv"
+	"syscall"
+	"unsafe"
+)
+
+const (
+	batchSize = 32  // packets by one system call: more gain nothing
+	oobSpace  = 128 // octets for control messages; 40 are needed
+)
+
+// A batch reads and sends UDP packets, up to batchSize by one system call, of
+// the memory that it has from the start: recvmmsg(2) and sendmmsg(2).
+//
+// x/net has the same as ReadBatch and WriteBatch. This one allocates nothing
+// for a packet, and calls the system by RawSyscall6, which does not tell the
+// scheduler: the socket is non-blocking, so a call takes microseconds, and a
+// scheduler that is told hands the processor on and has to get it back.
+//
+// All that is unsafe is here: the kernel is given addresses of what is inside
+// of the batch, which is on the heap, where nothing moves, for as long as a
+// call takes.
+type batch struct {
+	conn     syscall.RawConn
+	in, out  [batchSize]message
+	inVecs   [batchSize]syscall.Iovec
+	outVecs  [batchSize]syscall.Iovec
+	froms    [batchSize]syscall.RawSockaddrInet6 // or a RawSockaddrInet4, as its family says
+	packets  [batchSize][maxQuery]byte
+	replies  [batchSize][maxUDPSize]byte
+	oobs     [batchSize][oobSpace]byte
+	oobSize  int
+	got      int           // packets of the last read
+	queued   int           // replies
+	sent     int           // of which are sent
+	errno    syscall.Errno // of the last system call
+	recvmmsg func(fd uintptr) (done bool)
+	sendmmsg func(fd uintptr) (done bool)
+}
+
+// A message is struct mmsghdr.
+type message struct {
+	syscall.Msghdr
+	size uint32 // octets that were received
+}
+
+// newBatch returns a batch for conn that reads control messages of oobSize octets.
+func newBatch(conn *net.UDPConn, oobSize int) *batch {
+	raw, _ := conn.SyscallConn() // fails only for a conn that is nil
+	b := &batch{conn: raw, oobSize: oobSize, got: batchSize}
+	for i := range batchSize {
+		b.inVecs[i].Base = &b.packets[i][0]
+		b.inVecs[i].SetLen(maxQuery)
+		in, out := &b.in[i], &b.out[i]
+		in.Iov, in.Iovlen, in.Name = &b.inVecs[i], 1, (*byte)(unsafe.Pointer(&b.froms[i]))
+		out.Iov, out.Iovlen = &b.outVecs[i], 1
+		if oobSize > 0 {
+			in.Control = &b.oobs[i][0]
+		}
+	}
+	b.recvmmsg = func(fd uintptr) bool {
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&b.in[0])), batchSize, syscall.MSG_DONTWAIT, 0, 0)
+		b.got, b.errno = int(n), errno
+		return errno != syscall.EAGAIN
+	}
+	b.sendmmsg = func(fd uintptr) bool {
+		n, _, errno := syscall.RawSyscall6(sysSendmmsg(), fd, uintptr(unsafe.Pointer(&b.out[b.sent])), uintptr(b.queued-b.sent), syscall.MSG_DONTWAIT, 0, 0)
+		if b.errno = errno; errno == 0 {
+			b.sent += int(n)
+		}
+		return errno != syscall.EAGAIN
+	}
+	return b
+}
+
+// sysSendmmsg is the number of a system call that package syscall has not for
+// all processors.
+func sysSendmmsg() uintptr {
+	switch runtime.GOARCH {
+	case "amd64":
+		return 307
+	case "386":
+		return 345
+	case "arm":
+		return 374
+	}
+	return 269 // arm64, riscv64, loong64
+}
+
+// read waits for packets and returns how many there are. They stay until the
+// next read.
+func (b *batch) read() (int, error) {
+	for {
+		for i := range max(b.got, 1) { // what the kernel has written is to be set again
+			in := &b.in[i]
+			in.Namelen = syscall.SizeofSockaddrInet6
+			in.SetControllen(b.oobSize)
+		}
+		b.got = batchSize
+		if err := b.conn.Read(b.recvmmsg); err != nil {
+			return 0, err
+		}
+		switch b.errno {
+		case 0:
+			return b.got, nil
+		case syscall.EINTR:
+			b.got = 0
+		default:
+			b.got = batchSize
+			return 0, os.NewSyscallError("recvmmsg", b.errno)
+		}
+	}
+}
+
+// packet returns the packet of that number.
+func (b *batch) packet(i int) []byte { return b.packets[i][:b.in[i].size] }
+
+// from returns where a packet is from.
+func (b *batch) from(i int) netip.AddrPort {
+	if b.froms[i].Family == syscall.AF_INET {
+		sa := (*syscall.RawSockaddrInet4)(unsafe.Pointer(&b.froms[i]))
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), bigEndian(sa.Port))
+	}
+	return netip.AddrPortFrom(netip.AddrFrom16(b.froms[i].Addr).Unmap(), bigEndian(b.froms[i].Port))
+}
+
+// bigEndian reads a port, which is in network byte order.
+func bigEndian(port uint16) uint16 {
+	var b [2]byte
+	binary.NativeEndian.PutUint16(b[:], port)
+	return binary.BigEndian.Uint16(b[:])
+}
+
+// peer returns the two ends of a packet.
+func (b *batch) peer(i int) peer {
+	from := b.from(i)
+	if scope := b.froms[i].Scope_id; scope != 0 && from.Addr().Is6() {
+		from = netip.AddrPortFrom(from.Addr().WithZone(strconv.Itoa(int(scope))), from.Port())
+	}
+	return newPeer(from, b.control(i))
+}
+
+// control returns the control message of a packet.
+func (b *batch) control(i int) []byte { return b.oobs[i][:min(uint64(b.in[i].Controllen), oobSpace)] }
+
+// space returns where the next reply may be written, with no octet in it.
+func (b *batch) space() []byte { return b.replies[b.queued][:0] }
+
+// send queues a reply, which begins where space is, to a packet. It goes back
+// by the control message that the packet came with.
+func (b *batch) send(i int, reply []byte) {
+	in, out := &b.in[i], &b.out[b.queued]
+	b.outVecs[b.queued].Base = &reply[0]
+	b.outVecs[b.queued].SetLen(len(reply))
+	out.Name, out.Namelen = in.Name, in.Namelen
+	if b.oobSize > 0 {
+		b.clearInterface(i)
+		out.Control, out.Controllen = in.Control, in.Controllen
+	}
+	b.queued++
+}
+
+// clearInterface lets the system choose the way of what is sent by the control
+// message of a packet: the index of the interface in in_pktinfo and
+// in6_pktinfo, ip(7) and ipv6(7), is 0 but for link-local addresses.
+func (b *batch) clearInterface(i int) {
+	control := b.control(i)
+	for len(control) >= syscall.SizeofCmsghdr {
+		h := (*syscall.Cmsghdr)(unsafe.Pointer(&control[0]))
+		size := int(h.Len)
+		if size < syscall.SizeofCmsghdr || size > len(control) {
+			return
+		}
+		data := control[syscall.SizeofCmsghdr:size]
+		switch {
+		case h.Level == syscall.IPPROTO_IP && h.Type == syscall.IP_PKTINFO && len(data) >= syscall.SizeofInet4Pktinfo:
+			clear(data[:4])
+		case h.Level == syscall.IPPROTO_IPV6 && h.Type == syscall.IPV6_PKTINFO && len(data) >= syscall.SizeofInet6Pktinfo && !isLinkLocal6(netip.AddrFrom16([16]byte(data))):
+			clear(data[16:20])
+		}
+		control = control[min(len(control), syscall.CmsgSpace(len(data))):]
+	}
+}
+
+// flush sends what is queued. What can't be sent is lost, as any packet may be.
+func (b *batch) flush() {
+	for b.sent < b.queued {
+		if err := b.conn.Write(b.sendmmsg); err != nil {
+			break // the socket is closed
+		}
+		if b.errno != 0 && b.errno != syscall.EINTR {
+			b.sent++ // the first that was left
+		}
+	}
+	b.sent, b.queued = 0, 0
+}

@@ -1,0 +1,233 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/miekg/dns"
+)
+
+// fastZone returns a zone with names of all kinds.
+func fastZone(t testing.TB) *zone {
+	t.Helper()
+	var many, more []string
+	for i := range 100 {
+		many = append(many, fmt.Sprintf("10.1.0.%d fd00::%x", i, i))
+	}
+	for i := range 2 * maxPacked {
+		more = append(more, fmt.Sprintf("10.2.%d.%d", i/256, i%256))
+	}
+	reg := filledRegistry(t, "docker", 60,
+		pub{"web", "nginx", 30, "172.17.0.2 fd00::2", "shop.example.com com"},
+		pub{"many", "redis", 30, strings.Join(many, " "), "a\\.\\000b.docker"},
+		pub{"more", "than", defaultTTL, strings.Join(more, " "), ""},
+		pub{"only4", "nginx", defaultTTL, "172.17.0.3", "www.shop.example.com"},
+		pub{"a", "b", 7, "172.17.0.4", "b.docker"}, // a.b.docker is answered from two
+	)
+	publish(t, reg,
+		`{"name":"srv","image":"nginx","ip":"10.2.0.1","ports":["80/tcp=http","53/udp"],"txt":["a","b"]}`,
+		`{"name":"srv2","image":"nginx","ip":"10.2.0.2","ports":["80/tcp=http"]}`,
+		`{"name":"front","image":"nginx","cname":"srv.nginx.docker"}`,
+		`{"name":"loop","image":"loop","cname":"x.loop.docker"}`)
+	return newTestZone(t, reg)
+}
+
+// slowly is what a client is answered without a fast path; nil if it is not
+// at once.
+func slowly(z *zone, packet []byte, from netip.Addr, most int) []byte {
+	query, _ := screen(bytes.Clone(packet))
+	req := new(dns.Msg)
+	if query == nil || req.Unpack(query) != nil {
+		return nil
+	}
+	c := client{addr: from, size: most}
+	if most == maxUDPSize {
+		c.size = udpSize(req)
+	}
+	var reply []byte
+	z.answer(req, c, func(func()) {}, func(b []byte) error {
+		reply = b
+		return nil
+	})
+	return reply
+}
+
+// parts is a reply as it may be compared with another: records without their
+// order, and names without their case but for that of the question.
+func parts(t testing.TB, b []byte) (headers string, sections [3][]string) {
+	t.Helper()
+	m := new(dns.Msg)
+	if err := m.Unpack(b); err != nil {
+		t.Fatalf("%x can't be read: %v", b, err)
+	}
+	for i, rrs := range [][]dns.RR{m.Answer, m.Ns, m.Extra} {
+		for _, rr := range rrs {
+			sections[i] = append(sections[i], strings.ToLower(rr.String()))
+		}
+		slices.Sort(sections[i])
+	}
+	return fmt.Sprintf("%+v %v", m.MsgHdr, m.Question), sections
+}
+
+// checkFast holds the fast path against the slow one, and reports whether it
+// takes the packet.
+func checkFast(t testing.TB, f *fastPath, packet []byte, from netip.Addr, most int) (takes bool) {
+	t.Helper()
+	before := bytes.Clone(packet)
+	got := f.answer(packet, from, most, nil)
+	if !bytes.Equal(packet, before) {
+		t.Fatalf("the query %x became %x", before, packet)
+	}
+	if got == nil {
+		return false
+	}
+	want := slowly(f.zone, packet, from, most)
+	if want == nil {
+		t.Fatalf("%x is answered by %x; want it to be declined", packet, got)
+	}
+	gotHead, gotParts := parts(t, got)
+	wantHead, wantParts := parts(t, want)
+	if gotHead != wantHead {
+		t.Fatalf("%x:\ngot  %s\nwant %s", packet, gotHead, wantHead)
+	}
+	cut := got[2]&0x02 != 0
+	for i := range gotParts {
+		if len(gotParts[i]) != len(wantParts[i]) || !cut && !slices.Equal(gotParts[i], wantParts[i]) {
+			t.Fatalf("%x, section %d:\ngot  %s\nwant %s", packet, i, gotParts[i], wantParts[i])
+		}
+	}
+	if len(got) > most {
+		t.Fatalf("%x: %d octets; want at most %d", packet, len(got), most)
+	}
+	return true
+}
+
+// What the fast path takes it answers as the slow path does.
+func FuzzFastPath(f *testing.F) {
+	z := fastZone(f)
+	empty := newTestZone(f, filledRegistry(f, "docker", 60))
+	starting := fastZone(f)
+	starting.reg.ready.Store(false)
+	closest := fastZone(f)
+	closest.reg.naming.closest = true
+	paths := []*fastPath{newFastPath(z), newFastPath(empty), newFastPath(starting), newFastPath(closest)}
+	f.Fuzz(func(t *testing.T, packet []byte) {
+		for _, path := range paths {
+			for _, most := range []int{maxUDPSize, dns.MaxMsgSize} {
+				_ = slowly(path.zone, packet, netip.Addr{}, most) // may be kept
+				checkFast(t, path, packet, netip.MustParseAddr("192.0.2.1"), most)
+			}
+		}
+	})
+}
+
+// What the fast path is there for it takes, from the start or from the second
+// time on; what it must not take it declines.
+func TestFastPath(t *testing.T) {
+	z := fastZone(t)
+	f := newFastPath(z)
+	for _, tt := range []struct {
+		qname, qtype string
+		takes        bool
+	}{
+		{"web.nginx.docker.", "A", true},
+		{"WEB.nginx.Docker.", "AAAA", true},
+		{"x.y.web.nginx.docker.", "A", true},
+		{"only4.nginx.docker.", "AAAA", true}, // NODATA
+		{"only4.nginx.docker.", "TXT", true},
+		{"only4.nginx.docker.", "HTTPS", true},
+		{"only4.nginx.docker.", "DS", true},
+		{"only4.nginx.docker.", "SOA", true},
+		{"only4.nginx.docker.", "NS", true},
+		{"only4.nginx.docker.", "SRV", true},
+		{"shop.example.com.", "A", true},
+		{"shop.example.com.", "TXT", true},
+		{"www.shop.example.com.", "HTTPS", true},
+		{"com.", "A", true},
+		{"many.redis.docker.", "A", true},
+		{"many.redis.docker.", "AAAA", true},
+		{"a\\.\\000b.docker.", "A", true},
+		{"nosuch.docker.", "A", true},
+		{"x.nosuch.docker.", "MX", true},
+		{"docker.", "HTTPS", false}, // it has a CNAME among others
+		{"2.0.17.172.in-addr.arpa.", "PTR", true},
+		{"2." + strings.Repeat("0.", 29) + "d.f.ip6.arpa.", "PTR", true},
+		{"3." + strings.Repeat("0.", 28) + "1.d.f.ip6.arpa.", "PTR", false},
+		{"2." + strings.Repeat("0.", 28) + "0.d.f.ip6.arpa.", "A", false},
+		{"_http._tcp.nginx.docker.", "SRV", true},
+		{"_80._tcp.srv.nginx.docker.", "SRV", true},
+		{"_53._udp.srv.nginx.docker.", "SRV", true},
+		{"_nosuch._tcp.nginx.docker.", "SRV", false},
+		{"_tcp.nginx.docker.", "A", false},
+		{"a.b.docker.", "A", false},
+		{"more.than.docker.", "A", false},
+		{"front.nginx.docker.", "A", false},
+		{"srv.nginx.docker.", "TXT", false},
+		{"web.nginx.docker.", "MX", false},
+		{"web.nginx.docker.", "ANY", false},
+		{"dnsdock.docker.", "A", false},
+		{"docker.", "SOA", false},
+		{"docker.", "NS", false},
+		{"*.nginx.docker.", "A", false},
+		{"www.example.com.", "A", false},
+		{"example.com.", "A", false},
+		{"x.com.", "A", false},
+		{"localhost.", "A", false},
+		{".", "NS", false},
+	} {
+		for _, edns := range []int{0, 512, 1232, 4096} {
+			req := new(dns.Msg).SetQuestion(tt.qname, dns.StringToType[tt.qtype])
+			if edns > 0 {
+				req.SetEdns0(uint16(edns), edns == 1232)
+				req.IsEdns0().Option = append(req.IsEdns0().Option, &dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: "0011223344556677"})
+			}
+			packet, err := req.Pack()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, most := range []int{maxUDPSize, dns.MaxMsgSize} {
+				_ = slowly(z, packet, netip.Addr{}, most)
+				want := tt.takes || tt.qname == "many.redis.docker." && most == dns.MaxMsgSize
+				if got := checkFast(t, f, packet, netip.MustParseAddr("127.0.0.1"), most); got != want {
+					t.Errorf("%s %s, EDNS %d, at most %d octets: takes it: %t; want %t", tt.qname, tt.qtype, edns, most, got, want)
+				}
+			}
+		}
+	}
+}
+
+// Nothing that the fast path answers allocates.
+func TestFastPathAllocates(t *testing.T) {
+	z := fastZone(t)
+	f := newFastPath(z)
+	client, reply := netip.MustParseAddr("127.0.0.1"), make([]byte, 0, maxUDPSize)
+	for _, q := range []struct {
+		qname string
+		qtype uint16
+	}{
+		{"Web.nginx.docker.", dns.TypeA},
+		{"a-name-that-is-longer-than-32-octets.web.nginx.docker.", dns.TypeAAAA},
+		{"many.redis.docker.", dns.TypeA},
+		{"only4.nginx.docker.", dns.TypeAAAA},
+		{"a-name-that-is-longer-than-32-octets.does-not-exist.docker.", dns.TypeA},
+		{"shop.example.com.", dns.TypeHTTPS},
+		{"2.0.17.172.in-addr.arpa.", dns.TypePTR},
+		{"2." + strings.Repeat("0.", 27) + "0.0.d.f.ip6.arpa.", dns.TypePTR},
+		{"_http._tcp.nginx.docker.", dns.TypeSRV},
+	} {
+		packet := packQuery(t, 1, q.qname, q.qtype)
+		refresh := func() { _ = slowly(z, packet, client, maxUDPSize) }
+		refresh()
+		taken := true
+		n := testing.AllocsPerRun(timesAnswered/2, func() {
+			taken = f.answer(packet, client, maxUDPSize, reply) != nil && taken
+		})
+		if n != 0 || !taken {
+			t.Errorf("%s %s: taken %t, %v allocations; want none", q.qname, dns.Type(q.qtype), taken, n)
+		}
+	}
+}
