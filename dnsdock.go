@@ -533,7 +533,8 @@ func bindDNS(addr string) (udp *net.UDPConn, tcp net.Listener, err error) {
 		udp = pc.(*net.UDPConn)
 		host, _, _ := net.SplitHostPort(addr)
 		port := strconv.Itoa(udp.LocalAddr().(*net.UDPAddr).Port)
-		tcp, err = net.Listen(family("tcp", addr), net.JoinHostPort(host, port))
+		lc := net.ListenConfig{KeepAlive: -1} // an idle connection is closed before it would help
+		tcp, err = lc.Listen(context.Background(), family("tcp", addr), net.JoinHostPort(host, port))
 		if err == nil {
 			return udp, tcp, nil
 		}

@@ -25,7 +25,8 @@ const (
 	tcpFirst       = 2 * time.Second       // for a new client to begin its query
 	tcpIdle        = 8 * time.Second       // for the next one, RFC 7766 section 6.2.3
 	tcpRead        = 2 * time.Second       // for a query that has begun
-	tcpWrite       = 5 * time.Second       // for a client to take a reply
+	tcpWrite       = 5 * time.Second       // for a client to take replies
+	tcpBuffer      = 16 << 10              // octets of replies that are written together
 	acceptPause    = 50 * time.Millisecond // after an accept that failed, as for want of descriptors
 )
 
@@ -166,20 +167,25 @@ type tcpServer struct {
 	ending chan struct{} // closed by shutdown
 	wg     sync.WaitGroup
 
-	mu    sync.Mutex
-	conns map[*tcpConn]bool // guarded by mu; nil once the server ended
+	mu       sync.Mutex         // guards what follows
+	conns    map[*tcpConn]bool  // nil once the server ended
+	ofClient map[netip.Addr]int // how many of conns
 }
 
 // A tcpConn is a connection from a client.
 type tcpConn struct {
 	net.Conn
 	client netip.Addr   // an IPv6 one is its /64: who has one address there has all
-	used   atomic.Int64 // when it was accepted, or its last query came, in Unix nanoseconds
-	write  sync.Mutex   // held while a reply is written
+	used   atomic.Int64 // when it was accepted, or queries came last, in Unix nanoseconds
+	fast   *fastPath
+	in     *bufio.Reader
+
+	mu  sync.Mutex // guards what follows, and is held while it is written
+	out []byte     // replies, each behind its length, that are not written yet
 }
 
 func newTCPServer(z *zone, ln net.Listener) *tcpServer {
-	return &tcpServer{zone: z, ln: ln, ending: make(chan struct{}), conns: make(map[*tcpConn]bool)}
+	return &tcpServer{zone: z, ln: ln, ending: make(chan struct{}), conns: make(map[*tcpConn]bool), ofClient: make(map[netip.Addr]int)}
 }
 
 // serve accepts connections until shutdown, then returns nil.
@@ -226,7 +232,7 @@ func (s *tcpServer) shutdown(ctx context.Context) error {
 // add serves a connection. Where there are too many, of its client or in
 // all, the one that is idle for longest makes room.
 func (s *tcpServer) add(nc net.Conn) {
-	c := &tcpConn{Conn: nc, client: addrOf(nc.RemoteAddr())}
+	c := &tcpConn{Conn: nc, client: addrOf(nc.RemoteAddr()), fast: newFastPath(s.zone), in: bufio.NewReaderSize(nc, maxQuery)}
 	if c.client.Is6() {
 		p, _ := c.client.Prefix(64) // no error: it is IPv6
 		c.client = p.Addr()
@@ -238,22 +244,14 @@ func (s *tcpServer) add(nc net.Conn) {
 		_ = nc.Close() // nothing was read
 		return
 	}
-	var oldest, oldestOfClient *tcpConn
-	ofClient := 0
-	for o := range s.conns {
-		oldest = older(oldest, o)
-		if o.client == c.client {
-			oldestOfClient = older(oldestOfClient, o)
-			ofClient++
-		}
-	}
 	switch {
-	case ofClient >= maxClientConns:
-		s.dropLocked(oldestOfClient)
+	case s.ofClient[c.client] >= maxClientConns:
+		s.dropLocked(s.oldestLocked(func(o *tcpConn) bool { return o.client == c.client }))
 	case len(s.conns) >= maxConns:
-		s.dropLocked(oldest)
+		s.dropLocked(s.oldestLocked(func(*tcpConn) bool { return true }))
 	}
 	s.conns[c] = true
+	s.ofClient[c.client]++
 	s.wg.Go(func() {
 		s.serveConn(c)
 		s.mu.Lock()
@@ -263,16 +261,24 @@ func (s *tcpServer) add(nc net.Conn) {
 }
 
 func (s *tcpServer) dropLocked(c *tcpConn) {
-	delete(s.conns, c)
+	if s.conns[c] {
+		delete(s.conns, c)
+		if s.ofClient[c.client]--; s.ofClient[c.client] == 0 {
+			delete(s.ofClient, c.client)
+		}
+	}
 	_ = c.Close() // a second time, maybe; the client sees the end
 }
 
-// older returns the one that was used last longer ago; a may be nil.
-func older(a, b *tcpConn) *tcpConn {
-	if a == nil || b.used.Load() < a.used.Load() {
-		return b
+// oldestLocked returns the connection that was used last longest ago, of
+// those that are; there is one.
+func (s *tcpServer) oldestLocked(is func(*tcpConn) bool) (oldest *tcpConn) {
+	for c := range s.conns {
+		if is(c) && (oldest == nil || c.used.Load() < oldest.used.Load()) {
+			oldest = c
+		}
 	}
-	return a
+	return oldest
 }
 
 // serveConn answers the queries of c until it is idle for too long, breaks a
@@ -281,21 +287,27 @@ func (s *tcpServer) serveConn(c *tcpConn) {
 	from := client{addr: addrOf(c.RemoteAddr()), local: addrOf(c.LocalAddr()), size: dns.MaxMsgSize}
 	var waiting sync.WaitGroup
 	defer waiting.Wait()
-	slots := make(chan struct{}, maxPipelined)
+	var slots chan struct{}
 	later := func(f func()) {
+		if slots == nil {
+			slots = make(chan struct{}, maxPipelined)
+		}
+		_ = c.flush() // its error is the next read's
 		slots <- struct{}{}
 		waiting.Go(func() {
 			defer func() { <-slots }()
 			f()
+			_ = c.flush() // the client went away
 		})
 	}
-	r := bufio.NewReader(c)
 	for idle := tcpFirst; ; idle = tcpIdle {
-		b, err := s.read(c, r, idle)
+		b, err := s.read(c, idle)
 		if err != nil {
 			return
 		}
-		c.used.Store(time.Now().UnixNano())
+		if c.answer(b, from.addr) {
+			continue
+		}
 		query, reply := screen(b)
 		var req dns.Msg
 		switch {
@@ -309,28 +321,55 @@ func (s *tcpServer) serveConn(c *tcpConn) {
 	}
 }
 
-// read returns the next message, RFC 1035 section 4.2.2. It waits for its
-// first octet as long as idle, and for the rest no longer than tcpRead.
-func (s *tcpServer) read(c *tcpConn, r *bufio.Reader, idle time.Duration) ([]byte, error) {
-	if err := s.deadline(c, idle); err != nil {
+// read returns the next message, RFC 1035 section 4.2.2, which is good until
+// the one after it. Where it has to wait it writes all replies before; it waits
+// for the first octet as long as idle, and for the rest no longer than tcpRead.
+func (s *tcpServer) read(c *tcpConn, idle time.Duration) ([]byte, error) {
+	if b, ok := c.buffered(); ok {
+		return b, nil
+	}
+	if err := c.flush(); err != nil {
 		return nil, err
 	}
-	if _, err := r.Peek(1); err != nil {
-		return nil, err
+	if c.in.Buffered() == 0 {
+		if err := s.deadline(c, idle); err != nil {
+			return nil, err
+		}
+		if _, err := c.in.Peek(1); err != nil {
+			return nil, err
+		}
+		c.used.Store(time.Now().UnixNano())
+		if b, ok := c.buffered(); ok {
+			return b, nil
+		}
 	}
 	if err := s.deadline(c, tcpRead); err != nil {
 		return nil, err
 	}
 	var size [2]byte
-	if _, err := io.ReadFull(r, size[:]); err != nil {
+	if _, err := io.ReadFull(c.in, size[:]); err != nil {
 		return nil, err
 	}
 	n := int(binary.BigEndian.Uint16(size[:]))
-	b, err := io.ReadAll(io.LimitReader(r, int64(n))) // takes memory for what came, not for what is claimed
+	b, err := io.ReadAll(io.LimitReader(c.in, int64(n))) // takes memory for what came, not for what is claimed
 	if err == nil && len(b) < n {
 		err = io.ErrUnexpectedEOF
 	}
 	return b, err
+}
+
+// buffered returns the next message if all of it has been read.
+func (c *tcpConn) buffered() (b []byte, ok bool) {
+	all, _ := c.in.Peek(c.in.Buffered()) // no error: it is there
+	if len(all) < 2 {
+		return nil, false
+	}
+	end := 2 + int(binary.BigEndian.Uint16(all))
+	if len(all) < end {
+		return nil, false
+	}
+	_, _ = c.in.Discard(end) // nor here
+	return all[2:end], true
 }
 
 // deadline bounds the reads to come; its error says that the server ends.
@@ -346,17 +385,63 @@ func (s *tcpServer) deadline(c *tcpConn, d time.Duration) error {
 	}
 }
 
-// send writes one message. A client that does not take it is cut off: the
-// next one would begin in the middle of it.
+// answer answers a query if the fast path takes it. The reply is written
+// with others, before the next read that waits.
+func (c *tcpConn) answer(query []byte, from netip.Addr) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	start := len(c.out)
+	c.out = append(c.out, 0, 0)
+	out := c.fast.answer(query, from, dns.MaxMsgSize, c.out)
+	if out == nil {
+		c.out = c.out[:start]
+		return false
+	}
+	c.out = out
+	return c.endLocked(start) == nil
+}
+
+// send has one message written with others, before the next read that waits.
 func (c *tcpConn) send(b []byte) error {
-	c.write.Lock()
-	defer c.write.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	start := len(c.out)
+	c.out = append(append(c.out, 0, 0), b...)
+	return c.endLocked(start)
+}
+
+// endLocked sets the length of the message at start, and writes what has
+// come together if it is much.
+func (c *tcpConn) endLocked(start int) error {
+	binary.BigEndian.PutUint16(c.out[start:], uint16(len(c.out)-start-2))
+	if len(c.out) < tcpBuffer {
+		return nil
+	}
+	return c.flushLocked()
+}
+
+// flush writes what has come together.
+func (c *tcpConn) flush() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.flushLocked()
+}
+
+// flushLocked cuts off a client that does not take its replies: the next one
+// would begin in the middle of one.
+func (c *tcpConn) flushLocked() error {
+	if len(c.out) == 0 {
+		return nil
+	}
 	err := c.SetWriteDeadline(time.Now().Add(tcpWrite))
 	if err == nil {
-		_, err = c.Write(append(binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(b)), uint16(len(b))), b...))
+		_, err = c.Write(c.out)
 	}
 	if err != nil {
 		_ = c.Close() // the error says more
+	}
+	if c.out = c.out[:0]; cap(c.out) > 2*tcpBuffer { // after a large one
+		c.out = nil
 	}
 	return err
 }
@@ -364,8 +449,14 @@ func (c *tcpConn) send(b []byte) error {
 // addrOf is the address of a socket's end, without port and zone; not valid
 // where it has none.
 func addrOf(a net.Addr) netip.Addr {
-	p, err := netip.ParseAddrPort(a.String())
-	if err != nil || p.Addr().IsUnspecified() {
+	var p netip.AddrPort
+	switch a := a.(type) {
+	case peer:
+		p = a.AddrPort
+	case interface{ AddrPort() netip.AddrPort }: // of package net
+		p = a.AddrPort()
+	}
+	if p.Addr().IsUnspecified() {
 		return netip.Addr{}
 	}
 	return p.Addr().Unmap().WithZone("")

@@ -114,6 +114,10 @@ func (b *bench) loadC(list []question, inFlight, rate int) load {
 	}
 }
 
+// maxConnections is of one load: the tables of the system's connection
+// tracking keep each for two minutes, and shall not be full.
+const maxConnections = 10_000
+
 // tcpEach makes a connection for each query, ten at a time.
 func (b *bench) tcpEach(list []question) load {
 	return func(ctx context.Context, s *server) (figure, error) {
@@ -127,6 +131,10 @@ func (b *bench) tcpEach(list []question) load {
 				wg.Go(func() {
 					for time.Now().Before(end) && failed.Load() == nil && ctx.Err() == nil {
 						i := int(next.Add(1))
+						if i > maxConnections {
+							next.Add(-1)
+							return
+						}
 						if err := askTCP(s.addr.String(), i, list[i%len(list)]); err != nil {
 							failed.Store(err)
 						}

@@ -116,6 +116,7 @@ zone:
   listen-on-v6 { none; };
   recursion no;
   tcp-clients 1000;
+  tcp-listen-queue 128;
 };
 controls { };
 zone "docker" { type primary; file "%s"; };
