@@ -157,8 +157,8 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 // list: GET /services.
 func (a *api) list(*http.Request) (int, any, error) {
 	all := make(map[string]serviceJSON)
-	for id, s := range a.reg.live.all() {
-		all[id] = toJSON(s)
+	for s := range a.reg.published().all(^kind(0)) {
+		all[s.id] = toJSON(s)
 	}
 	return http.StatusOK, all, nil
 }

@@ -391,13 +391,19 @@ func TestBindErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	free := spareTCP.Addr().String()
-	_, _ = spare.Close(), spareTCP.Close()
+	(&sockets{udp: spare, tcp: []net.Listener{spareTCP}}).close()
+	other, otherTCP, err := bindDNS("127.0.0.1:0") // of another dnsdock
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer (&sockets{udp: other, tcp: []net.Listener{otherTCP}}).close()
 	for _, tt := range []struct {
 		args []string
 		want []string
 	}{
 		{[]string{"-dns=" + busy.Addr().String()}, []string{"-dns=" + busy.Addr().String(), "another program has it"}},
 		{[]string{"-dns=" + busyUDP.LocalAddr().String()}, []string{"-dns=" + busyUDP.LocalAddr().String(), "another program has it"}},
+		{[]string{"-dns=" + otherTCP.Addr().String()}, []string{"-dns=" + otherTCP.Addr().String(), "another program has it"}},
 		{[]string{"-dns=" + free + "," + busy.Addr().String()}, []string{"-dns=" + busy.Addr().String(), "another program has it"}},
 		{[]string{"-dns=" + free, "-http=" + busy.Addr().String()}, []string{"-http=" + busy.Addr().String(), "another program has it", "-http="}},
 		{[]string{"-dns=" + free, "-http=198.51.100.77:80"}, []string{"-http=198.51.100.77:80", "no such address"}},
@@ -423,7 +429,7 @@ func TestBindErrors(t *testing.T) {
 			if err != nil {
 				t.Fatalf("an address that was bound before is not free: %v", err)
 			}
-			_, _ = udp.Close(), tcp.Close()
+			(&sockets{udp: udp, tcp: []net.Listener{tcp}}).close()
 		})
 	}
 	for _, tt := range []struct {

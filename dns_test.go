@@ -87,10 +87,13 @@ func serveZone(t testing.TB, z *zone, addr string) (port string) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	g := newGroup(ctx)
-	srv, started := newUDPServer(z, udp)
-	g.serve("dns udp", srv.ActivateAndServe, started, srv.ShutdownContext)
-	srv2 := newTCPServer(z, tcp)
-	g.serve("dns tcp", srv2.serve, started, srv2.shutdown)
+	for _, conn := range udp {
+		srv, started := newUDPServer(z, conn)
+		g.serve("dns udp", srv.ActivateAndServe, started, srv.ShutdownContext)
+	}
+	srv, started := newTCPServer(z, tcp), make(chan struct{})
+	close(started)
+	g.serve("dns tcp", srv.serve, started, srv.shutdown)
 	t.Cleanup(func() {
 		cancel()
 		if err := g.wait(); err != nil {

@@ -499,7 +499,7 @@ func bind(cfg *config) (s sockets, err error) {
 		if err != nil {
 			return s, bindError("dns", addr, err)
 		}
-		s.udp, s.tcp = append(s.udp, udp), append(s.tcp, tcp)
+		s.udp, s.tcp = append(s.udp, udp...), append(s.tcp, tcp)
 	}
 	if cfg.http != "" {
 		s.http, err = net.Listen(family("tcp", cfg.http), cfg.http)
@@ -520,30 +520,48 @@ func (s *sockets) close() {
 	}
 }
 
+// maxReaders bounds the UDP sockets of one address.
+const maxReaders = 16
+
 // bindDNS opens UDP and TCP on the same port, also where addr has port 0: a
-// port that is free for one may be taken for the other, so it tries some.
-func bindDNS(addr string) (udp *net.UDPConn, tcp net.Listener, err error) {
+// port that is free for one may be taken for the other, so it tries some. Of
+// UDP there is a socket for each processor, where the system spreads clients
+// over them (SO_REUSEPORT), so that their readers share nothing.
+func bindDNS(addr string) (udp []*net.UDPConn, tcp net.Listener, err error) {
 	const tries = 10
 	for range tries {
-		var pc net.PacketConn
-		pc, err = net.ListenPacket(family("udp", addr), addr)
-		if err != nil {
-			return nil, nil, err
-		}
-		udp = pc.(*net.UDPConn)
-		host, _, _ := net.SplitHostPort(addr)
-		port := strconv.Itoa(udp.LocalAddr().(*net.UDPAddr).Port)
-		lc := net.ListenConfig{KeepAlive: -1} // an idle connection is closed before it would help
-		tcp, err = lc.Listen(context.Background(), family("tcp", addr), net.JoinHostPort(host, port))
-		if err == nil {
-			return udp, tcp, nil
-		}
-		_ = udp.Close() // unused
-		if !strings.HasSuffix(addr, ":0") {
+		udp, tcp, err = tryDNS(addr)
+		if err == nil || !strings.HasSuffix(addr, ":0") {
 			break
 		}
 	}
-	return nil, nil, err
+	return udp, tcp, err
+}
+
+func tryDNS(addr string) (udp []*net.UDPConn, tcp net.Listener, err error) {
+	defer func() {
+		if err != nil {
+			(&sockets{udp: udp}).close()
+			udp = nil
+		}
+	}()
+	readers := 1
+	if spreadsClients {
+		readers = min(runtime.GOMAXPROCS(0), maxReaders)
+	}
+	for range readers {
+		pc, err := (&net.ListenConfig{Control: reusePort}).ListenPacket(context.Background(), family("udp", addr), addr)
+		if err != nil {
+			return udp, nil, err
+		}
+		conn := pc.(*net.UDPConn)
+		udp = append(udp, conn)
+		host, _, _ := net.SplitHostPort(addr)
+		addr = net.JoinHostPort(host, strconv.Itoa(conn.LocalAddr().(*net.UDPAddr).Port)) // what port 0 became
+	}
+	lc := net.ListenConfig{KeepAlive: -1}                                 // an idle connection is closed before it would help
+	tcp, err = lc.Listen(context.Background(), family("tcp", addr), addr) // alone at its port: a second dnsdock is told
+	return udp, tcp, err
 }
 
 // family narrows a network to the family of an address that names one, so

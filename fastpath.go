@@ -333,15 +333,17 @@ func (r *writer) records(s *rrset) bool {
 	if s == nil || s.size == 0 && len(s.rrs) > r.room() {
 		return false
 	}
-	first, n := 0, len(s.rrs)
-	if s.size > 0 {
-		first = rand.IntN(s.count) * s.size
+	first, n, size, count := 0, len(s.rrs), int(s.size), int(s.count)
+	if size > 0 {
+		if count > 1 {
+			first = rand.IntN(count) * size
+		}
 		if n > r.room() {
-			n = max(0, r.room()/s.size*s.size)
+			count = max(0, r.room()/size)
+			n = count * size
 			r.header()[2] |= 0x02 // TC
 		}
 	}
-	count := s.count * n / len(s.rrs)
 	binary.BigEndian.PutUint16(r.header()[6:], uint16(count))
 	end := min(first+n, len(s.rrs))
 	r.reply = append(r.reply, s.rrs[first:end]...)
@@ -384,10 +386,11 @@ func (r *writer) negative(rcode byte, top name) bool {
 // An rrset is what a view answers to one type, in wire format. It is never
 // written again.
 type rrset struct {
-	rrs   []byte // whole records; a pointer to the question is their owner
-	count int    // of records, at least one
-	size  int    // octets of each; 0 where they differ
-	ttl   uint32 // the default TTL of the registry that it was made with
+	rrs   []byte   // whole records; a pointer to the question is their owner
+	ttl   uint32   // the default TTL of the registry that it was made with
+	count uint16   // of records, at least one
+	size  uint16   // octets of each; 0 where they differ
+	few   [32]byte // where rrs is if it is as short: with the rest it is a line of the processor's cache
 }
 
 // packed returns the records of a view that has some of the type, A, AAAA
@@ -411,6 +414,7 @@ func (r *registry) packed(v *view, qtype uint16) *rrset {
 // pack makes what packed keeps; without records where they are too many.
 func (r *registry) pack(v *view, qtype uint16) *rrset {
 	s := &rrset{ttl: r.ttl.Load()}
+	s.rrs = s.few[:0]
 	views := []*view{v}
 	if qtype == dns.TypePTR {
 		for _, o := range mostSpecific(v, maxPacked) {
@@ -428,7 +432,7 @@ func (r *registry) pack(v *view, qtype uint16) *rrset {
 	for _, a := range addrs {
 		s.add(qtype, ttl, a.AsSlice())
 	}
-	s.size = len(s.rrs) / max(s.count, 1)
+	s.size = uint16(len(s.rrs) / max(len(addrs), 1))
 	return s
 }
 

@@ -18,6 +18,18 @@ const (
 	oobSpace  = 128 // octets for control messages; 40 are needed
 )
 
+// spreadsClients: the system spreads clients over the sockets of one port.
+const spreadsClients = true
+
+// reusePort lets several sockets have one port, socket(7).
+func reusePort(_, _ string, raw syscall.RawConn) (err error) {
+	const soReusePort = 15 // which package syscall has not for all processors
+	if e := raw.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, soReusePort, 1) }); e != nil {
+		return e
+	}
+	return err
+}
+
 // A batch reads and sends UDP packets, up to batchSize by one system call, of
 // the memory that it has from the start: recvmmsg(2) and sendmmsg(2).
 //

@@ -5,7 +5,14 @@ package main
 import (
 	"net"
 	"net/netip"
+	"syscall"
 )
+
+// spreadsClients: of several sockets at one port one would get all packets.
+const spreadsClients = false
+
+// reusePort does nothing.
+func reusePort(_, _ string, _ syscall.RawConn) error { return nil }
 
 // A batch reads and sends UDP packets: one at a time, as x/net's ReadBatch
 // does too outside of Linux.

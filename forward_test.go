@@ -27,10 +27,12 @@ type answerer func(q *dns.Msg, from netip.AddrPort) [][]byte
 // Where one of them is nil, its port is closed.
 func startUpstream(t testing.TB, udp, tcp answerer) netip.AddrPort {
 	t.Helper()
-	pc, ln, err := bindDNS("127.0.0.1:0")
+	udps, ln, err := bindDNS("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	pc := udps[0]
+	(&sockets{udp: udps[1:]}).close()
 	var wg sync.WaitGroup
 	t.Cleanup(func() {
 		_ = pc.Close()

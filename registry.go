@@ -21,7 +21,6 @@ type registry struct {
 	naming naming
 	log    *slog.Logger
 
-	live  table[string, *service]  // what is published, by id
 	nodes table[name, *node]       // by each name that a service is at or below, the root left out
 	addrs table[netip.Addr, *view] // of the services, by each address that is answered
 	ttl   atomic.Uint32            // seconds: the default TTL
@@ -29,8 +28,7 @@ type registry struct {
 	ready atomic.Bool              // the engine's first list is done
 
 	mu       sync.Mutex          // guards what follows, and every store to the tables
-	found    map[string]*service // containers' services as their engines have them, by container id
-	exists   map[string]bool     // all containers that are known to exist, running or not
+	found    map[string]*service // of each container that is known to exist its service as its engine has it, by id; nil if it has none
 	made     map[string]*service // services made by hand
 	overlays map[string]overlay  // what the API did to containers' services, by container id
 }
@@ -39,14 +37,15 @@ type registry struct {
 // once stored. Every service with the owner name o is in below of each
 // ancestor of o and of o itself, and in here of o, and nowhere else.
 type node struct {
-	here  *view // of the services whose owner name this is; nil if there is none
-	below *view // of those whose owner name is this or below it; the same as here if that is all
+	below view  // of the services whose owner name is this or below it
+	here  *view // of those whose owner name this is; below if that is all, nil if there is none
 }
 
 // A view is a set of services that answers are made of, at least one, and
 // what the fast path keeps of those answers.
 type view struct {
 	*set
+	kinds  kind                     // those of the set, near at hand
 	rrsets [2]atomic.Pointer[rrset] // A and AAAA, or of an address PTR first; nil before they are asked for
 }
 
@@ -55,8 +54,11 @@ func newView(t *set) *view {
 	if t == nil {
 		return nil
 	}
-	return &view{set: t}
+	return &view{set: t, kinds: t.kinds}
 }
+
+// has reports whether a service of v has one of kinds.
+func (v *view) has(k kind) bool { return v.kinds&k != 0 }
 
 // An overlay is what the API did to a container's service. It holds for as
 // long as the container exists.
@@ -78,13 +80,21 @@ func newRegistry(n naming, ttl uint32, log *slog.Logger) *registry {
 		naming:   n,
 		log:      log,
 		found:    make(map[string]*service),
-		exists:   make(map[string]bool),
 		made:     make(map[string]*service),
 		overlays: make(map[string]overlay),
 	}
 	r.ttl.Store(ttl)
 	r.ser.Store(uint32(time.Now().Unix())) // grows over restarts too, RFC 1912 section 2.2
 	return r
+}
+
+// published returns all that is published: each service has a full name,
+// which is at or below the apex.
+func (r *registry) published() *set {
+	if n, ok := r.nodes.load(r.naming.apex); ok {
+		return n.below.set
+	}
+	return nil
 }
 
 // match returns what a query for q is answered from, by the names rule: all
@@ -107,7 +117,7 @@ func (r *registry) match(q name, views []*view) []*view {
 		if r.naming.closest && n.here != nil {
 			return append(views, n.here)
 		}
-		views = append(views, n.below)
+		views = append(views, &n.below)
 	}
 	for a := q.parent(); r.covers(a, q) && !(r.naming.closest && len(views) > 0); a = a.parent() {
 		if n, ok := r.nodes.load(a); ok && n.here != nil {
@@ -140,7 +150,7 @@ const walkPause = 256
 func (r *registry) matchWild(q name) (found []*view) {
 	labels := q.split()
 	closest, count := -len(labels), 0
-	for _, s := range r.live.all() {
+	for s := range r.published().all(^kind(0)) {
 		if count++; count%walkPause == 0 {
 			runtime.Gosched()
 		}
@@ -305,10 +315,7 @@ func (r *registry) ttlOf(s *service) uint32 {
 func (r *registry) put(id string, s *service) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.exists[id] = true
-	if s == nil {
-		delete(r.found, id)
-	} else {
+	if old := r.found[id]; old == nil || !old.equal(s) { // else one of the two would be kept for nothing
 		r.found[id] = s
 	}
 	r.settleLocked(id)
@@ -319,7 +326,6 @@ func (r *registry) put(id string, s *service) {
 func (r *registry) forget(id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.exists, id)
 	delete(r.found, id)
 	delete(r.overlays, id)
 	r.settleLocked(id)
@@ -348,21 +354,20 @@ func (r *registry) lookupLocked(id string) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, ok := r.live.load(id)
-	if !ok {
-		return nil, errNotFound
+	if s := r.published().get(id); s != nil {
+		return s, nil
 	}
-	return s, nil
+	return nil, errNotFound
 }
 
 // fullIDLocked completes the shortened id of a container. What is not one
 // is returned as it is.
 func (r *registry) fullIDLocked(id string) (string, error) {
-	if r.exists[id] || r.made[id] != nil || !isHex(id, 4) {
+	if r.existsLocked(id) || r.made[id] != nil || !isHex(id, 4) {
 		return id, nil
 	}
 	full := id
-	for c := range r.exists {
+	for c := range r.found {
 		if !strings.HasPrefix(c, id) {
 			continue
 		}
@@ -372,6 +377,12 @@ func (r *registry) fullIDLocked(id string) (string, error) {
 		full = c
 	}
 	return full, nil
+}
+
+// existsLocked reports whether there is a container of this id.
+func (r *registry) existsLocked(id string) bool {
+	_, ok := r.found[id]
+	return ok
 }
 
 // set publishes what p says, all properties of which must be set, under id.
@@ -387,7 +398,7 @@ func (r *registry) set(id string, p patch) (s *service, isNew bool, err error) {
 	}
 	base := r.found[id]
 	switch {
-	case base == nil && r.exists[id] && r.made[id] == nil:
+	case base == nil && r.existsLocked(id) && r.made[id] == nil:
 		return nil, false, errNotPublished // nor does a container that died meanwhile come back
 	case base == nil || r.made[id] != nil:
 		base = &service{id: id}
@@ -396,7 +407,7 @@ func (r *registry) set(id string, p patch) (s *service, isNew bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	_, had := r.live.load(id)
+	had := r.published().get(id) != nil
 	if base == r.found[id] {
 		r.overlays[id] = overlay{patch: p}
 	} else {
@@ -430,8 +441,7 @@ func (r *registry) update(id string, p patch) (*service, error) {
 		r.overlays[old.id] = overlay{patch: all}
 	}
 	r.settleLocked(old.id)
-	s, _ := r.live.load(old.id)
-	return s, nil
+	return r.published().get(old.id), nil
 }
 
 // remove withdraws the service that id names; a container's stays away for
@@ -444,7 +454,7 @@ func (r *registry) remove(id string) error {
 		return err
 	}
 	delete(r.made, s.id)
-	if r.exists[s.id] {
+	if r.existsLocked(s.id) {
 		r.overlays[s.id] = overlay{removed: true}
 	}
 	r.settleLocked(s.id)
@@ -485,19 +495,13 @@ func (r *registry) wantLocked(id string) *service {
 // New names are stored before old ones go, and a name that stays is swapped
 // in one store, so that no query sees a gap.
 func (r *registry) settleLocked(id string) {
-	old, _ := r.live.load(id)
+	old := r.published().get(id)
 	s := r.wantLocked(id)
 	if s.equal(old) {
 		return
 	}
-	if s != nil {
-		r.live.store(id, s)
-	}
 	r.swapNodesLocked(old, s)
 	r.swapAddrsLocked(old, s)
-	if s == nil {
-		r.live.delete(id)
-	}
 	r.ser.Add(1)
 	switch {
 	case old == nil:
@@ -565,10 +569,10 @@ func (n *node) sets() (here, below *set) {
 
 // newNode returns the node of the two sets, in the place of n.
 func newNode(n *node, here, below *set) *node {
-	next := &node{below: newView(below)}
+	next := &node{below: view{set: below, kinds: below.kinds}}
 	switch {
 	case here.len() == below.len():
-		next.here = next.below
+		next.here = &next.below
 	case n != nil && n.here != nil && n.here.set == here: // with what is packed of it
 		next.here = n.here
 	default:

@@ -242,7 +242,8 @@ func FuzzNamesRule(f *testing.F) {
 			ours := strings.HasSuffix("."+q+".", "."+apex)
 			var ids, closest []string
 			longer := -100 // by how many labels the owner names in closest are longer than q; 1 for any
-			for id, s := range r.live.all() {
+			for s := range r.published().all(^kind(0)) {
+				id := s.id
 				for _, o := range s.owners {
 					// at or below an alias
 					if q+"." == o.String() || o.labels() > 1 && strings.HasSuffix(q+".", "."+o.String()) {
@@ -285,7 +286,11 @@ func checkRegistry(t testing.TB, r *registry) {
 	t.Helper()
 	nodes := make(map[name]map[bool]map[string]bool) // name -> here? -> ids
 	addrs := make(map[netip.Addr]map[string]bool)
-	for id, s := range r.live.all() {
+	for s := range r.published().all(^kind(0)) {
+		id := s.id
+		if !s.equal(r.wantLocked(id)) {
+			t.Fatalf("%s is not what it shall be", id)
+		}
 		for _, o := range s.owners {
 			for n := o; n != root; n = n.parent() {
 				if nodes[n] == nil {
@@ -309,7 +314,7 @@ func checkRegistry(t testing.TB, r *registry) {
 		}
 		checkSet(t, v.set)
 		for s := range v.all(^kind(0)) {
-			if live, _ := r.live.load(s.id); live != s || m[s.id] {
+			if r.published().get(s.id) != s || m[s.id] {
 				t.Fatalf("%s is stale, or there twice", s.id)
 			}
 			m[s.id] = true
@@ -319,7 +324,7 @@ func checkRegistry(t testing.TB, r *registry) {
 	count := 0
 	for n, node := range r.nodes.all() {
 		count++
-		if got, want := ids(node.below), nodes[n][false]; !reflect.DeepEqual(got, want) {
+		if got, want := ids(&node.below), nodes[n][false]; !reflect.DeepEqual(got, want) {
 			t.Fatalf("below %v: %v; want %v", n, got, want)
 		}
 		if got, want := ids(node.here), nodes[n][true]; !reflect.DeepEqual(got, want) {

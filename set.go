@@ -144,6 +144,21 @@ func join(l, r *set) *set {
 	return r.between(join(l, r.left), r.right)
 }
 
+// get returns the service of that id, nil if t has none.
+func (t *set) get(id string) *service {
+	for t != nil {
+		switch c := strings.Compare(id, t.id); {
+		case c < 0:
+			t = t.left
+		case c > 0:
+			t = t.right
+		default:
+			return t.service
+		}
+	}
+	return nil
+}
+
 // has reports whether a service of t has one of kinds.
 func (t *set) has(k kind) bool { return t != nil && t.kinds&k != 0 }
 
