@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -276,8 +277,8 @@ func (c *dockerClient) fetch(ctx context.Context, path string, query url.Values,
 }
 
 // list returns the fingerprint of each container that exists, by id.
-func (c *dockerClient) list(ctx context.Context) (map[string]string, error) {
-	var all map[string]string
+func (c *dockerClient) list(ctx context.Context) (map[string]fingerprint, error) {
+	var all map[string]fingerprint
 	err := c.fetch(ctx, "/containers/json", url.Values{"all": {"1"}}, maxList, func(d *json.Decoder) (err error) {
 		all, err = readList(d)
 		return err
@@ -289,11 +290,11 @@ func (c *dockerClient) list(ctx context.Context) (map[string]string, error) {
 }
 
 // readList decodes one container at a time: the whole would take much memory.
-func readList(d *json.Decoder) (map[string]string, error) {
+func readList(d *json.Decoder) (map[string]fingerprint, error) {
 	if t, err := d.Token(); err != nil || t != json.Delim('[') {
 		return nil, cmp.Or(err, errors.New("no list"))
 	}
-	all := make(map[string]string)
+	all := make(map[string]fingerprint)
 	for d.More() {
 		var s containerSummary
 		if err := d.Decode(&s); err != nil {
@@ -395,24 +396,26 @@ func (j *containerJSON) container() *container {
 	return c
 }
 
-// fingerprint is all of a container that may change while it exists and
-// that is in the list too: with it, a list tells which containers are to be
-// inspected again.
-func fingerprint(name, state string, networks map[string]endpointJSON) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s", strings.TrimPrefix(name, "/"), state)
+// A fingerprint is a hash of all of a container that may change while it
+// exists and that is in the list too: with it, a list tells which containers
+// are to be inspected again. Half of SHA-256 is more than enough.
+type fingerprint [sha256.Size / 2]byte
+
+func newFingerprint(name, state string, networks map[string]endpointJSON) fingerprint {
+	h := sha256.New()
+	fmt.Fprintf(h, "%s %s", strings.TrimPrefix(name, "/"), state)
 	for _, n := range sortedKeys(networks) {
-		fmt.Fprintf(&b, " %s %v", n, networks[n].addrs())
+		fmt.Fprintf(h, " %s %v", n, networks[n].addrs())
 	}
-	return b.String()
+	return fingerprint(h.Sum(nil)[:len(fingerprint{})])
 }
 
-func (s *containerSummary) fingerprint() string {
-	return fingerprint(s.name(), s.State, s.NetworkSettings.Networks)
+func (s *containerSummary) fingerprint() fingerprint {
+	return newFingerprint(s.name(), s.State, s.NetworkSettings.Networks)
 }
 
-func (j *containerJSON) fingerprint() string {
-	return fingerprint(j.Name, j.State.Status, j.NetworkSettings.Networks)
+func (j *containerJSON) fingerprint() fingerprint {
+	return newFingerprint(j.Name, j.State.Status, j.NetworkSettings.Networks)
 }
 
 // name is the container's own name: the others, of links, have a second slash.
@@ -503,21 +506,15 @@ type watcher struct {
 	warned bool      // the log said once that it is away
 	synced time.Time // when this session had its first list; zero before
 
-	mu    sync.Mutex          // guards what follows
-	known map[string]snapshot // by id: each container as it was reconciled last
-	dirty map[string]bool     // ids to be reconciled
-	busy  map[string]bool     // ids that are being reconciled
-	first map[string]bool     // ids of the first list that are still to be reconciled; nil before it
-	stuck map[string]bool     // ids that could not be inspected since the last list
-	wake  chan struct{}       // of capacity 1: dirty or busy changed
-	soon  chan struct{}       // of capacity 1: a container could not be inspected
-}
-
-// A snapshot is what the watcher remembers of a container.
-type snapshot struct {
-	fingerprint string
-	problems    []string // those that were logged
-	failing     bool     // the last inspect failed, and that was logged
+	mu    sync.Mutex             // guards what follows
+	known map[string]fingerprint // by id: each container as it was reconciled last; zero where it could not be inspected
+	told  map[string][]string    // by id: the problems of a container that were logged
+	dirty map[string]bool        // ids to be reconciled
+	busy  map[string]bool        // ids that are being reconciled
+	first map[string]bool        // ids of the first list that are still to be reconciled; nil before it
+	stuck map[string]bool        // ids that could not be inspected since the last list
+	wake  chan struct{}          // of capacity 1: dirty or busy changed
+	soon  chan struct{}          // of capacity 1: a container could not be inspected
 }
 
 // newWatcher returns a watcher that fills reg from the client's engine.
@@ -526,7 +523,8 @@ func newWatcher(client *dockerClient, reg *registry, log *slog.Logger) *watcher 
 		client: client,
 		reg:    reg,
 		log:    log.With("engine", client.engine.text),
-		known:  make(map[string]snapshot),
+		known:  make(map[string]fingerprint),
+		told:   make(map[string][]string),
 		dirty:  make(map[string]bool),
 		busy:   make(map[string]bool),
 		wake:   make(chan struct{}, 1),
@@ -659,7 +657,7 @@ func (w *watcher) resync(ctx context.Context) error {
 	gone := maps.Clone(w.known)
 	for id, fingerprint := range list {
 		delete(gone, id)
-		if k, ok := w.known[id]; !ok || k.fingerprint != fingerprint {
+		if known, ok := w.known[id]; !ok || known != fingerprint {
 			w.dirty[id] = true
 		}
 	}
@@ -682,6 +680,7 @@ func (w *watcher) doneLocked(ids map[string]bool) {
 		delete(w.first, id)
 	}
 	if w.first != nil && len(w.first) == 0 {
+		w.first = make(map[string]bool) // a map keeps the memory of what it had
 		w.reg.ready.Store(true)
 	}
 }
@@ -728,6 +727,9 @@ func (w *watcher) take() (id string, ok bool) {
 			return id, true
 		}
 	}
+	if len(w.dirty) == 0 {
+		w.dirty = make(map[string]bool) // a map keeps the memory of what it had
+	}
 	return "", false
 }
 
@@ -742,9 +744,9 @@ func (w *watcher) release(id string, err error, interrupted bool) {
 		w.dirty[id] = true
 	case err != nil:
 		w.stuck[id] = true
-		k := w.known[id]
-		w.known[id] = snapshot{problems: k.problems, failing: true} // a fingerprint as no list has it
-		if !k.failing {
+		known, ok := w.known[id]
+		w.known[id] = fingerprint{}
+		if !ok || known != (fingerprint{}) {
 			w.log.Warn("container can't be inspected: its names stay as they were", "err", err)
 			wakeUp(w.soon)
 		}
@@ -768,11 +770,13 @@ func (w *watcher) reconcile(ctx context.Context, id string) error {
 		w.reg.forget(id)
 		w.mu.Lock()
 		delete(w.known, id)
+		delete(w.told, id)
 		w.mu.Unlock()
 		return nil
 	case err != nil:
 		return err
 	}
+	j.ID = id // the same, once in memory
 	s, problems := w.service(j.container())
 	w.remember(j, problems)
 	w.reg.put(id, s)
@@ -796,13 +800,13 @@ func (w *watcher) service(c *container) (*service, []problem) {
 // problems once in its life.
 func (w *watcher) remember(j *containerJSON, problems []problem) {
 	w.mu.Lock()
-	k := w.known[j.ID]
+	known, ok := w.known[j.ID]
+	logged := w.told[j.ID]
 	w.mu.Unlock()
 	name := strings.TrimPrefix(j.Name, "/")
-	if k.failing {
+	if ok && known == (fingerprint{}) {
 		w.log.Info("container can be inspected again", "container", name, "id", j.ID)
 	}
-	logged := k.problems
 	for _, p := range problems {
 		text := fmt.Sprintf("%s=%s", p.source, p.value)
 		if slices.Contains(logged, text) {
@@ -814,5 +818,8 @@ func (w *watcher) remember(j *containerJSON, problems []problem) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.known[j.ID] = snapshot{fingerprint: j.fingerprint(), problems: logged} // nobody else wrote it: j is busy
+	w.known[j.ID] = j.fingerprint() // nobody else wrote it: j is busy
+	if len(logged) > 0 {
+		w.told[j.ID] = logged
+	}
 }

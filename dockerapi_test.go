@@ -1099,7 +1099,7 @@ func FuzzEngine(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		all, err := readList(json.NewDecoder(bytes.NewReader(data)))
 		if _, ok := all[""]; ok || all == nil && err == nil {
-			t.Fatalf("got list %q, %v", all, err)
+			t.Fatalf("got list %v, %v", all, err)
 		}
 		s := newEventStream(io.NopCloser(bytes.NewReader(data)))
 		for n := 0; ; n++ {

@@ -500,8 +500,12 @@ func (r *registry) settleLocked(id string) {
 	if s.equal(old) {
 		return
 	}
-	r.swapNodesLocked(old, s)
-	r.swapAddrsLocked(old, s)
+	var alone *set // of s; the sets that have no other share it
+	if s != nil {
+		alone = one(s)
+	}
+	r.swapNodesLocked(old, alone)
+	r.swapAddrsLocked(old, alone)
 	r.ser.Add(1)
 	switch {
 	case old == nil:
@@ -516,8 +520,11 @@ func (r *registry) settleLocked(id string) {
 // begin returns as much of list as fits into a line of the log.
 func begin[T any](list []T) []T { return list[:min(len(list), 20)] }
 
-func (r *registry) swapNodesLocked(old, s *service) {
-	now, before := s.paths(), old.paths()
+func (r *registry) swapNodesLocked(old *service, s *set) {
+	now, before := make(map[name]bool), old.paths()
+	if s != nil {
+		now = s.paths()
+	}
 	for n, isOwner := range now {
 		o, _ := r.nodes.load(n)
 		r.nodes.store(n, o.with(s, isOwner))
@@ -535,9 +542,9 @@ func (r *registry) swapNodesLocked(old, s *service) {
 	}
 }
 
-// with returns n, which may be nil, with s, in the place of one of the same
-// id; it is in here too if this is an owner name of s.
-func (n *node) with(s *service, isOwner bool) *node {
+// with returns n, which may be nil, with the one service of s, in the place
+// of one of the same id; it is in here too if this is an owner name of it.
+func (n *node) with(s *set, isOwner bool) *node {
 	var here, below *set
 	if n != nil {
 		here, below = n.sets()
@@ -581,7 +588,7 @@ func newNode(n *node, here, below *set) *node {
 	return next
 }
 
-func (r *registry) swapAddrsLocked(old, s *service) {
+func (r *registry) swapAddrsLocked(old *service, s *set) {
 	var now, before []netip.Addr
 	if s != nil {
 		now = s.addrs

@@ -89,10 +89,11 @@ func (t *set) len() int {
 	return int(t.size)
 }
 
-// with returns t with s, in the place of the one with its id if there is one.
-func (t *set) with(s *service) *set {
+// with returns t with the one service of s, in the place of the one with its
+// id if there is one.
+func (t *set) with(s *set) *set {
 	if t == nil {
-		return one(s)
+		return s
 	}
 	switch c := strings.Compare(s.id, t.id); {
 	case c < 0:
@@ -108,7 +109,7 @@ func (t *set) with(s *service) *set {
 		}
 		return t.between(t.left, r)
 	}
-	return top(s, s.kinds(), t.weight, t.left, t.right)
+	return top(s.service, s.own, t.weight, t.left, t.right)
 }
 
 // without returns t without the service of that id, t itself if it has none.

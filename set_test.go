@@ -50,7 +50,7 @@ func TestSet(t *testing.T) {
 			case 3:
 				n.ports = []port{{number: 1}}
 			}
-			s, want[id] = s.with(n), n
+			s, want[id] = s.with(one(n)), n
 		}
 		if before.len() != size {
 			t.Fatalf("the set from before has %d; want %d", before.len(), size)
@@ -100,7 +100,7 @@ func TestSet(t *testing.T) {
 func TestSetDepth(t *testing.T) {
 	var s *set
 	for i := range 10_000 {
-		s = s.with(&service{id: fmt.Sprintf("%06d", i)})
+		s = s.with(one(&service{id: fmt.Sprintf("%06d", i)}))
 	}
 	var depth func(*set) int
 	depth = func(s *set) int {
