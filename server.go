@@ -27,6 +27,7 @@ const (
 	tcpRead        = 2 * time.Second       // for a query that has begun
 	tcpWrite       = 5 * time.Second       // for a client to take replies
 	tcpBuffer      = 16 << 10              // octets of replies that are written together
+	workerIdle     = time.Second           // after which a goroutine ends that has no connection
 	acceptPause    = 50 * time.Millisecond // after an accept that failed, as for want of descriptors
 )
 
@@ -166,6 +167,7 @@ type tcpServer struct {
 	ln     net.Listener
 	ending chan struct{} // closed by shutdown
 	wg     sync.WaitGroup
+	idle   chan *tcpConn // to the workers that have none
 
 	mu       sync.Mutex         // guards what follows
 	conns    map[*tcpConn]bool  // nil once the server ended
@@ -177,15 +179,20 @@ type tcpConn struct {
 	net.Conn
 	client netip.Addr   // an IPv6 one is its /64: who has one address there has all
 	used   atomic.Int64 // when it was accepted, or queries came last, in Unix nanoseconds
-	fast   *fastPath
-	in     *bufio.Reader
+	*buffers
+}
+
+// Buffers are what a connection is served with, and then the next one.
+type buffers struct {
+	fast *fastPath
+	in   *bufio.Reader
 
 	mu  sync.Mutex // guards what follows, and is held while it is written
 	out []byte     // replies, each behind its length, that are not written yet
 }
 
 func newTCPServer(z *zone, ln net.Listener) *tcpServer {
-	return &tcpServer{zone: z, ln: ln, ending: make(chan struct{}), conns: make(map[*tcpConn]bool), ofClient: make(map[netip.Addr]int)}
+	return &tcpServer{zone: z, ln: ln, ending: make(chan struct{}), idle: make(chan *tcpConn), conns: make(map[*tcpConn]bool), ofClient: make(map[netip.Addr]int)}
 }
 
 // serve accepts connections until shutdown, then returns nil.
@@ -232,7 +239,7 @@ func (s *tcpServer) shutdown(ctx context.Context) error {
 // add serves a connection. Where there are too many, of its client or in
 // all, the one that is idle for longest makes room.
 func (s *tcpServer) add(nc net.Conn) {
-	c := &tcpConn{Conn: nc, client: addrOf(nc.RemoteAddr()), fast: newFastPath(s.zone), in: bufio.NewReaderSize(nc, maxQuery)}
+	c := &tcpConn{Conn: nc, client: addrOf(nc.RemoteAddr())}
 	if c.client.Is6() {
 		p, _ := c.client.Prefix(64) // no error: it is IPv6
 		c.client = p.Addr()
@@ -252,12 +259,33 @@ func (s *tcpServer) add(nc net.Conn) {
 	}
 	s.conns[c] = true
 	s.ofClient[c.client]++
-	s.wg.Go(func() {
+	select {
+	case s.idle <- c:
+	default:
+		s.wg.Go(func() { s.work(c) })
+	}
+}
+
+// work serves a connection, and then others: a goroutine whose stack has
+// grown, and buffers, are worth as much as the rest of a short connection.
+func (s *tcpServer) work(c *tcpConn) {
+	b := &buffers{fast: newFastPath(s.zone), in: bufio.NewReaderSize(nil, maxQuery)}
+	for {
+		c.buffers = b
+		b.in.Reset(c.Conn)
 		s.serveConn(c)
+		b.out = b.out[:0] // of a client that went away
 		s.mu.Lock()
-		defer s.mu.Unlock()
 		s.dropLocked(c)
-	})
+		s.mu.Unlock()
+		select {
+		case c = <-s.idle:
+		case <-s.ending:
+			return
+		case <-time.After(workerIdle):
+			return
+		}
+	}
 }
 
 func (s *tcpServer) dropLocked(c *tcpConn) {
