@@ -337,6 +337,9 @@ func newNetSpace(t *testing.T) *netSpace {
 		"addr add 2001:db8::1/64 dev v0 nodad",
 		"link set v0 up",
 		"link set v1 up",
+		"addr add fe80::53/64 dev v0 nodad",
+		"addr add 192.0.2.2/24 dev v0",
+		"addr add 2001:db8::2/64 dev v0 nodad",
 	} {
 		if out, err := exec.Command("ip", append([]string{"-n", s.name}, strings.Fields(args)...)...).CombinedOutput(); err != nil {
 			t.Fatalf("ip %s: %v: %s", args, err, out)
@@ -432,7 +435,7 @@ func (s *netSpace) startFront(t *testing.T, f front) (dir string) {
 }
 
 // publish runs dnsdock, with services that were made by its API.
-func (s *netSpace) publish(t *testing.T) {
+func (s *netSpace) publish(t *testing.T, dnsAddrs string) {
 	t.Helper()
 	socket := filepath.Join(s.dir, "docker.sock")
 	ln, err := net.Listen("unix", socket)
@@ -448,7 +451,7 @@ func (s *netSpace) publish(t *testing.T) {
 	if err := os.WriteFile(program, goBuild(t, runtime.GOARCH, "."), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	log, _ := s.start(t, dir, program, "-dns=127.0.0.1:53", "-http=127.0.0.1:80", "-ttl=5", "-debug", "-nameserver=", "-docker=unix://"+socket)
+	log, _ := s.start(t, dir, program, "-dns="+dnsAddrs, "-http=127.0.0.1:80", "-ttl=5", "-nameserver=", "-docker=unix://"+socket)
 	log.wait(t, "msg=listening for=http")
 	log.wait(t, "engine found") // until then all else is SERVFAIL
 	many, err := json.Marshal(manyAddrs())
@@ -473,7 +476,7 @@ func (s *netSpace) publish(t *testing.T) {
 func TestClients(t *testing.T) {
 	t.Parallel()
 	s := newNetSpace(t)
-	s.publish(t)
+	s.publish(t, "127.0.0.1:53")
 	s.buildAsk(t)
 	for _, f := range fronts {
 		t.Run(f.name, func(t *testing.T) {
@@ -485,6 +488,33 @@ func TestClients(t *testing.T) {
 					needs(t, r.needs...)
 					s.askAll(t, f, &r, dir)
 				})
+			}
+		})
+	}
+}
+
+// On a host of many addresses each reply leaves from the one that was asked,
+// whether the fast path answers or not. dig takes no other.
+func TestRepliesLeaveFromWhereTheyWereAsked(t *testing.T) {
+	t.Parallel()
+	for _, listen := range []string{":53", "0.0.0.0:53,[::]:53"} {
+		t.Run(listen, func(t *testing.T) {
+			t.Parallel()
+			s := newNetSpace(t)
+			s.publish(t, listen)
+			dir := s.etc(t, "127.0.0.1")
+			for _, pair := range []string{
+				"127.0.0.1 127.0.0.1", "127.0.0.9 127.0.0.1", "192.0.2.1 192.0.2.2", "192.0.2.2 192.0.2.1", "192.0.2.2 127.0.0.1",
+				"::1 ::1", "2001:db8::1 2001:db8::2", "2001:db8::2 2001:db8::1", "::1 2001:db8::2",
+				"fe80::53%v0 2001:db8::2", "fe80::53%v0 ::",
+			} {
+				server, from, _ := strings.Cut(pair, " ")
+				for qtype, want := range map[string]string{"A": "10.0.0.4", "MX": "0 only4.nginx.docker"} { // a fast one and another
+					out, _ := s.command(t, dir, "dig", "+tries=1", "+time=5", "-b", from, "@"+server, "only4.nginx.docker", qtype).CombinedOutput() // what it says is looked at
+					if got := parseMessage(string(out), qtype); got != want {
+						t.Errorf("%s asks %s for %s: got %.300s; want %s", from, server, qtype, got, want)
+					}
+				}
 			}
 		})
 	}

@@ -10,15 +10,17 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/miekg/dns"
 )
 
 const (
-	maxNegative = 5  // seconds for which an NXDOMAIN or NODATA may be cached: the container may start any moment
-	minRR       = 14 // octets of the smallest record that is answered: two pointers, type, class, TTL, length
-	maxChain    = 16 // CNAMEs that are followed; no honest chain is near it
+	maxNegative = 5   // seconds for which an NXDOMAIN or NODATA may be cached: the container may start any moment
+	minRR       = 14  // octets of the smallest record that is answered: two pointers, type, class, TTL, length
+	maxWalkers  = 100 // queries in line that walk all services
+	maxChain    = 16  // CNAMEs that are followed; no honest chain is near it
 )
 
 const (
@@ -40,15 +42,20 @@ type zone struct {
 	host  name          // dnsdock.<apex>: our own name
 	local map[name]bool // the zones of localZones
 	log   *slog.Logger
-	kept  *replies        // for the fast path
-	ctx   context.Context // of the server's life: dns.Handler has none
+	kept  *replies // for the fast path
+
+	walkers chan struct{} // one for each query in line for walking
+	walking *sync.Mutex   // held while all services or addresses are walked
+
+	ctx context.Context // of the server's life: dns.Handler has none
 }
 
 // newZone returns a zone for the apex of reg. When ctx is done, the queries
 // that are being forwarded end.
 func newZone(ctx context.Context, reg *registry, fwd *forwarder, log *slog.Logger) *zone {
 	apex := reg.naming.apex
-	return &zone{reg: reg, fwd: fwd, apex: apex, host: "\x07dnsdock" + apex, local: localZones(), log: log, kept: new(replies), ctx: ctx}
+	return &zone{reg: reg, fwd: fwd, apex: apex, host: "\x07dnsdock" + apex, local: localZones(), log: log, kept: new(replies),
+		walkers: make(chan struct{}, maxWalkers), walking: new(sync.Mutex), ctx: ctx}
 }
 
 // localZones returns the zones that are nobody's outside of a site, and are
@@ -335,6 +342,24 @@ type servicePort struct {
 	port
 }
 
+// findInTurn is find, one after the other where it may walk all services, or
+// all addresses: with 100,000 of them that is some milliseconds. It is not ok
+// where too many wait.
+func (z *zone) findInTurn(n, top name) (f found, ok bool) {
+	if p, ok := n.prefix(); !n.wild() && (!ok || p.IsSingleIP()) {
+		return z.find(n, top), true
+	}
+	select {
+	case z.walkers <- struct{}{}:
+		defer func() { <-z.walkers }()
+	default:
+		return f, false
+	}
+	z.walking.Lock()
+	defer z.walking.Unlock()
+	return z.find(n, top), true
+}
+
 // find looks up n, whose highest name of ours is top.
 func (z *zone) find(n, top name) (f found) {
 	f.isZone = n == top && (top == z.apex || z.local[top])
@@ -432,7 +457,11 @@ func (p port) isAt(label string) bool {
 // top. Where n is a CNAME that q goes on with, it returns its target.
 func (z *zone) answerOurs(m *dns.Msg, q dns.Question, n, top name, c client) (next name) {
 	ready := z.reg.ready.Load() // before find: what is published between the two is not missed
-	f := z.find(n, top)
+	f, ok := z.findInTurn(n, top)
+	if !ok {
+		m.Authoritative, m.Answer, m.Rcode = false, nil, dns.RcodeServerFailure
+		return ""
+	}
 	if f.cname != nil {
 		h := header(q.Name, dns.TypeCNAME, z.reg.ttlOf(f.cname))
 		m.Answer = append(m.Answer, &dns.CNAME{Hdr: h, Target: f.cname.cname.String()})

@@ -1657,6 +1657,42 @@ func TestOwnNameIsNoCNAME(t *testing.T) {
 	}
 }
 
+// Queries that walk all services do so in turn, and only so many wait: others
+// are answered at once, with SERVFAIL where they would have to walk too.
+func TestWalksInTurn(t *testing.T) {
+	z := newTestZone(t, filledRegistry(t, "docker", 0, pub{"web", "nginx", 0, "10.0.0.1", ""}))
+	ask := func(qname string) string {
+		return show(reply(z, new(dns.Msg).SetQuestion(qname, dns.TypeA), netip.Addr{}, 512))
+	}
+	names := []string{"web.*.docker.", "0.0.10.in-addr.arpa."}
+	var wg sync.WaitGroup
+	z.walking.Lock()
+	for i := range maxWalkers {
+		wg.Go(func() {
+			if got := ask(names[i%2]); !strings.HasPrefix(got, "NOERROR aa") {
+				t.Errorf("%s: got %s", names[i%2], got)
+			}
+		})
+	}
+	for len(z.walkers) < maxWalkers {
+		runtime.Gosched()
+	}
+	for _, n := range names {
+		if got := ask(n); got != "SERVFAIL;;" {
+			t.Errorf("%s: got %s; want SERVFAIL", n, got)
+		}
+	}
+	for qname, want := range map[string]string{
+		"web.nginx.docker.": "NOERROR aa; web.nginx.docker. 0 A 10.0.0.1;", "1.0.0.10.in-addr.arpa.": "NOERROR aa",
+	} {
+		if got := ask(qname); !strings.HasPrefix(got, want) {
+			t.Errorf("%s: got %s; want %s", qname, got, want)
+		}
+	}
+	z.walking.Unlock()
+	wg.Wait()
+}
+
 // Types that are no data are never looked up, nor forwarded.
 func TestMetaTypes(t *testing.T) {
 	z := newTestZone(t, filledRegistry(t, "docker", 0))
