@@ -231,3 +231,33 @@ func TestFastPathAllocates(t *testing.T) {
 		}
 	}
 }
+
+// A whole answer, from query to reply, with and without the fast path.
+func BenchmarkAnswer(b *testing.B) {
+	for _, count := range []int{10, 1000, 100_000} {
+		z := newTestZone(b, filled(b, count))
+		f := newFastPath(z)
+		client, reply := netip.MustParseAddr("127.0.0.1"), make([]byte, 0, maxUDPSize)
+		var packets [][]byte
+		for i := range min(count, 1000) {
+			i *= count / min(count, 1000)
+			packets = append(packets, packQuery(b, uint16(i), fmt.Sprintf("c%d.image%d.docker.", i, i/10), dns.TypeA))
+		}
+		b.Run(fmt.Sprint("fast/", count), func(b *testing.B) {
+			b.ReportAllocs()
+			for n := 0; b.Loop(); n++ {
+				if f.answer(packets[n%len(packets)], client, maxUDPSize, reply) == nil {
+					b.Fatal("declined")
+				}
+			}
+		})
+		b.Run(fmt.Sprint("slow/", count), func(b *testing.B) {
+			b.ReportAllocs()
+			for n := 0; b.Loop(); n++ {
+				if slowly(z, packets[n%len(packets)], client, maxUDPSize) == nil {
+					b.Fatal("no answer")
+				}
+			}
+		})
+	}
+}

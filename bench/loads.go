@@ -84,14 +84,16 @@ func number(out []byte, pattern string) float64 {
 }
 
 // batched keeps that many queries in flight, by as few system calls as can be.
-func (b *bench) batched(list []question, inFlight int) load { return b.loadC(list, inFlight, 0) }
+func (b *bench) batched(list []question, inFlight int) load { return b.loadC(list, inFlight, 0, 0) }
 
-// paced asks at that rate; its extra figure is the 99.9th percentile of the
-// latency, in microseconds.
-func (b *bench) paced(list []question, rate int) load { return b.loadC(list, 1, rate) }
+// paced asks at that rate; its extra figure is the latency in microseconds
+// that so many of a thousand queries have at most.
+func (b *bench) paced(list []question, rate, permille int) load {
+	return b.loadC(list, 1, rate, permille)
+}
 
 // loadC runs load.c.
-func (b *bench) loadC(list []question, inFlight, rate int) load {
+func (b *bench) loadC(list []question, inFlight, rate, permille int) load {
 	return func(ctx context.Context, s *server) (figure, error) {
 		return measured(ctx, s, func(ctx context.Context, s *server) (count, perSecond, extra float64, err error) {
 			var wire []byte
@@ -104,7 +106,7 @@ func (b *bench) loadC(list []question, inFlight, rate int) load {
 				return 0, 0, 0, err
 			}
 			out, err := exec.CommandContext(ctx, "taskset", "-c", client1, filepath.Join(b.dir, "load"),
-				fmt.Sprint(s.addr.Port()), file, fmt.Sprint(*seconds), fmt.Sprint(inFlight), fmt.Sprint(rate)).CombinedOutput()
+				fmt.Sprint(s.addr.Port()), file, fmt.Sprint(*seconds), fmt.Sprint(inFlight), fmt.Sprint(rate), fmt.Sprint(permille)).CombinedOutput()
 			if err != nil {
 				return 0, 0, 0, fmt.Errorf("load: %w: %s", err, out)
 			}

@@ -47,7 +47,7 @@ var (
 	rounds   = flag.Int("rounds", 3, "rounds, of which the medians are shown")
 	seconds  = flag.Int("seconds", 3, "how long each load lasts")
 	only     = flag.String("servers", "", "servers by commas; empty: all")
-	sections = flag.String("sections", "main,sizes,mix,cores,idle,tcp,latency,start", "what to measure")
+	sections = flag.String("sections", "main,sizes,mix,cores,idle,tcp,latency,start,storm", "what to measure")
 )
 
 func main() {
@@ -76,7 +76,7 @@ func run(ctx context.Context) error {
 		run  func(context.Context) error
 	}{
 		{"main", b.main}, {"sizes", b.sizes}, {"mix", b.mix}, {"cores", b.cores},
-		{"idle", b.idle}, {"tcp", b.tcp}, {"latency", b.latency}, {"start", b.start},
+		{"idle", b.idle}, {"tcp", b.tcp}, {"latency", b.latency}, {"start", b.start}, {"storm", b.storm},
 	} {
 		if !slices.Contains(strings.Split(*sections, ","), s.name) {
 			continue
@@ -165,16 +165,9 @@ func (b *bench) serve(ctx context.Context, kind string, count int, cpus string) 
 	if err != nil {
 		return nil, err
 	}
-	s.cmd = exec.CommandContext(ctx, "taskset", append([]string{"-c", cpus}, args...)...)
-	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if err := s.cmd.Start(); err != nil {
+	if err := s.start(ctx, cpus, args); err != nil {
 		return nil, err
 	}
-	go func() {
-		_ = s.cmd.Wait() // how it ended is in its log
-		close(s.done)
-	}()
 	err = s.await(names(count)[count-1], noError)
 	if err == nil {
 		err = s.await("nosuch.docker", nxDomain) // dnsdock says so once it knows all
@@ -184,6 +177,21 @@ func (b *bench) serve(ctx context.Context, kind string, count int, cpus string) 
 		return nil, fmt.Errorf("%s does not answer: %w\n%s", kind, err, &s.log)
 	}
 	return s, nil
+}
+
+// start runs the server's command line on some processors.
+func (s *server) start(ctx context.Context, cpus string, args []string) error {
+	s.cmd = exec.CommandContext(ctx, "taskset", append([]string{"-c", cpus}, args...)...)
+	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if err := s.cmd.Start(); err != nil {
+		return err
+	}
+	go func() {
+		_ = s.cmd.Wait() // how it ended is in its log
+		close(s.done)
+	}()
+	return nil
 }
 
 // freePort returns an address that nobody listens at.
@@ -426,7 +434,7 @@ func (b *bench) sizes(ctx context.Context) error {
 	fmt.Println("| names | server | queries/s | to NSD | CPU µs/query | to NSD | resident MB |")
 	fmt.Println("|---|---|---|---|---|---|---|")
 	for _, count := range []int{10, 1000, 10_000, 100_000} {
-		err := b.with(ctx, kinds("dnsdock", "nsd"), count, server0, func(servers []*server) error {
+		err := b.with(ctx, kinds("echo", "dnsdock", "nsd"), count, server0, func(servers []*server) error {
 			f, err := rows(ctx, servers, b.batched(queries(count, hit), 64))
 			if err != nil {
 				return err
@@ -539,7 +547,7 @@ func (b *bench) tcp(ctx context.Context) error {
 func (b *bench) latency(ctx context.Context) error {
 	const count = 10_000
 	return b.with(ctx, kinds("echo", "dnsdock", "nsd"), count, server0, func(servers []*server) error {
-		f, err := rows(ctx, servers, b.paced(queries(count, hit), 75_000))
+		f, err := rows(ctx, servers, b.paced(queries(count, hit), 75_000, 999))
 		if err != nil {
 			return err
 		}
@@ -581,21 +589,54 @@ func (b *bench) start(ctx context.Context) error {
 	return nil
 }
 
+// storm asks while 10,000 containers are restarted.
+func (b *bench) storm(ctx context.Context) error {
+	const count = 10_000
+	e, err := startEngine(b.dir, count)
+	if err != nil {
+		return err
+	}
+	defer e.close()
+	s := &server{name: "dnsdock", addr: freePort(), done: make(chan struct{})}
+	if err := s.start(ctx, "0,1", append([]string{filepath.Join(b.dir, "dnsdock")}, dnsdockArgs(e, s.addr.Port())...)); err != nil {
+		return err
+	}
+	defer s.stop()
+	if err := s.await("nosuch.docker", nxDomain); err != nil {
+		return err
+	}
+	ask := b.paced(queries(count, hit), 20_000, 990)
+	var quiet, storm []figure
+	for range *rounds {
+		f, err := ask(ctx, s)
+		if err != nil {
+			return err
+		}
+		quiet = append(quiet, f)
+		stop := e.restartAll(time.Duration(*seconds) * time.Second)
+		if f, err = ask(ctx, s); err != nil {
+			return err
+		}
+		f.rate = float64(stop())
+		storm = append(storm, f)
+	}
+	p99 := func(f figure) float64 { return f.extra }
+	title("20,000 queries/s over UDP while all of %d containers are restarted, two processors", count)
+	fmt.Println("| | p99 µs | inspected in the time |")
+	fmt.Println("|---|---|---|")
+	fmt.Printf("| quiet | %.0f | |\n", median(quiet, p99))
+	fmt.Printf("| 20,000 events, as fast as they are taken | %.0f | %.0f |\n", median(storm, p99), median(storm, func(f figure) float64 { return f.rate }))
+	return nil
+}
+
 // startOnce returns the milliseconds from exec to the first answer, the
 // seconds until the last container's, and the memory then and later.
 func (b *bench) startOnce(ctx context.Context, e *engine, count int) (f [4]float64, err error) {
 	s := &server{name: "dnsdock", addr: freePort(), done: make(chan struct{})}
-	s.cmd = exec.CommandContext(ctx, filepath.Join(b.dir, "dnsdock"), dnsdockArgs(e, s.addr.Port())...)
-	s.cmd.Stderr = &s.log
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	begun := time.Now()
-	if err := s.cmd.Start(); err != nil {
+	if err := s.start(ctx, "0,1", append([]string{filepath.Join(b.dir, "dnsdock")}, dnsdockArgs(e, s.addr.Port())...)); err != nil {
 		return f, err
 	}
-	go func() {
-		_ = s.cmd.Wait()
-		close(s.done)
-	}()
 	defer s.stop()
 	if err := s.await("dnsdock.docker", noError); err != nil {
 		return f, fmt.Errorf("%w\n%s", err, &s.log)

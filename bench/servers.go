@@ -3,13 +3,18 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // command writes the files of a server in dir, and returns its command line.
@@ -130,10 +135,14 @@ func dnsdockArgs(e *engine, port uint16) []string {
 	return []string{fmt.Sprintf("-dns=127.0.0.1:%d", port), "-http=", "-nameserver=", "-ttl=60", "-verbose=false", "-docker=unix://" + e.socket}
 }
 
-// An engine has containers, which only run: a Docker Engine to dnsdock.
+// An engine has containers, a Docker Engine to dnsdock.
 type engine struct {
-	socket string
-	server *http.Server
+	socket    string
+	server    *http.Server
+	ids       []string
+	events    chan string // to the one stream
+	stopped   sync.Map    // ids of those that do not run
+	inspected atomic.Int64
 }
 
 // startEngine serves count containers at a socket in dir.
@@ -142,7 +151,7 @@ func startEngine(dir string, count int) (*engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &engine{socket: filepath.Join(dir, "docker.sock")}
+	e := &engine{socket: filepath.Join(dir, "docker.sock"), events: make(chan string)}
 	ln, err := net.Listen("unix", e.socket)
 	if err != nil {
 		return nil, err
@@ -151,6 +160,7 @@ func startEngine(dir string, count int) (*engine, error) {
 	var list []json.RawMessage
 	for i, n := range names(count) {
 		id := fmt.Sprintf("%064x", 0xabcdef*(i+1))
+		e.ids = append(e.ids, id)
 		name, image, _ := strings.Cut(strings.TrimSuffix(n, ".docker"), ".")
 		networks := fmt.Sprintf(`"NetworkSettings":{"Networks":{"bridge":{"IPAddress":%q}}}`, address(i))
 		list = append(list, json.RawMessage(fmt.Sprintf(`{"Id":%q,"Names":["/%s"],"State":"running",%s}`, id, name, networks)))
@@ -167,14 +177,59 @@ func startEngine(dir string, count int) (*engine, error) {
 	}
 	mux.HandleFunc("/_ping", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Api-Version", "1.41") })
 	mux.HandleFunc("/v1.41/containers/json", func(w http.ResponseWriter, _ *http.Request) { reply(w, all) })
-	mux.HandleFunc("/v1.41/containers/{id}/json", func(w http.ResponseWriter, r *http.Request) { reply(w, containers[r.PathValue("id")]) })
+	mux.HandleFunc("/v1.41/containers/{id}/json", func(w http.ResponseWriter, r *http.Request) {
+		id := r.PathValue("id")
+		e.inspected.Add(1)
+		b := containers[id]
+		if _, ok := e.stopped.Load(id); ok {
+			b = bytes.Replace(b, []byte("running"), []byte("exited"), 1)
+		}
+		reply(w, b)
+	})
 	mux.HandleFunc("/v1.41/events", func(w http.ResponseWriter, r *http.Request) {
-		_ = http.NewResponseController(w).Flush() // dnsdock ended
-		<-r.Context().Done()
+		for {
+			_ = http.NewResponseController(w).Flush() // dnsdock ended
+			select {
+			case line := <-e.events:
+				_, _ = io.WriteString(w, line)
+			case <-r.Context().Done():
+				return
+			}
+		}
 	})
 	e.server = &http.Server{Handler: mux}
 	go func() { _ = e.server.Serve(ln) }()
 	return e, nil
+}
+
+// restartAll stops and starts all containers, as fast as their events are
+// read, within the time. It returns a function that waits for the end and
+// says how many inspects there were.
+func (e *engine) restartAll(most time.Duration) (wait func() int64) {
+	before := e.inspected.Load()
+	end := time.After(most)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for _, action := range []string{"die", "start"} {
+			for _, id := range e.ids {
+				if action == "die" {
+					e.stopped.Store(id, true)
+				} else {
+					e.stopped.Delete(id)
+				}
+				select {
+				case e.events <- fmt.Sprintf("{\"Type\":\"container\",\"Action\":%q,\"Actor\":{\"ID\":%q}}\n", action, id):
+				case <-end:
+					return
+				}
+			}
+		}
+	}()
+	return func() int64 {
+		<-done
+		return e.inspected.Load() - before
+	}
 }
 
 func (e *engine) close() error { return e.server.Close() }
