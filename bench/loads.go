@@ -105,7 +105,7 @@ func (b *bench) loadC(list []question, inFlight, rate, permille int) load {
 			if err := os.WriteFile(file, wire, 0o644); err != nil {
 				return 0, 0, 0, err
 			}
-			out, err := exec.CommandContext(ctx, "taskset", "-c", client1, filepath.Join(b.dir, "load"),
+			out, err := exec.CommandContext(ctx, "nice", "-n", "-15", "taskset", "-c", client1, filepath.Join(b.dir, "load"),
 				fmt.Sprint(s.addr.Port()), file, fmt.Sprint(*seconds), fmt.Sprint(inFlight), fmt.Sprint(rate), fmt.Sprint(permille)).CombinedOutput()
 			if err != nil {
 				return 0, 0, 0, fmt.Errorf("load: %w: %s", err, out)

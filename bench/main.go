@@ -598,7 +598,11 @@ func (b *bench) storm(ctx context.Context) error {
 	}
 	defer e.close()
 	s := &server{name: "dnsdock", addr: freePort(), done: make(chan struct{})}
-	if err := s.start(ctx, "0,1", append([]string{filepath.Join(b.dir, "dnsdock")}, dnsdockArgs(e, s.addr.Port())...)); err != nil {
+	// The engine is this process: beside what asks, which goes first.
+	if out, err := exec.CommandContext(ctx, "taskset", "-acp", client1, fmt.Sprint(os.Getpid())).CombinedOutput(); err != nil {
+		return fmt.Errorf("taskset: %w: %s", err, out)
+	}
+	if err := s.start(ctx, server0, append([]string{filepath.Join(b.dir, "dnsdock")}, dnsdockArgs(e, s.addr.Port())...)); err != nil {
 		return err
 	}
 	defer s.stop()
@@ -621,7 +625,7 @@ func (b *bench) storm(ctx context.Context) error {
 		storm = append(storm, f)
 	}
 	p99 := func(f figure) float64 { return f.extra }
-	title("20,000 queries/s over UDP while all of %d containers are restarted, two processors", count)
+	title("20,000 queries/s over UDP while all of %d containers are restarted, one processor", count)
 	fmt.Println("| | p99 µs | inspected in the time |")
 	fmt.Println("|---|---|---|")
 	fmt.Printf("| quiet | %.0f | |\n", median(quiet, p99))

@@ -8,10 +8,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -76,6 +78,7 @@ int main(int argc, char **argv) {
 	unsigned id = 0, done = 0, sent = 0;
 	if (fd < 0 || f < 0 || fstat(f, &st) || connect(fd, (struct sockaddr *)&a, sizeof a) || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait))
 		return perror("load"), 1;
+	prctl(PR_SET_TIMERSLACK, 1);
 	file = next = mmap(NULL, st.st_size, PROT_READ, MAP_PRIVATE, f, 0);
 	end = file + st.st_size;
 	begun = now();
@@ -96,6 +99,10 @@ int main(int argc, char **argv) {
 			n = most;
 		if (n > 0)
 			sent += ask(fd, n, &id);
+		struct pollfd p = {.fd = fd, .events = POLLIN};
+		double left = (sent + 1) / rate - (now() - begun);
+		struct timespec until = {.tv_nsec = left > 0 ? left * 1e9 : 0};
+		ppoll(&p, 1, &until, NULL); /* others may have the processor meanwhile */
 		n = take(fd, MSG_DONTWAIT);
 		for (i = 0; i < n; i++) {
 			int us = (now() - sent_at[in[i][0] << 8 | in[i][1]]) * 1e6;
