@@ -86,18 +86,11 @@ var version string
 const (
 	shutdownTimeout = 5 * time.Second // for clients to take what they were promised; docker stop kills after 10
 	httpDrain       = time.Second     // for HTTP clients; replies take milliseconds
-
-	// gcPercent trades processor time, of which an answer takes none, for
-	// memory: with 10,000 containers 100 is 31 MB, and 25 is 24 MB.
-	gcPercent = 25
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal kills
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
 	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
 	if err == nil {
 		return

@@ -19,6 +19,7 @@ import (
 	"net/url"
 	"os"
 	"path"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,7 +36,8 @@ const (
 	callTimeout   = 10 * time.Second // for one answer of the engine; a busy one takes seconds to list 10,000 containers
 	resyncPeriod  = 30 * time.Second // with callTimeout below the 45 s in which a lost event is to be corrected
 	retryPeriod   = 2 * time.Second  // until a list after an inspect that failed
-	maxInspects   = 8                // at the same time: more only wait for each other in the engine
+	maxInspects   = 4                // at the same time: more only wait for each other in the engine, and answers for them here
+	muchWork      = 1000             // containers read, after which the memory that it took is given back
 	minBackoff    = 100 * time.Millisecond
 	maxBackoff    = time.Second     // a dial of a local socket costs nothing, and users wait for what comes after it
 	longLived     = 5 * time.Second // a stream older than this ended by a restart or an idle proxy: reconnect at once
@@ -510,6 +512,7 @@ type watcher struct {
 	known map[string]fingerprint // by id: each container as it was reconciled last; zero where it could not be inspected
 	told  map[string][]string    // by id: the problems of a container that were logged
 	dirty map[string]bool        // ids to be reconciled
+	work  int                    // containers that were listed or inspected since memory was given back
 	busy  map[string]bool        // ids that are being reconciled
 	first map[string]bool        // ids of the first list that are still to be reconciled; nil before it
 	stuck map[string]bool        // ids that could not be inspected since the last list
@@ -654,6 +657,7 @@ func (w *watcher) resync(ctx context.Context) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.work += len(list)
 	gone := maps.Clone(w.known)
 	for id, fingerprint := range list {
 		delete(gone, id)
@@ -701,6 +705,7 @@ func (w *watcher) dispatch(ctx context.Context) {
 		id, ok := w.take()
 		if !ok {
 			<-slots
+			w.rest()
 			select {
 			case <-ctx.Done():
 				return
@@ -724,13 +729,26 @@ func (w *watcher) take() (id string, ok bool) {
 		if !w.busy[id] {
 			delete(w.dirty, id)
 			w.busy[id] = true
+			w.work++
 			return id, true
 		}
 	}
-	if len(w.dirty) == 0 {
+	return "", false
+}
+
+// rest gives the memory back that much work took, once it is done: what the
+// garbage collector keeps for the next is as much as all that is known.
+func (w *watcher) rest() {
+	w.mu.Lock()
+	done := len(w.busy) == 0 && len(w.dirty) == 0 && w.work >= muchWork
+	if done {
+		w.work = 0
 		w.dirty = make(map[string]bool) // a map keeps the memory of what it had
 	}
-	return "", false
+	w.mu.Unlock()
+	if done {
+		debug.FreeOSMemory()
+	}
 }
 
 // release ends what take began. What was interrupted is still to be done;
@@ -753,7 +771,7 @@ func (w *watcher) release(id string, err error, interrupted bool) {
 	default:
 		w.doneLocked(map[string]bool{id: true})
 	}
-	if w.dirty[id] {
+	if w.dirty[id] || len(w.busy) == 0 {
 		wakeUp(w.wake)
 	}
 }
