@@ -3,10 +3,11 @@
 // One line of data: the watcher (dockerapi.go) follows an engine's events
 // and inspects containers; naming (service.go) maps a container to a service,
 // which is addresses under names; the registry (registry.go) holds services
-// by name; the servers (server.go) read queries; the zone (dns.go) answers
-// them from the registry and has the forwarder (forward.go) ask upstreams for
-// what is not ours. The HTTP API
-// (api.go) reads and changes the registry.
+// by name, in sets (set.go); the servers (server.go, and fastpath.go for UDP)
+// read queries; the fast path answers those that need no thought, and the zone
+// (dns.go) all others, from the registry, and has the forwarder (forward.go)
+// ask upstreams for what is not ours. The HTTP API (api.go) reads and changes
+// the registry.
 package main
 
 import (
