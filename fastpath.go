@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/binary"
+	"hash/maphash"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -247,6 +248,12 @@ func isMeta(qtype uint16) bool { return qtype == dns.TypeOPT || 128 <= qtype && 
 // fill writes the answer to r, or declines.
 func (f *fastPath) fill(r *writer) bool {
 	z, n := f.zone, r.name
+	hot := z.reg.hot.find(n, r.qtype)
+	if rr := hot.record(n); rr != nil {
+		r.header()[7] = 1
+		r.reply = append(r.reply, rr...)
+		return true
+	}
 	first, second := n.label(), n.parent().label()
 	switch {
 	case isMeta(r.qtype), n == z.host:
@@ -282,7 +289,16 @@ func (f *fastPath) fill(r *writer) bool {
 	case isZone && (r.qtype == dns.TypeSOA || r.qtype == dns.TypeNS):
 		return false
 	case r.qtype == dns.TypeA && anyHas(views, hasA), r.qtype == dns.TypeAAAA && anyHas(views, hasAAAA):
-		return len(views) == 1 && r.records(z.reg.packed(views[0], r.qtype))
+		if len(views) > 1 {
+			return false
+		}
+		if hot.isFree() && views[0].rrset(r.qtype).Load() == nil {
+			_, isNode := z.reg.nodes.load(n)
+			if s := z.reg.pack(views[0], r.qtype); isNode && hot.keep(n, s) {
+				return r.records(s)
+			}
+		}
+		return r.records(z.reg.packed(views[0], r.qtype))
 	}
 	return r.negative(dns.RcodeSuccess, top)
 }
@@ -396,10 +412,7 @@ type rrset struct {
 // packed returns the records of a view that has some of the type, A, AAAA
 // or, of an address, PTR; nil if they are too many to be packed.
 func (r *registry) packed(v *view, qtype uint16) *rrset {
-	at := &v.rrsets[0]
-	if qtype == dns.TypeAAAA {
-		at = &v.rrsets[1]
-	}
+	at := v.rrset(qtype)
 	s := at.Load()
 	if s == nil || s.ttl != r.ttl.Load() {
 		s = r.pack(v, qtype)
@@ -409,6 +422,14 @@ func (r *registry) packed(v *view, qtype uint16) *rrset {
 		return nil
 	}
 	return s
+}
+
+// rrset is where the records of a type are.
+func (v *view) rrset(qtype uint16) *atomic.Pointer[rrset] {
+	if qtype == dns.TypeAAAA {
+		return &v.rrsets[1]
+	}
+	return &v.rrsets[0]
 }
 
 // pack makes what packed keeps; without records where they are too many.
@@ -445,6 +466,104 @@ func (s *rrset) add(qtype uint16, ttl uint32, data []byte) {
 	s.rrs = binary.BigEndian.AppendUint16(s.rrs, uint16(len(data)))
 	s.rrs = append(s.rrs, data...)
 	s.count++
+}
+
+// hotAnswers are answers of one address to names that are nodes, each kept
+// where the hash of its name says. All that is read of one lies together: a
+// look-up of node, view and records reads memory at ten places, of which with
+// many names each is far away.
+//
+// A change of a service clears what it may change: the places of all names at
+// or above its owner names, and all of them if others are below one.
+type hotAnswers struct {
+	seed    maphash.Seed
+	slots   atomic.Pointer[[]atomic.Pointer[hotAnswer]] // a power of 2; nil before the first change
+	changes atomic.Uint32                               // of services
+	epoch   atomic.Uint32                               // grows when no answer is good any more
+}
+
+// A hotAnswer is never written again.
+type hotAnswer struct {
+	epoch         uint32
+	qtype         uint16
+	nameLen, size uint8
+	data          [88]byte // name and record, of that many octets
+}
+
+const minHot, maxHot = 1 << 8, 1 << 17 // slots
+
+// A hotSlot is the place of one answer, and how all was when it was looked at.
+type hotSlot struct {
+	*hotAnswers
+	at             *atomic.Pointer[hotAnswer] // nil: none for the type
+	was            *hotAnswer
+	qtype          uint16
+	changes, epoch uint32
+}
+
+// find returns the place of the answer to a query.
+func (h *hotAnswers) find(n name, qtype uint16) hotSlot {
+	s := hotSlot{hotAnswers: h, qtype: qtype, changes: h.changes.Load(), epoch: h.epoch.Load()}
+	if slots := h.slots.Load(); slots != nil && (qtype == dns.TypeA || qtype == dns.TypeAAAA) {
+		s.at = h.slot(*slots, n, qtype)
+		s.was = s.at.Load()
+	}
+	return s
+}
+
+func (h *hotAnswers) slot(slots []atomic.Pointer[hotAnswer], n name, qtype uint16) *atomic.Pointer[hotAnswer] {
+	return &slots[(maphash.String(h.seed, string(n))+uint64(qtype))&uint64(len(slots)-1)]
+}
+
+// record returns the record of the answer if it is there.
+func (s *hotSlot) record(n name) []byte {
+	a := s.was
+	if a == nil || a.epoch != s.epoch || a.qtype != s.qtype || string(a.data[:a.nameLen]) != string(n) {
+		return nil
+	}
+	return a.data[a.nameLen:][:a.size]
+}
+
+// isFree reports whether there is a place, and no other answer in it.
+func (s *hotSlot) isFree() bool { return s.at != nil && (s.was == nil || s.was.epoch != s.epoch) }
+
+// keep keeps an answer, made since find for a free place, if it is of one
+// record and short, and reports whether it is.
+func (s *hotSlot) keep(n name, answer *rrset) bool {
+	if answer.count != 1 || len(n)+len(answer.rrs) > len(hotAnswer{}.data) {
+		return false
+	}
+	a := &hotAnswer{epoch: s.epoch, qtype: s.qtype, nameLen: uint8(len(n)), size: uint8(len(answer.rrs))}
+	copy(a.data[copy(a.data[:], n):], answer.rrs)
+	if s.at.CompareAndSwap(s.was, a) && s.hotAnswers.changes.Load() != s.changes {
+		s.at.CompareAndSwap(a, nil) // it may be from before the change
+	}
+	return true
+}
+
+// change forgets the answers to names, all of them if the change is to others
+// too. There are count services now.
+func (h *hotAnswers) change(count int, all bool, names ...map[name]bool) {
+	h.changes.Add(1)
+	slots := h.slots.Load()
+	switch {
+	case slots == nil || len(*slots) < min(2*count, maxHot):
+		size := minHot
+		for size < min(2*count, maxHot) {
+			size *= 2
+		}
+		next := make([]atomic.Pointer[hotAnswer], size)
+		h.slots.Store(&next)
+	case all:
+		h.epoch.Add(1)
+	default:
+		for _, list := range names {
+			for n := range list {
+				h.slot(*slots, n, dns.TypeA).Store(nil)
+				h.slot(*slots, n, dns.TypeAAAA).Store(nil)
+			}
+		}
+	}
 }
 
 // Replies are the whole answers, made by zone, to names that the registry has

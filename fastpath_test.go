@@ -3,9 +3,12 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/miekg/dns"
@@ -260,4 +263,77 @@ func BenchmarkAnswer(b *testing.B) {
 			}
 		})
 	}
+}
+
+// Each change is seen by the next query, whatever was kept for the fast path.
+func TestFastPathFollowsChanges(t *testing.T) {
+	reg := newTestRegistry(t, "docker")
+	reg.ready.Store(true)
+	z := newTestZone(t, reg)
+	f := newFastPath(z)
+	rnd := rand.New(rand.NewPCG(4, 4))
+	owners := []string{"a", "b", "c", "a.b", "b.c"} // parts that make names above and below each other
+	taken := 0
+	for range 3000 {
+		id := fmt.Sprint(rnd.IntN(6))
+		part := func() string { return owners[rnd.IntN(len(owners))] }
+		switch rnd.IntN(8) {
+		case 0:
+			reg.forget(id)
+		case 1:
+			reg.setTTL(uint32(rnd.IntN(3)))
+		default:
+			aliases := []string{part() + ".docker", part() + ".example.com"}[:rnd.IntN(3)]
+			reg.put(id, testService(t, reg, id, part(), part(), fmt.Sprintf("10.0.0.%d fd00::%x", rnd.IntN(9), rnd.IntN(9)), aliases...))
+		}
+		for range 4 {
+			qname := part() + "." + part() + []string{".docker.", ".example.com.", "." + part() + ".docker."}[rnd.IntN(3)]
+			packet := packQuery(t, 1, qname, []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeTXT}[rnd.IntN(3)])
+			for range 2 { // the second time from what the first one kept
+				if checkFast(t, f, packet, netip.MustParseAddr("192.0.2.1"), maxUDPSize) {
+					taken++
+				}
+			}
+		}
+	}
+	if taken < 5000 {
+		t.Errorf("the fast path took %d queries; want more", taken)
+	}
+}
+
+// Readers beside a writer: an answer is from before or after the change, and
+// after it never from before.
+func TestFastPathBesideChanges(t *testing.T) {
+	reg := newTestRegistry(t, "docker")
+	reg.ready.Store(true)
+	z := newTestZone(t, reg)
+	packet := packQuery(t, 1, "web.nginx.docker.", dns.TypeA)
+	var now atomic.Int64 // the change that is done
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	versions := make([]*service, 200)
+	for i := range versions {
+		versions[i] = testService(t, reg, "s", "web", "nginx", fmt.Sprintf("10.0.0.%d", i))
+	}
+	reg.put("s", versions[0])
+	for range 2 {
+		wg.Go(func() {
+			f := newFastPath(z)
+			for !stop.Load() {
+				before := now.Load()
+				b := f.answer(packet, netip.MustParseAddr("127.0.0.1"), maxUDPSize, nil)
+				after := now.Load() + 1 // that one may be half done
+				if got := int64(b[len(b)-1]); after-before < 100 && (got-before+200)%200 > after-before {
+					t.Errorf("got version %d; want one from %d to %d", got, before%200, after%200)
+					return
+				}
+			}
+		})
+	}
+	for i := int64(1); i < 50_000; i++ {
+		reg.put("s", versions[i%200])
+		now.Store(i)
+	}
+	stop.Store(true)
+	wg.Wait()
 }

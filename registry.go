@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"hash/maphash"
 	"iter"
 	"log/slog"
 	"math/rand/v2"
@@ -22,6 +23,7 @@ type registry struct {
 	log    *slog.Logger
 
 	nodes table[name, *node]       // by each name that a service is at or below, the root left out
+	hot   hotAnswers               // from nodes
 	addrs table[netip.Addr, *view] // of the services, by each address that is answered
 	ttl   atomic.Uint32            // seconds: the default TTL
 	ser   atomic.Uint32            // SOA serial, grows with each change
@@ -82,6 +84,7 @@ func newRegistry(n naming, ttl uint32, log *slog.Logger) *registry {
 		found:    make(map[string]*service),
 		made:     make(map[string]*service),
 		overlays: make(map[string]overlay),
+		hot:      hotAnswers{seed: maphash.MakeSeed()},
 	}
 	r.ttl.Store(ttl)
 	r.ser.Store(uint32(time.Now().Unix())) // grows over restarts too, RFC 1912 section 2.2
@@ -540,6 +543,19 @@ func (r *registry) swapNodesLocked(old *service, s *set) {
 			r.nodes.delete(n)
 		}
 	}
+	others := r.coversOthersLocked(now) || r.coversOthersLocked(before)
+	r.hot.change(r.published().len(), others, now, before)
+}
+
+// coversOthersLocked reports whether other names are below one of the owner
+// names among paths: they may be answered from it too.
+func (r *registry) coversOthersLocked(paths map[name]bool) bool {
+	for n, isOwner := range paths {
+		if o, ok := r.nodes.load(n); ok && isOwner && (o.here == nil || o.here.len() < o.below.len()) {
+			return true
+		}
+	}
+	return false
 }
 
 // with returns n, which may be nil, with the one service of s, in the place
@@ -621,6 +637,7 @@ func (r *registry) swapAddrsLocked(old *service, s *set) {
 // setTTL sets the default TTL in seconds.
 func (r *registry) setTTL(ttl uint32) {
 	r.ttl.Store(ttl)
+	r.hot.epoch.Add(1)
 	r.ser.Add(1)
 }
 
