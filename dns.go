@@ -19,7 +19,8 @@ import (
 const (
 	maxNegative = 5   // seconds for which an NXDOMAIN or NODATA may be cached: the container may start any moment
 	minRR       = 14  // octets of the smallest record that is answered: two pointers, type, class, TTL, length
-	maxWalkers  = 100 // queries in line that walk all services
+	maxWalkers  = 100 // queries in line for those that look at much
+	many        = 256 // services, which are looked at in some tens of microseconds
 	maxChain    = 16  // CNAMEs that are followed; no honest chain is near it
 )
 
@@ -44,8 +45,8 @@ type zone struct {
 	log   *slog.Logger
 	kept  *replies // for the fast path
 
-	walkers chan struct{} // one for each query in line for walking
-	walking *sync.Mutex   // held while all services or addresses are walked
+	walkers chan struct{} // one for each query in line
+	walking *sync.Mutex   // held by the one that looks at much
 
 	ctx context.Context // of the server's life: dns.Handler has none
 }
@@ -92,6 +93,8 @@ type client struct {
 	addr  netip.Addr
 	local netip.Addr // the address of ours that it asked; not valid if the system does not tell
 	size  int        // octets of a reply that it takes
+
+	beforeWait func() // is called before the answer waits for others, if not nil
 }
 
 // ServeDNS answers one query that came over UDP. It is called at once by many
@@ -140,7 +143,7 @@ func (z *zone) logs() bool { return z.log.Enabled(z.ctx, slog.LevelDebug) }
 // keep has b, the answer m to req in wire format, kept for the fast path if
 // it is of a kind that is: SRV records, made from the registry of that serial.
 func (z *zone) keep(req, m *dns.Msg, b []byte, serial uint32) {
-	if len(m.Answer) == 0 || m.Answer[0].Header().Rrtype != dns.TypeSRV || m.Truncated {
+	if len(m.Answer) == 0 || m.Answer[0].Header().Rrtype != dns.TypeSRV || m.Truncated || len(b) > maxUDPSize {
 		return
 	}
 	if n, err := parseName(req.Question[0].Name); err == nil && !n.wild() {
@@ -342,22 +345,55 @@ type servicePort struct {
 	port
 }
 
-// findInTurn is find, one after the other where it may walk all services, or
-// all addresses: with 100,000 of them that is some milliseconds. It is not ok
-// where too many wait.
-func (z *zone) findInTurn(n, top name) (f found, ok bool) {
-	if p, ok := n.prefix(); !n.wild() && (!ok || p.IsSingleIP()) {
-		return z.find(n, top), true
+// inTurn waits for the turn of a question about n, whose highest name of
+// ours is top, if much may have to be looked at for it: with 100,000 services
+// that is some milliseconds, and shall not be at once for many. The caller
+// calls done. It is not ok where too many wait.
+func (z *zone) inTurn(n, top name, c client) (done func(), ok bool) {
+	if !z.isMuch(n, top) {
+		return func() {}, true
 	}
 	select {
 	case z.walkers <- struct{}{}:
-		defer func() { <-z.walkers }()
 	default:
-		return f, false
+		return nil, false
+	}
+	if c.beforeWait != nil {
+		c.beforeWait()
 	}
 	z.walking.Lock()
-	defer z.walking.Unlock()
-	return z.find(n, top), true
+	return func() {
+		z.walking.Unlock()
+		<-z.walkers
+	}, true
+}
+
+// isMuch reports whether an answer about n looks at all services, at all
+// addresses, or at very many of the services below a name.
+func (z *zone) isMuch(n, top name) bool {
+	if n.reverse() {
+		p, ok := n.prefix()
+		v := z.reg.at(n)
+		return ok && !p.IsSingleIP() || v != nil && v.len() > many
+	}
+	if top != z.apex && z.local[top] {
+		return false
+	}
+	if n.wild() {
+		if n = z.reg.trim(n); n.wild() {
+			return true
+		}
+	}
+	for range 3 { // itself, or _port._protocol before it
+		if at, ok := z.reg.nodes.load(n); ok && at.below.len() > many {
+			return true
+		}
+		if label := n.label(); label == "" || label[0] != '_' {
+			break
+		}
+		n = n.parent()
+	}
+	return false
 }
 
 // find looks up n, whose highest name of ours is top.
@@ -457,11 +493,13 @@ func (p port) isAt(label string) bool {
 // top. Where n is a CNAME that q goes on with, it returns its target.
 func (z *zone) answerOurs(m *dns.Msg, q dns.Question, n, top name, c client) (next name) {
 	ready := z.reg.ready.Load() // before find: what is published between the two is not missed
-	f, ok := z.findInTurn(n, top)
+	done, ok := z.inTurn(n, top, c)
 	if !ok {
 		m.Authoritative, m.Answer, m.Rcode = false, nil, dns.RcodeServerFailure
 		return ""
 	}
+	defer done()
+	f := z.find(n, top)
 	if f.cname != nil {
 		h := header(q.Name, dns.TypeCNAME, z.reg.ttlOf(f.cname))
 		m.Answer = append(m.Answer, &dns.CNAME{Hdr: h, Target: f.cname.cname.String()})
@@ -480,7 +518,7 @@ func (z *zone) answerOurs(m *dns.Msg, q dns.Question, n, top name, c client) (ne
 		if !f.exists {
 			m.Rcode = dns.RcodeNameError
 		}
-		m.Ns = append(m.Ns, z.soa(top.String(), top)) // makes it cacheable, RFC 2308 section 3
+		m.Ns = append(m.Ns, z.soa(ending(q.Name, top.labels()), top)) // makes it cacheable, RFC 2308 section 3
 	}
 	return ""
 }
@@ -642,7 +680,7 @@ func charStrings(text string) (list []string) {
 // first, and no more than that many.
 func mostSpecific(v *view, most int) (list []name) {
 	var byLabels [maxNameLen/2 + 1][]name
-	for s := range v.all(hasData) {
+	for s := range some([]*view{v}, hasData) {
 		for _, o := range s.owners {
 			byLabels[o.labels()] = append(byLabels[o.labels()], o)
 		}
@@ -657,18 +695,28 @@ func header(owner string, rrtype uint16, ttl uint32) dns.RR_Header {
 	return dns.RR_Header{Name: owner, Rrtype: rrtype, Class: dns.ClassINET, Ttl: ttl}
 }
 
-// soa returns the SOA record of the zone top. Its TTL and its last field are
-// how long a negative answer may be cached.
+// ending returns the last labels of a name, as many as are asked for.
+func ending(s string, labels int) string {
+	starts := dns.Split(s)
+	return s[starts[len(starts)-labels]:]
+}
+
+// soa returns the SOA record of the zone top, which owner is, in the case that
+// was asked: so all names in it compress. Its TTL and its last field are how
+// long a negative answer may be cached.
 func (z *zone) soa(owner string, top name) *dns.SOA {
 	ttl := min(z.reg.ttl.Load(), maxNegative)
-	mbox := hostmaster + top
-	if len(mbox) > maxNameLen { // only a long alias can be
-		mbox = top
+	ns, mbox := z.host.String(), owner
+	if top == z.apex {
+		ns = "dnsdock." + owner
+	}
+	if len(hostmaster)+len(top) <= maxNameLen { // only a long alias can be longer
+		mbox = "hostmaster." + owner
 	}
 	return &dns.SOA{
 		Hdr:     dns.RR_Header{Name: owner, Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: ttl},
-		Ns:      z.host.String(),
-		Mbox:    mbox.String(),
+		Ns:      ns,
+		Mbox:    mbox,
 		Serial:  z.reg.ser.Load(),
 		Refresh: soaRefresh,
 		Retry:   soaRetry,

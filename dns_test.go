@@ -63,7 +63,7 @@ func newTestZone(t testing.TB, reg *registry) *zone {
 
 // reply is the whole answer of z to a client on this host, upstreams asked.
 func reply(z *zone, req *dns.Msg, local netip.Addr, size int) *dns.Msg {
-	m, left := z.reply(req, client{netip.MustParseAddr("127.0.0.1"), local, size})
+	m, left := z.reply(req, client{addr: netip.MustParseAddr("127.0.0.1"), local: local, size: size})
 	if left != nil {
 		z.forward(m, req, *left)
 	}
@@ -72,7 +72,7 @@ func reply(z *zone, req *dns.Msg, local netip.Addr, size int) *dns.Msg {
 
 // packed is reply in wire format.
 func packed(z *zone, req *dns.Msg, local netip.Addr, size int) (*dns.Msg, []byte, error) {
-	c := client{netip.MustParseAddr("127.0.0.1"), local, size}
+	c := client{addr: netip.MustParseAddr("127.0.0.1"), local: local, size: size}
 	m, left := z.reply(req, c)
 	return z.finish(m, req, c, left)
 }
@@ -233,7 +233,7 @@ func TestReply(t *testing.T) {
 		{"nobody.docker.", "MX", unknown},
 		// SOA and NS at the apex only.
 		{"docker.", "SOA", "NOERROR aa;" + soa},
-		{"DOCKER.", "SOA", "NOERROR aa;" + strings.Replace(soa, "docker.", "DOCKER.", 1)},
+		{"DOCKER.", "SOA", "NOERROR aa;" + strings.ReplaceAll(soa, "docker.", "DOCKER.")},
 		{"docker.", "NS", "NOERROR aa; docker. 60 NS dnsdock.docker."},
 		{"redis.docker.", "NS", noData},
 		{"redis.docker.", "SOA", noData},
@@ -248,7 +248,7 @@ func TestReply(t *testing.T) {
 		{"7.0.17.172.IN-ADDR.arpa.", "PTR", "NOERROR aa; 7.0.17.172.IN-ADDR.arpa. 60 PTR under_score.a.b.docker., 7.0.17.172.IN-ADDR.arpa. 60 PTR deep.er.example.net."},
 		{ip6("6"), "PTR", unknown6}, // a digit at the wrong end
 		{last6, "PTR", "NOERROR aa; " + last6 + " 30 PTR redis1.redis.docker., " + last6 + " 30 PTR shop.example.com., " + last6 + " 30 PTR db.docker."},
-		{strings.ToUpper(last6), "AAAA", strings.Replace(unknown6, "NXDOMAIN", "NOERROR", 1)},
+		{strings.ToUpper(last6), "AAAA", strings.NewReplacer("NXDOMAIN", "NOERROR", "d.f.ip6.arpa.", "D.F.IP6.ARPA.").Replace(unknown6)},
 		{"4.0.17.172.in-addr.arpa.", "A", "NOERROR aa;;" + soa17},
 		{"4.0.17.172.in-addr.arpa.", "SOA", "NOERROR aa;;" + soa17},
 		{"99.0.17.172.in-addr.arpa.", "PTR", "NXDOMAIN aa;;" + soa17},
@@ -1657,20 +1657,30 @@ func TestOwnNameIsNoCNAME(t *testing.T) {
 	}
 }
 
-// Queries that walk all services do so in turn, and only so many wait: others
-// are answered at once, with SERVFAIL where they would have to walk too.
-func TestWalksInTurn(t *testing.T) {
-	z := newTestZone(t, filledRegistry(t, "docker", 0, pub{"web", "nginx", 0, "10.0.0.1", ""}))
+// Queries that look at very many services do so in turn, and only so many
+// wait: others are answered at once, with SERVFAIL where they would have to
+// look at as many.
+func TestManyInTurn(t *testing.T) {
+	reg := filledRegistry(t, "docker", 0, pub{"web", "nginx", 0, "10.0.0.1", ""})
+	for i := range many + 1 {
+		s := testService(t, reg, fmt.Sprint("s", i), fmt.Sprint("s", i), "big", "10.1.0.1")
+		s.ports = []port{{80, "tcp", "http"}}
+		reg.put(s.id, s)
+	}
+	z := newTestZone(t, reg)
 	ask := func(qname string) string {
 		return show(reply(z, new(dns.Msg).SetQuestion(qname, dns.TypeA), netip.Addr{}, 512))
 	}
-	names := []string{"web.*.docker.", "0.0.10.in-addr.arpa."}
+	names := []string{
+		"web.*.docker.", "0.0.10.in-addr.arpa.", "1.0.1.10.in-addr.arpa.", "docker.", "big.docker.", "*.big.docker.",
+		"_80._tcp.big.docker.", "_tcp.big.docker.", "_http._tcp.*.docker.",
+	}
 	var wg sync.WaitGroup
 	z.walking.Lock()
 	for i := range maxWalkers {
 		wg.Go(func() {
-			if got := ask(names[i%2]); !strings.HasPrefix(got, "NOERROR aa") {
-				t.Errorf("%s: got %s", names[i%2], got)
+			if n := names[i%len(names)]; !strings.HasPrefix(ask(n), "NOERROR aa") {
+				t.Errorf("%s: got %s", n, ask(n))
 			}
 		})
 	}
@@ -1684,6 +1694,8 @@ func TestWalksInTurn(t *testing.T) {
 	}
 	for qname, want := range map[string]string{
 		"web.nginx.docker.": "NOERROR aa; web.nginx.docker. 0 A 10.0.0.1;", "1.0.0.10.in-addr.arpa.": "NOERROR aa",
+		"*.nginx.docker.": "NOERROR aa; *.nginx.docker. 0 A 10.0.0.1;", "s1.big.docker.": "NOERROR aa", "_80._tcp.web.nginx.docker.": "NOERROR aa",
+		"*.localhost.": "NOERROR aa", "x.nosuch.docker.": "NXDOMAIN aa",
 	} {
 		if got := ask(qname); !strings.HasPrefix(got, want) {
 			t.Errorf("%s: got %s; want %s", qname, got, want)

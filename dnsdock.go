@@ -539,13 +539,16 @@ func bindDNS(addr string) (udp []*net.UDPConn, tcp net.Listener, err error) {
 	return udp, tcp, err
 }
 
+// tryDNS opens TCP first, which is alone at its port: so a second dnsdock is
+// told before its UDP sockets would take what is sent to the first.
 func tryDNS(addr string) (udp []*net.UDPConn, tcp net.Listener, err error) {
-	defer func() {
-		if err != nil {
-			(&sockets{udp: udp}).close()
-			udp = nil
-		}
-	}()
+	lc := net.ListenConfig{KeepAlive: -1} // an idle connection is closed before it would help
+	tcp, err = lc.Listen(context.Background(), family("tcp", addr), addr)
+	if err != nil {
+		return nil, nil, err
+	}
+	host, _, _ := net.SplitHostPort(addr)
+	addr = net.JoinHostPort(host, strconv.Itoa(tcp.Addr().(*net.TCPAddr).Port)) // what port 0 became
 	readers := 1
 	if spreadsClients {
 		readers = min(runtime.GOMAXPROCS(0), maxReaders)
@@ -553,16 +556,12 @@ func tryDNS(addr string) (udp []*net.UDPConn, tcp net.Listener, err error) {
 	for range readers {
 		pc, err := (&net.ListenConfig{Control: reusePort}).ListenPacket(context.Background(), family("udp", addr), addr)
 		if err != nil {
-			return udp, nil, err
+			(&sockets{udp: udp, tcp: []net.Listener{tcp}}).close()
+			return nil, nil, err
 		}
-		conn := pc.(*net.UDPConn)
-		udp = append(udp, conn)
-		host, _, _ := net.SplitHostPort(addr)
-		addr = net.JoinHostPort(host, strconv.Itoa(conn.LocalAddr().(*net.UDPAddr).Port)) // what port 0 became
+		udp = append(udp, pc.(*net.UDPConn))
 	}
-	lc := net.ListenConfig{KeepAlive: -1}                                 // an idle connection is closed before it would help
-	tcp, err = lc.Listen(context.Background(), family("tcp", addr), addr) // alone at its port: a second dnsdock is told
-	return udp, tcp, err
+	return udp, tcp, nil
 }
 
 // family narrows a network to the family of an address that names one, so

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync/atomic"
 	"unsafe"
 
@@ -91,6 +92,9 @@ func (p *packetConn) ReadFrom(b []byte) (n int, addr net.Addr, err error) {
 			}
 		}
 		p.batch.flush()
+		if p.count == batchSize { // there may be more at once, and others want to run too
+			runtime.Gosched()
+		}
 		p.next = 0
 		if p.count, err = p.batch.read(); err != nil {
 			p.count = 0
@@ -182,8 +186,7 @@ func (f *fastPath) answer(query []byte, client netip.Addr, most int, reply []byt
 		return nil
 	}
 	r := writer{zone: f.zone, plainQuery: q, start: len(reply), reply: reply}
-	r.begin(query, client)
-	if !f.fill(&r) {
+	if !r.begin(query, client) || !f.fill(&r) {
 		return nil
 	}
 	return r.finish()
@@ -312,15 +315,18 @@ type writer struct {
 }
 
 // begin writes the header and the question, with the octets that were sent.
-func (r *writer) begin(query []byte, client netip.Addr) {
+// It declines where it is to be found out first whether the client is local.
+func (r *writer) begin(query []byte, client netip.Addr) bool {
 	r.reply = append(r.reply, query[:r.end]...)
 	h := r.header()
 	h[2] = 0x80 | 0x04 | h[2]&0x01 // QR and AA, RD as it was
 	h[3] &= 0x10                   // CD as it was
-	if r.zone.fwd.serves(client) {
+	serves, known := r.zone.fwd.servesAsKnown(client)
+	if serves {
 		h[3] |= 0x80
 	}
 	clear(h[6:headerLen])
+	return known
 }
 
 func (r *writer) header() []byte { return r.reply[r.start : r.start+headerLen] }
@@ -435,6 +441,9 @@ func (v *view) rrset(qtype uint16) *atomic.Pointer[rrset] {
 // pack makes what packed keeps; without records where they are too many.
 func (r *registry) pack(v *view, qtype uint16) *rrset {
 	s := &rrset{ttl: r.ttl.Load()}
+	if v.len() > maxPacked {
+		return s
+	}
 	s.rrs = s.few[:0]
 	views := []*view{v}
 	if qtype == dns.TypePTR {
@@ -567,10 +576,11 @@ func (h *hotAnswers) change(count int, all bool, names ...map[name]bool) {
 }
 
 // Replies are the whole answers, made by zone, to names that the registry has
-// no node for: those of ports. They are dropped when anything changes.
+// no node for: those of ports. They are not used any more when anything has
+// changed, and dropped when there are too many.
 type replies struct {
 	table[name, *keptReply]
-	count atomic.Int32 // of what is in the table, or a little more
+	count atomic.Int32 // of what is in the table, at times a little more or less
 }
 
 // A keptReply is what follows the question in a message, without an OPT.
@@ -594,10 +604,6 @@ func (s *replies) fill(r *writer, reg *registry) bool {
 
 // keep keeps b, an answer about n that was made from the registry of that serial.
 func (s *replies) keep(n name, serial uint32, b []byte, opt bool) {
-	if s.count.Add(1) > maxReplies {
-		s.m.Clear()
-		s.count.Store(1)
-	}
 	if opt {
 		b = b[:len(b)-optLen]
 	}
@@ -607,5 +613,8 @@ func (s *replies) keep(n name, serial uint32, b []byte, opt bool) {
 		k.counts[5]--
 	}
 	k.left.Store(timesAnswered)
-	s.store(n, k)
+	if _, had := s.m.Swap(n, k); !had && s.count.Add(1) > maxReplies {
+		s.m.Clear()
+		s.count.Store(0)
+	}
 }

@@ -14,6 +14,8 @@ const spreadsClients = false
 // reusePort does nothing.
 func reusePort(_, _ string, _ syscall.RawConn) error { return nil }
 
+const batchSize = 1
+
 // A batch reads and sends UDP packets: one at a time, as x/net's ReadBatch
 // does too outside of Linux.
 type batch struct {

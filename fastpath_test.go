@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -203,6 +204,63 @@ func TestFastPath(t *testing.T) {
 	}
 }
 
+// However many replies to whatever names are kept, and however long they are,
+// the memory for them has a bound.
+func TestKeptRepliesAreBounded(t *testing.T) {
+	reg := newTestRegistry(t, "docker")
+	s := testService(t, reg, "s", "big", "img", "10.0.0.1")
+	for i := range maxPorts {
+		s.ports = append(s.ports, port{uint16(i), "tcp", "http"})
+	}
+	few := testService(t, reg, "t", "few", "img", "10.0.0.1")
+	few.ports = []port{{80, "tcp", "http"}}
+	reg.put(s.id, s)
+	reg.put(few.id, few)
+	reg.ready.Store(true)
+	z := newTestZone(t, reg)
+	for i := range 2 * maxReplies {
+		for _, name := range []string{"big", "few"} {
+			qname := fmt.Sprintf("_http._tcp.x%d.%s.img.docker.", i, name)
+			if name == "big" && i > 3 {
+				continue // it takes its time
+			}
+			_ = slowly(z, packQuery(t, 1, qname, dns.TypeSRV), netip.Addr{}, dns.MaxMsgSize)
+		}
+	}
+	count := 0
+	for n, k := range z.kept.all() {
+		if count++; len(k.rest) > maxUDPSize {
+			t.Fatalf("%d octets are kept for %v; want at most %d", len(k.rest), n, maxUDPSize)
+		}
+	}
+	if count == 0 || count > maxReplies {
+		t.Errorf("%d replies are kept; want some, at most %d", count, maxReplies)
+	}
+}
+
+// A client of whom it is to be found out whether it is local costs the others
+// nothing: it is left to the slow path, until that knows.
+func TestFastPathDoesNotReadInterfaces(t *testing.T) {
+	z := newForwardZone(t, netip.MustParseAddrPort("192.0.2.53:53")) // is not asked
+	publish(t, z.reg, `{"name":"web","image":"nginx","ip":"10.0.0.1"}`)
+	f := newFastPath(z)
+	packet, public := packQuery(t, 1, "web.nginx.docker.", dns.TypeA), netip.MustParseAddr("198.51.100.9")
+	if !checkFast(t, f, packet, netip.MustParseAddr("127.0.0.1"), maxUDPSize) || z.fwd.clients.subnets.Load() != nil {
+		t.Fatal("a local client is left to the slow path, or the subnets were read for it")
+	}
+	if f.answer(packet, public, maxUDPSize, nil) != nil {
+		t.Error("the fast path answers a client that may be local or not")
+	}
+	_ = slowly(z, packet, public, maxUDPSize)
+	if !checkFast(t, f, packet, public, maxUDPSize) {
+		t.Error("the fast path declines a client that is known")
+	}
+	z.fwd.clients.subnets.Store(&subnets{read: time.Now().Add(-time.Hour)})
+	if f.answer(packet, public, maxUDPSize, nil) != nil {
+		t.Error("the fast path goes by what was an hour ago")
+	}
+}
+
 // Nothing that the fast path answers allocates.
 func TestFastPathAllocates(t *testing.T) {
 	z := fastZone(t)
@@ -336,4 +394,25 @@ func TestFastPathBesideChanges(t *testing.T) {
 	}
 	stop.Store(true)
 	wg.Wait()
+}
+
+// Where names are so long that it is close, both paths come to the same size.
+func TestFastPathLongApex(t *testing.T) {
+	apex := strings.Repeat("a", 61) + "." + strings.Repeat("b", 61) + "." + strings.Repeat("c", 60)
+	z := newTestZone(t, filledRegistry(t, apex, 60, pub{"web", "nginx", 0, "10.0.0.1", strings.Repeat("d", 60) + ".example.com"}))
+	f := newFastPath(z)
+	for _, qname := range []string{"nosuch." + apex, "web.nginx." + apex, strings.Repeat("x", 60) + ".web.nginx.d" + apex, strings.Repeat("d", 60) + ".example.com"} {
+		for _, asked := range []string{qname, strings.ToUpper(qname)} {
+			for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
+				req := new(dns.Msg).SetQuestion(asked+".", qtype).SetEdns0(512, true)
+				packet, err := req.Pack()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !checkFast(t, f, packet, netip.MustParseAddr("127.0.0.1"), maxUDPSize) && strings.HasSuffix(qname, "."+apex) {
+					t.Errorf("%s: declined", asked)
+				}
+			}
+		}
+	}
 }

@@ -90,6 +90,19 @@ func newForwarder(addrs routes[netip.AddrPort], allowed []netip.Prefix, forceTTL
 // serves reports whether queries of a client may be forwarded at all.
 func (f *forwarder) serves(client netip.Addr) bool { return f.asks && f.clients.local(client) }
 
+// servesAsKnown is serves for those who can't wait: it is not known where the
+// subnets of this host would have to be read.
+func (f *forwarder) servesAsKnown(client netip.Addr) (serves, known bool) {
+	if !f.asks || f.clients.always(client) {
+		return f.asks, true
+	}
+	s := f.clients.subnets.Load()
+	if s == nil || time.Since(s.read) > subnetsAge {
+		return false, false
+	}
+	return within(s.list, client), true
+}
+
 // clients tells whose queries are forwarded, so that a dnsdock on a public
 // address is no open resolver: those of hosts nearby and of the ones that are
 // allowed by hand.
@@ -110,8 +123,11 @@ const subnetsAge = time.Second
 
 // local reports whether a has a loopback, private (RFC 1918), unique-local
 // (RFC 4193) or link-local address, is in a subnet of this host, or allowed.
-func (c *clients) local(a netip.Addr) bool {
-	return a.IsLoopback() || a.IsPrivate() || a.IsLinkLocalUnicast() || within(c.allowed, a) || within(c.current(), a)
+func (c *clients) local(a netip.Addr) bool { return c.always(a) || within(c.current(), a) }
+
+// always is local, but for the subnets.
+func (c *clients) always(a netip.Addr) bool {
+	return a.IsLoopback() || a.IsPrivate() || a.IsLinkLocalUnicast() || within(c.allowed, a)
 }
 
 func within(list []netip.Prefix, a netip.Addr) bool {

@@ -144,19 +144,12 @@ func (r *registry) trim(q name) name {
 	return q
 }
 
-// walkPause is after how many services a walk of all lets others run: some
-// tens of microseconds.
-const walkPause = 256
-
 // matchWild walks all services: a '*' in the middle has no node. The closest
 // owner names are all that are not shorter than q, else the longest.
 func (r *registry) matchWild(q name) (found []*view) {
 	labels := q.split()
-	closest, count := -len(labels), 0
-	for s := range r.published().all(^kind(0)) {
-		if count++; count%walkPause == 0 {
-			runtime.Gosched()
-		}
+	closest := -len(labels)
+	for s := range some([]*view{newView(r.published())}, ^kind(0)) {
 		best := closest - 1
 		for _, o := range s.owners {
 			if ok, more := matches(labels, o); ok && (more >= 0 || r.covers(o, q)) {
@@ -177,7 +170,8 @@ func (r *registry) matchWild(q name) (found []*view) {
 // some iterates over those services of views that have one of kinds, from a
 // random one on, so that what fits of many is of all by and by.
 func some(views []*view, k kind) iter.Seq[*service] {
-	return func(yield func(*service) bool) {
+	return func(take func(*service) bool) {
+		yield := pausing(take)
 		total := 0
 		for _, v := range views {
 			total += v.len()
@@ -187,6 +181,17 @@ func some(views []*view, k kind) iter.Seq[*service] {
 		}
 		first := rand.IntN(total) // a counter would stand still for clients that ask A and AAAA in turn
 		_ = walkAll(views, k, first, total, yield) && walkAll(views, k, 0, first, yield)
+	}
+}
+
+// pausing returns yield with pauses, in which others run.
+func pausing(yield func(*service) bool) func(*service) bool {
+	count := 0
+	return func(s *service) bool {
+		if count++; count%many == 0 {
+			runtime.Gosched()
+		}
+		return yield(s)
 	}
 }
 
@@ -245,7 +250,7 @@ func (r *registry) anyBelow(n name) bool {
 	}
 	count := 0
 	for a := range r.addrs.all() {
-		if count++; count%walkPause == 0 {
+		if count++; count%many == 0 {
 			runtime.Gosched()
 		}
 		if p.Contains(a) {

@@ -312,7 +312,8 @@ func (s *tcpServer) oldestLocked(is func(*tcpConn) bool) (oldest *tcpConn) {
 // serveConn answers the queries of c until it is idle for too long, breaks a
 // rule or takes no replies, and returns when all are answered.
 func (s *tcpServer) serveConn(c *tcpConn) {
-	from := client{addr: addrOf(c.RemoteAddr()), local: addrOf(c.LocalAddr()), size: dns.MaxMsgSize}
+	from := client{addr: addrOf(c.RemoteAddr()), local: addrOf(c.LocalAddr()), size: dns.MaxMsgSize,
+		beforeWait: func() { _ = c.flush() }} // its error is the next read's
 	var waiting sync.WaitGroup
 	defer waiting.Wait()
 	var slots chan struct{}
@@ -366,11 +367,12 @@ func (s *tcpServer) read(c *tcpConn, idle time.Duration) ([]byte, error) {
 		if _, err := c.in.Peek(1); err != nil {
 			return nil, err
 		}
-		c.used.Store(time.Now().UnixNano())
 		if b, ok := c.buffered(); ok {
+			c.used.Store(time.Now().UnixNano())
 			return b, nil
 		}
 	}
+	c.used.Store(time.Now().UnixNano())
 	if err := s.deadline(c, tcpRead); err != nil {
 		return nil, err
 	}
