@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -533,4 +534,68 @@ func mutate(rnd *rand.Rand, seeds [][]byte) []byte {
 		}
 	}
 	return b[:min(len(b), dns.MaxMsgSize)]
+}
+
+// What is answered goes out before the server waits for its turn to look at
+// many services.
+func TestTCPRepliesDoNotWaitForATurn(t *testing.T) {
+	z := newTestZone(t, filledRegistry(t, "docker", 0, pub{"web", "nginx", 0, "10.0.0.1", ""}))
+	addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	z.walking.Lock()
+	stream := append(frame(packQuery(t, 1, "web.nginx.docker.", dns.TypeA)), frame(packQuery(t, 2, "web.nginx.docker.", dns.TypeMX))...)
+	if _, err := c.Write(append(stream, frame(packQuery(t, 3, "web.*.docker.", dns.TypeA))...)); err != nil {
+		t.Fatal(err)
+	}
+	for id := range uint16(3) {
+		if id == 2 {
+			z.walking.Unlock()
+		}
+		if m := readReply(t, c); m.Id != id+1 || len(m.Answer) != 1 {
+			t.Errorf("got %d, %s; want an answer to %d", m.Id, show(m), id+1)
+		}
+	}
+}
+
+// A connection is used as long as queries come, also where none of them ends
+// with a segment.
+func TestTCPUsed(t *testing.T) {
+	z := newTestZone(t, filledRegistry(t, "docker", 0, pub{"web", "nginx", 0, "10.0.0.1", ""}))
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipeListener()
+		srv := newTCPServer(z, ln)
+		served := make(chan error, 1)
+		go func() { served <- srv.serve() }()
+		c := ln.dialFrom(netip.MustParseAddr("192.0.2.1"))
+		query := frame(packQuery(t, 7, "web.nginx.docker.", dns.TypeA))
+		go func() { _, _ = io.Copy(io.Discard, c) }() // until it is closed
+		half := len(query) / 2
+		stream := query[:half]
+		for range 5 {
+			time.Sleep(time.Second)
+			if _, err := c.Write(stream); err != nil {
+				t.Fatal(err)
+			}
+			stream = slices.Concat(query[half:], query[:half])
+			synctest.Wait()
+			srv.mu.Lock()
+			for conn := range srv.conns {
+				if idle := time.Now().UnixNano() - conn.used.Load(); idle != 0 {
+					t.Errorf("idle for %v; want 0", time.Duration(idle))
+				}
+			}
+			srv.mu.Unlock()
+		}
+		_ = c.Close()
+		if err := srv.shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
 }
