@@ -42,8 +42,9 @@ type packetConn struct {
 	*net.UDPConn
 	fast  *fastPath
 	batch *batch
-	next  int // the packet of batch that is to be looked at
-	count int // packets of batch
+	next  int  // the packet of batch that is to be looked at
+	count int  // packets of batch
+	alone bool // there is one processor for all goroutines
 }
 
 // A peer is the net.Addr of a packetConn's packets: the far end, and the
@@ -67,7 +68,7 @@ func newPacketConn(z *zone, conn *net.UDPConn) *packetConn {
 			oobSize = max(len(ipv6.NewControlMessage(ipv6.FlagDst|ipv6.FlagInterface)), len(ipv4.NewControlMessage(ipv4.FlagDst|ipv4.FlagInterface)))
 		}
 	}
-	return &packetConn{UDPConn: conn, fast: newFastPath(z), batch: newBatch(conn, oobSize)}
+	return &packetConn{UDPConn: conn, fast: newFastPath(z), batch: newBatch(conn, oobSize), alone: runtime.GOMAXPROCS(0) == 1}
 }
 
 // ReadFrom implements net.PacketConn; the address is a peer. It returns what
@@ -92,7 +93,7 @@ func (p *packetConn) ReadFrom(b []byte) (n int, addr net.Addr, err error) {
 			}
 		}
 		p.batch.flush()
-		if p.count == batchSize { // there may be more at once, and others want to run too
+		if p.alone && p.count == batchSize { // there may be more at once, and others want to run too
 			runtime.Gosched()
 		}
 		p.next = 0
@@ -496,7 +497,7 @@ type hotAnswer struct {
 	epoch         uint32
 	qtype         uint16
 	nameLen, size uint8
-	data          [88]byte // name and record, of that many octets
+	data          [56]byte // name and record, of that many octets: with the rest a line of the processor's cache
 }
 
 const minHot, maxHot = 1 << 8, 1 << 17 // slots
