@@ -143,7 +143,7 @@ func (z *zone) logs() bool { return z.log.Enabled(z.ctx, slog.LevelDebug) }
 // keep has b, the answer m to req in wire format, kept for the fast path if
 // it is of a kind that is: SRV records, made from the registry of that serial.
 func (z *zone) keep(req, m *dns.Msg, b []byte, serial uint32) {
-	if len(m.Answer) == 0 || m.Answer[0].Header().Rrtype != dns.TypeSRV || m.Truncated || len(b) > maxUDPSize {
+	if len(m.Answer) == 0 || m.Answer[0].Header().Rrtype != dns.TypeSRV || m.Truncated || len(b) > maxUDPSize || z.logs() {
 		return
 	}
 	if n, err := parseName(req.Question[0].Name); err == nil && !n.wild() {

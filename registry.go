@@ -134,7 +134,7 @@ func (r *registry) match(q name, views []*view) []*view {
 // below their parent is what they match, unless only the closest names count
 // or the parent answers for itself only.
 func (r *registry) trim(q name) name {
-	for !r.naming.closest && q[:2] == "\x01*" {
+	for !r.naming.closest && q.label() == "*" {
 		parent := q.parent()
 		if n, ok := r.nodes.load(parent); ok && n.here != nil && !r.covers(parent, q) {
 			break

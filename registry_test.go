@@ -710,3 +710,22 @@ func BenchmarkLookUp(b *testing.B) {
 		}
 	}
 }
+
+// The '*' in front that make no difference go, and no others.
+func TestTrim(t *testing.T) {
+	r := newTestRegistry(t, "docker")
+	r.put("a", testService(t, r, "a", "web", "nginx", "10.0.0.1"))
+	r.put("b", testService(t, r, "b", "", "", "10.0.0.2")) // of the apex, which answers itself only
+	for q, want := range map[string]string{
+		"*.nginx.docker": "nginx.docker.", "*.*.web.nginx.docker": "web.nginx.docker.", "web.*.docker": "web.*.docker.",
+		"*.docker": "*.docker.", "*.*.docker": "*.docker.", "*": ".",
+	} {
+		if got := r.trim(mustName(t, q)).String(); got != want {
+			t.Errorf("%s: got %s; want %s", q, got, want)
+		}
+	}
+	r.naming.closest = true
+	if got := r.trim(mustName(t, "*.nginx.docker")).String(); got != "*.nginx.docker." {
+		t.Errorf("closest: got %s", got)
+	}
+}
