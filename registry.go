@@ -147,9 +147,13 @@ func (r *registry) trim(q name) name {
 // matchWild walks all services: a '*' in the middle has no node. The closest
 // owner names are all that are not shorter than q, else the longest.
 func (r *registry) matchWild(q name) (found []*view) {
+	all := newView(r.published())
+	if all == nil {
+		return nil
+	}
 	labels := q.split()
 	closest := -len(labels)
-	for s := range some([]*view{newView(r.published())}, ^kind(0)) {
+	for s := range some([]*view{all}, ^kind(0)) {
 		best := closest - 1
 		for _, o := range s.owners {
 			if ok, more := matches(labels, o); ok && (more >= 0 || r.covers(o, q)) {
