@@ -61,10 +61,10 @@ func newZone(ctx context.Context, reg *registry, fwd *forwarder, log *slog.Logge
 
 // localZones returns the zones that are nobody's outside of a site, and are
 // answered here so that no question about them leaves it: reverse zones of
-// private and special addresses (RFC 6303 section 4, RFC 7793), localhost and
-// invalid (RFC 6761 sections 6.3 and 6.4), and onion (RFC 7686 section 2).
+// private and special addresses (RFC 6303 section 4, RFC 7793), test, localhost
+// and invalid (RFC 6761 sections 6.2 to 6.4), and onion (RFC 7686 section 2).
 func localZones() map[name]bool {
-	zones := strings.Fields(`localhost invalid onion
+	zones := strings.Fields(`localhost invalid test onion
 		0.in-addr.arpa 127.in-addr.arpa 254.169.in-addr.arpa 255.255.255.255.in-addr.arpa
 		10.in-addr.arpa 168.192.in-addr.arpa 2.0.192.in-addr.arpa 100.51.198.in-addr.arpa 113.0.203.in-addr.arpa
 		d.f.ip6.arpa 8.e.f.ip6.arpa 9.e.f.ip6.arpa a.e.f.ip6.arpa b.e.f.ip6.arpa 8.b.d.0.1.0.0.2.ip6.arpa`)
@@ -161,7 +161,7 @@ func (z *zone) finish(m, req *dns.Msg, c client, left *dns.Question) (final *dns
 		}
 	}()
 	if left != nil {
-		z.forward(m, req, *left)
+		z.forward(m, req, *left, c)
 	}
 	b, err = pack(m, c.size)
 	if err != nil { // an upstream's record that can be read but not written
@@ -280,6 +280,11 @@ func (z *zone) resolve(m *dns.Msg, n name, c client) (left *dns.Question) {
 	for len(chain) < maxChain && !slices.Contains(chain, n) {
 		top, ok := z.authority(n)
 		if !ok {
+			if alias, ok := z.reg.gone(n); ok {
+				m.Authoritative, m.Rcode = true, dns.RcodeNameError
+				m.Ns = append(m.Ns, z.soa(ending(q.Name, alias.labels()), alias, 0))
+				return nil
+			}
 			return z.foreign(m, n, q, len(chain) > 0)
 		}
 		m.Authoritative = true
@@ -296,14 +301,27 @@ func (z *zone) resolve(m *dns.Msg, n name, c client) (left *dns.Question) {
 // foreign returns q, which is about n, if an upstream is to be asked. Else m
 // is REFUSED, or ends with the CNAME, as the client can follow it elsewhere.
 func (z *zone) foreign(m *dns.Msg, n name, q dns.Question, chained bool) (left *dns.Question) {
-	upstreams, _ := z.fwd.routes.find(n)
+	upstreams, routed := z.fwd.upstreams(n)
 	switch {
+	case m.RecursionAvailable && len(upstreams) > 0 && !routed && isPlain(n) && !isOfTLD(q.Qtype): // a host of this site, of which nobody outside knows
+		if _, above := z.reg.nodes.load(n); !above && !z.apex.under(n) && !z.fwd.routes.Load().anyBelow(n) {
+			m.Rcode = dns.RcodeNameError
+		}
 	case m.RecursionAvailable && len(upstreams) > 0 && (!chained || m.RecursionDesired):
 		return &q
 	case !chained:
 		m.Rcode = dns.RcodeRefused
 	}
 	return nil
+}
+
+// isPlain reports whether n has one label.
+func isPlain(n name) bool { return n != root && n.parent() == root }
+
+// isOfTLD reports whether top-level domains have records of a type, which
+// those ask for who look things up themselves.
+func isOfTLD(qtype uint16) bool {
+	return qtype == dns.TypeNS || qtype == dns.TypeSOA || qtype == dns.TypeDS || qtype == dns.TypeDNSKEY
 }
 
 // authority returns the highest name above n that we answer for: the apex,
@@ -319,7 +337,7 @@ func (z *zone) authority(n name) (top name, ok bool) {
 	for top = n; top != root && !z.local[top]; {
 		top = top.parent()
 	}
-	if _, routed := z.fwd.routes.find(n); top != root && !routed {
+	if _, routed := z.fwd.upstreams(n); top != root && !routed {
 		return top, true
 	}
 	return n, z.reg.at(n) != nil
@@ -402,11 +420,11 @@ func (z *zone) find(n, top name) (f found) {
 	switch {
 	case n.reverse():
 		f.owners = z.reg.at(n)
-		f.exists = f.isZone || f.owners != nil || z.fwd.routes.anyBelow(n) || z.reg.anyBelow(n)
+		f.exists = f.isZone || f.owners != nil || z.fwd.routes.Load().anyBelow(n) || z.reg.anyBelow(n)
 		return f
 	case top != z.apex && z.local[top]:
 		f.isStatic, f.loopback = true, top == localhost
-		f.exists = f.isZone || f.loopback || z.apex.under(n) || z.fwd.routes.anyBelow(n)
+		f.exists = f.isZone || f.loopback || z.apex.under(n) || z.fwd.routes.Load().anyBelow(n)
 		return f
 	}
 	var hasPorts bool
@@ -518,7 +536,7 @@ func (z *zone) answerOurs(m *dns.Msg, q dns.Question, n, top name, c client) (ne
 		if !f.exists {
 			m.Rcode = dns.RcodeNameError
 		}
-		m.Ns = append(m.Ns, z.soa(ending(q.Name, top.labels()), top)) // makes it cacheable, RFC 2308 section 3
+		m.Ns = append(m.Ns, z.soa(ending(q.Name, top.labels()), top, maxNegative)) // makes it cacheable, RFC 2308 section 3
 	}
 	return ""
 }
@@ -562,7 +580,7 @@ func (z *zone) addRecords(m *dns.Msg, q dns.Question, n name, f found, c client)
 		z.addSRV(m, q.Name, f.ports, most, c)
 	case dns.TypeSOA:
 		if f.isZone {
-			add(z.soa(q.Name, n))
+			add(z.soa(q.Name, n, maxNegative))
 		}
 	case dns.TypeNS:
 		if f.isZone {
@@ -703,9 +721,9 @@ func ending(s string, labels int) string {
 
 // soa returns the SOA record of the zone top, which owner is, in the case that
 // was asked: so all names in it compress. Its TTL and its last field are how
-// long a negative answer may be cached.
-func (z *zone) soa(owner string, top name) *dns.SOA {
-	ttl := min(z.reg.ttl.Load(), maxNegative)
+// many seconds a negative answer may be cached: most at most.
+func (z *zone) soa(owner string, top name, most uint32) *dns.SOA {
+	ttl := min(z.reg.ttl.Load(), most)
 	ns, mbox := z.host.String(), owner
 	if top == z.apex {
 		ns = "dnsdock." + owner
@@ -725,24 +743,40 @@ func (z *zone) soa(owner string, top name) *dns.SOA {
 	}
 }
 
-// forward completes m, a reply without records or with CNAMEs, by what an
-// upstream answers to q.
-func (z *zone) forward(m, req *dns.Msg, q dns.Question) {
-	r := z.fwd.forward(z.ctx, req, q)
-	if r == nil {
-		m.Rcode, m.Authoritative, m.Answer = dns.RcodeServerFailure, false, nil
-		return
+// forward completes m, a reply without records or with CNAMEs, by what
+// upstreams answer to q.
+func (z *zone) forward(m, req *dns.Msg, q dns.Question, c client) {
+	n, _ := parseName(q.Name) // no error: it was one before
+	r, age := z.fwd.answer(z.ctx, newQuestion(n, q.Qtype, questionFlags(req)), req.Id, c.addr)
+	if r != nil && r.rcode() != dns.RcodeServerFailure {
+		if said, err := r.message(age); err == nil {
+			z.relay(m, req, said, q)
+			return
+		}
 	}
-	z.relay(m, r, q)
+	m.Rcode, m.Authoritative, m.Answer = dns.RcodeServerFailure, false, nil
 }
 
-// relay adds to m what the upstream's r says to q.
-func (z *zone) relay(m, r *dns.Msg, q dns.Question) {
-	m.Rcode, m.Truncated, m.CheckingDisabled = r.Rcode, r.Truncated, r.CheckingDisabled
-	m.AuthenticatedData = r.AuthenticatedData && len(m.Answer) == 0 // our CNAMEs are not signed
-	_, extra := splitOPT(r.Extra)
-	extra = slices.DeleteFunc(extra, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeTSIG }) // it is between us and the upstream
-	for _, rr := range slices.Concat(r.Answer, r.Ns, extra) {
+// questionFlags returns those flags of req that make a difference upstream.
+func questionFlags(req *dns.Msg) (flags byte) {
+	if req.RecursionDesired {
+		flags |= questionRD
+	}
+	if req.CheckingDisabled {
+		flags |= questionCD
+	}
+	if opt := req.IsEdns0(); opt != nil && opt.Do() {
+		flags |= questionDO
+	}
+	return flags
+}
+
+// relay adds to m what upstreams said to q.
+func (z *zone) relay(m, req, said *dns.Msg, q dns.Question) {
+	m.Rcode, m.Truncated = said.Rcode, said.Truncated
+	asked := req.AuthenticatedData || questionFlags(req)&questionDO != 0        // RFC 6840 section 5.8
+	m.AuthenticatedData = said.AuthenticatedData && asked && len(m.Answer) == 0 // our CNAMEs are not signed
+	for _, rr := range slices.Concat(said.Answer, said.Ns) {
 		h := rr.Header()
 		if z.fwd.forceTTL {
 			h.Ttl = z.reg.ttl.Load()
@@ -751,6 +785,5 @@ func (z *zone) relay(m, r *dns.Msg, q dns.Question) {
 			h.Name = q.Name // in the client's case
 		}
 	}
-	m.Answer, m.Ns = append(m.Answer, r.Answer...), r.Ns
-	addExtra(m, extra)
+	m.Answer, m.Ns = append(m.Answer, said.Answer...), said.Ns
 }

@@ -69,14 +69,23 @@ func (bugHandler) Handle(_ context.Context, r slog.Record) error {
 // newTestZone returns a zone of reg without upstreams.
 func newTestZone(t testing.TB, reg *registry) *zone {
 	log := slog.New(bugHandler{slog.DiscardHandler})
-	return newZone(t.Context(), reg, newForwarder(nil, nil, false, log), log)
+	return newZone(t.Context(), reg, newForwarder(nil, nil, 0, log), log)
 }
 
 // reply is the whole answer of z to a client on this host, upstreams asked.
 func reply(z *zone, req *dns.Msg, local netip.Addr, size int) *dns.Msg {
-	m, left := z.reply(req, client{addr: netip.MustParseAddr("127.0.0.1"), local: local, size: size})
+	return replyOf(z, req, client{addr: netip.MustParseAddr("127.0.0.1"), local: local, size: size})
+}
+
+// replyTo is reply to another client.
+func replyTo(z *zone, req *dns.Msg, from netip.Addr) *dns.Msg {
+	return replyOf(z, req, client{addr: from, size: 512})
+}
+
+func replyOf(z *zone, req *dns.Msg, c client) *dns.Msg {
+	m, left := z.reply(req, c)
 	if left != nil {
-		z.forward(m, req, *left)
+		z.forward(m, req, *left, c)
 	}
 	return m
 }
@@ -1560,9 +1569,9 @@ func TestLocalZones(t *testing.T) {
 // What is above a name that exists exists too, in local zones as elsewhere.
 func TestNamesAboveInLocalZones(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
-	up := []netip.AddrPort{netip.MustParseAddrPort("192.0.2.53:53")} // is not asked
-	routed := routes[netip.AddrPort]{mustName(t, "a.b.onion"): up, mustName(t, "5.1.168.192.in-addr.arpa"): up}
-	z := newZone(t.Context(), filledRegistry(t, "dev.corp.invalid", 60), newForwarder(routed, nil, false, log), log)
+	up := servers(netip.MustParseAddrPort("192.0.2.53:53")) // is not asked
+	routed := routes[server]{mustName(t, "a.b.onion"): up, mustName(t, "5.1.168.192.in-addr.arpa"): up}
+	z := newZone(t.Context(), filledRegistry(t, "dev.corp.invalid", 60), loaded(t, newForwarder(routed, nil, 0, log)), log)
 	for qname, want := range map[string]int{
 		"corp.invalid.": dns.RcodeSuccess, "xcorp.invalid.": dns.RcodeNameError, "x.dev.corp.invalid.": dns.RcodeNameError,
 		"b.onion.": dns.RcodeSuccess, "c.b.onion.": dns.RcodeNameError,

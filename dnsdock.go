@@ -51,10 +51,14 @@ DNS
   -all                  publish containers that exist but do not run too
   -match RULE           all: a name is answered by all names that it fits, below and above it;
                         closest: by the closest only (default all)
-  -nameserver ADDR,...  upstreams for other names, in order; empty: none (default 8.8.8.8:53)
+  -nameserver ADDR,...  upstreams for other names, in order; empty: none (default 8.8.8.8:53).
+                        tls://IP:PORT#NAME is one by DNS over TLS; a path, as /etc/resolv.conf,
+                        is a file that names some, and is followed when it changes
   -nameserver DOMAIN=ADDR,...
                         upstreams for a domain and all below it; empty: none
   -allow CIDR,...       forward for these clients too; without it for local ones only
+  -cache SIZE           keep what upstreams answer, in no more memory than this; 0: not at all
+                        (default 16MB)
   -forcettl             forwarded answers get -ttl as their TTL
 
 Docker
@@ -129,7 +133,12 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	closed := make(chan struct{}) // for servers that can be shut down at any time
 	close(closed)
 	reg := newRegistry(cfg.naming, cfg.ttl, log)
-	zone := newZone(g.ctx, reg, newForwarder(cfg.upstreams, cfg.allow, cfg.forceTTL, log), log)
+	fwd := newForwarder(cfg.upstreams, cfg.allow, cfg.cache, log)
+	fwd.forceTTL, fwd.isSelf = cfg.forceTTL, func(a netip.AddrPort) bool { return cfg.ownAddr(a) != "" }
+	if err := fwd.load(); err != nil {
+		log.Warn("nameservers can't be read", "err", err)
+	}
+	zone := newZone(g.ctx, reg, fwd, log)
 	log.Info("dnsdock starts", "version", buildVersion(), "domain", cfg.naming.apex, "engine", cfg.engine.text)
 	for _, conn := range socks.udp {
 		srv, started := newUDPServer(zone, conn)
@@ -151,6 +160,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		log.Info("listening", "for", "http", "addr", socks.http.Addr())
 	}
 	w := newWatcher(newDockerClient(cfg.engine, cfg.tls), reg, log)
+	g.start("forwarder", func() error { return fwd.follow(g.ctx) })
 	g.start("watcher", func() error { return w.run(g.ctx) })
 	err = g.wait()
 	log.Info("dnsdock ends")
@@ -187,7 +197,8 @@ type config struct {
 	tls       *tlsFiles // nil: no TLS
 	naming    naming
 	ttl       uint32
-	upstreams routes[netip.AddrPort]
+	upstreams routes[server]
+	cache     int64 // octets
 	allow     []netip.Prefix
 	forceTTL  bool
 	verbose   bool
@@ -199,9 +210,9 @@ type config struct {
 // about the engine. Its errors name the flag and the value, and say
 // what to write instead; flag.ErrHelp is returned as it is.
 func parseConfig(args []string, getenv func(string) string) (*config, error) {
-	cfg := &config{verbose: true}
+	cfg := &config{verbose: true, cache: 16 << 20}
 	dnsAddrs := list[string]{items: []string{":53"}, parse: parseListen}
-	upstreams := routeFlag{routes: routes[netip.AddrPort]{root: {netip.MustParseAddrPort("8.8.8.8:53")}}, isSet: make(map[name]bool)}
+	upstreams := routeFlag{routes: routes[server]{root: {{addr: netip.MustParseAddrPort("8.8.8.8:53")}}}, isSet: make(map[name]bool)}
 	allow := list[netip.Prefix]{parse: parseCIDR}
 	httpAddr, engine, domain, environment := ":80", cmp.Or(getenv("DOCKER_HOST"), "unix:///var/run/docker.sock"), "docker", ""
 	certs := cmp.Or(getenv("DOCKER_CERTS"), getenv("DOCKER_CERT_PATH"), filepath.Join(getenv("HOME"), ".docker"))
@@ -236,6 +247,10 @@ func parseConfig(args []string, getenv func(string) string) (*config, error) {
 	})
 	fs.Func("nameserver", "", upstreams.set)
 	fs.Var(&allow, "allow", "")
+	fs.Func("cache", "", func(s string) (err error) {
+		cfg.cache, err = parseSize(s)
+		return err
+	})
 	fs.Func("ttl", "", func(s string) (err error) {
 		cfg.ttl, err = parseTTL(s)
 		return err
@@ -331,9 +346,46 @@ func parseListen(s string) (string, error) {
 	return net.JoinHostPort(host, strconv.FormatUint(n, 10)), nil
 }
 
-// parseUpstream reads the address of a nameserver; the port is 53 if there is
-// none.
-func parseUpstream(s string) (netip.AddrPort, error) {
+// parseSize reads a number of octets.
+func parseSize(s string) (int64, error) {
+	number, shift := strings.TrimRight(strings.ToUpper(s), "IB"), 0
+	for i, unit := range []string{"K", "M", "G"} {
+		if bare, ok := strings.CutSuffix(number, unit); ok {
+			number, shift = bare, 10*(i+1)
+		}
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n < 0 || n > maxCache>>shift {
+		return 0, errors.New("write a size, as in 16MB, 512KB or 0, of 16GB at most")
+	}
+	return n << shift, nil
+}
+
+const maxCache = 16 << 30 // octets
+
+// parseUpstream reads where a nameserver is: its address, tls:// before and
+// the name in its certificate behind, or the path of a resolv.conf.
+func parseUpstream(s string) (u server, err error) {
+	if strings.HasPrefix(s, "/") {
+		if _, err = os.ReadFile(s); err != nil {
+			err = fmt.Errorf("%w: write the path of a file as resolv.conf(5)", err)
+		}
+		return server{file: s}, err
+	}
+	text, port := s, uint16(53)
+	if text, u.tls = strings.CutPrefix(s, "tls://"); u.tls {
+		text, u.name, _ = strings.Cut(text, "#")
+		port = 853
+	}
+	if u.addr, err = parseUpstreamAddr(text, port); err == nil && u.name != "" {
+		if _, e := parseSuffix(u.name); e != nil {
+			err = errors.New("write the name in the nameserver's certificate behind '#', as in tls://1.1.1.1:853#cloudflare-dns.com")
+		}
+	}
+	return u, err
+}
+
+func parseUpstreamAddr(s string, port uint16) (netip.AddrPort, error) {
 	a, err := netip.ParseAddrPort(s)
 	if err != nil {
 		if bare, ok := strings.CutPrefix(s, "["); ok && strings.HasSuffix(bare, "]") {
@@ -341,10 +393,10 @@ func parseUpstream(s string) (netip.AddrPort, error) {
 		}
 		var ip netip.Addr
 		ip, err = netip.ParseAddr(s)
-		a = netip.AddrPortFrom(ip, 53)
+		a = netip.AddrPortFrom(ip, port)
 	}
 	if err != nil || a.Port() == 0 || a.Addr().IsUnspecified() {
-		return a, errors.New("write the nameserver's IP or IP:PORT, as in 8.8.8.8, 8.8.8.8:53 or [2001:4860:4860::8888]:53")
+		return a, errors.New("write the nameserver's IP or IP:PORT, as in 8.8.8.8, 8.8.8.8:53, [2001:4860:4860::8888]:53 or tls://1.1.1.1#cloudflare-dns.com, or a path, as /etc/resolv.conf")
 	}
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()), nil
 }
@@ -352,7 +404,7 @@ func parseUpstream(s string) (netip.AddrPort, error) {
 // A routeFlag is the flag -nameserver: addresses with commas between, behind
 // DOMAIN= those for a domain. The first time replaces the default.
 type routeFlag struct {
-	routes routes[netip.AddrPort]
+	routes routes[server]
 	isSet  map[name]bool
 }
 
@@ -440,28 +492,39 @@ func parseSuffix(part string) (labels string, err error) {
 }
 
 // refuseSelf returns an error if an upstream is dnsdock itself, which would
-// ask itself until all slots are taken.
+// ask itself for ever.
 func refuseSelf(cfg *config) error {
-	isLocal := func(a netip.Addr) bool {
-		return a.IsLoopback() || slices.ContainsFunc(localAddrs(a.Zone()), func(l net.Addr) bool {
-			p, err := netip.ParsePrefix(l.String())
-			return err == nil && p.Addr() == a.WithZone("")
-		})
-	}
 	for _, u := range slices.Concat(slices.Collect(maps.Values(cfg.upstreams))...) {
-		for _, addr := range cfg.dns {
-			host, port, _ := net.SplitHostPort(addr) // parseListen made it
-			if port != strconv.Itoa(int(u.Port())) {
-				continue
-			}
-			ip, err := netip.ParseAddr(host)
-			anywhere := err != nil || ip.IsUnspecified() && ip.Is4() == u.Addr().Is4()
-			if anywhere && isLocal(u.Addr()) || ip == u.Addr() {
-				return fmt.Errorf("invalid value %q for flag -nameserver: this is dnsdock itself, at -dns=%s: write another nameserver", u, addr)
-			}
+		if addr := cfg.ownAddr(u.addr); addr != "" {
+			return fmt.Errorf("invalid value %q for flag -nameserver: this is dnsdock itself, at -dns=%s: write another nameserver", u, addr)
 		}
 	}
 	return nil
+}
+
+// ownAddr returns the value of -dns by which a is answered by dnsdock itself,
+// empty if there is none.
+func (cfg *config) ownAddr(a netip.AddrPort) string {
+	for _, addr := range cfg.dns {
+		host, port, _ := net.SplitHostPort(addr) // parseListen made it
+		if port != strconv.Itoa(int(a.Port())) {
+			continue
+		}
+		ip, err := netip.ParseAddr(host)
+		anywhere := err != nil || ip.IsUnspecified() && ip.Is4() == a.Addr().Is4()
+		if anywhere && isLocalAddr(a.Addr()) || ip == a.Addr() {
+			return addr
+		}
+	}
+	return ""
+}
+
+// isLocalAddr reports whether a is an address of this host.
+func isLocalAddr(a netip.Addr) bool {
+	return a.IsLoopback() || slices.ContainsFunc(localAddrs(a.Zone()), func(l net.Addr) bool {
+		p, err := netip.ParsePrefix(l.String())
+		return err == nil && p.Addr() == a.WithZone("")
+	})
 }
 
 // localAddrs returns the addresses of this host; with a zone, a name or a

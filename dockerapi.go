@@ -505,6 +505,7 @@ type watcher struct {
 
 	// Of run, and of relist while run waits for it:
 	found  bool      // what the log said of the engine last; false before it said anything
+	away   bool      // and what the registry knows
 	warned bool      // the log said once that it is away
 	synced time.Time // when this session had its first list; zero before
 
@@ -539,11 +540,13 @@ func newWatcher(client *dockerClient, reg *registry, log *slog.Logger) *watcher 
 // changes nothing in the registry.
 func (w *watcher) run(ctx context.Context) error {
 	backoff := minBackoff
+	w.setAway(true)
 	for ctx.Err() == nil {
 		lived, err := w.session(ctx)
 		if ctx.Err() != nil {
 			break
 		}
+		w.setAway(true)
 		if lived >= longLived {
 			w.log.Debug("engine lost", "err", err)
 			backoff = minBackoff
@@ -561,6 +564,17 @@ func (w *watcher) run(ctx context.Context) error {
 		backoff = min(2*backoff, maxBackoff)
 	}
 	return nil
+}
+
+// setAway tells the registry whether the engine can be asked.
+func (w *watcher) setAway(away bool) {
+	switch {
+	case away && !w.away:
+		w.reg.away.Add(1)
+	case !away && w.away:
+		w.reg.away.Add(-1)
+	}
+	w.away = away
 }
 
 // session connects, and works until the engine is lost. It returns for how
@@ -629,6 +643,7 @@ func (w *watcher) relist(ctx context.Context) error {
 	if !w.found { // of a reconnect whose reason nobody was told, nobody is told either
 		w.log.Info("engine found", "api", strings.TrimPrefix(w.client.prefix, "/v"))
 	}
+	w.setAway(false)
 	w.found, w.synced = true, time.Now()
 	for next := time.Now().Add(resyncPeriod); ; {
 		select {

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"runtime"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"github.com/miekg/dns"
@@ -148,7 +149,7 @@ func (p *packetConn) WriteTo(b []byte, addr net.Addr) (int, error) {
 // It belongs to one goroutine.
 type fastPath struct {
 	zone  *zone
-	name  [maxNameLen]byte // of the query, in lower case
+	name  [maxNameLen + 3]byte // of the query, in lower case, and the rest of the question
 	views [8]*view
 }
 
@@ -160,6 +161,7 @@ type plainQuery struct {
 	size  int  // octets of a reply that the client takes
 	opt   bool // it sent an OPT
 	do    byte // 0x80: with the DO bit
+	ad    bool // it wants to know whether the answer was validated
 }
 
 // newFastPath returns a fast path in front of z; nil where z is to see, and
@@ -258,26 +260,24 @@ func (f *fastPath) fill(r *writer) bool {
 		r.reply = append(r.reply, rr...)
 		return true
 	}
-	first, second := n.label(), n.parent().label()
-	switch {
-	case isMeta(r.qtype), n == z.host:
-		return false
-	case r.qtype == dns.TypeSRV && first != "" && first[0] == '_':
-		return z.kept.fill(r, z.reg)
-	case first != "" && first[0] == '_', second != "" && second[0] == '_': // a port may be there
-		return false
-	case n.reverse():
-		if v := z.reg.at(n); v != nil && r.qtype == dns.TypePTR {
-			return r.records(z.reg.packed(v, dns.TypePTR))
-		}
+	if isMeta(r.qtype) {
 		return false
 	}
 	top := z.apex
 	if !n.under(top) {
 		var ok bool
 		if top, ok = z.reg.cover(n); !ok {
-			return false
+			return f.foreign(r)
 		}
+	}
+	first, second := n.label(), n.parent().label()
+	switch {
+	case n == z.host:
+		return false
+	case r.qtype == dns.TypeSRV && first != "" && first[0] == '_':
+		return z.kept.fill(r, z.reg)
+	case first != "" && first[0] == '_', second != "" && second[0] == '_': // a port may be there
+		return false
 	}
 	ready := z.reg.ready.Load() // before match, as in answerOurs
 	views := z.reg.match(n, f.views[:0])
@@ -307,6 +307,36 @@ func (f *fastPath) fill(r *writer) bool {
 	return r.negative(dns.RcodeSuccess, top)
 }
 
+// foreign writes what upstreams said, if that is known, or the names of an
+// address.
+func (f *fastPath) foreign(r *writer) bool {
+	z, n, h := f.zone, r.name, r.header()
+	if v := z.reg.at(n); v != nil {
+		return r.qtype == dns.TypePTR && r.records(z.reg.packed(v, dns.TypePTR))
+	}
+	if served := h[3]&0x80 != 0; !served || h[2]&questionRD == 0 {
+		return false
+	}
+	if _, ok := z.reg.gone(n); ok {
+		return false
+	}
+	copy(f.name[len(n):], []byte{byte(r.qtype >> 8), byte(r.qtype), questionRD | h[3]&questionCD | r.do})
+	known := z.fwd.cache.get(question(unsafe.String(&f.name[0], len(n)+3))) // no copy: nothing keeps it
+	if known == nil {
+		return false
+	}
+	age := time.Since(known.born)
+	return known.at(age) >= tired && known.write(r, age, z.forcedTTL())
+}
+
+// forcedTTL is the TTL that all forwarded records get, or ownTTL.
+func (z *zone) forcedTTL() int64 {
+	if z.fwd.forceTTL {
+		return int64(z.reg.ttl.Load())
+	}
+	return ownTTL
+}
+
 // A writer makes a reply.
 type writer struct {
 	zone *zone
@@ -320,6 +350,7 @@ type writer struct {
 func (r *writer) begin(query []byte, client netip.Addr) bool {
 	r.reply = append(r.reply, query[:r.end]...)
 	h := r.header()
+	r.ad = h[3]&0x20 != 0 || r.do != 0
 	h[2] = 0x80 | 0x04 | h[2]&0x01 // QR and AA, RD as it was
 	h[3] &= 0x10                   // CD as it was
 	serves, known := r.zone.fwd.servesAsKnown(client)

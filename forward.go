@@ -1,11 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
+	"fmt"
 	"log/slog"
-	"net"
+	"maps"
 	"net/netip"
+	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -16,21 +21,39 @@ import (
 )
 
 const (
-	upstreamTimeout = 2 * time.Second // for one upstream: a client waits 5 s in all
-	maxInFlight     = 1000            // forwarded queries at a time, each with a socket of its own
-	upstreamSize    = 4096            // octets of a UDP reply that are read; 1,232 are asked for
-	failuresToLog   = 3               // in a row: one lost packet is no news
+	upstreamTimeout = 2 * time.Second         // for one upstream, where there are others
+	forwardTimeout  = 4 * time.Second         // for all of them: clients wait 5 s
+	staleTimeout    = 1800 * time.Millisecond // after which a client gets what was good once (RFC 8767 section 5)
+	maxInFlight     = 1000                    // queries that wait for upstreams
+	maxClientFlight = 250                     // of one client; containers behind a proxy are one
+	failuresToLog   = 3                       // in a row: one lost packet is no news
+	firstRetry      = time.Second             // until an upstream that failed is tried again: it doubles
+	lastRetry       = 32 * time.Second        // with each time that it fails, up to this
+	followPeriod    = 2 * time.Second         // in which a resolv.conf is looked at
 )
 
-// A forwarder asks the upstreams, in order, what is not ours.
+// A forwarder asks the upstreams what is not ours, and keeps what they say.
 type forwarder struct {
-	routes   routes[*upstream]
-	asks     bool // it has an upstream at all
+	servers  routes[server] // as they were configured
+	asks     bool           // there is an upstream at all, or a file that may name one
 	clients  *clients
 	forceTTL bool
-	timeout  time.Duration // for one upstream
+	timeout  time.Duration  // for one upstream
+	roots    *x509.CertPool // that sign upstreams' certificates; nil: those of the system
 	log      *slog.Logger
-	slots    chan struct{} // one for each query in flight
+	cache    *cache
+	isSelf   func(netip.AddrPort) bool // reports whether an address is one of dnsdock's own
+
+	routes atomic.Pointer[routes[*upstream]]
+
+	loading sync.Mutex        // held by load
+	files   map[string][]byte // resolv.confs, as they were read last
+
+	mu       sync.Mutex // guards what follows
+	flights  map[question]*flight
+	inFlight int                // queries that wait
+	ofClient map[netip.Addr]int // how many of them
+	looped   time.Time          // when a loop was logged last
 }
 
 // routes are the upstreams for the names at or below each domain; those of
@@ -58,33 +81,124 @@ func (r routes[T]) anyBelow(n name) bool {
 	return false
 }
 
-// An upstream is a nameserver that answers what is not ours.
-type upstream struct {
-	addr     netip.AddrPort
-	failures atomic.Int32 // in a row
+// newForwarder returns a forwarder by routes for the local clients and those
+// in allowed, that keeps answers in that many octets. It has no upstreams
+// before load.
+func newForwarder(servers routes[server], allowed []netip.Prefix, cacheSize int64, log *slog.Logger) *forwarder {
+	f := &forwarder{
+		servers: servers, clients: &clients{allowed: allowed}, timeout: upstreamTimeout, log: log, cache: newCache(cacheSize),
+		isSelf: func(netip.AddrPort) bool { return false }, files: make(map[string][]byte),
+		flights: make(map[question]*flight), ofClient: make(map[netip.Addr]int),
+	}
+	for _, list := range servers {
+		f.asks = f.asks || len(list) > 0
+	}
+	f.routes.Store(new(routes[*upstream]))
+	return f
 }
 
-var errForeign = errors.New("the reply is not to our query")
+// upstreams returns those for n, and whether they are for a domain that it
+// is in.
+func (f *forwarder) upstreams(n name) (list []*upstream, specific bool) {
+	return f.routes.Load().find(n)
+}
 
-// newForwarder returns a forwarder by routes for the local clients and those
-// in allowed.
-func newForwarder(addrs routes[netip.AddrPort], allowed []netip.Prefix, forceTTL bool, log *slog.Logger) *forwarder {
-	f := &forwarder{
-		routes: make(routes[*upstream]), clients: &clients{allowed: allowed}, forceTTL: forceTTL,
-		timeout: upstreamTimeout, log: log, slots: make(chan struct{}, maxInFlight),
-	}
-	known := make(map[netip.AddrPort]*upstream) // so that what is known of one is known on all routes
-	for domain, list := range addrs {
-		f.routes[domain] = nil
-		for _, a := range list {
-			if known[a] == nil {
-				known[a] = &upstream{addr: a}
+// load reads the resolv.confs, and makes the routes anew if they say something
+// new. Its error is that of a file that can't be read, or that names nobody:
+// then what it said last goes on.
+func (f *forwarder) load() (err error) {
+	f.loading.Lock()
+	defer f.loading.Unlock()
+	changed := *f.routes.Load() == nil
+	nameservers := make(map[string][]server)
+	for _, list := range f.servers {
+		for _, s := range list {
+			if s.file == "" {
+				continue
 			}
-			f.routes[domain] = append(f.routes[domain], known[a])
-			f.asks = true
+			b, e := os.ReadFile(s.file)
+			if e == nil && len(parseResolvConf(b)) == 0 {
+				e = fmt.Errorf("%s names no nameserver: write a line such as: nameserver 192.0.2.53", s.file)
+			}
+			if e != nil {
+				err = e
+				b = f.files[s.file]
+			}
+			if !bytes.Equal(b, f.files[s.file]) {
+				f.files[s.file], changed = b, true
+			}
+			nameservers[s.file] = parseResolvConf(b)
 		}
 	}
-	return f
+	if changed {
+		f.setRoutes(nameservers)
+	}
+	return err
+}
+
+// setRoutes makes the routes, with what files name. What is known of an
+// upstream goes on for all routes; what was answered by others is dropped.
+func (f *forwarder) setRoutes(nameservers map[string][]server) {
+	known := make(map[server]*upstream)
+	for _, list := range *f.routes.Load() {
+		for _, u := range list {
+			known[u.server] = u
+		}
+	}
+	next := make(routes[*upstream])
+	for domain, list := range f.servers {
+		next[domain] = nil
+		for _, s := range list {
+			all := []server{s}
+			if s.file != "" {
+				all = slices.DeleteFunc(nameservers[s.file], func(s server) bool { return f.isSelf(s.addr) })
+				f.log.Info("nameservers read", "file", s.file, "upstreams", all)
+			}
+			for _, s := range all {
+				if known[s] == nil {
+					known[s] = newUpstream(s, f.roots)
+				}
+				next[domain] = append(next[domain], known[s])
+			}
+		}
+	}
+	f.routes.Store(&next)
+	f.cache.clear()
+}
+
+// parseResolvConf returns the nameservers of a resolv.conf, resolv.conf(5).
+// What is no address is passed over, as resolvers do.
+func parseResolvConf(b []byte) (list []server) {
+	for line := range bytes.Lines(b) {
+		fields := strings.Fields(string(line))
+		if len(fields) < 2 || fields[0] != "nameserver" {
+			continue
+		}
+		if a, err := netip.ParseAddr(fields[1]); err == nil && !a.IsUnspecified() {
+			list = append(list, server{addr: netip.AddrPortFrom(a.Unmap(), 53)})
+		}
+	}
+	return unique(list)
+}
+
+// follow loads the resolv.confs again from time to time until ctx is done.
+func (f *forwarder) follow(ctx context.Context) error {
+	if !slices.ContainsFunc(slices.Concat(slices.Collect(maps.Values(f.servers))...), func(s server) bool { return s.file != "" }) {
+		return nil
+	}
+	failing := false
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(followPeriod):
+		}
+		err := f.load()
+		if err != nil && !failing {
+			f.log.Warn("nameservers can't be read: what was read before goes on", "err", err)
+		}
+		failing = err != nil
+	}
 }
 
 // serves reports whether queries of a client may be forwarded at all.
@@ -159,132 +273,325 @@ func (c *clients) current() []netip.Prefix {
 	return next.list
 }
 
-// forward returns the first good answer of an upstream to q, with the flags
-// of req, or nil. It takes f.timeout for each at most, and no time at all when
-// maxInFlight others are waiting.
-func (f *forwarder) forward(ctx context.Context, req *dns.Msg, q dns.Question) *dns.Msg {
-	n, err := parseName(q.Name)
-	if err != nil {
-		return nil
+// enter counts a query of a client that is going to wait; it is not ok where
+// too many do, of its own or in all.
+func (f *forwarder) enter(client netip.Addr) (ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.inFlight >= maxInFlight || f.ofClient[client] >= maxClientFlight {
+		return false
 	}
-	upstreams, _ := f.routes.find(n)
-	select {
-	case f.slots <- struct{}{}:
-		defer func() { <-f.slots }()
+	f.inFlight++
+	f.ofClient[client]++
+	return true
+}
+
+func (f *forwarder) leave(client netip.Addr) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.inFlight--
+	if f.ofClient[client]--; f.ofClient[client] == 0 {
+		delete(f.ofClient, client)
+	}
+}
+
+// A flight is a question that is out. All who ask it meanwhile wait for the
+// one answer: more than one query for it would help who forges replies.
+type flight struct {
+	question
+	done   chan struct{} // closed when answer is there
+	answer *response
+	echoed atomic.Bool            // it came back from its upstream, perhaps
+	at     atomic.Pointer[outing] // the query that is out; nil before the first
+}
+
+// An outing is a query of a flight that is out.
+type outing struct {
+	*upstream
+	id uint16
+}
+
+// answer returns what upstreams say to q, and how old that is. It takes
+// forwardTimeout at most, and no time at all where too many wait: then
+// it is nil.
+func (f *forwarder) answer(ctx context.Context, q question, id uint16, client netip.Addr) (*response, time.Duration) {
+	old := f.cache.get(q)
+	was := dead
+	if old != nil {
+		age := time.Since(old.born)
+		if was = old.at(age); was >= tired {
+			return old, age
+		}
+	}
+	who := subnet(client)
+	if !f.enter(who) {
+		return nil, 0
+	}
+	t, mine := f.board(q)
+	switch {
+	case mine && was == dead:
+		defer f.leave(who)
+		f.fly(ctx, t)
+		return t.answer, 0
+	case mine:
+		go func() {
+			defer f.leave(who)
+			f.fly(ctx, t)
+		}()
 	default:
-		return nil
+		defer f.leave(who)
+		if f.isEcho(t, id, client) {
+			return failed(q), 0
+		}
 	}
-	var cut *dns.Msg // truncated, and TCP failed: better than nothing
-	for _, u := range upstreams {
-		r, err := u.ask(ctx, f.timeout, question(req, q))
+	var late <-chan time.Time
+	if was == stale {
+		timer := time.NewTimer(staleTimeout)
+		defer timer.Stop()
+		late = timer.C
+	}
+	select {
+	case <-t.done:
+	case <-late:
+		return old, time.Since(old.born)
+	}
+	if was == stale && t.answer.rcode() == dns.RcodeServerFailure {
+		return old, time.Since(old.born)
+	}
+	return t.answer, 0
+}
+
+// subnet returns a, of an IPv6 address its /64: who has one address there has all.
+func subnet(a netip.Addr) netip.Addr {
+	if a.Is6() {
+		p, _ := a.Prefix(64) // no error: it is IPv6
+		a = p.Addr()
+	}
+	return a
+}
+
+// board returns the flight of q, which is the caller's to fly if it is new.
+func (f *forwarder) board(q question) (t *flight, mine bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if t, ok := f.flights[q]; ok {
+		return t, false
+	}
+	t = &flight{question: q, done: make(chan struct{})}
+	f.flights[q] = t
+	return t, true
+}
+
+// isEcho reports whether a client's query is t's own, that came back to us: by
+// its ID, where a packet filter sends all queries here, or because it comes from
+// the upstream that is being asked. Clients may have that one's address too, so
+// it is believed only of an upstream that came with nothing else before.
+func (f *forwarder) isEcho(t *flight, id uint16, client netip.Addr) bool {
+	at := t.at.Load()
+	if at == nil {
+		return false
+	}
+	fromUpstream := at.addr.Addr().WithZone("") == client
+	if fromUpstream {
+		t.echoed.Store(true)
+	}
+	if at.id != id && !(fromUpstream && at.loops.Load()) {
+		return false
+	}
+	f.noteLoop(at.upstream, t.name())
+	return true
+}
+
+// noteLoop logs that an upstream asks us, once in a minute.
+func (f *forwarder) noteLoop(u *upstream, n name) {
+	u.loops.Store(true)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if time.Since(f.looped) > time.Minute {
+		f.looped = time.Now()
+		f.log.Warn("forwarding loop: the upstream asks dnsdock: give one of the two another nameserver", "upstream", u, "name", n)
+	}
+}
+
+// fly gets t's answer, and keeps it.
+func (f *forwarder) fly(ctx context.Context, t *flight) {
+	t.answer = failed(t.question)
+	defer func() {
+		if bug := recover(); bug != nil {
+			f.log.Error("bug: the answer is SERVFAIL", "name", t.name(), "bug", bug, "stack", string(debug.Stack()))
+		}
+		f.mu.Lock()
+		delete(f.flights, t.question)
+		f.mu.Unlock()
+		close(t.done)
+	}()
+	upstreams, _ := f.upstreams(t.name())
+	if a := f.askAll(ctx, t, upstreams); a != nil {
+		t.answer = a
+	}
+	if ctx.Err() == nil {
+		f.keep(t.answer)
+	}
+	f.retry(ctx, upstreams, t.question)
+}
+
+// keep keeps a while it is good. A failure does not take the place of what
+// was good once, but has it answered for now.
+func (f *forwarder) keep(a *response) {
+	if a.rcode() == dns.RcodeServerFailure {
+		if old := f.cache.get(a.question); old != nil && old.at(time.Since(old.born)) != dead {
+			old.recheck.Store(int64(time.Since(old.born) + failureTTL))
+			return
+		}
+	}
+	if a.good > 0 && a.question.flags()&questionRD != 0 { // else the upstream told only what it had at hand
+		f.cache.put(a)
+	}
+}
+
+// askAll asks upstreams, those that fail last, and returns the first good
+// answer, nil if there is none.
+func (f *forwarder) askAll(ctx context.Context, t *flight, upstreams []*upstream) (cut *response) {
+	order := slices.Clone(upstreams)
+	slices.SortStableFunc(order, func(a, b *upstream) int { return int(min(a.failures.Load(), 1) - min(b.failures.Load(), 1)) })
+	end := time.Now().Add(2 * f.timeout)
+	for i, u := range order {
+		left := time.Until(end)
+		if rest := time.Duration(len(order) - i); rest > 1 {
+			left = min(left/rest, f.timeout)
+		}
+		r, err := u.ask(ctx, query{t.question, time.Now().Add(left), i < len(order)-1, func(id uint16) { t.at.Store(&outing{u, id}) }})
 		if ctx.Err() != nil {
 			return nil
 		}
-		f.note(u, err)
+		f.note(u, t, err)
+		if err != nil || isFailure(r.Rcode) {
+			continue
+		}
+		a, err := f.read(t.question, r)
 		switch {
 		case err != nil:
-		case r.Rcode == dns.RcodeServerFailure, r.Rcode == dns.RcodeRefused, r.Rcode > 0xf, !relayable(r):
 		case r.Truncated:
-			cut = r
+			cut = a // better than nothing
 		default:
-			return r
+			return a
 		}
 	}
 	return cut
 }
 
+// isFailure reports whether a reply says that the upstream can't help, and
+// another may.
+func isFailure(rcode int) bool {
+	return rcode == dns.RcodeServerFailure || rcode == dns.RcodeRefused || rcode == dns.RcodeNotImplemented || rcode == dns.RcodeFormatError || rcode > 0xf
+}
+
 // note logs when an upstream stops answering, and when it does again.
-func (f *forwarder) note(u *upstream, err error) {
-	if err != nil {
-		if u.failures.Add(1) == failuresToLog {
-			f.log.Warn("upstream does not answer", "upstream", u.addr, "err", err)
+func (f *forwarder) note(u *upstream, t *flight, err error) {
+	if err == nil {
+		u.loops.Store(false)
+		if u.failures.Load() != 0 && u.failures.Swap(0) >= failuresToLog {
+			f.log.Info("upstream answers again", "upstream", u)
 		}
 		return
 	}
-	if u.failures.Load() != 0 && u.failures.Swap(0) >= failuresToLog {
-		f.log.Info("upstream answers again", "upstream", u.addr)
+	failures := u.failures.Add(1)
+	u.retry.Store(time.Now().Add(min(firstRetry<<min(failures-1, 10), lastRetry)).UnixNano())
+	if failures == failuresToLog {
+		f.log.Warn("upstream does not answer", "upstream", u, "err", err)
+	}
+	if t.echoed.Load() && errors.Is(err, errTimeout) {
+		f.noteLoop(u, t.name())
 	}
 }
 
-// ask sends q over UDP, and once more over TCP where the
-// answer was truncated, all within timeout. If TCP fails it returns the truncated one.
-func (u *upstream) ask(ctx context.Context, timeout time.Duration, q *dns.Msg) (*dns.Msg, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	r, err := u.exchange(ctx, "udp", q)
-	if err == nil && r.Truncated {
-		if whole, err := u.exchange(ctx, "tcp", q); err == nil {
-			return whole, nil
+// retry asks those upstreams q that failed some time ago, for nobody: so no
+// client waits for the ones that are still away.
+func (f *forwarder) retry(ctx context.Context, upstreams []*upstream, q question) {
+	for _, u := range upstreams {
+		now, at := time.Now(), u.retry.Load()
+		if u.failures.Load() == 0 || len(upstreams) == 1 || now.UnixNano() < at || !u.retry.CompareAndSwap(at, now.Add(lastRetry).UnixNano()) {
+			continue
 		}
-	}
-	return r, err
-}
-
-// question returns the query for an upstream: ask under a random ID, with the
-// flags of req, and an OPT of our own where the client sent one.
-func question(req *dns.Msg, ask dns.Question) *dns.Msg {
-	q := &dns.Msg{Question: []dns.Question{ask}}
-	q.Id = dns.Id()
-	q.RecursionDesired = req.RecursionDesired
-	q.CheckingDisabled = req.CheckingDisabled
-	q.AuthenticatedData = req.AuthenticatedData
-	if opt := req.IsEdns0(); opt != nil {
-		q.SetEdns0(maxUDPSize, opt.Do())
-	}
-	return q
-}
-
-// exchange sends q from a socket of its own, whose port the system
-// chooses at random, and waits for the reply to it until ctx is done.
-// Packets that are no reply to q are dropped and the wait goes on, so that
-// whoever guesses wrong has won nothing.
-func (u *upstream) exchange(ctx context.Context, network string, q *dns.Msg) (*dns.Msg, error) {
-	c, err := (&net.Dialer{}).DialContext(ctx, network, u.addr.String()) // connected: only the upstream's packets arrive
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
-	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) }) // wakes the read; can't fail before Close
-	defer stop()
-	conn := &dns.Conn{Conn: c, UDPSize: upstreamSize}
-	if err := conn.WriteMsg(q); err != nil {
-		return nil, err
-	}
-	for {
-		r, err := conn.ReadMsg()
-		if err == nil && answers(r, q) {
-			return r, nil
-		}
-		if err == nil {
-			err = errForeign
-		}
-		if _, ok := errors.AsType[net.Error](err); ok || network != "udp" {
-			return nil, err
-		}
+		go func() {
+			_, err := u.ask(ctx, query{q, now.Add(f.timeout), false, func(uint16) {}})
+			if ctx.Err() == nil {
+				f.note(u, &flight{question: q}, err)
+			}
+		}()
 	}
 }
 
-// answers reports whether r is a reply to q: its ID and question are.
-func answers(r, q *dns.Msg) bool {
-	if !r.Response || r.Id != q.Id || r.Opcode != dns.OpcodeQuery || len(r.Question) != 1 {
-		return false
-	}
-	a, b := r.Question[0], q.Question[0]
-	return a.Qtype == b.Qtype && a.Qclass == b.Qclass && equalNames(a.Name, b.Name)
-}
-
-// relayable reports whether r can be written and read again. The library
-// reads records that end early, and writes them as what no client can read;
-// and OPT and TSIG where they are not allowed, RFC 6891 section 6.1.1.
-func relayable(r *dns.Msg) bool {
-	for _, rr := range slices.Concat(r.Answer, r.Ns) {
-		if t := rr.Header().Rrtype; t == dns.TypeOPT || t == dns.TypeTSIG {
-			return false
+// read makes an answer of the reply r: what is about q in it, and for how
+// long that is good.
+func (f *forwarder) read(q question, r *dns.Msg) (*response, error) {
+	rrs, last := chain(r.Answer, q.name().String(), q.qtype())
+	negative := !slices.ContainsFunc(rrs, func(rr dns.RR) bool { return rr.Header().Rrtype == q.qtype() || q.qtype() == dns.TypeANY })
+	var ns []dns.RR
+	good := maxCached
+	for _, rr := range r.Ns {
+		switch rr := rr.(type) {
+		case *dns.SOA:
+			if negative && dns.IsSubDomain(rr.Hdr.Name, last) {
+				rr.Hdr.Ttl = min(rr.Hdr.Ttl, rr.Minttl)
+				good = maxNegTTL
+				ns = append(ns, rr)
+			}
+		case *dns.NSEC, *dns.NSEC3, *dns.RRSIG: // that there is nothing, or nothing closer than a wildcard
+			ns = append(ns, rr)
 		}
 	}
-	r.Compress = true // it came so, and may be too large without
-	b, err := r.Pack()
-	return err == nil && new(dns.Msg).Unpack(b) == nil
+	if negative && good == maxCached { // nobody says for how long, RFC 2308 section 5
+		good = 0
+	}
+	for _, rr := range slices.Concat(rrs, ns) {
+		h := rr.Header()
+		if h.Ttl > maxTTL {
+			h.Ttl = 0 // RFC 2181 section 8
+		}
+		good = min(good, time.Duration(h.Ttl)*time.Second)
+	}
+	if r.Truncated || r.Rcode != dns.RcodeSuccess && r.Rcode != dns.RcodeNameError {
+		good = 0
+	}
+	return newResponse(q, &dns.Msg{MsgHdr: r.MsgHdr, Answer: rrs, Ns: ns}, good)
+}
+
+// chain returns the records that a question about owner leads to: the CNAMEs
+// from there on, and what is of the type at their end, the name of which it
+// returns too. Nothing else is the question's business, and may be forged.
+func chain(rrs []dns.RR, owner string, qtype uint16) (kept []dns.RR, last string) {
+	for range maxChain {
+		next := ""
+		found := false
+		for _, rr := range rrs {
+			h := rr.Header()
+			sig, isSig := rr.(*dns.RRSIG)
+			of := h.Rrtype
+			if isSig && qtype != dns.TypeRRSIG {
+				of = sig.TypeCovered
+			}
+			switch cname, isCNAME := rr.(*dns.CNAME); {
+			case h.Class != dns.ClassINET:
+			case of == dns.TypeDNAME && dns.IsSubDomain(h.Name, owner) && len(h.Name) < len(owner):
+				kept = append(kept, rr)
+			case !equalNames(h.Name, owner):
+			case of == qtype || qtype == dns.TypeANY:
+				found = true
+				kept = append(kept, rr)
+			case isCNAME && next == "":
+				next = cname.Target
+				kept = append(kept, rr)
+			case isSig && of == dns.TypeCNAME:
+				kept = append(kept, rr)
+			}
+		}
+		if found || next == "" {
+			return kept, owner
+		}
+		owner = next
+	}
+	return kept, owner
 }
 
 // equalNames compares presentation forms that miekg/dns made of the wire, in

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -139,12 +140,29 @@ func raw(rrtype uint16, data string) func(*dns.Msg) {
 	}
 }
 
-// newForwardZone returns a zone, of no container, that asks upstreams. A test
-// that is to see a time-out sets the forwarder's own.
+// loaded returns f with its upstreams.
+func loaded(t testing.TB, f *forwarder) *forwarder {
+	t.Helper()
+	if err := f.load(); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// servers are those at addrs.
+func servers(addrs ...netip.AddrPort) (list []server) {
+	for _, a := range addrs {
+		list = append(list, server{addr: a})
+	}
+	return list
+}
+
+// newForwardZone returns a zone, of no container, that asks upstreams and
+// keeps nothing. A test that is to see a time-out sets the forwarder's own.
 func newForwardZone(t testing.TB, upstreams ...netip.AddrPort) *zone {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	f := newForwarder(routes[netip.AddrPort]{root: upstreams}, nil, false, log)
+	f := loaded(t, newForwarder(routes[server]{root: servers(upstreams...)}, nil, 0, log))
 	f.timeout = patience
 	return newZone(t.Context(), filledRegistry(t, "docker", 5), f, log)
 }
@@ -209,7 +227,7 @@ func TestForwardFailover(t *testing.T) {
 }
 
 func TestForwardTimeoutDefault(t *testing.T) {
-	if got, want := newForwarder(nil, nil, false, nil).timeout, 2*time.Second; got != want {
+	if got, want := newForwarder(nil, nil, 0, nil).timeout, 2*time.Second; got != want {
 		t.Errorf("got %v for an upstream; want %v", got, want)
 	}
 }
@@ -279,11 +297,6 @@ func TestForwardChecksReply(t *testing.T) {
 		"junk":            func(q *dns.Msg) []byte { return []byte(strings.Repeat("junk", 100)) },
 		"a header only":   func(q *dns.Msg) []byte { return answerTo(t, q, nil)[:12] },
 		"a pointer loop":  func(q *dns.Msg) []byte { return append(answerTo(t, q, nil)[:12], "\xc0\x0c\x00\x01\x00\x01"...) },
-		"a TSIG at the end": func(q *dns.Msg) []byte {
-			return answerTo(t, q, func(m *dns.Msg) {
-				m.Extra = append(m.Extra, &dns.TSIG{Hdr: dns.RR_Header{Name: "key.", Rrtype: dns.TypeTSIG, Class: dns.ClassANY}, Algorithm: "hmac-sha256."})
-			})
-		},
 	}
 	req := func() *dns.Msg { return new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA) }
 	for _, what := range sortedKeys(fakes) {
@@ -380,11 +393,9 @@ func TestForwardedReply(t *testing.T) {
 		z := newForwardZone(t, up)
 		z.fwd.forceTTL = forceTTL
 		addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
-		want := "NOERROR ra; wWw.Example.com. 77 CNAME Web.example.net., Web.example.net. 8 A 192.0.2.1, Web.example.net. 8 A 192.0.2.2; example.net. 9 NS ns.example.net."
-		wantExtra := "ns.example.net.\t10\tIN\tA\t192.0.2.53"
+		want := "NOERROR ra; wWw.Example.com. 77 CNAME Web.example.net., Web.example.net. 8 A 192.0.2.1, Web.example.net. 8 A 192.0.2.2"
 		if forceTTL {
-			want = "NOERROR ra; wWw.Example.com. 5 CNAME Web.example.net., Web.example.net. 5 A 192.0.2.1, Web.example.net. 5 A 192.0.2.2; example.net. 5 NS ns.example.net."
-			wantExtra = "ns.example.net.\t5\tIN\tA\t192.0.2.53"
+			want = "NOERROR ra; wWw.Example.com. 5 CNAME Web.example.net., Web.example.net. 5 A 192.0.2.1, Web.example.net. 5 A 192.0.2.2"
 		}
 		for _, network := range []string{"udp", "tcp"} {
 			for _, edns := range []bool{false, true} {
@@ -402,34 +413,18 @@ func TestForwardedReply(t *testing.T) {
 					if r.Id != req.Id || r.Question[0] != req.Question[0] {
 						t.Errorf("got id %d and question %v; want the client's, %d and %v", r.Id, r.Question, req.Id, req.Question)
 					}
-					if !r.AuthenticatedData || r.Zero || r.RecursionDesired != edns {
-						t.Errorf("got flags %v; want AD as the upstream's, RD as the client's, and no Z", r.MsgHdr)
+					if r.AuthenticatedData != edns || r.Zero || r.RecursionDesired != edns {
+						t.Errorf("got flags %v; want AD as the upstream's where DO asks for it, RD as the client's, and no Z", r.MsgHdr)
 					}
-					var extra []string
-					var opts []*dns.OPT
-					for _, rr := range r.Extra {
-						if opt, ok := rr.(*dns.OPT); ok {
-							opts = append(opts, opt)
-						} else {
-							extra = append(extra, rr.String())
-						}
-					}
-					if !slices.Equal(extra, []string{wantExtra}) {
-						t.Errorf("got additional records %q; want %q", extra, wantExtra)
-					}
-					if !edns && len(opts) != 0 || edns && (len(opts) != 1 || !opts[0].Do() || len(opts[0].Option) != 0 || opts[0].UDPSize() != maxUDPSize) {
-						t.Errorf("got %v; want one OPT of our own only if one was sent", opts)
+					if opt := r.IsEdns0(); !edns && len(r.Extra) != 0 || edns && (len(r.Extra) != 1 || !opt.Do() || len(opt.Option) != 0 || opt.UDPSize() != maxUDPSize) {
+						t.Errorf("got additional records %v; want one OPT of our own if one was sent, and nothing else", r.Extra)
 					}
 					q := asked.Load()
-					if q.Id == req.Id && q.RecursionDesired == req.RecursionDesired && edns {
-						t.Logf("the upstream's query has the client's id %d: once in 65536", q.Id)
-					}
-					if q.Question[0] != req.Question[0] || q.RecursionDesired != edns || q.CheckingDisabled != edns || q.Response {
+					if !strings.EqualFold(q.Question[0].Name, req.Question[0].Name) || q.RecursionDesired != edns || q.CheckingDisabled != edns || q.Response {
 						t.Errorf("the upstream was asked %v; want the client's question and flags", q)
 					}
-					opt := q.IsEdns0()
-					if edns != (opt != nil) || edns && (opt.UDPSize() != maxUDPSize || !opt.Do() || len(opt.Option) != 0) {
-						t.Errorf("the upstream was sent %v; want an OPT of our own only if the client sent one", opt)
+					if opt := q.IsEdns0(); opt == nil || opt.UDPSize() != maxUDPSize || opt.Do() != edns || len(opt.Option) != 0 {
+						t.Errorf("the upstream was sent %v; want an OPT of our own, with DO as the client's", opt)
 					}
 				})
 			}
@@ -543,8 +538,8 @@ func TestForwardFreshPortAndID(t *testing.T) {
 	}
 }
 
-// Queries in flight are bounded: past the bound the client gets SERVFAIL at
-// once, and afterwards all is as before.
+// Queries in flight are bounded, those of a client too: past the bound it gets
+// SERVFAIL at once, and afterwards all is as before.
 func TestForwardBound(t *testing.T) {
 	was := loadNow()
 	t.Run("flood", func(t *testing.T) {
@@ -558,28 +553,49 @@ func TestForwardBound(t *testing.T) {
 		flood, stop := context.WithCancel(t.Context())
 		defer stop()
 		held := newZone(flood, z.reg, z.fwd, z.log)
-		ask := func(z *zone) string {
-			return showSorted(reply(z, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512))
+		ask := func(z *zone, client, qname string) string {
+			return showSorted(replyTo(z, new(dns.Msg).SetQuestion(qname, dns.TypeA), netip.MustParseAddr(client)))
+		}
+		inFlight := func(client string) int {
+			z.fwd.mu.Lock()
+			defer z.fwd.mu.Unlock()
+			if client != "" {
+				return z.fwd.ofClient[netip.MustParseAddr(client)]
+			}
+			return z.fwd.inFlight
 		}
 		var wg sync.WaitGroup
-		for range maxInFlight {
-			wg.Go(func() { ask(held) })
-		}
-		late := time.Now().Add(patience)
-		for len(z.fwd.slots) < maxInFlight {
-			if time.Now().After(late) {
-				t.Fatalf("got %d queries in flight; want %d", len(z.fwd.slots), maxInFlight)
+		fill := func(client string, count int) {
+			t.Helper()
+			for i := range count {
+				wg.Go(func() { ask(held, client, fmt.Sprintf("%d.example.com.", i%100)) }) // some wait for others' answers
 			}
-			runtime.Gosched()
-		}
-		for range 200 {
-			if got, want := ask(z), "SERVFAIL ra"; got != want {
-				t.Fatalf("past the bound: got %v; want %v", got, want)
-			}
-			if got := len(z.fwd.slots); got != maxInFlight { // it did not wait for one of them
-				t.Fatalf("got %d queries in flight; want %d", got, maxInFlight)
+			late := time.Now().Add(patience)
+			for inFlight(client) < count {
+				if time.Now().After(late) {
+					t.Fatalf("got %d queries of %s in flight; want %d", inFlight(client), client, count)
+				}
+				runtime.Gosched()
 			}
 		}
+		refused := func(client string) {
+			t.Helper()
+			was := inFlight("")
+			for i := range 50 {
+				if got, want := ask(z, client, fmt.Sprintf("%d.example.net.", i)), "SERVFAIL ra"; got != want {
+					t.Fatalf("%s past the bound: got %v; want %v", client, got, want)
+				}
+				if got := inFlight(""); got != was { // it did not wait for one of them
+					t.Fatalf("got %d queries in flight; want %d", got, was)
+				}
+			}
+		}
+		fill("10.0.0.1", maxClientFlight)
+		refused("10.0.0.1")
+		for i := 2; i <= maxInFlight/maxClientFlight; i++ {
+			fill(fmt.Sprintf("10.0.0.%d", i), maxClientFlight)
+		}
+		refused("10.0.0.9")
 		m := reply(z, new(dns.Msg).SetQuestion("docker.", dns.TypeSOA), netip.Addr{}, 512)
 		if len(m.Answer) != 1 {
 			t.Errorf("our own names meanwhile: got %v; want the SOA", show(m))
@@ -587,7 +603,7 @@ func TestForwardBound(t *testing.T) {
 		answers.Store(true)
 		stop()
 		wg.Wait()
-		if got, want := ask(z), "NOERROR ra; www.example.com. 77 A 192.0.2.1"; got != want {
+		if got, want := ask(z, "10.0.0.1", "www.example.com."), "NOERROR ra; www.example.com. 77 A 192.0.2.1"; got != want {
 			t.Errorf("afterwards: got %v; want %v", got, want)
 		}
 	})
@@ -595,7 +611,8 @@ func TestForwardBound(t *testing.T) {
 }
 
 // Ours is never forwarded, whatever the type and whether it exists or not; a
-// reverse name only if its address is not known.
+// reverse name only if its address is not known, and one of a single label
+// only for what those ask who look things up themselves.
 func TestForwardedNames(t *testing.T) {
 	var mu sync.Mutex
 	var asked []string
@@ -633,7 +650,9 @@ func TestForwardedNames(t *testing.T) {
 			{"9.9.9.in-addr.arpa.", true},
 			{"in-addr.arpa.", true},
 			{"example.com.", true},
-			{"docker.", true},
+			{"docker.", false},
+			{"printer.", false},
+			{"www.test.", false},
 			{"web.nginx.docker.", true},
 			{".", true},
 			{"a\\.b\\000\\200.example.com.", true},
@@ -644,8 +663,9 @@ func TestForwardedNames(t *testing.T) {
 				mu.Unlock()
 				reply(z, new(dns.Msg).SetQuestion(tt.qname, qtype), netip.MustParseAddr("127.0.0.1"), 512)
 				mu.Lock()
-				if forwarded := slices.Equal(asked, []string{tt.qname}); forwarded != tt.forwarded || !forwarded && len(asked) > 0 {
-					t.Errorf("%s %s, ready %t: upstream was asked %q; want forwarded %t", tt.qname, dns.Type(qtype), ready, asked, tt.forwarded)
+				want := tt.forwarded || isOfTLD(qtype) && (tt.qname == "docker." || tt.qname == "printer.")
+				if forwarded := slices.Equal(asked, []string{tt.qname}); forwarded != want || !forwarded && len(asked) > 0 {
+					t.Errorf("%s %s, ready %t: upstream was asked %q; want forwarded %t", tt.qname, dns.Type(qtype), ready, asked, want)
 				}
 				mu.Unlock()
 			}
@@ -794,9 +814,13 @@ func TestCorpusReplies(t *testing.T) {
 }
 
 // FuzzUpstreamReply: whatever an upstream sends, the reply to the client is
-// one to its query and fits.
+// one to its query and fits, and says when it comes from the cache, on either
+// path, what it said at first.
 func FuzzUpstreamReply(f *testing.F) {
 	z := newForwardZone(f, netip.MustParseAddrPort("127.0.0.1:53")) // is not asked
+	z.fwd.cache = newCache(1 << 20)
+	fast := newFastPath(z)
+	local := client{addr: netip.MustParseAddr("127.0.0.1")}
 	f.Fuzz(func(t *testing.T, data []byte, forceTTL bool) {
 		r := new(dns.Msg)
 		if r.Unpack(data) != nil || len(r.Question) != 1 {
@@ -806,34 +830,71 @@ func FuzzUpstreamReply(f *testing.F) {
 		if r.IsEdns0() != nil {
 			req.SetEdns0(600, true)
 		}
-		q := question(req, req.Question[0])
-		if r.Id = q.Id; !answers(r, q) || r.Rcode > 0xf || !relayable(r) {
+		n, err := parseName(r.Question[0].Name)
+		if err != nil || r.Question[0].Qclass != dns.ClassINET {
 			return
 		}
-		z := *z
-		fwd := *z.fwd
-		z.fwd, fwd.forceTTL = &fwd, forceTTL
-		m := new(dns.Msg).SetReply(req)
-		if opt := req.IsEdns0(); opt != nil {
-			m.SetEdns0(maxUDPSize, opt.Do())
+		q := newQuestion(n, r.Question[0].Qtype, questionFlags(req))
+		w := &waiter{query: q.message(true, false), replies: make(chan []byte, 1)}
+		s := &socket{waiting: map[uint16]*waiter{binary.BigEndian.Uint16(data): w}}
+		copy(w.query, data[:2])
+		if s.deliver(data); len(w.replies) == 0 {
+			return
 		}
-		z.relay(m, r, req.Question[0])
-		for _, size := range []int{dns.MaxMsgSize, udpSize(req)} {
-			b, err := pack(m, size)
+		if r = new(dns.Msg); r.Unpack(<-w.replies) != nil || !relayable(r) || isFailure(r.Rcode) {
+			return
+		}
+		told, err := z.fwd.read(q, r)
+		if err != nil {
+			return
+		}
+		z.fwd.forceTTL = forceTTL
+		z.fwd.cache.clear()
+		said, err := told.message(0)
+		if err != nil {
+			t.Fatalf("%x can't be read: %v", data, err)
+		}
+		c := local
+		for _, c.size = range []int{dns.MaxMsgSize, udpSize(req)} {
+			m := z.blank(req, c, dns.RcodeSuccess)
+			z.relay(m, req, said.Copy(), dns.Question{Name: req.Question[0].Name, Qtype: q.qtype(), Qclass: dns.ClassINET})
+			want, err := pack(m, c.size)
 			if err != nil {
 				t.Fatalf("%v can't be packed: %v", m, err)
 			}
-			checkReply(t, req, b, size)
+			checkReply(t, req, want, c.size)
+			if _, left := z.reply(req, c); left == nil { // ours
+				return
+			}
+			if z.fwd.keep(told); z.fwd.cache.get(q) == nil {
+				continue
+			}
+			packet, err := req.Pack()
+			if err != nil {
+				return // the library reads names that it can't write
+			}
+			got := fast.answer(packet, c.addr, dns.MaxMsgSize, nil)
+			if got == nil {
+				continue
+			}
+			checkReply(t, req, got, dns.MaxMsgSize)
+			a, b := new(dns.Msg), new(dns.Msg)
+			if err := errors.Join(a.Unpack(got), b.Unpack(want)); err != nil {
+				t.Fatal(err)
+			}
+			if c.size == dns.MaxMsgSize && !strings.EqualFold(show(a), show(b)) {
+				t.Errorf("from the cache: got %v; want %v", show(a), show(b))
+			}
 		}
 	})
 }
 
 // Names go to the upstreams of the longest domain that they are in.
 func TestRoutes(t *testing.T) {
-	to := func(a string) netip.AddrPort { return startUpstream(t, answer(t, address(a)), nil) }
+	to := func(a string) server { return server{addr: startUpstream(t, answer(t, address(a)), nil)} }
 	log := slog.New(slog.DiscardHandler)
-	first := closedUpstream(t)
-	f := newForwarder(routes[netip.AddrPort]{
+	first := server{addr: closedUpstream(t)}
+	f := loaded(t, newForwarder(routes[server]{
 		root:                                {to("192.0.2.1")},
 		mustName(t, "corp.example"):         {first, to("192.0.2.2")},
 		mustName(t, "a.corp.example"):       {to("192.0.2.3")},
@@ -843,7 +904,7 @@ func TestRoutes(t *testing.T) {
 		mustName(t, "onion"):                {to("192.0.2.5")},
 		mustName(t, "shop.example.com"):     {to("192.0.2.6")},
 		mustName(t, "168.192.in-addr.arpa"): nil,
-	}, nil, false, log)
+	}, nil, 0, log))
 	reg := filledRegistry(t, "docker", 5, pub{"web", "nginx", 0, "10.0.0.1 10.5.0.1", "shop.example.com"})
 	z := newZone(t.Context(), reg, f, log)
 	for qname, want := range map[string]string{
@@ -866,7 +927,7 @@ func TestRoutes(t *testing.T) {
 			t.Errorf("%s:\ngot  %v;\nwant %v", qname, got, want)
 		}
 	}
-	if f.routes[mustName(t, "corp.example")][0].failures.Load() == 0 {
+	if list, _ := f.upstreams(mustName(t, "corp.example")); list[0].failures.Load() == 0 {
 		t.Error("the first upstream of corp.example was not asked")
 	}
 }
@@ -894,7 +955,7 @@ func TestForwardForLocalClients(t *testing.T) {
 			req := new(dns.Msg).SetQuestion(qname, dns.TypeA)
 			m, left := z.reply(req, c)
 			if left != nil {
-				z.forward(m, req, *left)
+				z.forward(m, req, *left, c)
 			}
 			return showSorted(m)
 		}

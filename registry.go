@@ -29,6 +29,9 @@ type registry struct {
 	ser   atomic.Uint32            // SOA serial, grows with each change
 	ready atomic.Bool              // the engine's first list is done
 
+	goneAliases goneAliases  // names that were ours
+	away        atomic.Int32 // engines that can't be asked now
+
 	mu       sync.Mutex          // guards what follows, and every store to the tables
 	found    map[string]*service // of each container that is known to exist its service as its engine has it, by id; nil if it has none
 	made     map[string]*service // services made by hand
@@ -231,6 +234,73 @@ func (r *registry) cover(q name) (alias name, ok bool) {
 	return "", false
 }
 
+// goneAliases are aliases outside of the apex whose container died, and when.
+// The world's answer to such a name would be another host's address.
+type goneAliases struct {
+	table[name, time.Time]
+	count atomic.Int32
+}
+
+const (
+	goneFor = time.Hour // that an alias is nobody's, after its container died
+	maxGone = 10_000    // such aliases; past that the next ones are not kept
+)
+
+// gone returns the alias that n is at or below, which is outside of the apex and
+// of all aliases, if its container died within goneFor. While an
+// engine is away, that stays so.
+func (r *registry) gone(n name) (alias name, ok bool) {
+	if r.goneAliases.count.Load() == 0 {
+		return "", false
+	}
+	for a := n; a != root && (a == n || r.covers(a, n)); a = a.parent() {
+		if died, ok := r.goneAliases.load(a); ok && (time.Since(died) < goneFor || r.away.Load() > 0) {
+			return a, true
+		}
+	}
+	return "", false
+}
+
+// noteGoneLocked keeps the aliases that died with a container, and drops those
+// that live again or died long ago.
+func (r *registry) noteGoneLocked(old, s *service, died bool) {
+	if s != nil {
+		for _, o := range s.owners {
+			if _, ok := r.goneAliases.load(o); ok {
+				r.goneAliases.delete(o)
+				r.goneAliases.count.Add(-1)
+			}
+		}
+	}
+	if old == nil || !died {
+		return
+	}
+	for _, o := range old.owners {
+		n, ok := r.nodes.load(o)
+		if o.under(r.naming.apex) || ok && n.here != nil {
+			continue
+		}
+		if r.goneAliases.count.Load() >= maxGone {
+			r.dropGoneLocked()
+		}
+		if r.goneAliases.count.Load() < maxGone {
+			if _, had := r.goneAliases.m.Swap(o, time.Now()); !had {
+				r.goneAliases.count.Add(1)
+			}
+		}
+	}
+}
+
+// dropGoneLocked drops the aliases that died long ago.
+func (r *registry) dropGoneLocked() {
+	for a, died := range r.goneAliases.all() {
+		if time.Since(died) >= goneFor && r.away.Load() == 0 {
+			r.goneAliases.delete(a)
+			r.goneAliases.count.Add(-1)
+		}
+	}
+}
+
 // at returns the view of the services that publish the address whose reverse
 // name n is, nil if there is none.
 func (r *registry) at(n name) *view {
@@ -330,7 +400,7 @@ func (r *registry) put(id string, s *service) {
 	if old := r.found[id]; old == nil || !old.equal(s) { // else one of the two would be kept for nothing
 		r.found[id] = s
 	}
-	r.settleLocked(id)
+	r.settleLocked(id, true)
 }
 
 // forget withdraws the service of a container that does not exist any more,
@@ -340,7 +410,7 @@ func (r *registry) forget(id string) {
 	defer r.mu.Unlock()
 	delete(r.found, id)
 	delete(r.overlays, id)
-	r.settleLocked(id)
+	r.settleLocked(id, true)
 }
 
 // last returns the addresses that the container's engine gave last.
@@ -425,7 +495,7 @@ func (r *registry) set(id string, p patch) (s *service, isNew bool, err error) {
 	} else {
 		r.made[id] = s
 	}
-	r.settleLocked(id)
+	r.settleLocked(id, false)
 	return s, !had, nil
 }
 
@@ -452,7 +522,7 @@ func (r *registry) update(id string, p patch) (*service, error) {
 		}
 		r.overlays[old.id] = overlay{patch: all}
 	}
-	r.settleLocked(old.id)
+	r.settleLocked(old.id, false)
 	return r.published().get(old.id), nil
 }
 
@@ -469,7 +539,7 @@ func (r *registry) remove(id string) error {
 	if r.existsLocked(s.id) {
 		r.overlays[s.id] = overlay{removed: true}
 	}
-	r.settleLocked(s.id)
+	r.settleLocked(s.id, false)
 	return nil
 }
 
@@ -505,8 +575,9 @@ func (r *registry) wantLocked(id string) *service {
 
 // settleLocked makes what is published under id what shall be, and logs it.
 // New names are stored before old ones go, and a name that stays is swapped
-// in one store, so that no query sees a gap.
-func (r *registry) settleLocked(id string) {
+// in one store, so that no query sees a gap. What the container takes away
+// died with it.
+func (r *registry) settleLocked(id string, died bool) {
 	old := r.published().get(id)
 	s := r.wantLocked(id)
 	if s.equal(old) {
@@ -518,6 +589,7 @@ func (r *registry) settleLocked(id string) {
 	}
 	r.swapNodesLocked(old, alone)
 	r.swapAddrsLocked(old, alone)
+	r.noteGoneLocked(old, s, died)
 	r.ser.Add(1)
 	switch {
 	case old == nil:

@@ -286,7 +286,7 @@ func TestTCPOutOfOrder(t *testing.T) {
 	busy, half := dial(), dial()
 	var stream []byte
 	for i := range uint16(10) {
-		stream = append(stream, frame(packQuery(t, i, "www.example.com.", dns.TypeA))...)
+		stream = append(stream, frame(packQuery(t, i, fmt.Sprintf("%d.example.com.", i), dns.TypeA))...) // else they would share one query
 		stream = append(stream, frame(packQuery(t, 100+i, "web.nginx.docker.", dns.TypeA))...)
 	}
 	if _, err := busy.Write(stream); err != nil {

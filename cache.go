@@ -1,0 +1,220 @@
+package main
+
+import (
+	fifo "container/list"
+	"encoding/binary"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+const (
+	maxCached     = 24 * time.Hour  // that a response is believed, and then kept for bad times (RFC 8767 section 5)
+	maxNegTTL     = time.Hour       // that an upstream's NXDOMAIN or NODATA is believed (RFC 2308 section 5)
+	failureTTL    = 5 * time.Second // that a failure is remembered: RFC 9520 section 3.2 has 1 s to 5 minutes
+	staleTTL      = 30              // seconds: the TTL of what is answered after its time (RFC 8767 section 4)
+	responseSpace = 400             // octets of a response beside its question and records, the tables' share included
+)
+
+// A question is all of a query that makes a difference to upstreams: a name in
+// wire format, the type in two octets, and the flags in one.
+type question string
+
+// The flags of a question, as they are in messages.
+const (
+	questionRD = 0x01 // recursion is desired
+	questionCD = 0x10 // checking is disabled
+	questionDO = 0x80 // DNSSEC is understood
+)
+
+func newQuestion(n name, qtype uint16, flags byte) question {
+	return question(n) + question([]byte{byte(qtype >> 8), byte(qtype), flags})
+}
+
+func (q question) name() name    { return name(q[:len(q)-3]) }
+func (q question) qtype() uint16 { return uint16(q[len(q)-3])<<8 | uint16(q[len(q)-2]) }
+func (q question) flags() byte   { return q[len(q)-1] }
+
+// A response is what upstreams say to a question, in wire format: all that
+// follows the question in a message, without an OPT. Names in it are compressed
+// by the question. It is never written again, but for used and recheck.
+type response struct {
+	question question
+	flags    [2]byte // of the header: TC; AD and the rcode
+	counts   [6]byte // of the sections
+	rrs      []byte
+	ttls     []uint16 // where in rrs those of the records are
+	born     time.Time
+	good     time.Duration // since then; 0: it is for those only who wait for it
+
+	used    atomic.Bool   // since it was last in danger of being dropped
+	recheck atomic.Int64  // nanoseconds since born: no upstream is asked before, as they failed
+	place   *fifo.Element // in the cache, whose lock guards it
+}
+
+// newResponse makes a response of all records of m that is good for that long.
+func newResponse(q question, m *dns.Msg, good time.Duration) (*response, error) {
+	m.Compress = true
+	m.Question = []dns.Question{{Name: q.name().String(), Qtype: q.qtype(), Qclass: dns.ClassINET}}
+	b, err := m.Pack()
+	if err != nil {
+		return nil, err
+	}
+	start := headerLen + len(q.name()) + 4
+	r := &response{question: q, rrs: b[start:], born: time.Now(), good: good}
+	r.flags = [2]byte{b[2] & 0x02, b[3] & 0x2f}
+	copy(r.counts[:], b[6:])
+	for off := start; off < len(b); {
+		_, end, err := dns.UnpackDomainName(b, off)
+		if err != nil {
+			return nil, err
+		}
+		r.ttls = append(r.ttls, uint16(end+4-start))
+		off = end + 10 + int(binary.BigEndian.Uint16(b[end+8:]))
+	}
+	return r, nil
+}
+
+// failed is the response to q where no upstream has one.
+func failed(q question) *response {
+	return &response{question: q, flags: [2]byte{0, dns.RcodeServerFailure}, born: time.Now(), good: failureTTL}
+}
+
+func (r *response) rcode() int { return int(r.flags[1] & 0xf) }
+
+// A freshness says whether a response may be given.
+type freshness int
+
+const (
+	dead  freshness = iota // it may not
+	stale                  // where no upstream answers
+	tired                  // as stale, and upstreams did not answer just now
+	fresh
+)
+
+// at tells how fresh r is at that age. Failures never become stale.
+func (r *response) at(age time.Duration) freshness {
+	switch {
+	case age < r.good:
+		return fresh
+	case age >= r.good+maxCached || r.rcode() == dns.RcodeServerFailure:
+		return dead
+	case age < time.Duration(r.recheck.Load()):
+		return tired
+	}
+	return stale
+}
+
+// ownTTL is for write: records have their own TTL.
+const ownTTL = -1
+
+// write writes r, of that age, to w, behind the question. Its records have the
+// TTL force unless that is ownTTL. It is not ok where there is no room.
+func (r *response) write(w *writer, age time.Duration, force int64) (ok bool) {
+	if len(r.rrs) > w.room() {
+		return false
+	}
+	h := w.header()
+	h[2] = h[2]&^0x04 | r.flags[0] // no AA
+	h[3] |= r.flags[1]
+	if !w.ad {
+		h[3] &^= 0x20
+	}
+	copy(h[6:], r.counts[:])
+	at := len(w.reply)
+	w.reply = append(w.reply, r.rrs...)
+	for _, off := range r.ttls {
+		b := w.reply[at+int(off):]
+		ttl := binary.BigEndian.Uint32(b)
+		switch {
+		case force != ownTTL:
+			ttl = uint32(force)
+		case age < r.good || r.good == 0:
+			ttl -= min(ttl, uint32(age/time.Second))
+		default:
+			ttl = min(ttl, staleTTL)
+		}
+		binary.BigEndian.PutUint32(b, ttl)
+	}
+	return true
+}
+
+// message returns r, of that age, as a message.
+func (r *response) message(age time.Duration) (*dns.Msg, error) {
+	w := writer{plainQuery: plainQuery{size: dns.MaxMsgSize, ad: true}, reply: make([]byte, headerLen, headerLen+len(r.question)+4+len(r.rrs))}
+	w.header()[5] = 1
+	w.reply = append(w.reply, r.question[:len(r.question)-1]...)
+	w.reply = append(w.reply, 0, byte(dns.ClassINET))
+	m := new(dns.Msg)
+	if !r.write(&w, age, ownTTL) {
+		return nil, errJunk
+	}
+	return m, m.Unpack(w.reply)
+}
+
+// A cache holds responses, in no more than that many octets. The one that came
+// first goes first, unless it was used meanwhile: then it gets a second chance,
+// so that a flood of names that nobody asks for twice drives out few others.
+type cache struct {
+	most      int64
+	responses table[question, *response]
+
+	mu    sync.Mutex // guards what follows, and every store to responses
+	size  int64
+	queue *fifo.List // of *response; the first to go is the last
+}
+
+func newCache(most int64) *cache { return &cache{most: most, queue: fifo.New()} }
+
+// get returns the response to q, whatever its age; nil if there is none.
+func (c *cache) get(q question) *response {
+	r, ok := c.responses.load(q)
+	if ok && !r.used.Load() {
+		r.used.Store(true)
+	}
+	return r
+}
+
+// space is about how many octets r takes.
+func (r *response) space() int64 {
+	return int64(responseSpace + len(r.question) + cap(r.rrs) + 2*cap(r.ttls))
+}
+
+// put keeps r, unless it is so large that little else could be kept.
+func (c *cache) put(r *response) {
+	if r.space() > c.most/8 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if old, ok := c.responses.load(r.question); ok {
+		r.used.Store(old.used.Load())
+		c.queue.Remove(old.place)
+		c.size -= old.space()
+	}
+	r.place = c.queue.PushFront(r)
+	c.responses.store(r.question, r)
+	c.size += r.space()
+	for c.size > c.most {
+		place := c.queue.Back()
+		last := place.Value.(*response)
+		if last.used.Swap(false) {
+			c.queue.MoveToFront(place)
+			continue
+		}
+		c.queue.Remove(place)
+		c.responses.delete(last.question)
+		c.size -= last.space()
+	}
+}
+
+// clear drops all responses.
+func (c *cache) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.responses.m.Clear()
+	c.queue.Init()
+	c.size = 0
+}
