@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	fifo "container/list"
 	"encoding/binary"
 	"sync"
@@ -15,6 +16,7 @@ const (
 	maxNegTTL     = time.Hour       // that an upstream's NXDOMAIN or NODATA is believed (RFC 2308 section 5)
 	failureTTL    = 5 * time.Second // that a failure is remembered: RFC 9520 section 3.2 has 1 s to 5 minutes
 	staleTTL      = 30              // seconds: the TTL of what is answered after its time (RFC 8767 section 4)
+	fixedRR       = 12              // octets of a record whose owner is a pointer, before its data
 	responseSpace = 400             // octets of a response beside its question and records, the tables' share included
 )
 
@@ -75,6 +77,76 @@ func newResponse(q question, m *dns.Msg, good time.Duration) (*response, error) 
 		off = end + 10 + int(binary.BigEndian.Uint16(b[end+8:]))
 	}
 	return r, nil
+}
+
+// plainResponse makes a response of a reply to q whose answer is addresses of the
+// name itself, as most are, without the library, which takes microseconds for
+// one; nil if it is another. All but these addresses is left out.
+func plainResponse(q question, b []byte) *response {
+	size := addressSize(q.qtype())
+	if size == 0 || b[2]&0x02 != 0 || b[3]&0xf != dns.RcodeSuccess {
+		return nil
+	}
+	start, count := headerLen+len(q.name())+4, int(binary.BigEndian.Uint16(b[6:]))
+	end := start + count*(fixedRR+size)
+	if count == 0 || end > len(b) {
+		return nil
+	}
+	r := &response{question: q, flags: [2]byte{0, b[3] & 0x20}, born: time.Now(), good: maxCached, ttls: make([]uint16, 0, count)}
+	copy(r.counts[:], b[6:8])
+	for off := start; off < end; off += fixedRR + size {
+		rr := b[off:]
+		if binary.BigEndian.Uint16(rr) != 0xc000|headerLen || binary.BigEndian.Uint16(rr[2:]) != q.qtype() ||
+			binary.BigEndian.Uint16(rr[4:]) != dns.ClassINET || int(binary.BigEndian.Uint16(rr[10:])) != size {
+			return nil
+		}
+		ttl := binary.BigEndian.Uint32(rr[6:])
+		if ttl > maxTTL { // RFC 2181 section 8
+			return nil
+		}
+		r.good = min(r.good, time.Duration(ttl)*time.Second)
+		r.ttls = append(r.ttls, uint16(off-start+6))
+	}
+	off := end
+	for range int(binary.BigEndian.Uint16(b[8:])) + int(binary.BigEndian.Uint16(b[10:])) {
+		if off = skipRecord(b, off); off < 0 {
+			return nil
+		}
+	}
+	if off != len(b) {
+		return nil
+	}
+	r.rrs = bytes.Clone(b[start:end])
+	return r
+}
+
+// addressSize is how many octets an address of a type has; 0 if it is of none.
+func addressSize(qtype uint16) int {
+	switch qtype {
+	case dns.TypeA:
+		return 4
+	case dns.TypeAAAA:
+		return 16
+	}
+	return 0
+}
+
+// skipRecord returns where the record at off ends, -1 if that is not in b.
+func skipRecord(b []byte, off int) int {
+	for off < len(b) && 0 < b[off] && b[off] <= maxLabelLen {
+		off += 1 + int(b[off])
+	}
+	if off < len(b) && b[off] > maxLabelLen { // a pointer
+		off++
+	}
+	const fixed = 1 + 10 // the end of the name, and all before the data
+	if off+fixed > len(b) {
+		return -1
+	}
+	if off += fixed + int(binary.BigEndian.Uint16(b[off+fixed-2:])); off > len(b) {
+		return -1
+	}
+	return off
 }
 
 // failed is the response to q where no upstream has one.

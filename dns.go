@@ -747,9 +747,9 @@ func (z *zone) soa(owner string, top name, most uint32) *dns.SOA {
 // upstreams answer to q.
 func (z *zone) forward(m, req *dns.Msg, q dns.Question, c client) {
 	n, _ := parseName(q.Name) // no error: it was one before
-	r, age := z.fwd.answer(z.ctx, newQuestion(n, q.Qtype, questionFlags(req)), req.Id, c.addr)
+	r := z.fwd.answer(z.ctx, newQuestion(n, q.Qtype, questionFlags(req)), req.Id, c.addr)
 	if r != nil && r.rcode() != dns.RcodeServerFailure {
-		if said, err := r.message(age); err == nil {
+		if said, err := r.message(time.Since(r.born)); err == nil {
 			z.relay(m, req, said, q)
 			return
 		}

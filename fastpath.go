@@ -46,6 +46,7 @@ type packetConn struct {
 	next  int  // the packet of batch that is to be looked at
 	count int  // packets of batch
 	alone bool // there is one processor for all goroutines
+	asked *asked
 }
 
 // A peer is the net.Addr of a packetConn's packets: the far end, and the
@@ -83,9 +84,12 @@ func (p *packetConn) ReadFrom(b []byte) (n int, addr net.Addr, err error) {
 				p.batch.send(i, reply)
 				continue
 			}
+			if p.fast != nil && p.fast.missed != "" && p.ask(i) {
+				continue
+			}
 			query, reply := screen(packet)
 			if query != nil {
-				p.batch.flush()
+				p.flush()
 				p.next++
 				return copy(b, query), p.batch.peer(i), nil
 			}
@@ -93,7 +97,7 @@ func (p *packetConn) ReadFrom(b []byte) (n int, addr net.Addr, err error) {
 				p.batch.send(i, append(p.batch.space(), reply...))
 			}
 		}
-		p.batch.flush()
+		p.flush()
 		if p.alone && p.count == batchSize { // there may be more at once, and others want to run too
 			runtime.Gosched()
 		}
@@ -148,9 +152,10 @@ func (p *packetConn) WriteTo(b []byte, addr net.Addr) (int, error) {
 //
 // It belongs to one goroutine.
 type fastPath struct {
-	zone  *zone
-	name  [maxNameLen + 3]byte // of the query, in lower case, and the rest of the question
-	views [8]*view
+	zone   *zone
+	missed question             // that the last query asks and upstreams have to answer, in the fastPath's memory; empty if there is none
+	name   [maxNameLen + 3]byte // of the query, in lower case, and the rest of the question
+	views  [8]*view
 }
 
 // A plainQuery is what a fastPath reads of a query.
@@ -179,6 +184,7 @@ func (f *fastPath) answer(query []byte, client netip.Addr, most int, reply []byt
 	if f == nil {
 		return nil
 	}
+	f.missed = ""
 	defer func() {
 		if bug := recover(); bug != nil {
 			answer = nil // the zone answers, or meets the bug and says so
@@ -321,12 +327,16 @@ func (f *fastPath) foreign(r *writer) bool {
 		return false
 	}
 	copy(f.name[len(n):], []byte{byte(r.qtype >> 8), byte(r.qtype), questionRD | h[3]&questionCD | r.do})
-	known := z.fwd.cache.get(question(unsafe.String(&f.name[0], len(n)+3))) // no copy: nothing keeps it
-	if known == nil {
-		return false
+	q := question(unsafe.String(&f.name[0], len(n)+3)) // no copy: nothing keeps it
+	known := z.fwd.cache.get(q)
+	if known != nil {
+		age := time.Since(known.born)
+		if known.at(age) >= tired {
+			return known.write(r, age, z.forcedTTL())
+		}
 	}
-	age := time.Since(known.born)
-	return known.at(age) >= tired && known.write(r, age, z.forcedTTL())
+	f.missed = q
+	return false
 }
 
 // forcedTTL is the TTL that all forwarded records get, or ownTTL.

@@ -112,12 +112,7 @@ func sysSendmmsg() uintptr {
 // next read.
 func (b *batch) read() (int, error) {
 	for {
-		for i := range max(b.got, 1) { // what the kernel has written is to be set again
-			in := &b.in[i]
-			in.Namelen = syscall.SizeofSockaddrInet6
-			in.SetControllen(b.oobSize)
-		}
-		b.got = batchSize
+		b.reset()
 		if err := b.conn.Read(b.recvmmsg); err != nil {
 			return 0, err
 		}
@@ -133,16 +128,28 @@ func (b *batch) read() (int, error) {
 	}
 }
 
+// reset sets again what the kernel has written.
+func (b *batch) reset() {
+	for i := range max(b.got, 1) {
+		in := &b.in[i]
+		in.Namelen = syscall.SizeofSockaddrInet6
+		in.SetControllen(b.oobSize)
+	}
+	b.got = batchSize
+}
+
 // packet returns the packet of that number.
 func (b *batch) packet(i int) []byte { return b.packets[i][:b.in[i].size] }
 
 // from returns where a packet is from.
-func (b *batch) from(i int) netip.AddrPort {
-	if b.froms[i].Family == syscall.AF_INET {
-		sa := (*syscall.RawSockaddrInet4)(unsafe.Pointer(&b.froms[i]))
+func (b *batch) from(i int) netip.AddrPort { return addrPort(&b.froms[i]) }
+
+func addrPort(sa *syscall.RawSockaddrInet6) netip.AddrPort {
+	if sa.Family == syscall.AF_INET {
+		sa := (*syscall.RawSockaddrInet4)(unsafe.Pointer(sa))
 		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), bigEndian(sa.Port))
 	}
-	return netip.AddrPortFrom(netip.AddrFrom16(b.froms[i].Addr).Unmap(), bigEndian(b.froms[i].Port))
+	return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), bigEndian(sa.Port))
 }
 
 // bigEndian reads a port, which is in network byte order.

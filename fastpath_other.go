@@ -59,5 +59,22 @@ func (b *batch) send(_ int, reply []byte) {
 	_, _ = (&packetConn{UDPConn: b.conn}).WriteTo(reply, b.peer(0))
 }
 
+// There are no bursts here: the zone has upstreams asked.
+type (
+	burst struct {
+		upstream *upstream
+		client   *waitingClient
+	}
+	waitingClient struct{ addr netip.Addr }
+	asked         struct{}
+)
+
+func (*packetConn) ask(int) bool              { return false }
+func (p *packetConn) flush()                  { p.batch.flush() }
+func (*waitingClient) tell(*response, *batch) {}
+func (*flight) land([]byte, *batch)           {}
+func (*flight) fall(error)                    {}
+func (s *socket) readBursts()                 { s.read() }
+
 // flush sends what is queued: nothing is.
 func (b *batch) flush() {}

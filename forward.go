@@ -299,10 +299,12 @@ func (f *forwarder) leave(client netip.Addr) {
 // one answer: more than one query for it would help who forges replies.
 type flight struct {
 	question
+	fwd    *forwarder
 	done   chan struct{} // closed when answer is there
 	answer *response
 	echoed atomic.Bool            // it came back from its upstream, perhaps
 	at     atomic.Pointer[outing] // the query that is out; nil before the first
+	*burst                        // nil of a flight that fly alone flies
 }
 
 // An outing is a query of a flight that is out.
@@ -311,28 +313,26 @@ type outing struct {
 	id uint16
 }
 
-// answer returns what upstreams say to q, and how old that is. It takes
-// forwardTimeout at most, and no time at all where too many wait: then
-// it is nil.
-func (f *forwarder) answer(ctx context.Context, q question, id uint16, client netip.Addr) (*response, time.Duration) {
+// answer returns what upstreams say to q. It takes forwardTimeout at most, and
+// no time at all where too many wait: then it is nil.
+func (f *forwarder) answer(ctx context.Context, q question, id uint16, client netip.Addr) *response {
 	old := f.cache.get(q)
 	was := dead
 	if old != nil {
-		age := time.Since(old.born)
-		if was = old.at(age); was >= tired {
-			return old, age
+		if was = old.at(time.Since(old.born)); was >= tired {
+			return old
 		}
 	}
 	who := subnet(client)
 	if !f.enter(who) {
-		return nil, 0
+		return nil
 	}
 	t, mine := f.board(q)
 	switch {
 	case mine && was == dead:
 		defer f.leave(who)
 		f.fly(ctx, t)
-		return t.answer, 0
+		return t.answer
 	case mine:
 		go func() {
 			defer f.leave(who)
@@ -341,7 +341,7 @@ func (f *forwarder) answer(ctx context.Context, q question, id uint16, client ne
 	default:
 		defer f.leave(who)
 		if f.isEcho(t, id, client) {
-			return failed(q), 0
+			return failed(q)
 		}
 	}
 	var late <-chan time.Time
@@ -352,13 +352,10 @@ func (f *forwarder) answer(ctx context.Context, q question, id uint16, client ne
 	}
 	select {
 	case <-t.done:
+		return t.answer
 	case <-late:
-		return old, time.Since(old.born)
+		return old
 	}
-	if was == stale && t.answer.rcode() == dns.RcodeServerFailure {
-		return old, time.Since(old.born)
-	}
-	return t.answer, 0
 }
 
 // subnet returns a, of an IPv6 address its /64: who has one address there has all.
@@ -377,7 +374,7 @@ func (f *forwarder) board(q question) (t *flight, mine bool) {
 	if t, ok := f.flights[q]; ok {
 		return t, false
 	}
-	t = &flight{question: q, done: make(chan struct{})}
+	t = &flight{question: q, fwd: f, done: make(chan struct{})}
 	f.flights[q] = t
 	return t, true
 }
@@ -418,43 +415,66 @@ func (f *forwarder) fly(ctx context.Context, t *flight) {
 	t.answer = failed(t.question)
 	defer func() {
 		if bug := recover(); bug != nil {
-			f.log.Error("bug: the answer is SERVFAIL", "name", t.name(), "bug", bug, "stack", string(debug.Stack()))
+			f.noteBug(t, bug)
 		}
-		f.mu.Lock()
-		delete(f.flights, t.question)
-		f.mu.Unlock()
-		close(t.done)
+		f.arrive(t, nil)
 	}()
 	upstreams, _ := f.upstreams(t.name())
 	if a := f.askAll(ctx, t, upstreams); a != nil {
 		t.answer = a
 	}
 	if ctx.Err() == nil {
-		f.keep(t.answer)
+		t.answer = f.keep(t.answer)
 	}
 	f.retry(ctx, upstreams, t.question)
 }
 
-// keep keeps a while it is good. A failure does not take the place of what
-// was good once, but has it answered for now.
-func (f *forwarder) keep(a *response) {
+func (f *forwarder) noteBug(t *flight, bug any) {
+	f.log.Error("bug: the upstreams' answer is left out", "name", t.name(), "bug", bug, "stack", string(debug.Stack()))
+}
+
+// arrive ends t, whose answer is there. Clients of a burst are answered by out.
+func (f *forwarder) arrive(t *flight, out *batch) {
+	f.mu.Lock()
+	delete(f.flights, t.question)
+	f.mu.Unlock()
+	close(t.done)
+	if t.burst != nil && t.client != nil {
+		f.leave(subnet(t.client.addr))
+		t.client.tell(t.answer, out)
+	}
+}
+
+// keep keeps a while it is good, and returns what is to be answered: instead of
+// a failure that is, for now, what was good once.
+func (f *forwarder) keep(a *response) *response {
 	if a.rcode() == dns.RcodeServerFailure {
 		if old := f.cache.get(a.question); old != nil && old.at(time.Since(old.born)) != dead {
 			old.recheck.Store(int64(time.Since(old.born) + failureTTL))
-			return
+			return old
 		}
 	}
 	if a.good > 0 && a.question.flags()&questionRD != 0 { // else the upstream told only what it had at hand
 		f.cache.put(a)
 	}
+	return a
 }
 
 // askAll asks upstreams, those that fail last, and returns the first good
 // answer, nil if there is none.
 func (f *forwarder) askAll(ctx context.Context, t *flight, upstreams []*upstream) (cut *response) {
 	order := slices.Clone(upstreams)
-	slices.SortStableFunc(order, func(a, b *upstream) int { return int(min(a.failures.Load(), 1) - min(b.failures.Load(), 1)) })
+	rank := func(u *upstream) int {
+		if u.failures.Load() > 0 || t.burst != nil && u == t.upstream {
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(order, func(a, b *upstream) int { return rank(a) - rank(b) })
 	end := time.Now().Add(2 * f.timeout)
+	if t.burst != nil {
+		end = end.Add(-resendAfter) // that is over
+	}
 	for i, u := range order {
 		left := time.Until(end)
 		if rest := time.Duration(len(order) - i); rest > 1 {

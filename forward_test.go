@@ -838,7 +838,7 @@ func FuzzUpstreamReply(f *testing.F) {
 		w := &waiter{query: q.message(true, false), replies: make(chan []byte, 1)}
 		s := &socket{waiting: map[uint16]*waiter{binary.BigEndian.Uint16(data): w}}
 		copy(w.query, data[:2])
-		if s.deliver(data); len(w.replies) == 0 {
+		if s.deliver(data, nil); len(w.replies) == 0 {
 			return
 		}
 		if r = new(dns.Msg); r.Unpack(<-w.replies) != nil || !relayable(r) || isFailure(r.Rcode) {

@@ -151,6 +151,25 @@ func (u *upstream) socket() (*socket, error) {
 	if u.fresh++; u.fresh <= maxFresh {
 		return u.dialUDP(1)
 	}
+	return u.sharedLocked()
+}
+
+// shared returns a shared socket; nil where each query can have its own, or
+// the upstream is not one to ask over UDP.
+func (u *upstream) shared() *socket {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.tls != nil || u.failures.Load() > 0 || u.fresh < maxFresh || time.Now().Unix() != u.second {
+		return nil
+	}
+	s, err := u.sharedLocked()
+	if err != nil {
+		return nil
+	}
+	return s
+}
+
+func (u *upstream) sharedLocked() (*socket, error) {
 	if u.pool == nil {
 		u.pool = make([]*socket, poolSize)
 	}
@@ -255,6 +274,7 @@ type socket struct {
 type waiter struct {
 	id      uint16
 	query   []byte
+	flight  *flight     // to be told, and not replies; nil of all but bursts
 	replies chan []byte // nil is one to another query; closed when the socket is
 }
 
@@ -266,7 +286,11 @@ func newSocket(c net.Conn, most int) *socket {
 	if s.stream {
 		s.idle = tlsIdle
 	}
-	go s.read()
+	if most > 1 {
+		go s.readBursts()
+	} else {
+		go s.read()
+	}
 	return s
 }
 
@@ -353,16 +377,21 @@ func earlier(a, b time.Time) time.Time {
 // Where it fails it returns a waiter all the same.
 func (s *socket) begin(b []byte) (*waiter, error) {
 	w := &waiter{query: b, replies: make(chan []byte, maxStrays)}
+	return w, s.add(w)
+}
+
+// add gives w an ID and has it wait.
+func (s *socket) add(w *waiter) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
-		return w, s.err
+		return s.err
 	}
 	for w.id = randomUint16(); s.waiting[w.id] != nil; w.id = randomUint16() {
 	}
-	binary.BigEndian.PutUint16(b, w.id)
+	binary.BigEndian.PutUint16(w.query, w.id)
 	s.waiting[w.id] = w
-	return w, nil
+	return nil
 }
 
 // randomUint16 returns a number that nobody can guess.
@@ -420,11 +449,10 @@ func (s *socket) read() {
 				reply = buf[:n]
 			}
 			if err == nil {
-				s.deliver(reply)
+				s.deliver(reply, nil)
 				continue
 			}
-			if !errors.Is(err, os.ErrDeadlineExceeded) || s.isIdle() {
-				s.fail(err)
+			if s.isOver(err) {
 				return
 			}
 			break
@@ -455,26 +483,43 @@ func (s *socket) readFrame(in *bufio.Reader) ([]byte, error) {
 	return b, err
 }
 
-// isIdle reports whether s was of no use since it was asked last.
-func (s *socket) isIdle() bool {
+// isOver ends s, for which nothing was read by reason of err, unless that is
+// only the end of its time, and it was of use since the last time.
+func (s *socket) isOver(err error) bool {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	idle := s.pending <= 0 && len(s.waiting) == 0 && s.used == s.ticked
 	s.ticked = s.used
-	return idle
+	s.mu.Unlock()
+	if errors.Is(err, os.ErrDeadlineExceeded) && !idle {
+		return false
+	}
+	s.fail(err)
+	return true
 }
 
 // deliver gives a reply to the one whose query it is to: its ID and question
-// are. On a socket of one query that one hears of all others too.
-func (s *socket) deliver(b []byte) {
+// are. On a socket of one query that one hears of all others too. What clients
+// get of it is sent with out.
+func (s *socket) deliver(b []byte, out *batch) {
+	w := s.waiterFor(b)
+	switch {
+	case w == nil:
+	case w.flight != nil:
+		copy(b[headerLen:], questionOf(w.query)) // in our letter case: names point to it
+		w.flight.land(b, out)
+	default:
+		b = bytes.Clone(b)
+		copy(b[headerLen:], questionOf(w.query))
+		w.give(b)
+	}
+}
+
+func (s *socket) waiterFor(b []byte) *waiter {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(b) >= headerLen {
 		if w := s.waiting[binary.BigEndian.Uint16(b)]; w != nil && isReply(b, w.query) {
-			b = bytes.Clone(b)
-			copy(b[headerLen:], questionOf(w.query)) // in our letter case: names point to it
-			w.give(b)
-			return
+			return w
 		}
 	}
 	if s.most == 1 {
@@ -482,6 +527,7 @@ func (s *socket) deliver(b []byte) {
 			w.give(nil)
 		}
 	}
+	return nil
 }
 
 func (w *waiter) give(reply []byte) {
@@ -524,7 +570,11 @@ func (s *socket) fail(err error) {
 	s.err = fmt.Errorf("%w: %w", errClosed, err)
 	_ = s.Conn.Close() // a second time, maybe
 	for _, w := range s.waiting {
-		close(w.replies)
+		if w.flight != nil {
+			go w.flight.fall(s.err)
+		} else {
+			close(w.replies)
+		}
 	}
 	clear(s.waiting)
 }

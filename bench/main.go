@@ -47,7 +47,7 @@ var (
 	rounds   = flag.Int("rounds", 3, "rounds, of which the medians are shown")
 	seconds  = flag.Int("seconds", 3, "how long each load lasts")
 	only     = flag.String("servers", "", "servers by commas; empty: all")
-	sections = flag.String("sections", "main,sizes,mix,cores,idle,tcp,latency,start,storm", "what to measure")
+	sections = flag.String("sections", "main,sizes,mix,cores,idle,tcp,latency,forward,start,storm", "what to measure")
 )
 
 func main() {
@@ -66,7 +66,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	b := &bench{dir: dir}
+	b := &bench{dir: dir, ttl: 60}
 	if err := b.build(ctx); err != nil {
 		return err
 	}
@@ -76,7 +76,7 @@ func run(ctx context.Context) error {
 		run  func(context.Context) error
 	}{
 		{"main", b.main}, {"sizes", b.sizes}, {"mix", b.mix}, {"cores", b.cores},
-		{"idle", b.idle}, {"tcp", b.tcp}, {"latency", b.latency}, {"start", b.start}, {"storm", b.storm},
+		{"idle", b.idle}, {"tcp", b.tcp}, {"latency", b.latency}, {"forward", b.forward}, {"start", b.start}, {"storm", b.storm},
 	} {
 		if !slices.Contains(strings.Split(*sections, ","), s.name) {
 			continue
@@ -111,6 +111,7 @@ func machine() string {
 // A bench has the programs and the names.
 type bench struct {
 	dir string
+	ttl int // seconds, of the records of zone files
 }
 
 // build compiles dnsdock and the echo.
@@ -156,19 +157,25 @@ func address(i int) string { return fmt.Sprintf("10.%d.%d.%d", i>>16, i>>8&255, 
 // serve starts a server with that many names on some processors, and waits
 // until it answers.
 func (b *bench) serve(ctx context.Context, kind string, count int, cpus string) (*server, error) {
-	s := &server{name: kind, addr: freePort(), done: make(chan struct{})}
 	dir, err := os.MkdirTemp(b.dir, kind+"-")
 	if err != nil {
 		return nil, err
 	}
-	args, err := b.command(kind, dir, s.addr.Port(), count, len(strings.Split(cpus, ",")))
+	port := freePort()
+	args, err := b.command(kind, dir, port.Port(), count, len(strings.Split(cpus, ",")))
 	if err != nil {
 		return nil, err
 	}
+	return b.launch(ctx, kind, port, count, cpus, args)
+}
+
+// launch starts a server at addr by its command line.
+func (b *bench) launch(ctx context.Context, kind string, addr netip.AddrPort, count int, cpus string, args []string) (*server, error) {
+	s := &server{name: kind, addr: addr, done: make(chan struct{})}
 	if err := s.start(ctx, cpus, args); err != nil {
 		return nil, err
 	}
-	err = s.await(names(count)[count-1], noError)
+	err := s.await(names(count)[count-1], noError)
 	if err == nil {
 		err = s.await("nosuch.docker", nxDomain) // dnsdock says so once it knows all
 	}
@@ -560,6 +567,68 @@ func (b *bench) latency(ctx context.Context) error {
 		}
 		return nil
 	})
+}
+
+// forward has forwarders in front of an NSD, whose records they may keep or
+// may not. It runs where the load does.
+func (b *bench) forward(ctx context.Context) error {
+	const count = 10_000
+	title("Forwarding to NSD, UDP, one processor, %d names (64 in flight, batched)", count)
+	fmt.Println("| answers | server | queries/s | to dnsmasq | to unbound | CPU µs/query | to dnsmasq | to unbound | resident MB |")
+	fmt.Println("|---|---|---|---|---|---|---|---|---|")
+	defer func() { b.ttl = 60 }()
+	for _, kept := range []struct {
+		what string
+		ttl  int
+	}{{"not kept", 0}, {"kept", 3600}} {
+		b.ttl = kept.ttl
+		nsd, err := b.serve(ctx, "nsd", count, client1)
+		if err != nil {
+			return err
+		}
+		err = func() error {
+			defer nsd.stop()
+			var servers []*server
+			defer func() {
+				for _, s := range servers {
+					s.stop()
+				}
+			}()
+			for _, k := range kinds("dnsdock", "dnsmasq", "unbound") {
+				port := freePort()
+				args, err := b.forwarder(k, port.Port(), nsd.addr.Port(), 2*count)
+				if err != nil {
+					return err
+				}
+				s, err := b.launch(ctx, k, port, count, server0, args)
+				if err != nil {
+					return err
+				}
+				servers = append(servers, s)
+			}
+			hits := b.batched(queries(count, hit), 64)
+			for _, s := range servers { // each name once, so that it is kept
+				if _, err := hits(ctx, s); err != nil {
+					return err
+				}
+			}
+			f, err := rows(ctx, servers, hits)
+			if err != nil {
+				return err
+			}
+			r := func(to string, of func([]figure) float64) func(int) string { return ratio(servers, f, to, of) }
+			rate, cpu := func(f []figure) float64 { return f[0].rate }, func(f []figure) float64 { return f[0].cpu }
+			for i, s := range servers {
+				fmt.Printf("| %s | %s | %.0f | %s | %s | %.2f | %s | %s | %.1f |\n", kept.what, s.name,
+					f[i][0].rate, r("dnsmasq", rate)(i), r("unbound", rate)(i), f[i][0].cpu, r("dnsmasq", cpu)(i), r("unbound", cpu)(i), s.rss())
+			}
+			return nil
+		}()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (b *bench) start(ctx context.Context) error {

@@ -24,7 +24,8 @@ func (b *bench) command(kind, dir string, port uint16, count, cpus int) ([]strin
 		return path, os.WriteFile(path, []byte(fmt.Sprintf(format, args...)), 0o644)
 	}
 	var zone strings.Builder
-	zone.WriteString("$TTL 60\n@ SOA ns.docker. hostmaster.docker. 1 3600 600 86400 5\n@ NS ns\nns A 127.0.0.1\n")
+	fmt.Fprintf(&zone, "$TTL %d\n", b.ttl)
+	zone.WriteString("@ SOA ns.docker. hostmaster.docker. 1 3600 600 86400 5\n@ NS ns\nns A 127.0.0.1\n")
 	for i, n := range names(count) {
 		fmt.Fprintf(&zone, "%s. A %s\n", n, address(i))
 	}
@@ -129,6 +130,46 @@ zone "docker" { type primary; file "%s"; };
 		return []string{"named", "-f", "-c", conf, "-n", fmt.Sprint(cpus)}, err
 	}
 	return nil, fmt.Errorf("there is no server %q", kind)
+}
+
+// forwarder writes the files of a forwarder to a port of loopback, that keeps
+// size answers, and returns its command line.
+func (b *bench) forwarder(kind string, port, upstream uint16, size int) ([]string, error) {
+	switch kind {
+	case "dnsdock":
+		e, err := startEngine(b.dir, 0)
+		if err != nil {
+			return nil, err
+		}
+		return []string{filepath.Join(b.dir, "dnsdock"), fmt.Sprintf("-dns=127.0.0.1:%d", port), "-http=", "-domain=here", "-verbose=false",
+			fmt.Sprintf("-nameserver=127.0.0.1:%d", upstream), "-docker=unix://" + e.socket}, nil
+	case "dnsmasq":
+		return []string{"dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file=", "--no-resolv", "--no-hosts",
+			"--bind-interfaces", "--listen-address=127.0.0.1", fmt.Sprintf("--port=%d", port), fmt.Sprintf("--server=127.0.0.1#%d", upstream),
+			fmt.Sprintf("--cache-size=%d", size), "--dns-forward-max=1000"}, nil
+	case "unbound":
+		path := filepath.Join(b.dir, "forward.conf")
+		return []string{"unbound", "-d", "-c", path}, os.WriteFile(path, fmt.Appendf(nil, `server:
+  interface: 127.0.0.1@%d
+  num-threads: 1
+  chroot: ""
+  username: ""
+  pidfile: ""
+  directory: "%s"
+  use-syslog: no
+  verbosity: 0
+  do-not-query-localhost: no
+  module-config: "iterator"
+  num-queries-per-thread: 1000
+  outgoing-range: 2000
+forward-zone:
+  name: "."
+  forward-addr: 127.0.0.1@%d
+remote-control:
+  control-enable: no
+`, port, b.dir, upstream), 0o644)
+	}
+	return nil, fmt.Errorf("there is no forwarder %q", kind)
 }
 
 func dnsdockArgs(e *engine, port uint16) []string {

@@ -1,0 +1,305 @@
+//go:build amd64 || arm64 || 386 || arm || riscv64 || loong64
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"github.com/miekg/dns"
+)
+
+// A burst is what a flight is when many are out, which began with a query over
+// UDP: it is sent, together with others, by the goroutine that reads the
+// clients' queries, and its reply is read, and the client answered, by the one
+// that reads the socket of the upstream. So a query costs few system calls and
+// no goroutine. All that is out of the ordinary is left to fly.
+type burst struct {
+	ctx      context.Context
+	upstream *upstream
+	socket   *socket
+	waiter   *waiter
+	timer    *time.Timer
+	client   *waitingClient // nil when it was answered
+	over     bool           // it landed or fell; guarded by the forwarder's lock
+}
+
+// A waitingClient is one whose query is out in a burst.
+type waitingClient struct {
+	conn   *packetConn
+	addr   netip.Addr
+	packet []byte // its query
+	plainQuery
+	to farEnd
+}
+
+// A farEnd is where a client's reply goes, in the words of the system.
+type farEnd struct {
+	name    syscall.RawSockaddrInet6
+	size    uint32
+	control []byte
+}
+
+// asked are the queries to an upstream that a packetConn has not sent yet.
+type asked struct {
+	upstream *upstream
+	socket   *socket
+	conn     syscall.RawConn
+	out      *batch
+}
+
+// bursts are batches that nobody uses: they are large, and used for microseconds.
+var bursts = sync.Pool{New: func() any { return newBatch(new(net.UDPConn), 0) }}
+
+// ask has an upstream asked what packet i asks, with others in a burst. It
+// is not ok where the zone is to see to it: all that is out of the ordinary.
+func (p *packetConn) ask(i int) (ok bool) {
+	z := p.fast.zone
+	q := p.fast.missed
+	if _, ours := z.authority(q.name()); ours {
+		return false
+	}
+	upstreams, routed := z.fwd.upstreams(q.name())
+	if len(upstreams) == 0 || !routed && isPlain(q.name()) {
+		return false
+	}
+	s := p.socketOf(upstreams[0])
+	if s == nil {
+		return false
+	}
+	from := p.batch.from(i)
+	c := &waitingClient{conn: p, addr: from.Addr(), packet: bytes.Clone(p.batch.packet(i))}
+	c.plainQuery, _ = p.fast.read(p.batch.packet(i), maxUDPSize) // ok: it was before
+	c.name = ""                                                  // it is in the fast path's memory
+	t := z.fwd.depart(question(bytes.Clone([]byte(q))), c)
+	if t == nil {
+		s.end(new(waiter)) // it was taken for nothing
+		return false
+	}
+	c.to = p.batch.farEnd(i)
+	t.ctx, t.upstream, t.socket = z.ctx, upstreams[0], s
+	t.waiter = &waiter{query: t.question.message(true, false), flight: t}
+	t.timer = time.AfterFunc(resendAfter, func() { t.fall(errTimeout) })
+	if err := s.add(t.waiter); err != nil {
+		t.fall(err)
+		return true
+	}
+	t.at.Store(&outing{t.upstream, t.waiter.id})
+	p.asked.out.sendOn(p.asked.conn, append(p.asked.out.space(), t.waiter.query...), nil)
+	return true
+}
+
+// socketOf returns a shared socket of u: one for as many queries as
+// come together.
+func (p *packetConn) socketOf(u *upstream) *socket {
+	if p.asked != nil && p.asked.upstream == u && p.asked.socket.take() {
+		return p.asked.socket
+	}
+	s := u.shared()
+	if s == nil {
+		return nil
+	}
+	if p.asked == nil {
+		p.asked = &asked{out: bursts.Get().(*batch)}
+	}
+	p.asked.upstream, p.asked.socket = u, s
+	p.asked.conn, _ = s.Conn.(syscall.Conn).SyscallConn() // fails only for a conn that is nil
+	return s
+}
+
+// flush sends the replies, and the queries to upstreams, that are queued.
+func (p *packetConn) flush() {
+	p.batch.flush()
+	if p.asked != nil {
+		p.asked.out.flush()
+		bursts.Put(p.asked.out)
+		p.asked = nil
+	}
+}
+
+// depart returns a flight of q for a client, nil if q is out already or too
+// many wait.
+func (f *forwarder) depart(q question, c *waitingClient) *flight {
+	who := subnet(c.addr)
+	if !f.enter(who) {
+		return nil
+	}
+	t, mine := f.board(q)
+	if !mine {
+		f.leave(who)
+		return nil
+	}
+	t.burst = &burst{client: c}
+	return t
+}
+
+// claim reports whether t is the caller's to end.
+func (t *flight) claim() bool {
+	t.fwd.mu.Lock()
+	defer t.fwd.mu.Unlock()
+	if t.over {
+		return false
+	}
+	t.over = true
+	return true
+}
+
+// land ends t with a reply if that is a good one; the client's goes to out.
+func (t *flight) land(reply []byte, out *batch) {
+	defer func() {
+		if bug := recover(); bug != nil {
+			t.fwd.noteBug(t, bug)
+			t.fall(errJunk) // unless the bug came after its end
+		}
+	}()
+	r := plainResponse(t.question, reply)
+	if r == nil {
+		m := new(dns.Msg)
+		if m.Unpack(reply) != nil || !relayable(m) {
+			return // it may still come
+		}
+		var err error
+		if r, err = t.fwd.read(t.question, m); err != nil || isFailure(m.Rcode) || m.Truncated {
+			t.fall(nil)
+			return
+		}
+	}
+	if !t.claim() {
+		return
+	}
+	t.timer.Stop()
+	t.socket.end(t.waiter)
+	t.fwd.note(t.upstream, t, nil)
+	t.answer = r
+	t.fwd.keep(r)
+	t.fwd.arrive(t, out)
+}
+
+// fall leaves t to fly, after its query failed or what came was no answer.
+func (t *flight) fall(err error) {
+	if !t.claim() {
+		return
+	}
+	t.timer.Stop()
+	t.socket.end(t.waiter)
+	t.fwd.note(t.upstream, t, err)
+	if old := t.fwd.cache.get(t.question); old != nil && old.at(time.Since(old.born)) != dead {
+		t.fwd.leave(subnet(t.client.addr))
+		t.client.tell(old, nil)
+		t.client = nil
+	}
+	go t.fwd.fly(t.ctx, t)
+}
+
+// tell sends the client r, by out if that is not nil.
+func (c *waitingClient) tell(r *response, out *batch) {
+	if out == nil {
+		out = bursts.Get().(*batch)
+		defer func() {
+			out.flush()
+			bursts.Put(out)
+		}()
+	}
+	z := c.conn.fast.zone
+	w := writer{zone: z, plainQuery: c.plainQuery, reply: out.space()}
+	if w.begin(c.packet, c.addr) && r.write(&w, time.Since(r.born), z.forcedTTL()) {
+		out.sendOn(c.conn.batch.conn, w.finish(), &c.to)
+		return
+	}
+	go c.again()
+}
+
+// again has the zone answer, which cuts what is too large.
+func (c *waitingClient) again() {
+	query, _ := screen(c.packet)
+	req := new(dns.Msg)
+	if req.Unpack(query) != nil { // the fast path reads less
+		return
+	}
+	to := newPeer(addrPort(&c.to.name), c.to.control)
+	c.conn.fast.zone.answer(req, client{addr: c.addr, local: to.local, size: udpSize(req)}, func(f func()) { f() }, func(b []byte) error {
+		_, err := c.conn.WriteTo(b, to)
+		return err
+	})
+}
+
+// readBursts is read, of as many replies by one system call as there are. It has no memory
+// for them while there are none.
+func (s *socket) readBursts() {
+	conn, err := s.Conn.(syscall.Conn).SyscallConn()
+	if err != nil {
+		s.fail(err)
+		return
+	}
+	var b *batch
+	receive := func(fd uintptr) (done bool) {
+		b = bursts.Get().(*batch)
+		b.reset()
+		if !b.recvmmsg(fd) {
+			bursts.Put(b)
+			return false
+		}
+		return true
+	}
+	for {
+		_ = s.SetReadDeadline(time.Now().Add(s.idle)) // fails where the read does
+		for {
+			err := conn.Read(receive)
+			if err == nil && b.errno != 0 {
+				err = os.NewSyscallError("recvmmsg", b.errno)
+				b.got = batchSize
+				bursts.Put(b)
+			}
+			if err != nil {
+				if s.isOver(err) {
+					return
+				}
+				break
+			}
+			for i := range b.got {
+				s.deliver(b.packet(i), b)
+			}
+			b.flush()
+			bursts.Put(b)
+		}
+	}
+}
+
+// sendOn queues a message, which begins where space is, to be sent on a
+// socket; to is nil if that is connected.
+func (b *batch) sendOn(conn syscall.RawConn, message []byte, to *farEnd) {
+	if b.conn != conn && b.queued > 0 {
+		last := bytes.Clone(message) // its place is taken anew
+		b.flush()
+		message = append(b.space(), last...)
+	}
+	b.conn = conn
+	b.outVecs[b.queued].Base = &message[0]
+	b.outVecs[b.queued].SetLen(len(message))
+	out := &b.out[b.queued]
+	out.Name, out.Namelen, out.Control = nil, 0, nil
+	out.SetControllen(0)
+	if to != nil {
+		out.Name, out.Namelen = (*byte)(unsafe.Pointer(&to.name)), to.size
+		if len(to.control) > 0 {
+			out.Control = &to.control[0]
+			out.SetControllen(len(to.control))
+		}
+	}
+	if b.queued++; b.queued == batchSize {
+		b.flush()
+	}
+}
+
+// farEnd returns where the reply to a packet goes.
+func (b *batch) farEnd(i int) farEnd {
+	b.clearInterface(i)
+	return farEnd{b.froms[i], b.in[i].Namelen, bytes.Clone(b.control(i))}
+}
