@@ -1,0 +1,405 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// newCachingZone returns a zone that keeps what upstreams say.
+func newCachingZone(t testing.TB, upstreams ...netip.AddrPort) *zone {
+	t.Helper()
+	z := newForwardZone(t, upstreams...)
+	z.fwd.cache = newCache(1 << 20)
+	return z
+}
+
+// ages makes the response to q in z's cache older.
+func ages(t *testing.T, z *zone, qname string, qtype uint16, by time.Duration) {
+	t.Helper()
+	q := newQuestion(mustName(t, qname), qtype, questionRD)
+	old := z.fwd.cache.get(q)
+	if old == nil {
+		t.Fatalf("%s is not in the cache", qname)
+	}
+	aged := &response{question: q, flags: old.flags, counts: old.counts, rrs: old.rrs, ttls: old.ttls, good: old.good, born: old.born.Add(-by)}
+	z.fwd.cache.put(aged)
+}
+
+// both returns the reply to req on the slow path, and fails unless the fast
+// one gives the same where it answers at all.
+func both(t *testing.T, z *zone, req *dns.Msg) *dns.Msg {
+	t.Helper()
+	m := reply(z, req, netip.Addr{}, 1232)
+	packet, err := req.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b := newFastPath(z).answer(packet, netip.MustParseAddr("127.0.0.1"), dns.MaxMsgSize, nil); b != nil {
+		fast := new(dns.Msg)
+		if err := fast.Unpack(b); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := showSorted(fast), showSorted(m); got != want || fast.AuthenticatedData != m.AuthenticatedData || fast.CheckingDisabled != m.CheckingDisabled {
+			t.Errorf("fast path: got %v; want %v", got, want)
+		}
+	}
+	return m
+}
+
+// What an upstream says is asked for once, for as long as it is good, and its
+// TTLs count down.
+func TestCache(t *testing.T) {
+	const soa = "example.com. 900 IN SOA ns.example.com. host.example.com. 1 2 3 4 60"
+	for _, tt := range []struct {
+		what   string
+		change func(*dns.Msg)
+		first  string
+		good   time.Duration // 0: not kept
+		later  string        // a second before its end
+	}{
+		{"an address", nil, "NOERROR ra; www.example.com. 77 A 192.0.2.1", 77 * time.Second, "NOERROR ra; www.example.com. 1 A 192.0.2.1"},
+		{"the smallest TTL counts", func(m *dns.Msg) {
+			m.Answer = rrs(t, "www.example.com. 100 IN CNAME web.example.net.\nweb.example.net. 40 IN A 192.0.2.1")
+		}, "NOERROR ra; web.example.net. 40 A 192.0.2.1, www.example.com. 100 CNAME web.example.net.", 40 * time.Second,
+			"NOERROR ra; web.example.net. 1 A 192.0.2.1, www.example.com. 61 CNAME web.example.net."},
+		{"NXDOMAIN", func(m *dns.Msg) { m.Rcode, m.Answer, m.Ns = dns.RcodeNameError, nil, rrs(t, soa) },
+			"NXDOMAIN ra;; example.com. 60 SOA ns.example.com. host.example.com. 1 2 3 4 60", time.Minute,
+			"NXDOMAIN ra;; example.com. 1 SOA ns.example.com. host.example.com. 1 2 3 4 60"},
+		{"no data", func(m *dns.Msg) { m.Answer, m.Ns = nil, rrs(t, strings.Replace(soa, " 60", " 5", 1)) },
+			"NOERROR ra;; example.com. 5 SOA ns.example.com. host.example.com. 1 2 3 4 5", 5 * time.Second,
+			"NOERROR ra;; example.com. 1 SOA ns.example.com. host.example.com. 1 2 3 4 5"},
+		{"no data for days", func(m *dns.Msg) {
+			m.Answer, m.Ns = nil, rrs(t, "example.com. 99999 IN SOA ns.example.com. host.example.com. 1 2 3 4 88888")
+		}, "NOERROR ra;; example.com. 88888 SOA ns.example.com. host.example.com. 1 2 3 4 88888", time.Hour,
+			"NOERROR ra;; example.com. 85289 SOA ns.example.com. host.example.com. 1 2 3 4 88888"},
+		{"NXDOMAIN without SOA", rcode(dns.RcodeNameError), "NXDOMAIN ra", 0, ""},
+		{"NXDOMAIN with the SOA of others", func(m *dns.Msg) {
+			m.Rcode, m.Answer, m.Ns = dns.RcodeNameError, nil, rrs(t, strings.Replace(soa, "example.com.", "example.net.", 1))
+		}, "NXDOMAIN ra", 0, ""},
+		{"TTL 0", func(m *dns.Msg) { m.Answer[0].Header().Ttl = 0 }, "NOERROR ra; www.example.com. 0 A 192.0.2.1", 0, ""},
+		{"TTL 2^31", func(m *dns.Msg) { m.Answer[0].Header().Ttl = 1 << 31 }, "NOERROR ra; www.example.com. 0 A 192.0.2.1", 0, ""},
+		{"TTL 2^31-1", func(m *dns.Msg) { m.Answer[0].Header().Ttl = 1<<31 - 1 }, "NOERROR ra; www.example.com. 2147483647 A 192.0.2.1", 24 * time.Hour,
+			"NOERROR ra; www.example.com. 2147397248 A 192.0.2.1"},
+		{"SERVFAIL", rcode(dns.RcodeServerFailure), "SERVFAIL ra", failureTTL, "SERVFAIL ra"},
+		{"truncated", truncated, "NOERROR tc ra", 0, ""},
+		{"what was not asked", func(m *dns.Msg) {
+			m.Answer = append(m.Answer, rrs(t, "bank.example.net. 600 IN A 192.0.2.66\nwww.example.com. 1 IN TXT no\n*.example.com. 3 IN A 192.0.2.67")...)
+			m.Ns = rrs(t, "example.com. 600 IN NS ns.example.net.")
+			m.Extra = rrs(t, "ns.example.net. 600 IN A 192.0.2.68")
+		}, "NOERROR ra; www.example.com. 77 A 192.0.2.1", 77 * time.Second, "NOERROR ra; www.example.com. 1 A 192.0.2.1"},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			var asked atomic.Int32
+			z := newCachingZone(t, startUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
+				asked.Add(1)
+				return answer(t, tt.change)(q, from)
+			}, nil))
+			ask := func(want string, times int32) {
+				t.Helper()
+				if got := showSorted(both(t, z, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA))); got != want || asked.Load() != times {
+					t.Errorf("got %v, and the upstream was asked %d times; want %v and %d", got, asked.Load(), want, times)
+				}
+			}
+			ask(tt.first, 1)
+			if tt.good == 0 {
+				ask(tt.first, 2)
+				return
+			}
+			ask(tt.first, 1)
+			ages(t, z, "www.example.com", dns.TypeA, tt.good-time.Second)
+			ask(tt.later, 1)
+			ages(t, z, "www.example.com", dns.TypeA, time.Second)
+			ask(tt.first, 2)
+			z.fwd.cache.clear()
+			ask(tt.first, 3)
+		})
+	}
+}
+
+// Questions that may be answered differently are different.
+func TestCacheKey(t *testing.T) {
+	var asked atomic.Int32
+	z := newCachingZone(t, startUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
+		asked.Add(1)
+		return answer(t, func(m *dns.Msg) { m.AuthenticatedData = true })(q, from)
+	}, nil))
+	for i, change := range []func(*dns.Msg){
+		func(*dns.Msg) {},
+		func(m *dns.Msg) { m.Question[0].Name = "w1.example.com." },
+		func(m *dns.Msg) { m.Question[0].Qtype = dns.TypeANY },
+		func(m *dns.Msg) { m.CheckingDisabled = true },
+		func(m *dns.Msg) { m.SetEdns0(1232, true) },
+		func(m *dns.Msg) { m.SetEdns0(1232, true); m.CheckingDisabled = true },
+	} {
+		for _, same := range []func(*dns.Msg){
+			func(*dns.Msg) {},
+			func(m *dns.Msg) { m.Question[0].Name = strings.ToUpper(m.Question[0].Name) },
+			func(m *dns.Msg) { m.AuthenticatedData = true },
+		} {
+			req := new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA)
+			change(req)
+			same(req)
+			m := both(t, z, req)
+			do := req.IsEdns0() != nil
+			if asked.Load() != int32(i+1) || m.AuthenticatedData != (req.AuthenticatedData || do) || m.Question[0] != req.Question[0] {
+				t.Errorf("%v: the upstream was asked %d times, AD %t; want %d times, and AD where it is asked for", req, asked.Load(), m.AuthenticatedData, i+1)
+			}
+		}
+	}
+	req := new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA)
+	req.RecursionDesired = false // what an upstream has at hand is not all there is
+	before := asked.Load()
+	both(t, z, req)
+	both(t, z, req)
+	if got := asked.Load() - before; got != 2 {
+		t.Errorf("without RD: the upstream was asked %d times; want 2", got)
+	}
+}
+
+// Where no upstream answers, what was good once is answered for a day.
+func TestServeStale(t *testing.T) {
+	var works atomic.Bool
+	var asked atomic.Int32
+	z := newCachingZone(t, startUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
+		asked.Add(1)
+		if works.Load() {
+			return answer(t, address("192.0.2.2"))(q, from)
+		}
+		return answer(t, rcode(dns.RcodeServerFailure))(q, from)
+	}, nil))
+	ask := func(what, want string, times int32) {
+		t.Helper()
+		if got := showSorted(both(t, z, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA))); got != want || asked.Load() != times {
+			t.Errorf("%s: got %v, asked %d times; want %v and %d", what, got, asked.Load(), want, times)
+		}
+	}
+	works.Store(true)
+	ask("at first", "NOERROR ra; www.example.com. 77 A 192.0.2.2", 1)
+	works.Store(false)
+	ages(t, z, "www.example.com", dns.TypeA, 23*time.Hour)
+	const stale = "NOERROR ra; www.example.com. 30 A 192.0.2.2"
+	ask("after its time", stale, 2)
+	ask("again at once: no upstream is asked so soon", stale, 2)
+	ages(t, z, "www.example.com", dns.TypeA, failureTTL)
+	ask("some seconds later", stale, 3)
+	ages(t, z, "www.example.com", dns.TypeA, 2*time.Hour)
+	ask("after more than a day", "SERVFAIL ra", 4)
+	works.Store(true)
+	z.fwd.cache.clear()
+	ask("an upstream answers", "NOERROR ra; www.example.com. 77 A 192.0.2.2", 5)
+	ages(t, z, "www.example.com", dns.TypeA, time.Hour)
+	ask("it still does", "NOERROR ra; www.example.com. 77 A 192.0.2.2", 6)
+}
+
+// A client does not wait for an upstream that takes long, where there is
+// something to answer.
+func TestServeStaleSoon(t *testing.T) {
+	var silence atomic.Bool
+	z := newCachingZone(t, startUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
+		if silence.Load() {
+			return nil
+		}
+		return answer(t, nil)(q, from)
+	}, nil))
+	req := new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA)
+	both(t, z, req)
+	ages(t, z, "www.example.com", dns.TypeA, time.Hour)
+	silence.Store(true)
+	begun := time.Now()
+	if got, want := showSorted(both(t, z, req)), "NOERROR ra; www.example.com. 30 A 192.0.2.1"; got != want {
+		t.Errorf("got %v; want %v", got, want)
+	}
+	if took := time.Since(begun); took > z.fwd.timeout {
+		t.Errorf("took %v, as long as the upstream; want less", took)
+	}
+}
+
+// Equal questions that are out at a time are one query to an upstream.
+func TestFlightsAreShared(t *testing.T) {
+	up, asked, release := heldUpstream(t)
+	z := newCachingZone(t, up)
+	var wg sync.WaitGroup
+	const clients = 100
+	for i := range clients {
+		wg.Go(func() {
+			m := replyTo(z, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}))
+			if got, want := showSorted(m), "NOERROR ra; www.example.com. 77 A 192.0.2.1"; got != want {
+				t.Errorf("got %v; want %v", got, want)
+			}
+		})
+	}
+	<-asked
+	waitFor(t, func() bool {
+		z.fwd.mu.Lock()
+		defer z.fwd.mu.Unlock()
+		return z.fwd.inFlight == clients
+	})
+	close(release)
+	wg.Wait()
+	if len(asked) > 0 {
+		t.Errorf("the upstream was asked %d times; want once", 1+len(asked))
+	}
+}
+
+// waitFor waits until something is so.
+func waitFor(t testing.TB, is func() bool) {
+	t.Helper()
+	for late := time.Now().Add(patience); !is(); runtime.Gosched() {
+		if time.Now().After(late) {
+			t.Fatal("it does not become so")
+		}
+	}
+}
+
+// The cache takes no more memory than it may, keeps what is used, and takes
+// nothing where it may have none.
+func TestCacheIsBounded(t *testing.T) {
+	const most = 8 << 20
+	responseTo := func(qname string, addrs int) *response {
+		m := &dns.Msg{}
+		for i := range addrs {
+			m.Answer = append(m.Answer, &dns.A{Hdr: header(qname, dns.TypeA, 60), A: net.IPv4(10, 0, byte(i>>8), byte(i))})
+		}
+		r, err := newResponse(newQuestion(mustName(t, qname), dns.TypeA, questionRD), m, time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	was := loadNow()
+	c := newCache(most)
+	hot := responseTo("hot.example.com.", 1)
+	c.put(hot)
+	for i := range 100_000 {
+		c.put(responseTo(fmt.Sprintf("%d.flood.example.com.", i), 1+i%5))
+		if i%1000 == 0 {
+			c.get(hot.question)
+		}
+	}
+	now := loadNow()
+	count := 0
+	for range c.responses.all() {
+		count++
+	}
+	t.Logf("%d responses in %d octets, by the heap %d", count, c.size, now.heap-was.heap)
+	if c.size > most || now.heap > was.heap+most*5/4 || count < most/1000 || count != c.queue.Len() {
+		t.Errorf("got %d responses, %d queued, in %d octets, by the heap %d; want no more than %d", count, c.queue.Len(), c.size, now.heap-was.heap, most)
+	}
+	if c.get(hot.question) != hot {
+		t.Error("what was used all the time is gone")
+	}
+	if c.clear(); c.size != 0 || c.queue.Len() != 0 || c.get(hot.question) != nil {
+		t.Error("something is left after clear")
+	}
+	runtime.KeepAlive(c)
+	none := newCache(0)
+	if none.put(hot); none.get(hot.question) != nil {
+		t.Error("a cache of no size keeps something")
+	}
+	small := newCache(4096)
+	if small.put(responseTo("large.example.com.", 500)); small.size != 0 {
+		t.Error("a response that is larger than the cache is kept")
+	}
+}
+
+// Cached answers go out from the fast path without memory.
+func TestCacheAllocates(t *testing.T) {
+	z := newCachingZone(t, startUpstream(t, answer(t, nil), nil))
+	req := new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA)
+	reply(z, req, netip.Addr{}, 512)
+	packet, err := req.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fast, out, client := newFastPath(z), make([]byte, 0, 512), netip.MustParseAddr("127.0.0.1")
+	if n := testing.AllocsPerRun(100, func() {
+		if fast.answer(packet, client, maxUDPSize, out) == nil {
+			t.Fatal("the fast path declines")
+		}
+	}); n != 0 {
+		t.Errorf("got %v allocations; want none", n)
+	}
+}
+
+// What became ours is not answered from the cache any more, and what was ours
+// is nobody's for an hour.
+func TestCacheAndOurs(t *testing.T) {
+	z := newCachingZone(t, startUpstream(t, answer(t, nil), nil))
+	ask := func(what, qname, want string) {
+		t.Helper()
+		if got := showSorted(both(t, z, new(dns.Msg).SetQuestion(qname, dns.TypeA))); got != want {
+			t.Errorf("%s: got %v; want %v", what, got, want)
+		}
+	}
+	const upstreams = "NOERROR ra; shop.example.com. 77 A 192.0.2.1"
+	ask("nobody's", "shop.example.com.", upstreams)
+	id := strings.Repeat("a", 64)
+	z.reg.put(id, aliased(t, id, "shop.example.com"))
+	ask("a container's", "shop.example.com.", "NOERROR aa ra; shop.example.com. 5 A 10.0.0.1")
+	ask("below it", "a.shop.example.com.", "NOERROR aa ra; a.shop.example.com. 5 A 10.0.0.1")
+	z.reg.forget(id)
+	const gone = "NXDOMAIN aa ra;; shop.example.com. 0 SOA dnsdock.docker. hostmaster.shop.example.com. 2 3600 600 86400 0"
+	serialless := func(m *dns.Msg) string { m.Ns[0].(*dns.SOA).Serial = 2; return showSorted(m) }
+	for _, qname := range []string{"shop.example.com.", "a.shop.example.com."} {
+		if got := serialless(both(t, z, new(dns.Msg).SetQuestion(qname, dns.TypeA))); got != gone {
+			t.Errorf("%s after its container died: got %v; want %v", qname, got, gone)
+		}
+	}
+	ask("beside it", "xshop.example.com.", "NOERROR ra; xshop.example.com. 77 A 192.0.2.1")
+	z.reg.goneAliases.store(mustName(t, "shop.example.com"), time.Now().Add(-goneFor))
+	z.reg.away.Store(1)
+	if got := serialless(both(t, z, new(dns.Msg).SetQuestion("shop.example.com.", dns.TypeA))); got != gone {
+		t.Errorf("an hour later, without the engine: got %v; want %v", got, gone)
+	}
+	z.reg.away.Store(0)
+	ask("an hour later", "shop.example.com.", upstreams)
+	z.reg.put(id, aliased(t, id, "shop.example.com"))
+	ask("a container's again", "shop.example.com.", "NOERROR aa ra; shop.example.com. 5 A 10.0.0.1")
+	if err := z.reg.remove(id); err != nil {
+		t.Fatal(err)
+	}
+	ask("removed by hand", "shop.example.com.", upstreams)
+	if n := z.reg.goneAliases.count.Load(); n != 0 {
+		t.Errorf("got %d aliases that are gone; want none", n)
+	}
+}
+
+// aliased is a container's service with an alias.
+func aliased(t *testing.T, id, alias string) *service {
+	t.Helper()
+	return &service{id: id, owners: []name{mustName(t, "shop.web.docker"), mustName(t, alias)}, addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, ttl: defaultTTL}
+}
+
+// The aliases that are gone have a bound.
+func TestGoneAliasesAreBounded(t *testing.T) {
+	z := newTestZone(t, filledRegistry(t, "docker", 5))
+	z.log = slog.New(slog.DiscardHandler)
+	s := aliased(t, "id", "x.example.com")
+	for i := range maxGone + 100 {
+		s.owners = append(s.owners, mustName(t, fmt.Sprintf("%d.example.com", i)))
+	}
+	z.reg.put("id", s)
+	z.reg.forget("id")
+	if n := z.reg.goneAliases.count.Load(); n != maxGone {
+		t.Errorf("got %d; want %d", n, maxGone)
+	}
+	for n := range z.reg.goneAliases.all() {
+		z.reg.goneAliases.store(n, time.Now().Add(-goneFor))
+	}
+	s = aliased(t, "id2", "y.example.com")
+	z.reg.put("id2", s)
+	z.reg.forget("id2")
+	if n := z.reg.goneAliases.count.Load(); n != 1 {
+		t.Errorf("after an hour: got %d; want 1", n)
+	}
+}
