@@ -32,19 +32,24 @@ const (
 //	DELETE /services/{id}  204; 404, 409
 //	GET    /ttl            200 the default TTL in seconds
 //	PUT    /set/ttl        200 the default TTL; 400, 413
+//	DELETE /cache          204, and upstreams are asked anew
 //
 // A write from a foreign web page is 403. Every error is {"error": "..."}.
-type api struct{ reg *registry }
+type api struct {
+	reg *registry
+	fwd *forwarder
+}
 
 // newAPI returns the handler of the HTTP side.
-func newAPI(reg *registry) http.Handler {
-	a := &api{reg}
+func newAPI(reg *registry, fwd *forwarder) http.Handler {
+	a := &api{reg, fwd}
 	mux := http.NewServeMux()
 	for path, calls := range map[string]map[string]apiCall{
 		"/services":      {"GET": a.list},
 		"/services/{id}": {"GET": a.get, "PUT": a.put, "PATCH": a.patch, "DELETE": a.remove},
 		"/ttl":           {"GET": a.ttl},
 		"/set/ttl":       {"PUT": a.setTTL},
+		"/cache":         {"DELETE": a.clearCache},
 	} {
 		for method, call := range calls {
 			mux.Handle(method+" "+path, http.MaxBytesHandler(call, maxBody))
@@ -56,7 +61,7 @@ func newAPI(reg *registry) http.Handler {
 		})
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		writeError(w, http.StatusNotFound, errors.New("no such path: use /services, /services/{id}, /ttl or /set/ttl"))
+		writeError(w, http.StatusNotFound, errors.New("no such path: use /services, /services/{id}, /ttl, /set/ttl or /cache"))
 	})
 	guard := http.NewCrossOriginProtection()
 	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -235,6 +240,11 @@ func (a *api) ttl(*http.Request) (int, any, error) {
 }
 
 // setTTL: PUT /set/ttl with a number of seconds.
+func (a *api) clearCache(*http.Request) (int, any, error) {
+	a.fwd.cache.clear()
+	return http.StatusNoContent, nil, nil
+}
+
 func (a *api) setTTL(r *http.Request) (int, any, error) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {

@@ -37,7 +37,7 @@ func newTestAPI(t testing.TB) (http.Handler, *registry) {
 	reg.put(webID, testService(t, reg, webID, "web", "nginx", "172.17.0.2 fd00::2", "www.docker"))
 	reg.put(redisID, testService(t, reg, redisID, "one", "redis", "172.17.0.3"))
 	reg.put(downID, nil)
-	h := newAPI(reg)
+	h := newAPI(reg, newForwarder(nil, nil, 0, reg.log))
 	if r := call(t, h, "PUT", "/services/manual", manualBody); r.Code != http.StatusCreated {
 		t.Fatalf("PUT of a service: got %d %s; want 201", r.Code, r.Body)
 	}
@@ -806,7 +806,7 @@ func TestAPIPutNeitherPart(t *testing.T) {
 	reg := newTestRegistry(t, "docker")
 	id := strings.Repeat("ab", 32)
 	reg.put(id, testService(t, reg, id, "", "", "10.0.0.1"))
-	h := newAPI(reg)
+	h := newAPI(reg, newForwarder(nil, nil, 0, reg.log))
 	got := call(t, h, "GET", "/services/"+id, "").Body.String()
 	if r := call(t, h, "PUT", "/services/"+id, got); r.Code != http.StatusOK || r.Body.String() != got {
 		t.Errorf("PUT of what GET gave: %d %s; want 200 %s", r.Code, r.Body, got)

@@ -59,6 +59,7 @@ func showConfig(c *config) string {
 	add("ttl", c.ttl, "0")
 	add("alias", c.naming.alias, "false")
 	add("all", c.naming.all, "false")
+	add("cache", c.cache, "16777216")
 	add("forcettl", c.forceTTL, "false")
 	add("verbose", c.verbose, "true")
 	add("debug", c.debug, "false")
@@ -75,6 +76,10 @@ func tlsDir(t *testing.T) string {
 
 func TestParseConfig(t *testing.T) {
 	certs := tlsDir(t)
+	conf := filepath.Join(t.TempDir(), "resolv.conf")
+	if err := os.WriteFile(conf, []byte("nameserver 9.9.9.9"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	home := t.TempDir()
 	if err := os.Rename(tlsDir(t), filepath.Join(home, ".docker")); err != nil {
 		t.Fatal(err)
@@ -117,6 +122,15 @@ func TestParseConfig(t *testing.T) {
 		{"-nameserver=9.9.9.9,corp.example=10.0.0.53,168.192.in-addr.arpa=10.0.0.54", "",
 			"nameserver=[9.9.9.9:53] nameserver=168.192.in-addr.arpa.[10.0.0.54:53] nameserver=corp.example.[10.0.0.53:53]"},
 		{"-nameserver=blocked.test= -nameserver=", "", "nameserver=[] nameserver=blocked.test.[]"},
+		{"-nameserver=tls://1.1.1.1#cloudflare-dns.com,tls://[2620:fe::fe]:8853,tls://9.9.9.9", "",
+			"nameserver=[tls://1.1.1.1:853#cloudflare-dns.com tls://[2620:fe::fe]:8853 tls://9.9.9.9:853]"},
+		{"-nameserver=" + conf + ",corp.example=" + conf, "", "nameserver=[" + conf + "] nameserver=corp.example.[" + conf + "]"},
+		{"-cache=0", "", "cache=0"},
+		{"-cache=64KB", "", "cache=65536"},
+		{"-cache=1mb", "", "cache=1048576"},
+		{"-cache=2G", "", "cache=2147483648"},
+		{"-cache=16MiB", "", ""},
+		{"-cache=12345", "", "cache=12345"},
 		// Rules.
 		{"-match=all", "", ""},
 		{"-match=closest", "", "closest=true"},
@@ -215,6 +229,14 @@ func TestBadConfig(t *testing.T) {
 		{[]string{"-nameserver=2620:fe::fe]"}, "", []string{"-nameserver", `"2620:fe::fe]"`, upstream}},
 		{[]string{"-nameserver=8.8.8.8,x"}, "", []string{"-nameserver", "x", upstream}},
 		{[]string{"-nameserver=https://8.8.8.8"}, "", []string{"-nameserver", "https", upstream}},
+		{[]string{"-nameserver=tls://dns.google"}, "", []string{"-nameserver", "tls://dns.google", upstream}},
+		{[]string{"-nameserver=tls://8.8.8.8#"}, "", []string{"-nameserver", `"tls://8.8.8.8#"`, "name in the nameserver's certificate"}},
+		{[]string{"-nameserver=tls://8.8.8.8#a b"}, "", []string{"-nameserver", "a b", "name in the nameserver's certificate"}},
+		{[]string{"-nameserver=/nowhere/resolv.conf"}, "", []string{"-nameserver", "/nowhere/resolv.conf", "write the path of a file"}},
+		{[]string{"-cache=many"}, "", []string{"-cache", `"many"`, "as in 16MB"}},
+		{[]string{"-cache=-1"}, "", []string{"-cache", `"-1"`, "as in 16MB"}},
+		{[]string{"-cache=17GB"}, "", []string{"-cache", "16GB at most"}},
+		{[]string{"-cache=16MBB"}, "", []string{"-cache", "as in 16MB"}},
 		{[]string{"-nameserver==10.0.0.53"}, "", []string{"-nameserver", `"=10.0.0.53"`, "as in corp.example=10.0.0.53"}},
 		{[]string{"-nameserver=a..b=10.0.0.53"}, "", []string{"-nameserver", "a..b", "labels"}},
 		{[]string{"-nameserver=*.corp=10.0.0.53"}, "", []string{"-nameserver", "write letters, digits"}},

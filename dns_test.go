@@ -1406,7 +1406,7 @@ func TestReplyIsBounded(t *testing.T) {
 // publish makes services by hand in reg, from what the HTTP API takes.
 func publish(t testing.TB, reg *registry, services ...string) {
 	t.Helper()
-	h := newAPI(reg)
+	h := newAPI(reg, newForwarder(nil, nil, 0, reg.log))
 	for i, body := range services {
 		if r := call(t, h, "PUT", fmt.Sprintf("/services/made%d", i), body); r.Code != http.StatusCreated {
 			t.Fatalf("%s: got status %d, %s", body, r.Code, r.Body)

@@ -150,7 +150,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		log.Info("listening", "for", "dns", "addr", ln.Addr())
 	}
 	if socks.http != nil {
-		srv := newHTTPServer(newAPI(reg), log)
+		srv := newHTTPServer(newAPI(reg, fwd), log)
 		g.serve("http", func() error { return srv.Serve(socks.http) }, closed, func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, httpDrain)
 			defer cancel()
@@ -348,10 +348,12 @@ func parseListen(s string) (string, error) {
 
 // parseSize reads a number of octets.
 func parseSize(s string) (int64, error) {
-	number, shift := strings.TrimRight(strings.ToUpper(s), "IB"), 0
+	number, shift := strings.ToUpper(s), 0
 	for i, unit := range []string{"K", "M", "G"} {
-		if bare, ok := strings.CutSuffix(number, unit); ok {
-			number, shift = bare, 10*(i+1)
+		for _, end := range []string{"", "B", "IB"} {
+			if bare, ok := strings.CutSuffix(number, unit+end); ok {
+				number, shift = bare, 10*(i+1)
+			}
 		}
 	}
 	n, err := strconv.ParseInt(number, 10, 64)
@@ -377,8 +379,8 @@ func parseUpstream(s string) (u server, err error) {
 		text, u.name, _ = strings.Cut(text, "#")
 		port = 853
 	}
-	if u.addr, err = parseUpstreamAddr(text, port); err == nil && u.name != "" {
-		if _, e := parseSuffix(u.name); e != nil {
+	if u.addr, err = parseUpstreamAddr(text, port); err == nil && strings.Contains(s, "#") {
+		if _, e := parseSuffix(u.name); e != nil || u.name == "" {
 			err = errors.New("write the name in the nameserver's certificate behind '#', as in tls://1.1.1.1:853#cloudflare-dns.com")
 		}
 	}

@@ -151,7 +151,7 @@ func (f *forwarder) setRoutes(nameservers map[string][]server) {
 		for _, s := range list {
 			all := []server{s}
 			if s.file != "" {
-				all = slices.DeleteFunc(nameservers[s.file], func(s server) bool { return f.isSelf(s.addr) })
+				all = slices.DeleteFunc(slices.Clone(nameservers[s.file]), func(s server) bool { return f.isSelf(s.addr) })
 				f.log.Info("nameservers read", "file", s.file, "upstreams", all)
 			}
 			for _, s := range all {

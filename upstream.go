@@ -71,9 +71,11 @@ type upstream struct {
 	retry    atomic.Int64 // Unix nanoseconds: when one that failed is tried again
 	loops    atomic.Bool  // it asked us what we had asked it, and did not answer
 
+	maxFresh int // sockets in a second that are for one query each
+
 	mu     sync.Mutex // guards what follows
 	second int64      // of Unix time, in which
-	fresh  int        // so many sockets were opened for one query each
+	fresh  int        // so many were opened
 	pool   []*socket  // poolSize of them, or nil before the first; some are nil
 	link   *link      // over TLS; nil before the first
 }
@@ -81,7 +83,7 @@ type upstream struct {
 // newUpstream returns the upstream at s. The certificate of one with TLS is to
 // be signed by one of roots, those of the system if nil.
 func newUpstream(s server, roots *x509.CertPool) *upstream {
-	u := &upstream{server: s}
+	u := &upstream{server: s, maxFresh: maxFresh}
 	if s.tls {
 		name := s.name
 		if name == "" {
@@ -145,13 +147,19 @@ func (u *upstream) sendTCP(ctx context.Context, q query, b []byte) (*dns.Msg, er
 func (u *upstream) socket() (*socket, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if now := time.Now().Unix(); now != u.second {
-		u.second, u.fresh = now, 0
-	}
-	if u.fresh++; u.fresh <= maxFresh {
+	if u.isFreshLocked() {
+		u.fresh++
 		return u.dialUDP(1)
 	}
 	return u.sharedLocked()
+}
+
+// isFreshLocked reports whether a query can have a socket of its own now.
+func (u *upstream) isFreshLocked() bool {
+	if now := time.Now().Unix(); now != u.second {
+		u.second, u.fresh = now, 0
+	}
+	return u.fresh < u.maxFresh
 }
 
 // shared returns a shared socket; nil where each query can have its own, or
@@ -159,7 +167,7 @@ func (u *upstream) socket() (*socket, error) {
 func (u *upstream) shared() *socket {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.tls != nil || u.failures.Load() > 0 || u.fresh < maxFresh || time.Now().Unix() != u.second {
+	if u.tls != nil || u.failures.Load() > 0 || u.isFreshLocked() {
 		return nil
 	}
 	s, err := u.sharedLocked()
