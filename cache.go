@@ -109,7 +109,8 @@ func plainResponse(q question, b []byte) *response {
 	}
 	off := end
 	for range int(binary.BigEndian.Uint16(b[8:])) + int(binary.BigEndian.Uint16(b[10:])) {
-		if off = skipRecord(b, off); off < 0 {
+		at := off
+		if off = skipRecord(b, at); off < 0 || binary.BigEndian.Uint16(b[at+1:]) == dns.TypeOPT && b[at+5] != 0 { // that is the rcode too
 			return nil
 		}
 	}

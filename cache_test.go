@@ -403,3 +403,57 @@ func TestGoneAliasesAreBounded(t *testing.T) {
 		t.Errorf("after an hour: got %d; want 1", n)
 	}
 }
+
+// FuzzPlainResponse: what is read without the library is what is read with it.
+func FuzzPlainResponse(f *testing.F) {
+	z := newForwardZone(f, netip.MustParseAddrPort("127.0.0.1:53")) // is not asked
+	for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
+		m := new(dns.Msg).SetQuestion("www.example.com.", qtype)
+		m.Response, m.AuthenticatedData, m.Compress = true, true, true
+		m.Answer = rrs(f, map[uint16]string{dns.TypeA: "www.example.com. 5 IN A 192.0.2.1\nwww.example.com. 7 IN A 192.0.2.2", dns.TypeAAAA: "www.example.com. 5 IN AAAA ::1"}[qtype])
+		m.Ns = rrs(f, "example.com. 5 IN NS ns.example.com.")
+		m.Extra = rrs(f, "ns.example.com. 5 IN A 192.0.2.3")
+		m.SetEdns0(1232, false)
+		b, err := m.Pack()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b, qtype == dns.TypeAAAA)
+	}
+	f.Fuzz(func(t *testing.T, data []byte, six bool) {
+		qtype := dns.TypeA
+		if six {
+			qtype = dns.TypeAAAA
+		}
+		q := newQuestion(mustName(t, "www.example.com"), qtype, questionRD)
+		if len(data) < headerLen || !isReply(data, q.message(true, false)) {
+			return
+		}
+		data = append([]byte(nil), data...)
+		copy(data[headerLen:], questionOf(q.message(true, false)))
+		r := plainResponse(q, data)
+		if r == nil {
+			return
+		}
+		got, err := r.message(0)
+		if err != nil {
+			t.Fatalf("%x: %v", data, err)
+		}
+		m := new(dns.Msg)
+		if m.Unpack(data) != nil || !relayable(m) || m.Rcode > 0xf {
+			return // what was left out is malformed, or an OPT that has an owner
+		}
+		m.Ns = nil // as in a positive answer, but for signatures
+		with, err := z.fwd.read(q, m)
+		if err != nil {
+			t.Fatalf("%x: %v", data, err)
+		}
+		want, err := with.message(0)
+		if err != nil {
+			t.Fatalf("%x: %v", data, err)
+		}
+		if show(got) != show(want) || got.AuthenticatedData != want.AuthenticatedData || r.good != with.good {
+			t.Errorf("%x:\ngot  %v, good for %v\nwant %v, for %v", data, show(got), r.good, show(want), with.good)
+		}
+	})
+}
