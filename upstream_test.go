@@ -102,7 +102,9 @@ func TestBrokenUpstream(t *testing.T) {
 func alwaysShared(z *zone) {
 	for _, list := range *z.fwd.routes.Load() {
 		for _, u := range list {
+			u.mu.Lock() // the readers may be there already
 			u.maxFresh = 0
+			u.mu.Unlock()
 		}
 	}
 }

@@ -1,0 +1,301 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// A resolv.conf that now names only dnsdock itself (as that of a host which
+// uses it) names nobody: what it said last goes on.
+func TestZZResolvConfOfOwnAddressOnly(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "resolv.conf")
+	_ = os.WriteFile(file, []byte("nameserver 192.0.2.53\n"), 0o644)
+	f := newForwarder(routes[server]{root: {{file: file}}}, nil, 0, slog.New(slog.DiscardHandler))
+	f.isSelf = func(a netip.AddrPort) bool { return a.Addr().IsLoopback() }
+	loaded(t, f)
+	_ = os.WriteFile(file, []byte("nameserver 127.0.0.1\n"), 0o644)
+	err := f.load()
+	if list, _ := f.upstreams(mustName(t, "www.example")); len(list) != 1 {
+		t.Errorf("got upstreams %v (error %v); want the one from before: now all names are REFUSED", list, err)
+	}
+}
+
+// A path that is no file does not hang dnsdock.
+func TestZZResolvConfFIFO(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(file, 0o644); err != nil {
+		t.Skip(err)
+	}
+	done := make(chan error, 1)
+	go func() { _, err := parseUpstream(file); done <- err }()
+	select {
+	case <-done:
+	case <-time.After(2 * time.Second):
+		w, _ := os.OpenFile(file, os.O_WRONLY, 0)
+		w.Close()
+		t.Error("reading a pipe as resolv.conf hangs the start")
+	}
+}
+
+// A resolv.conf of many lines does not leave each upstream no time at all.
+func TestZZResolvConfOfManyLines(t *testing.T) {
+	z := newForwardZone(t, startUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
+		time.Sleep(50 * time.Millisecond)
+		return answer(t, nil)(q, from)
+	}, nil))
+	z.fwd.timeout = upstreamTimeout
+	r := *z.fwd.routes.Load()
+	silentOne := startUpstream(t, silent, nil)
+	for range 99 {
+		r[root] = append(r[root], newUpstream(server{addr: silentOne}, nil))
+	}
+	m := reply(z, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512)
+	if m.Rcode != 0 {
+		t.Errorf("got %v, though the first upstream answers in 50 ms", showSorted(m))
+	}
+}
+
+// slowUpstream answers each query after some time, all at once.
+func zzSlowUpstream(t *testing.T, by time.Duration) netip.AddrPort {
+	pc, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = pc.Close() })
+	go func() {
+		buf := make([]byte, 4096)
+		for {
+			n, from, err := pc.ReadFromUDPAddrPort(buf)
+			if err != nil {
+				return
+			}
+			q := new(dns.Msg)
+			if q.Unpack(buf[:n]) != nil {
+				continue
+			}
+			time.AfterFunc(by, func() { _, _ = pc.WriteToUDPAddrPort(answerTo(t, q, nil), from) })
+		}
+	}()
+	return netip.MustParseAddrPort(pc.LocalAddr().String())
+}
+
+// Good upstreams that are slow, as with a cold cache, answer also where there
+// are several.
+func TestZZSeveralSlowUpstreams(t *testing.T) {
+	for _, tt := range []struct {
+		n      int
+		slow   time.Duration
+		bursts bool
+	}{{1, 3200 * time.Millisecond, false}, {1, 3200 * time.Millisecond, true}, {2, 1500 * time.Millisecond, false}, {2, 1500 * time.Millisecond, true}, {3, 1500 * time.Millisecond, false}, {3, 1500 * time.Millisecond, true}, {4, 1200 * time.Millisecond, false}, {8, 900 * time.Millisecond, false}} {
+		t.Run(fmt.Sprint(tt), func(t *testing.T) {
+			t.Parallel()
+			var ups []netip.AddrPort
+			for range tt.n {
+				ups = append(ups, zzSlowUpstream(t, tt.slow))
+			}
+			z := newForwardZone(t, ups...)
+			z.fwd.timeout = upstreamTimeout
+			addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
+			if tt.bursts {
+				alwaysShared(z)
+			}
+			begun := time.Now()
+			r := exchange(t, "udp", addr, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA))
+			t.Log(showSorted(r), time.Since(begun))
+			if r.Rcode != 0 {
+				t.Errorf("got %v after %v", showSorted(r), time.Since(begun))
+			}
+		})
+	}
+}
+
+// What is stale goes out where no upstream answers, and not because the first
+// one can't tell all by UDP.
+func TestZZStaleInBursts(t *testing.T) {
+	for what, ups := range map[string][]netip.AddrPort{
+		"TC":       {startUpstream(t, answer(t, truncated), answer(t, address("192.0.2.9")))},
+		"SERVFAIL": {startUpstream(t, answer(t, rcode(dns.RcodeServerFailure)), nil), startUpstream(t, answer(t, address("192.0.2.9")), nil)},
+		"no EDNS": {startUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
+			if q.IsEdns0() != nil {
+				return answer(t, rcode(dns.RcodeFormatError))(q, from)
+			}
+			return answer(t, address("192.0.2.9"))(q, from)
+		}, nil)},
+	} {
+		for _, bursts := range []bool{false, true} {
+			z := newCachingZone(t, ups...)
+			addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
+			if bursts {
+				alwaysShared(z)
+			}
+			q := newQuestion(mustName(t, "www.example.com"), dns.TypeA, questionRD)
+			m := new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA)
+			m.Answer = rrs(t, "www.example.com. 77 IN A 192.0.2.1")
+			old, err := newResponse(q, m, 77*time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			old.born = old.born.Add(-time.Hour)
+			z.fwd.cache.put(old)
+			r := exchange(t, "udp", addr, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA))
+			if got, want := showSorted(r), "NOERROR ra; www.example.com. 77 A 192.0.2.9"; got != want {
+				t.Errorf("%s, in bursts %t: got %v; want %v", what, bursts, got, want)
+			}
+		}
+	}
+}
+
+// No more than maxInFlight are out, those with something stale included.
+func TestZZBoundOfStale(t *testing.T) {
+	z := newForwardZone(t, startUpstream(t, answer(t, rcode(dns.RcodeServerFailure)), nil), startUpstream(t, silent, nil))
+	z.fwd.cache = newCache(64 << 20)
+	z.fwd.timeout = upstreamTimeout
+	addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
+	alwaysShared(z)
+	const names = 4000
+	var packets [][]byte
+	for i := range names {
+		qname := fmt.Sprintf("n%d.example.com.", i)
+		m := new(dns.Msg).SetQuestion(qname, dns.TypeA)
+		m.Answer = rrs(t, qname+" 77 IN A 192.0.2.1")
+		old, err := newResponse(newQuestion(mustName(t, qname), dns.TypeA, questionRD), m, 77*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		old.born = old.born.Add(-time.Hour)
+		z.fwd.cache.put(old)
+		packets = append(packets, packQuery(t, uint16(i), qname, dns.TypeA))
+	}
+	c, err := net.Dial("udp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	most, mostIn, fds := 0, 0, 0
+	for i, p := range packets {
+		_, _ = c.Write(p)
+		if i%20 == 0 {
+			time.Sleep(2 * time.Millisecond)
+		}
+		if i%50 == 0 || i == names-1 {
+			z.fwd.mu.Lock()
+			most, mostIn = max(most, len(z.fwd.flights)), max(mostIn, z.fwd.inFlight)
+			z.fwd.mu.Unlock()
+			if e, err := os.ReadDir("/proc/self/fd"); err == nil {
+				fds = max(fds, len(e))
+			}
+		}
+	}
+	t.Logf("at most %d flights, of which %d counted; %d descriptors; from one client", most, mostIn, fds)
+	if most > maxClientFlight {
+		t.Errorf("one client had %d queries out; want %d at most", most, maxClientFlight)
+	}
+	waitFor(t, z.idle)
+}
+
+// An answer that was asked for before the cache was emptied, or of others than
+// are asked now, is not kept.
+func TestZZCacheAfterRoutesChange(t *testing.T) {
+	up, asked, release := heldUpstream(t)
+	z := newCachingZone(t, up)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		reply(z, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512)
+	}()
+	<-asked
+	z.fwd.servers = routes[server]{root: servers(startUpstream(t, answer(t, address("192.0.2.2")), nil))}
+	z.fwd.setRoutes(nil)
+	close(release)
+	<-done
+	m := reply(z, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512)
+	if got, want := showSorted(m), "NOERROR ra; www.example.com. 77 A 192.0.2.2"; got != want {
+		t.Errorf("got %v, of the old upstream; want %v", got, want)
+	}
+}
+
+// An upstream may fail any number of times.
+func TestZZManyFailures(t *testing.T) {
+	z := newForwardZone(t, closedUpstream(t))
+	u := (*z.fwd.routes.Load())[root][0]
+	u.failures.Store(math.MaxInt32)
+	defer func() {
+		if bug := recover(); bug != nil {
+			t.Errorf("panic: %v", bug)
+		}
+	}()
+	for range 3 {
+		z.fwd.note(u, &flight{question: newQuestion(mustName(t, "a"), 1, 1)}, errTimeout)
+	}
+}
+
+// Nothing outside of the chain is relayed.
+func TestZZOutsideOfTheChain(t *testing.T) {
+	const soa = "example.com. 60 IN SOA ns.example.com. host.example.com. 1 2 3 4 60"
+	for what, tt := range map[string]struct {
+		change func(*dns.Msg)
+		want   string
+	}{
+		"NSEC of others":  {func(m *dns.Msg) { m.Ns = rrs(t, "bank.example.net. 60 IN NSEC z.example.net. A") }, "NOERROR ra; www.example.com. 77 A 192.0.2.1"},
+		"RRSIG of others": {func(m *dns.Msg) { m.Ns = rrs(t, "bank.example.net. 60 IN RRSIG A 8 2 60 20300101000000 20200101000000 1 example.net. AAAA") }, "NOERROR ra; www.example.com. 77 A 192.0.2.1"},
+		"SOA of class CH": {func(m *dns.Msg) { m.Answer, m.Ns = nil, rrs(t, strings.Replace(soa, " IN ", " CH ", 1)) }, "NOERROR ra"},
+		"DNAME twice": {func(m *dns.Msg) {
+			m.Answer = rrs(t, "example.com. 60 IN DNAME example.net.\nwww.example.com. 60 IN CNAME b.example.com.\nb.example.com. 60 IN CNAME c.example.com.\nc.example.com. 60 IN A 192.0.2.1")
+		}, "NOERROR ra; b.example.com. 60 CNAME c.example.com., c.example.com. 60 A 192.0.2.1, example.com. 60 DNAME example.net., www.example.com. 60 CNAME b.example.com."},
+	} {
+		z := newForwardZone(t, startUpstream(t, answer(t, tt.change), nil))
+		if got := showSorted(reply(z, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 1232)); got != tt.want {
+			t.Errorf("%s: got %v; want %v", what, got, tt.want)
+		}
+	}
+}
+
+// A large answer is asked for once, whether it fits the client's UDP or not.
+func TestZZLargeAnswerInBurstsOnce(t *testing.T) {
+	for _, bursts := range []bool{false, true} {
+		var asked atomic.Int32
+		z := newForwardZone(t, startUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
+			asked.Add(1)
+			return answer(t, func(m *dns.Msg) {
+				for range 60 {
+					m.Answer = append(m.Answer, m.Answer[0])
+				}
+				m.Compress = true
+			})(q, from)
+		}, nil))
+		addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
+		if bursts {
+			alwaysShared(z)
+		}
+		r := exchange(t, "udp", addr, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA))
+		if asked.Load() != 1 || !r.Truncated {
+			t.Errorf("in bursts %t: asked %d times", bursts, asked.Load())
+		}
+	}
+}
+
+// A BADVERS is a failure, also where addresses come with it.
+func TestZZBadversWithAddress(t *testing.T) {
+	for _, bursts := range []bool{false, true} {
+		z := newForwardZone(t, startUpstream(t, answer(t, func(m *dns.Msg) { m.SetEdns0(1232, false); m.Rcode = dns.RcodeBadVers; m.Compress = true }), nil))
+		addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
+		if bursts {
+			alwaysShared(z)
+		}
+		if got := showSorted(exchange(t, "udp", addr, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA))); got != "SERVFAIL ra" {
+			t.Errorf("in bursts %t: got %v", bursts, got)
+		}
+	}
+}
