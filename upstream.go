@@ -208,13 +208,14 @@ type link struct {
 	err    error
 }
 
-// sendTLS sends b over the connection that there is. Where that turns out to
-// be closed, as servers do with idle ones, it takes a new one.
+// sendTLS sends b over the connection that there is. Where that is closed, as
+// servers do at any time, it takes a new one, unless none was of any use. One on
+// which nothing comes any more is dead, and nobody says so for many minutes.
 func (u *upstream) sendTLS(ctx context.Context, q query, b []byte) (*dns.Msg, error) {
 	timeout := time.NewTimer(time.Until(q.until))
 	defer timeout.Stop()
 	for {
-		l, isNew := u.connection(ctx)
+		l, begun := u.connection(ctx), time.Now()
 		select {
 		case <-l.made:
 		case <-timeout.C:
@@ -226,28 +227,31 @@ func (u *upstream) sendTLS(ctx context.Context, q query, b []byte) (*dns.Msg, er
 			return nil, l.err
 		}
 		r, err := l.socket.exchange(ctx, q, b)
-		if err == nil || isNew || !errors.Is(err, errClosed) {
+		if errors.Is(err, errTimeout) {
+			l.socket.giveUpUnlessHeardSince(begun, err)
+		}
+		if err == nil || !errors.Is(err, errClosed) || !l.socket.heardSince(time.Time{}) {
 			return r, err
 		}
 	}
 }
 
-// connection returns the connection, which is being made if it is new. It ends with ctx, that
+// connection returns the connection, which may still be in the making. It ends with ctx, that
 // of the program.
-func (u *upstream) connection(ctx context.Context) (l *link, isNew bool) {
+func (u *upstream) connection(ctx context.Context) *link {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if l = u.link; l != nil {
+	if l := u.link; l != nil {
 		select {
 		case <-l.made:
 			if l.err == nil && l.socket.take() {
-				return l, false
+				return l
 			}
 		default:
-			return l, true
+			return l
 		}
 	}
-	l = &link{made: make(chan struct{})}
+	l := &link{made: make(chan struct{})}
 	u.link = l
 	go func() {
 		defer close(l.made)
@@ -258,7 +262,7 @@ func (u *upstream) connection(ctx context.Context) (l *link, isNew bool) {
 			l.socket = newSocket(c, 0)
 		}
 	}()
-	return l, true
+	return l
 }
 
 // A socket is a connected socket of an upstream, and the queries that wait for
@@ -272,7 +276,8 @@ type socket struct {
 
 	mu      sync.Mutex         // guards what follows, and is held while a stream is written
 	used    int                // for how many queries
-	pending int                // of which are not answered
+	pending int                // of which are not answered; not counted where any number is sent
+	heard   time.Time          // when a message was read last; zero before the first
 	ticked  int                // used, when it was last in danger of being idle
 	waiting map[uint16]*waiter // by the ID
 	err     error              // why it is closed
@@ -435,7 +440,33 @@ func (s *socket) write(b []byte) error {
 		b = append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...)
 	}
 	_, err := s.Conn.Write(b)
+	if err != nil && s.stream { // the next message would begin in the middle of this one
+		s.giveUpLocked(err)
+	}
 	return err
+}
+
+// heardSince reports whether a message was read after that time.
+func (s *socket) heardSince(t time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.heard.After(t)
+}
+
+func (s *socket) giveUpUnlessHeardSince(t time.Time, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.heard.After(t) {
+		s.giveUpLocked(err)
+	}
+}
+
+// giveUpLocked has no query sent on s any more; its reader tells those who wait.
+func (s *socket) giveUpLocked(err error) {
+	if s.err == nil {
+		s.err = fmt.Errorf("%w: %w", errClosed, err)
+		go s.Conn.Close() // over TLS it says so, which may take its time
+	}
 }
 
 // read gives replies to those who wait for them, until s fails or is idle.
@@ -495,7 +526,7 @@ func (s *socket) readFrame(in *bufio.Reader) ([]byte, error) {
 // only the end of its time, and it was of use since the last time.
 func (s *socket) isOver(err error) bool {
 	s.mu.Lock()
-	idle := s.pending <= 0 && len(s.waiting) == 0 && s.used == s.ticked
+	idle := (s.most == 0 || s.pending <= 0) && len(s.waiting) == 0 && s.used == s.ticked
 	s.ticked = s.used
 	s.mu.Unlock()
 	if errors.Is(err, os.ErrDeadlineExceeded) && !idle {
@@ -525,6 +556,7 @@ func (s *socket) deliver(b []byte, out *batch) {
 func (s *socket) waiterFor(b []byte) *waiter {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.heard = time.Now()
 	if len(b) >= headerLen {
 		if w := s.waiting[binary.BigEndian.Uint16(b)]; w != nil && isReply(b, w.query) {
 			return w

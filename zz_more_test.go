@@ -248,8 +248,10 @@ func TestZZOutsideOfTheChain(t *testing.T) {
 		change func(*dns.Msg)
 		want   string
 	}{
-		"NSEC of others":  {func(m *dns.Msg) { m.Ns = rrs(t, "bank.example.net. 60 IN NSEC z.example.net. A") }, "NOERROR ra; www.example.com. 77 A 192.0.2.1"},
-		"RRSIG of others": {func(m *dns.Msg) { m.Ns = rrs(t, "bank.example.net. 60 IN RRSIG A 8 2 60 20300101000000 20200101000000 1 example.net. AAAA") }, "NOERROR ra; www.example.com. 77 A 192.0.2.1"},
+		"NSEC of others": {func(m *dns.Msg) { m.Ns = rrs(t, "bank.example.net. 60 IN NSEC z.example.net. A") }, "NOERROR ra; www.example.com. 77 A 192.0.2.1"},
+		"RRSIG of others": {func(m *dns.Msg) {
+			m.Ns = rrs(t, "bank.example.net. 60 IN RRSIG A 8 2 60 20300101000000 20200101000000 1 example.net. AAAA")
+		}, "NOERROR ra; www.example.com. 77 A 192.0.2.1"},
 		"SOA of class CH": {func(m *dns.Msg) { m.Answer, m.Ns = nil, rrs(t, strings.Replace(soa, " IN ", " CH ", 1)) }, "NOERROR ra"},
 		"DNAME twice": {func(m *dns.Msg) {
 			m.Answer = rrs(t, "example.com. 60 IN DNAME example.net.\nwww.example.com. 60 IN CNAME b.example.com.\nb.example.com. 60 IN CNAME c.example.com.\nc.example.com. 60 IN A 192.0.2.1")

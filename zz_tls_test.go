@@ -93,7 +93,10 @@ type zzStuck struct {
 	writes atomic.Int32
 }
 
-func (c *zzStuck) Write([]byte) (int, error) { c.writes.Add(1); return 0, errors.New("write timed out") }
+func (c *zzStuck) Write([]byte) (int, error) {
+	c.writes.Add(1)
+	return 0, errors.New("write timed out")
+}
 
 // Where a write fails (as all do after one that timed out) the connection is
 // given up, and not tried again and again.
