@@ -27,8 +27,8 @@ type burst struct {
 	socket   *socket
 	waiter   *waiter
 	timer    *time.Timer
-	client   *waitingClient // nil when it was answered
-	over     bool           // it landed or fell; guarded by the forwarder's lock
+	client   *waitingClient
+	over     bool // it landed or fell; guarded by the forwarder's lock
 }
 
 // A waitingClient is one whose query is out in a burst.
@@ -190,11 +190,6 @@ func (t *flight) fall(err error) {
 	t.timer.Stop()
 	t.socket.end(t.waiter)
 	t.fwd.note(t.upstream, t, err)
-	if old := t.fwd.cache.get(t.question); old != nil && old.at(time.Since(old.born)) != dead {
-		t.fwd.leave(subnet(t.client.addr))
-		t.client.tell(old, nil)
-		t.client = nil
-	}
 	go t.fwd.fly(t.ctx, t)
 }
 

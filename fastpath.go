@@ -331,8 +331,11 @@ func (f *fastPath) foreign(r *writer) bool {
 	known := z.fwd.cache.get(q)
 	if known != nil {
 		age := time.Since(known.born)
-		if known.at(age) >= tired {
+		switch is := known.at(age); {
+		case is >= tired:
 			return known.write(r, age, z.forcedTTL())
+		case is == stale: // bursts don't know when that is to be given
+			return false
 		}
 	}
 	f.missed = q

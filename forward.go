@@ -439,7 +439,7 @@ func (f *forwarder) arrive(t *flight, out *batch) {
 	delete(f.flights, t.question)
 	f.mu.Unlock()
 	close(t.done)
-	if t.burst != nil && t.client != nil {
+	if t.burst != nil {
 		f.leave(subnet(t.client.addr))
 		t.client.tell(t.answer, out)
 	}
