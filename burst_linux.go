@@ -178,7 +178,7 @@ func (t *flight) land(reply []byte, out *batch) {
 	t.socket.end(t.waiter)
 	t.fwd.note(t.upstream, t, nil)
 	t.answer = r
-	t.fwd.keep(r)
+	t.fwd.keep(t, r)
 	t.fwd.arrive(t, out)
 }
 

@@ -233,6 +233,7 @@ func (r *response) message(age time.Duration) (*dns.Msg, error) {
 type cache struct {
 	most      int64
 	responses table[question, *response]
+	clears    atomic.Uint32 // how often clear was called
 
 	mu    sync.Mutex // guards what follows, and every store to responses
 	size  int64
@@ -287,6 +288,7 @@ func (c *cache) put(r *response) {
 func (c *cache) clear() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.clears.Add(1)
 	c.responses.m.Clear()
 	c.queue.Init()
 	c.size = 0

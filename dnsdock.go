@@ -369,7 +369,7 @@ const maxCache = 16 << 30 // octets
 // the name in its certificate behind, or the path of a resolv.conf.
 func parseUpstream(s string) (u server, err error) {
 	if strings.HasPrefix(s, "/") {
-		if _, err = os.ReadFile(s); err != nil {
+		if _, err = readResolvConf(s); err != nil {
 			err = fmt.Errorf("%w: write the path of a file as resolv.conf(5)", err)
 		}
 		return server{file: s}, err

@@ -27,9 +27,12 @@ const (
 	maxInFlight     = 1000                    // queries that wait for upstreams
 	maxClientFlight = 250                     // of one client; containers behind a proxy are one
 	failuresToLog   = 3                       // in a row: one lost packet is no news
+	maxFailures     = 1000                    // that are counted: a flood must not make the number negative
 	firstRetry      = time.Second             // until an upstream that failed is tried again: it doubles
 	lastRetry       = 32 * time.Second        // with each time that it fails, up to this
 	followPeriod    = 2 * time.Second         // in which a resolv.conf is looked at
+	maxResolvConf   = 1 << 20                 // octets
+	maxOfFile       = 8                       // nameservers that are taken from it: each has a share of forwardTimeout
 )
 
 // A forwarder asks the upstreams what is not ours, and keeps what they say.
@@ -116,9 +119,9 @@ func (f *forwarder) load() (err error) {
 			if s.file == "" {
 				continue
 			}
-			b, e := os.ReadFile(s.file)
-			if e == nil && len(parseResolvConf(b)) == 0 {
-				e = fmt.Errorf("%s names no nameserver: write a line such as: nameserver 192.0.2.53", s.file)
+			b, e := readResolvConf(s.file)
+			if e == nil && len(f.nameservers(b)) == 0 {
+				e = fmt.Errorf("%s names no nameserver but dnsdock itself: write a line such as: nameserver 192.0.2.53", s.file)
 			}
 			if e != nil {
 				err = e
@@ -127,7 +130,7 @@ func (f *forwarder) load() (err error) {
 			if !bytes.Equal(b, f.files[s.file]) {
 				f.files[s.file], changed = b, true
 			}
-			nameservers[s.file] = parseResolvConf(b)
+			nameservers[s.file] = f.nameservers(b)
 		}
 	}
 	if changed {
@@ -151,7 +154,7 @@ func (f *forwarder) setRoutes(nameservers map[string][]server) {
 		for _, s := range list {
 			all := []server{s}
 			if s.file != "" {
-				all = slices.DeleteFunc(slices.Clone(nameservers[s.file]), func(s server) bool { return f.isSelf(s.addr) })
+				all = nameservers[s.file]
 				f.log.Info("nameservers read", "file", s.file, "upstreams", all)
 			}
 			for _, s := range all {
@@ -164,6 +167,25 @@ func (f *forwarder) setRoutes(nameservers map[string][]server) {
 	}
 	f.routes.Store(&next)
 	f.cache.clear()
+}
+
+// readResolvConf reads a file, and nothing that may have no end.
+func readResolvConf(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular() || info.Size() > maxResolvConf:
+		return nil, fmt.Errorf("%s is no file of less than %d octets", path, maxResolvConf)
+	}
+	return os.ReadFile(path)
+}
+
+// nameservers returns those of a resolv.conf that are not dnsdock itself, the
+// first ones of many.
+func (f *forwarder) nameservers(b []byte) []server {
+	list := slices.DeleteFunc(parseResolvConf(b), func(s server) bool { return f.isSelf(s.addr) })
+	return list[:min(len(list), maxOfFile)]
 }
 
 // parseResolvConf returns the nameservers of a resolv.conf, resolv.conf(5).
@@ -302,6 +324,7 @@ type flight struct {
 	fwd    *forwarder
 	done   chan struct{} // closed when answer is there
 	answer *response
+	since  uint32                 // how often the cache was emptied before: what is older than the last time is not kept
 	echoed atomic.Bool            // it came back from its upstream, perhaps
 	at     atomic.Pointer[outing] // the query that is out; nil before the first
 	*burst                        // nil of a flight that fly alone flies
@@ -374,7 +397,7 @@ func (f *forwarder) board(q question) (t *flight, mine bool) {
 	if t, ok := f.flights[q]; ok {
 		return t, false
 	}
-	t = &flight{question: q, fwd: f, done: make(chan struct{})}
+	t = &flight{question: q, fwd: f, done: make(chan struct{}), since: f.cache.clears.Load()}
 	f.flights[q] = t
 	return t, true
 }
@@ -424,7 +447,7 @@ func (f *forwarder) fly(ctx context.Context, t *flight) {
 		t.answer = a
 	}
 	if ctx.Err() == nil {
-		t.answer = f.keep(t.answer)
+		t.answer = f.keep(t, t.answer)
 	}
 	f.retry(ctx, upstreams, t.question)
 }
@@ -447,14 +470,15 @@ func (f *forwarder) arrive(t *flight, out *batch) {
 
 // keep keeps a while it is good, and returns what is to be answered: instead of
 // a failure that is, for now, what was good once.
-func (f *forwarder) keep(a *response) *response {
+func (f *forwarder) keep(t *flight, a *response) *response {
 	if a.rcode() == dns.RcodeServerFailure {
 		if old := f.cache.get(a.question); old != nil && old.at(time.Since(old.born)) != dead {
 			old.recheck.Store(int64(time.Since(old.born) + failureTTL))
 			return old
 		}
 	}
-	if a.good > 0 && a.question.flags()&questionRD != 0 { // else the upstream told only what it had at hand
+	hadAll := a.question.flags()&questionRD != 0 // else the upstream told only what it had at hand
+	if a.good > 0 && hadAll && t.since == f.cache.clears.Load() {
 		f.cache.put(a)
 	}
 	return a
@@ -516,6 +540,9 @@ func (f *forwarder) note(u *upstream, t *flight, err error) {
 		return
 	}
 	failures := u.failures.Add(1)
+	if failures > maxFailures {
+		u.failures.Store(maxFailures) // with others meanwhile it may be a little more
+	}
 	u.retry.Store(time.Now().Add(min(firstRetry<<min(failures-1, 10), lastRetry)).UnixNano())
 	if failures == failuresToLog {
 		f.log.Warn("upstream does not answer", "upstream", u, "err", err)

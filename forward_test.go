@@ -866,7 +866,7 @@ func FuzzUpstreamReply(f *testing.F) {
 			if _, left := z.reply(req, c); left == nil { // ours
 				return
 			}
-			if z.fwd.keep(told); z.fwd.cache.get(q) == nil {
+			if z.fwd.keep(&flight{since: z.fwd.cache.clears.Load()}, told); z.fwd.cache.get(q) == nil {
 				continue
 			}
 			packet, err := req.Pack()
