@@ -539,6 +539,10 @@ func (f *forwarder) note(u *upstream, t *flight, err error) {
 		}
 		return
 	}
+	if errors.Is(err, errAway) {
+		return
+	}
+	u.closed.Store(!errors.Is(err, errTimeout) && !errors.Is(err, errJunk))
 	failures := u.failures.Add(1)
 	if failures > maxFailures {
 		u.failures.Store(maxFailures) // with others meanwhile it may be a little more
@@ -577,6 +581,9 @@ func (f *forwarder) read(q question, r *dns.Msg) (*response, error) {
 	var ns []dns.RR
 	good := maxCached
 	for _, rr := range r.Ns {
+		if rr.Header().Class != dns.ClassINET {
+			continue
+		}
 		switch rr := rr.(type) {
 		case *dns.SOA:
 			if negative && dns.IsSubDomain(rr.Hdr.Name, last) {
@@ -621,7 +628,9 @@ func chain(rrs []dns.RR, owner string, qtype uint16) (kept []dns.RR, last string
 			switch cname, isCNAME := rr.(*dns.CNAME); {
 			case h.Class != dns.ClassINET:
 			case of == dns.TypeDNAME && dns.IsSubDomain(h.Name, owner) && len(h.Name) < len(owner):
-				kept = append(kept, rr)
+				if !slices.Contains(kept, rr) { // it may be above several
+					kept = append(kept, rr)
+				}
 			case !equalNames(h.Name, owner):
 			case of == qtype || qtype == dns.TypeANY:
 				found = true

@@ -25,6 +25,7 @@ import (
 const (
 	upstreamSize = 4096                   // octets of a UDP reply that are read; 1,232 are asked for
 	resendAfter  = time.Second            // the same UDP query once more: one of the two packets may have got lost
+	maxTries     = 50                     // queries in a second to an upstream that refuses all: each costs much, and is for nothing
 	maxFresh     = 1000                   // UDP queries in a second that get a socket, and so a port, of their own
 	poolSize     = 256                    // sockets that share the others: a forger has to guess one of so many ports
 	socketUses   = 100                    // queries of a shared socket,
@@ -40,6 +41,7 @@ var (
 	errTimeout = errors.New("no answer in time")
 	errClosed  = errors.New("the connection ended")
 	errJunk    = errors.New("what came is no reply to the query")
+	errAway    = errors.New("it was tried often enough in this second")
 )
 
 // A server is where an upstream is, as -nameserver says.
@@ -70,12 +72,14 @@ type upstream struct {
 	failures atomic.Int32 // in a row
 	retry    atomic.Int64 // Unix nanoseconds: when one that failed is tried again
 	loops    atomic.Bool  // it asked us what we had asked it, and did not answer
+	closed   atomic.Bool  // it failed at once, the last time that it failed
 
 	maxFresh int // sockets in a second that are for one query each
 
 	mu     sync.Mutex // guards what follows
 	second int64      // of Unix time, in which
 	fresh  int        // so many were opened
+	tries  int        // and it was tried so often after it had failed
 	pool   []*socket  // poolSize of them, or nil before the first; some are nil
 	link   *link      // over TLS; nil before the first
 }
@@ -114,7 +118,10 @@ func (u *upstream) ask(ctx context.Context, q query) (*dns.Msg, error) {
 
 // send sends q as the message b.
 func (u *upstream) send(ctx context.Context, q query, b []byte) (*dns.Msg, error) {
-	if u.tls != nil {
+	switch {
+	case u.isAway():
+		return nil, errAway
+	case u.tls != nil:
 		return u.sendTLS(ctx, q, b)
 	}
 	s, err := u.socket()
@@ -154,10 +161,23 @@ func (u *upstream) socket() (*socket, error) {
 	return u.sharedLocked()
 }
 
+// isAway reports whether u is not to be asked now: it failed at once, again and
+// again. That of one that is silent may be only for some names.
+func (u *upstream) isAway() bool {
+	if u.failures.Load() < failuresToLog || !u.closed.Load() {
+		return false
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.isFreshLocked() // begins a second
+	u.tries++
+	return u.tries > maxTries
+}
+
 // isFreshLocked reports whether a query can have a socket of its own now.
 func (u *upstream) isFreshLocked() bool {
 	if now := time.Now().Unix(); now != u.second {
-		u.second, u.fresh = now, 0
+		u.second, u.fresh, u.tries = now, 0, 0
 	}
 	return u.fresh < u.maxFresh
 }
