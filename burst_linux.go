@@ -26,7 +26,9 @@ type burst struct {
 	upstream *upstream
 	socket   *socket
 	waiter   *waiter
-	timer    *time.Timer
+	timer    *time.Timer // resends or ends it, the first time after it is set
+	begun    time.Time
+	resent   bool // for the timer alone
 	client   *waitingClient
 	over     bool // it landed or fell; guarded by the forwarder's lock
 }
@@ -86,7 +88,7 @@ func (p *packetConn) ask(i int) (ok bool) {
 	c.to = p.batch.farEnd(i)
 	t.ctx, t.upstream, t.socket = z.ctx, upstreams[0], s
 	t.waiter = &waiter{query: t.question.message(true, false), flight: t}
-	t.timer = time.AfterFunc(resendAfter, func() { t.fall(errTimeout) })
+	t.timer = time.AfterFunc(min(resendAfter, t.patience()), t.late)
 	if err := s.add(t.waiter); err != nil {
 		t.fall(err)
 		return true
@@ -136,8 +138,27 @@ func (f *forwarder) depart(q question, c *waitingClient) *flight {
 		f.leave(who)
 		return nil
 	}
-	t.burst = &burst{client: c}
+	t.burst = &burst{client: c, begun: time.Now()}
 	return t
+}
+
+// patience is how long the first of all upstreams has, as in askAll.
+func (t *flight) patience() time.Duration {
+	upstreams, _ := t.fwd.upstreams(t.name())
+	return t.fwd.share(2*t.fwd.timeout, len(upstreams))
+}
+
+// late sends t's query once more, which may have got lost, and the next time
+// ends it.
+func (t *flight) late() {
+	left := t.patience() - time.Since(t.begun)
+	if t.resent || left <= 0 {
+		t.fall(errTimeout)
+		return
+	}
+	t.resent = true
+	_ = t.socket.write(t.waiter.query)
+	t.timer.Reset(left)
 }
 
 // claim reports whether t is the caller's to end.

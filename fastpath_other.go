@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"syscall"
+	"time"
 )
 
 // spreadsClients: of several sockets at one port one would get all packets.
@@ -64,6 +65,7 @@ type (
 	burst struct {
 		upstream *upstream
 		client   *waitingClient
+		begun    time.Time
 	}
 	waitingClient struct{ addr netip.Addr }
 	asked         struct{}

@@ -495,14 +495,14 @@ func (f *forwarder) askAll(ctx context.Context, t *flight, upstreams []*upstream
 		return 0
 	}
 	slices.SortStableFunc(order, func(a, b *upstream) int { return rank(a) - rank(b) })
-	end := time.Now().Add(2 * f.timeout)
+	begun := time.Now()
 	if t.burst != nil {
-		end = end.Add(-resendAfter) // that is over
+		begun = t.begun // some of the time is over
 	}
 	for i, u := range order {
-		left := time.Until(end)
-		if rest := time.Duration(len(order) - i); rest > 1 {
-			left = min(left/rest, f.timeout)
+		left := f.share(2*f.timeout-time.Since(begun), len(order)-i)
+		if left <= 0 {
+			break
 		}
 		r, err := u.ask(ctx, query{t.question, time.Now().Add(left), i < len(order)-1, func(id uint16) { t.at.Store(&outing{u, id}) }})
 		if ctx.Err() != nil {
@@ -522,6 +522,15 @@ func (f *forwarder) askAll(ctx context.Context, t *flight, upstreams []*upstream
 		}
 	}
 	return cut
+}
+
+// share is how much of the time that is left one upstream may take where so
+// many are still to be asked.
+func (f *forwarder) share(left time.Duration, upstreams int) time.Duration {
+	if upstreams > 1 {
+		left = min(left/time.Duration(upstreams), f.timeout)
+	}
+	return left
 }
 
 // isFailure reports whether a reply says that the upstream can't help, and

@@ -308,3 +308,26 @@ func TestZZRefusingUpstreamCostsLittle(t *testing.T) {
 		t.Errorf("%d sockets were opened in this second, each for nothing", u.fresh)
 	}
 }
+
+// Who asks much at once over TCP is told within 5 s too.
+func TestZZManyOnOneConnection(t *testing.T) {
+	z := newForwardZone(t, startUpstream(t, silent, nil))
+	z.fwd.timeout = upstreamTimeout
+	addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	begun := time.Now()
+	for i := range 100 {
+		p := packQuery(t, uint16(i), fmt.Sprintf("%d.example.com.", i), dns.TypeA)
+		_, _ = c.Write(append([]byte{byte(len(p) >> 8), byte(len(p))}, p...))
+	}
+	for i := range 100 {
+		readReply(t, c)
+		if took := time.Since(begun); took > 5*time.Second {
+			t.Fatalf("reply %d of 100 came after %v", i, took)
+		}
+	}
+}
