@@ -145,7 +145,7 @@ func (f *forwarder) depart(q question, c *waitingClient) *flight {
 // patience is how long the first of all upstreams has, as in askAll.
 func (t *flight) patience() time.Duration {
 	upstreams, _ := t.fwd.upstreams(t.name())
-	return t.fwd.share(2*t.fwd.timeout, len(upstreams))
+	return t.fwd.share(2*t.fwd.timeout, len(upstreams), len(upstreams))
 }
 
 // late sends t's query once more, which may have got lost, and the next time
@@ -229,21 +229,25 @@ func (c *waitingClient) tell(r *response, out *batch) {
 		out.sendOn(c.conn.batch.conn, w.finish(), &c.to)
 		return
 	}
-	go c.again()
+	go c.cut(r)
 }
 
-// again has the zone answer, which cuts what is too large.
-func (c *waitingClient) again() {
+// cut has the zone make a reply of r, which is too large for the client.
+func (c *waitingClient) cut(r *response) {
 	query, _ := screen(c.packet)
 	req := new(dns.Msg)
 	if req.Unpack(query) != nil { // the fast path reads less
 		return
 	}
-	to := newPeer(addrPort(&c.to.name), c.to.control)
-	c.conn.fast.zone.answer(req, client{addr: c.addr, local: to.local, size: udpSize(req)}, func(f func()) { f() }, func(b []byte) error {
-		_, err := c.conn.WriteTo(b, to)
-		return err
-	})
+	z, to := c.conn.fast.zone, newPeer(addrPort(&c.to.name), c.to.control)
+	from := client{addr: c.addr, local: to.local, size: udpSize(req)}
+	m, left := z.reply(req, from)
+	if said, err := r.message(time.Since(r.born)); err == nil && left != nil {
+		z.relay(m, req, said, *left)
+	}
+	if _, b, err := z.finish(m, req, from, nil); err == nil {
+		_, _ = c.conn.WriteTo(b, to) // it can't be told
+	}
 }
 
 // readBursts is read, of as many replies by one system call as there are. It has no memory

@@ -348,6 +348,9 @@ func (f *forwarder) answer(ctx context.Context, q question, id uint16, client ne
 	}
 	who := subnet(client)
 	if !f.enter(who) {
+		if was == stale {
+			return old
+		}
 		return nil
 	}
 	t, mine := f.board(q)
@@ -500,7 +503,7 @@ func (f *forwarder) askAll(ctx context.Context, t *flight, upstreams []*upstream
 		begun = t.begun // some of the time is over
 	}
 	for i, u := range order {
-		left := f.share(2*f.timeout-time.Since(begun), len(order)-i)
+		left := f.share(2*f.timeout-time.Since(begun), len(order)-i, len(order))
 		if left <= 0 {
 			break
 		}
@@ -524,13 +527,16 @@ func (f *forwarder) askAll(ctx context.Context, t *flight, upstreams []*upstream
 	return cut
 }
 
-// share is how much of the time that is left one upstream may take where so
-// many are still to be asked.
-func (f *forwarder) share(left time.Duration, upstreams int) time.Duration {
-	if upstreams > 1 {
-		left = min(left/time.Duration(upstreams), f.timeout)
+// share is how much of the time that is left one upstream may take where rest
+// of so many are still to be asked: the first is given time to look things up.
+func (f *forwarder) share(left time.Duration, rest, upstreams int) time.Duration {
+	switch {
+	case rest == 1:
+		return left
+	case rest == upstreams:
+		return min(left, f.timeout)
 	}
-	return left
+	return min(left/time.Duration(rest), f.timeout)
 }
 
 // isFailure reports whether a reply says that the upstream can't help, and
@@ -556,7 +562,7 @@ func (f *forwarder) note(u *upstream, t *flight, err error) {
 	if failures > maxFailures {
 		u.failures.Store(maxFailures) // with others meanwhile it may be a little more
 	}
-	u.retry.Store(time.Now().Add(min(firstRetry<<min(failures-1, 10), lastRetry)).UnixNano())
+	u.retry.Store(int64(time.Since(u.made) + min(firstRetry<<min(failures-1, 10), lastRetry)))
 	if failures == failuresToLog {
 		f.log.Warn("upstream does not answer", "upstream", u, "err", err)
 	}
@@ -569,14 +575,20 @@ func (f *forwarder) note(u *upstream, t *flight, err error) {
 // client waits for the ones that are still away.
 func (f *forwarder) retry(ctx context.Context, upstreams []*upstream, q question) {
 	for _, u := range upstreams {
-		now, at := time.Now(), u.retry.Load()
-		if u.failures.Load() == 0 || len(upstreams) == 1 || now.UnixNano() < at || !u.retry.CompareAndSwap(at, now.Add(lastRetry).UnixNano()) {
+		now, at := time.Since(u.made), u.retry.Load()
+		if u.failures.Load() == 0 || len(upstreams) == 1 || int64(now) < at || !u.retry.CompareAndSwap(at, int64(now+lastRetry)) {
 			continue
 		}
+		t := &flight{question: q}
 		go func() {
-			_, err := u.ask(ctx, query{q, now.Add(f.timeout), false, func(uint16) {}})
+			defer func() {
+				if bug := recover(); bug != nil {
+					f.noteBug(t, bug)
+				}
+			}()
+			_, err := u.ask(ctx, query{q, time.Now().Add(f.timeout), false, func(uint16) {}})
 			if ctx.Err() == nil {
-				f.note(u, &flight{question: q}, err)
+				f.note(u, t, err)
 			}
 		}()
 	}
@@ -589,6 +601,7 @@ func (f *forwarder) read(q question, r *dns.Msg) (*response, error) {
 	negative := !slices.ContainsFunc(rrs, func(rr dns.RR) bool { return rr.Header().Rrtype == q.qtype() || q.qtype() == dns.TypeANY })
 	var ns []dns.RR
 	good := maxCached
+	zone := zoneOfProofs(r, last)
 	for _, rr := range r.Ns {
 		if rr.Header().Class != dns.ClassINET {
 			continue
@@ -601,7 +614,9 @@ func (f *forwarder) read(q question, r *dns.Msg) (*response, error) {
 				ns = append(ns, rr)
 			}
 		case *dns.NSEC, *dns.NSEC3, *dns.RRSIG: // that there is nothing, or nothing closer than a wildcard
-			ns = append(ns, rr)
+			if q.flags()&questionDO != 0 && zone != "" && dns.IsSubDomain(zone, rr.Header().Name) {
+				ns = append(ns, rr)
+			}
 		}
 	}
 	if negative && good == maxCached { // nobody says for how long, RFC 2308 section 5
@@ -618,6 +633,24 @@ func (f *forwarder) read(q question, r *dns.Msg) (*response, error) {
 		good = 0
 	}
 	return newResponse(q, &dns.Msg{MsgHdr: r.MsgHdr, Answer: rrs, Ns: ns}, good)
+}
+
+// zoneOfProofs returns the zone that last is in, by the SOA or a signature in r,
+// empty if neither is there.
+func zoneOfProofs(r *dns.Msg, last string) string {
+	for _, rr := range slices.Concat(r.Ns, r.Answer) {
+		zone := ""
+		switch rr := rr.(type) {
+		case *dns.SOA:
+			zone = rr.Hdr.Name
+		case *dns.RRSIG:
+			zone = rr.SignerName
+		}
+		if zone != "" && dns.IsSubDomain(zone, last) {
+			return zone
+		}
+	}
+	return ""
 }
 
 // chain returns the records that a question about owner leads to: the CNAMEs

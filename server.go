@@ -21,7 +21,6 @@ const (
 
 	maxConns       = 1000                  // TCP connections at a time
 	maxClientConns = 200                   // of one client; containers behind a proxy are one
-	maxPipelined   = 32                    // queries of one connection that wait for upstreams; the next one is read after that
 	tcpFirst       = 2 * time.Second       // for a new client to begin its query
 	tcpIdle        = 8 * time.Second       // for the next one, RFC 7766 section 6.2.3
 	tcpRead        = 2 * time.Second       // for a query that has begun
@@ -316,15 +315,9 @@ func (s *tcpServer) serveConn(c *tcpConn) {
 		beforeWait: func() { _ = c.flush() }} // its error is the next read's
 	var waiting sync.WaitGroup
 	defer waiting.Wait()
-	var slots chan struct{}
-	later := func(f func()) {
-		if slots == nil {
-			slots = make(chan struct{}, maxPipelined)
-		}
+	later := func(f func()) { // few can wait: the forwarder has a bound for each client
 		_ = c.flush() // its error is the next read's
-		slots <- struct{}{}
 		waiting.Go(func() {
-			defer func() { <-slots }()
 			f()
 			_ = c.flush() // the client went away
 		})

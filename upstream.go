@@ -70,10 +70,11 @@ type upstream struct {
 	tls *tls.Config // nil: UDP, and TCP for what is truncated
 
 	failures atomic.Int32 // in a row
-	retry    atomic.Int64 // Unix nanoseconds: when one that failed is tried again
+	retry    atomic.Int64 // nanoseconds since made: when one that failed is tried again
 	loops    atomic.Bool  // it asked us what we had asked it, and did not answer
 	closed   atomic.Bool  // it failed at once, the last time that it failed
 
+	made     time.Time
 	maxFresh int // sockets in a second that are for one query each
 
 	mu     sync.Mutex // guards what follows
@@ -87,7 +88,7 @@ type upstream struct {
 // newUpstream returns the upstream at s. The certificate of one with TLS is to
 // be signed by one of roots, those of the system if nil.
 func newUpstream(s server, roots *x509.CertPool) *upstream {
-	u := &upstream{server: s, maxFresh: maxFresh}
+	u := &upstream{server: s, made: time.Now(), maxFresh: maxFresh}
 	if s.tls {
 		name := s.name
 		if name == "" {
@@ -628,7 +629,7 @@ func (s *socket) fail(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.err = fmt.Errorf("%w: %w", errClosed, err)
-	_ = s.Conn.Close() // a second time, maybe
+	go s.Conn.Close() // a second time, maybe; over TLS it says so, which may take its time
 	for _, w := range s.waiting {
 		if w.flight != nil {
 			go w.flight.fall(s.err)

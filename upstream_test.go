@@ -220,9 +220,11 @@ func TestUpstreamPorts(t *testing.T) {
 		}
 	}
 	ask(400)
+	mu.Lock()
 	if len(ports) < 390 || len(ids) < 390 {
 		t.Errorf("got %d ports and %d IDs in 400 queries; want 390 of each", len(ports), len(ids))
 	}
+	mu.Unlock()
 	u := (*z.fwd.routes.Load())[root][0]
 	shared := make(map[*socket]bool)
 	count := 0
@@ -233,8 +235,11 @@ func TestUpstreamPorts(t *testing.T) {
 		s.end(new(waiter))
 	}
 	for s := range shared {
-		if s.used > socketUses {
-			t.Errorf("a socket was used %d times", s.used)
+		s.mu.Lock()
+		used := s.used
+		s.mu.Unlock()
+		if used > socketUses {
+			t.Errorf("a socket was used %d times", used)
 		}
 	}
 	// 30,000 by 100 are 300 at least; of 256 that are drawn at random some are not used up.
@@ -245,7 +250,9 @@ func TestUpstreamPorts(t *testing.T) {
 	old.end(new(waiter))
 	for _, s := range u.pool {
 		if s != nil {
+			s.mu.Lock()
 			s.born = s.born.Add(-socketAge)
+			s.mu.Unlock()
 		}
 	}
 	for range 2000 {
@@ -393,10 +400,10 @@ func TestForwardingLoop(t *testing.T) {
 // sent to dnsdock, is SERVFAIL at once.
 func TestOwnQueryComesBack(t *testing.T) {
 	log := newLogWatch()
-	var z *zone
+	var back atomic.Pointer[zone]
 	echo := make(chan string, 10)
-	z = newForwardZone(t, startUpstream(t, func(q *dns.Msg, _ netip.AddrPort) [][]byte {
-		m := replyTo(z, q, netip.MustParseAddr("10.9.9.9"))
+	z := newForwardZone(t, startUpstream(t, func(q *dns.Msg, _ netip.AddrPort) [][]byte {
+		m := replyTo(back.Load(), q, netip.MustParseAddr("10.9.9.9"))
 		echo <- showSorted(m)
 		m.Id = q.Id
 		b, err := m.Pack()
@@ -406,6 +413,7 @@ func TestOwnQueryComesBack(t *testing.T) {
 		return [][]byte{b}
 	}, nil))
 	z.fwd.log = slog.New(slog.NewTextHandler(log, nil))
+	back.Store(z)
 	for range 2 {
 		if got, want := showSorted(reply(z, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512)), "SERVFAIL ra"; got != want {
 			t.Errorf("got %v; want %v", got, want)

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,7 +20,7 @@ import (
 )
 
 // tlsServer serves each connection by f until the test ends.
-func zzTLSServer(t *testing.T, cert tls.Certificate, f func(nth int32, c net.Conn)) netip.AddrPort {
+func serveTLS(t *testing.T, cert tls.Certificate, f func(nth int32, c net.Conn)) netip.AddrPort {
 	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}})
 	if err != nil {
 		t.Fatal(err)
@@ -38,7 +39,7 @@ func zzTLSServer(t *testing.T, cert tls.Certificate, f func(nth int32, c net.Con
 	return netip.MustParseAddrPort(ln.Addr().String())
 }
 
-func zzRead(in *bufio.Reader) (*dns.Msg, error) {
+func read(in *bufio.Reader) (*dns.Msg, error) {
 	var size [2]byte
 	if _, err := io.ReadFull(in, size[:]); err != nil {
 		return nil, err
@@ -51,28 +52,28 @@ func zzRead(in *bufio.Reader) (*dns.Msg, error) {
 	return q, q.Unpack(b)
 }
 
-func zzWrite(t *testing.T, c net.Conn, q *dns.Msg) {
+func write(t *testing.T, c net.Conn, q *dns.Msg) {
 	p := answerTo(t, q, nil)
 	_, _ = c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(p))), p...))
 }
 
 // A connection that went dead without a word (a NAT or a firewall forgot it) is
 // replaced: the upstream answers on any new one.
-func TestZZTLSDeadConnectionIsReplaced(t *testing.T) {
+func TestTLSDeadConnectionIsReplaced(t *testing.T) {
 	dir := t.TempDir()
 	ca := newAuthority(t, dir, "ca.pem")
 	cert := ca.issue(dir, "cert.pem", "key.pem", "dns.example", time.Now().Add(time.Hour))
 	var conns atomic.Int32
-	addr := zzTLSServer(t, cert, func(nth int32, c net.Conn) {
+	addr := serveTLS(t, cert, func(nth int32, c net.Conn) {
 		conns.Add(1)
 		in := bufio.NewReader(c)
 		for i := 0; ; i++ {
-			q, err := zzRead(in)
+			q, err := read(in)
 			if err != nil {
 				return
 			}
 			if nth > 1 || i == 0 {
-				zzWrite(t, c, q)
+				write(t, c, q)
 			}
 		}
 	})
@@ -88,22 +89,22 @@ func TestZZTLSDeadConnectionIsReplaced(t *testing.T) {
 	}
 }
 
-type zzStuck struct {
+type stuck struct {
 	net.Conn
 	writes atomic.Int32
 }
 
-func (c *zzStuck) Write([]byte) (int, error) {
+func (c *stuck) Write([]byte) (int, error) {
 	c.writes.Add(1)
 	return 0, errors.New("write timed out")
 }
 
 // Where a write fails (as all do after one that timed out) the connection is
 // given up, and not tried again and again.
-func TestZZTLSFailedWriteIsNotRepeated(t *testing.T) {
+func TestTLSFailedWriteIsNotRepeated(t *testing.T) {
 	a, b := net.Pipe()
 	defer b.Close()
-	c := &zzStuck{Conn: a}
+	c := &stuck{Conn: a}
 	u := newUpstream(server{addr: closedUpstream(t), tls: true}, nil)
 	l := &link{made: make(chan struct{}), socket: newSocket(c, 0)}
 	close(l.made)
@@ -120,18 +121,18 @@ func TestZZTLSFailedWriteIsNotRepeated(t *testing.T) {
 
 // A server may close a connection at any time (RFC 7766 section 6.2.4): queries
 // without an answer go out on another.
-func TestZZTLSClosedWithQueriesOut(t *testing.T) {
+func TestTLSClosedWithQueriesOut(t *testing.T) {
 	dir := t.TempDir()
 	ca := newAuthority(t, dir, "ca.pem")
 	cert := ca.issue(dir, "cert.pem", "key.pem", "dns.example", time.Now().Add(time.Hour))
-	addr := zzTLSServer(t, cert, func(nth int32, c net.Conn) {
+	addr := serveTLS(t, cert, func(nth int32, c net.Conn) {
 		in := bufio.NewReader(c)
 		for range 4 {
-			q, err := zzRead(in)
+			q, err := read(in)
 			if err != nil {
 				return
 			}
-			zzWrite(t, c, q)
+			write(t, c, q)
 		}
 		_ = c.(*tls.Conn).CloseWrite()
 		_, _ = io.Copy(io.Discard, in)
@@ -157,7 +158,7 @@ func TestZZTLSClosedWithQueriesOut(t *testing.T) {
 
 // A connection that nobody uses ends, also where those who asked for it did
 // not wait until it was there.
-func TestZZTLSIdleEndsAfterSlowHandshake(t *testing.T) {
+func TestTLSIdleEndsAfterSlowHandshake(t *testing.T) {
 	dir := t.TempDir()
 	ca := newAuthority(t, dir, "ca.pem")
 	cert := ca.issue(dir, "cert.pem", "key.pem", "dns.example", time.Now().Add(time.Hour))
@@ -166,6 +167,7 @@ func TestZZTLSIdleEndsAfterSlowHandshake(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
+	asked := make(chan struct{})
 	go func() {
 		for {
 			c, err := ln.Accept()
@@ -173,7 +175,7 @@ func TestZZTLSIdleEndsAfterSlowHandshake(t *testing.T) {
 				return
 			}
 			go func() {
-				time.Sleep(500 * time.Millisecond)
+				<-asked
 				s := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{cert}})
 				_, _ = io.Copy(io.Discard, s)
 			}()
@@ -182,6 +184,7 @@ func TestZZTLSIdleEndsAfterSlowHandshake(t *testing.T) {
 	z := newTLSZone(t, ca, server{addr: netip.MustParseAddrPort(ln.Addr().String()), name: "dns.example"})
 	z.fwd.timeout = 100 * time.Millisecond
 	reply(z, new(dns.Msg).SetQuestion("a.example.com.", dns.TypeA), netip.Addr{}, 512)
+	close(asked)
 	u := (*z.fwd.routes.Load())[root][0]
 	<-u.link.made
 	s := u.link.socket
@@ -189,13 +192,8 @@ func TestZZTLSIdleEndsAfterSlowHandshake(t *testing.T) {
 		t.Fatal(u.link.err)
 	}
 	// as if it was idle for tlsIdle, twice
-	over := s.isOver(zzDeadline{}) || s.isOver(zzDeadline{})
+	over := s.isOver(os.ErrDeadlineExceeded) || s.isOver(os.ErrDeadlineExceeded)
 	if !over {
 		t.Errorf("the connection is never idle: %d queries are pending, though nobody waits", s.pending)
 	}
 }
-
-type zzDeadline struct{}
-
-func (zzDeadline) Error() string     { return "deadline" }
-func (zzDeadline) Is(err error) bool { return err.Error() == "i/o timeout" }
