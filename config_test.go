@@ -43,7 +43,13 @@ func showConfig(c *config) string {
 	}
 	add("dns", c.dns, "[:53]")
 	add("http", c.http, ":80")
-	add("engine", c.engine.network+" "+c.engine.addr, "unix /var/run/docker.sock")
+	for _, e := range c.engines {
+		own := ""
+		if e.domain != "" {
+			own = " " + e.domain.String()
+		}
+		add("engine", e.network+" "+e.addr+own, "unix /var/run/docker.sock")
+	}
 	if c.tls != nil {
 		add("tls", *c.tls, "")
 	}
@@ -60,6 +66,11 @@ func showConfig(c *config) string {
 	add("alias", c.naming.alias, "false")
 	add("all", c.naming.all, "false")
 	add("cache", c.cache, "16777216")
+	add("network", c.naming.networks, "[]")
+	add("host-address", c.naming.host, "[]")
+	add("compose", c.naming.compose, "true")
+	add("health", c.naming.health, "true")
+	add("state", c.state, "")
 	add("forcettl", c.forceTTL, "false")
 	add("verbose", c.verbose, "true")
 	add("debug", c.debug, "false")

@@ -308,7 +308,7 @@ func inWatch(t *testing.T, n naming, up bool, f func(w *watch)) {
 		w.reg = newRegistry(n, 0, log)
 		client := newClient(engineURL{text: "fake"}, "http://docker", &http.Transport{DialContext: w.ln.dial})
 		ctx, cancel := context.WithCancel(t.Context())
-		wg.Go(func() { _ = newWatcher(client, w.reg, log).run(ctx) })
+		wg.Go(func() { _ = newWatcher(client, n, w.reg, log).run(ctx) })
 		f(w)
 		cancel()
 		synctest.Wait()
@@ -325,7 +325,7 @@ func (w *watch) answer(qname string) string {
 	w.Helper()
 	var all []string
 	for _, v4 := range []bool{true, false} {
-		addrs, _ := w.reg.rrset(w.reg.match(mustName(w, qname), nil), v4, 1000)
+		addrs, _, _ := w.reg.rrset(w.reg.match(mustName(w, qname), nil), v4, 1000, client{})
 		slices.SortFunc(addrs, netip.Addr.Compare)
 		for _, a := range addrs {
 			all = append(all, a.String())

@@ -619,7 +619,7 @@ func TestRRset(t *testing.T) {
 		{[]*service{a, b}, true, 2, "[10.0.0.1 10.0.0.2]", 5},
 		{nil, true, 9, "[]", 60},
 	} {
-		addrs, ttl := r.rrset(viewsOf(c.services...), c.v4, c.most)
+		addrs, ttl, _ := r.rrset(viewsOf(c.services...), c.v4, c.most, client{})
 		slices.SortFunc(addrs, netip.Addr.Compare)
 		if fmt.Sprint(addrs) != c.want || ttl != c.ttl {
 			t.Errorf("rrset = %v, %d; want %v, %d", addrs, ttl, c.want, c.ttl)
@@ -627,7 +627,7 @@ func TestRRset(t *testing.T) {
 	}
 	seen := make(map[netip.Addr]bool)
 	for range 200 { // misses one with a probability of 2^-199
-		addrs, _ := r.rrset(viewsOf(a, testService(t, r, "c", "c", "x", "10.0.0.3")), true, 1)
+		addrs, _, _ := r.rrset(viewsOf(a, testService(t, r, "c", "c", "x", "10.0.0.3")), true, 1, client{})
 		if len(addrs) != 1 {
 			t.Fatalf("%v; want one", addrs)
 		}
@@ -638,7 +638,7 @@ func TestRRset(t *testing.T) {
 	}
 	clear(seen)
 	for range 2000 { // misses one with a probability of 50 * (49/50)^2000
-		addrs, _ := r.rrset(viewsOf(testService(t, r, "d", "d", "x", fiftyAddrs())), true, 3)
+		addrs, _, _ := r.rrset(viewsOf(testService(t, r, "d", "d", "x", fiftyAddrs())), true, 3, client{})
 		seen[addrs[0]] = true
 	}
 	if len(seen) != 50 {

@@ -141,7 +141,7 @@ func testContainer(change func(*container)) *container {
 	c := &container{
 		id: strings.Repeat("ab", 32), name: "redis1", image: "redis:7", imageID: "sha256:0123", state: "running",
 		env: map[string]string{}, labels: map[string]string{},
-		networks: []network{{"bridge", []netip.Addr{netip.MustParseAddr("172.17.0.2")}}},
+		networks: []endpoint{{network: network{name: "bridge"}, addrs: []netip.Addr{netip.MustParseAddr("172.17.0.2")}}},
 	}
 	if change != nil {
 		change(c)
@@ -171,14 +171,17 @@ func TestServiceOf(t *testing.T) {
 			}
 		}
 	}
-	networks := func(nets ...network) func(*container) { return func(c *container) { c.networks = nets } }
+	networks := func(nets ...endpoint) func(*container) { return func(c *container) { c.networks = nets } }
+	net := func(name string, addrs []netip.Addr) endpoint {
+		return endpoint{network: network{name: name}, addrs: addrs}
+	}
 	addrs := func(texts ...string) (list []netip.Addr) {
 		for _, s := range texts {
 			list = append(list, netip.MustParseAddr(s))
 		}
 		return list
 	}
-	two := networks(network{"a", addrs("172.17.0.2", "fd00::2")}, network{"b", addrs("10.0.0.2")})
+	two := networks(net("a", addrs("172.17.0.2", "fd00::2")), net("b", addrs("10.0.0.2")))
 	long := strings.Repeat("x", 64)
 
 	for _, c := range []struct {
@@ -192,9 +195,9 @@ func TestServiceOf(t *testing.T) {
 		{what: "plain", names: "redis1.redis.docker."},
 		{what: "dots and case", change: func(c *container) { c.name = "Web.Front_1" }, names: "web.front_1.redis.docker."},
 		{what: "image ID", change: func(c *container) { c.image = "0123" }, names: "redis1.docker."},
-		{what: "no address", change: networks(network{"host", nil})},
+		{what: "no address", change: networks(net("bridge", nil))},
 		{what: "all addresses", change: two, names: "redis1.redis.docker.", addrs: "172.17.0.2 fd00::2 10.0.0.2"},
-		{what: "address twice", change: networks(network{"a", addrs("10.0.0.2")}, network{"b", addrs("10.0.0.2")}),
+		{what: "address twice", change: networks(net("a", addrs("10.0.0.2")), net("b", addrs("10.0.0.2"))),
 			names: "redis1.redis.docker.", addrs: "10.0.0.2"},
 
 		{what: "name and image", change: env("DNSDOCK_NAME", "master", "DNSDOCK_IMAGE", "mysql"), names: "master.mysql.docker."},
@@ -440,7 +443,7 @@ func FuzzContainer(f *testing.F) {
 		}
 		_ = j.fingerprint()
 		n := naming{apex: mustName(t, "docker"), alias: true}
-		s, _ := n.serviceOf(j.container(), "e")
+		s, _ := n.serviceOf(j.container(nil), "e")
 		if s == nil {
 			return
 		}
