@@ -257,6 +257,9 @@ func (r *registry) matchCompose(asked, q name, views []*view) []*view {
 		return views
 	}
 	if n, ok := r.compose.load(q); ok {
+		if r.naming.closest && n.here != nil {
+			return append(views, n.here)
+		}
 		views = append(views, &n.below)
 	}
 	for a := q.parent(); len(a) > len(zone) && !(r.naming.closest && len(views) > 0); a = a.parent() {
@@ -520,11 +523,11 @@ func (r *registry) rrset(views []*view, v4 bool, most int, c client) (addrs []ne
 	var network intern.Handle[network]
 	isFirst := true
 	for s := range some(views, family) {
-		differs = differs || !isFirst && s.network() != network
-		network, isFirst = s.network(), false
 		if s.sick && well {
 			continue
 		}
+		differs = differs || !isFirst && s.network() != network
+		network, isFirst = s.network(), false
 		list, isNear := r.addrsFor(s, c)
 		group := &far
 		if isNear {
