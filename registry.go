@@ -228,7 +228,7 @@ func (r *registry) match(q name, views []*view) []*view {
 	asked := q
 	if q.wild() {
 		if q = r.trim(q); q.wild() {
-			return append(views, r.matchWild(q)...)
+			return append(views, r.matchWild(asked, q)...)
 		}
 	}
 	if n, ok := r.nodes.load(q); ok {
@@ -294,12 +294,13 @@ func (r *registry) trim(q name) name {
 	return q
 }
 
-// matchWild walks all services: a '*' in the middle has no node.
-func (r *registry) matchWild(q name) (found []*view) {
+// matchWild walks all services: a '*' in the middle has no node. Asked is q
+// before it was trimmed.
+func (r *registry) matchWild(asked, q name) (found []*view) {
 	found = r.walkWild(q, func(s *service) []name { return s.owners }, r.covers)
-	if zone, ok := r.zoneOf(q); len(found) == 0 && r.composed.Load() && ok && q.labels() >= zone.labels()+2 {
+	if zone, ok := r.zoneOf(q); len(found) == 0 && r.composed.Load() && ok && asked.labels() >= zone.labels()+2 {
 		var one [1]name
-		found = r.walkWild(q, func(s *service) []name {
+		found = r.walkWild(asked, func(s *service) []name {
 			if one[0] = s.compose; s.compose == "" {
 				return nil
 			}
