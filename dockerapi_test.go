@@ -42,6 +42,7 @@ type fakeEngine struct {
 	list       func() string        // answers a list instead
 	inspect    func(id string) (status int, body string)
 	hang       chan struct{} // while not nil, calls wait until it is closed
+	internal   []string      // the networks that are; nil: GET /networks is refused
 }
 
 type fakeContainer struct {
@@ -49,6 +50,17 @@ type fakeContainer struct {
 	addr               string // IPv4 in the network bridge
 	env                []string
 	networks           map[string]endpointJSON // further ones
+	mode               string                  // of its network
+	health             string
+	labels             map[string]string
+}
+
+// status is what a list says.
+func (c *fakeContainer) status() string {
+	if c.health == "" {
+		return "Up 2 hours"
+	}
+	return "Up 2 hours (" + strings.Replace(c.health, "starting", "health: starting", 1) + ")"
 }
 
 func newFakeEngine() *fakeEngine {
@@ -131,6 +143,9 @@ func (e *fakeEngine) count(call string) int {
 }
 
 func (c *fakeContainer) endpoints() map[string]endpointJSON {
+	if c.mode != "" { // "host", or "container:" and an id
+		return nil
+	}
 	all := map[string]endpointJSON{"bridge": {IPAddress: c.addr}}
 	for n, e := range c.networks {
 		all[n] = e
@@ -176,6 +191,12 @@ func (e *fakeEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		e.serveList(w)
+	case path == "/networks" && e.internal != nil:
+		list := []any{}
+		for _, n := range e.internal {
+			list = append(list, map[string]any{"Id": "id-" + n, "Name": n, "Internal": true})
+		}
+		_ = json.NewEncoder(w).Encode(list)
 	case path == "/events":
 		e.serveEvents(w, r)
 	case isInspect && isInspect2:
@@ -198,7 +219,7 @@ func (e *fakeEngine) serveList(w http.ResponseWriter) {
 	list := []any{}
 	for id, c := range e.containers {
 		list = append(list, map[string]any{
-			"Id": id, "Names": []string{"/other/link", "/" + c.name}, "State": c.state, "Status": "Up",
+			"Id": id, "Names": []string{"/other/link", "/" + c.name}, "State": c.state, "Status": c.status(),
 			"NetworkSettings": map[string]any{"Networks": c.endpoints()},
 		})
 	}
@@ -209,14 +230,24 @@ func (e *fakeEngine) serveInspect(w http.ResponseWriter, id string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	c := e.containers[id]
+	for other, named := range e.containers {
+		if named.name == id {
+			id, c = other, named
+		}
+	}
 	if c == nil {
 		w.WriteHeader(http.StatusNotFound)
 		fmt.Fprintf(w, `{"message":"No such container: %s"}`, id)
 		return
 	}
+	state := map[string]any{"Status": c.state}
+	if c.health != "" {
+		state["Health"] = map[string]any{"Status": c.health}
+	}
 	_ = json.NewEncoder(w).Encode(map[string]any{
-		"Id": id, "Name": "/" + c.name, "Image": "sha256:01", "State": map[string]any{"Status": c.state},
-		"Config":          map[string]any{"Image": c.image, "Env": c.env},
+		"Id": id, "Name": "/" + c.name, "Image": "sha256:01", "State": state,
+		"Config":          map[string]any{"Image": c.image, "Env": c.env, "Labels": c.labels},
+		"HostConfig":      map[string]any{"NetworkMode": c.mode},
 		"NetworkSettings": map[string]any{"Networks": c.endpoints()},
 	})
 }
@@ -1113,4 +1144,160 @@ func FuzzEngine(f *testing.F) {
 			_ = e.container()
 		}
 	})
+}
+
+// A container without a network of its own is answered with the addresses of
+// the one whose network it shares, whatever becomes of that.
+func TestWatchFollows(t *testing.T) {
+	inWatch(t, naming{}, true, func(w *watch) {
+		e := w.engine
+		at := func(prefix, name, mode, label string) {
+			c := &fakeContainer{name: name, image: "app", state: "running", mode: mode}
+			if label != "" {
+				c.labels = map[string]string{"com.dnsdock.ip_addr": label}
+			}
+			e.set(prefix, c)
+			e.event("start", fakeID(prefix))
+		}
+		at("b1", "sidecar", "container:"+fakeID("aa"), "")
+		at("b2", "second", "container:"+fakeID("b1"), "") // a chain
+		at("b3", "site", "", "container:proxy")
+		at("b4", "blog", "", "192.0.2.9,container:site")
+		w.want("sidecar.app.docker", "")
+		w.want("site.app.docker", "") // and not its own, which nobody is to use
+		w.want("blog.app.docker", "192.0.2.9")
+		e.start("aa", "main", "10.0.0.1", "DNSDOCK_IGNORE=") // its addresses are there all the same
+		w.want("sidecar.app.docker", "10.0.0.1")
+		w.want("second.app.docker", "10.0.0.1")
+		e.setState("aa", "exited")
+		e.event("die", fakeID("aa"))
+		w.want("sidecar.app.docker", "")
+		w.want("second.app.docker", "")
+		e.start("aa", "main", "10.0.0.2", "DNSDOCK_IGNORE=")
+		w.want("second.app.docker", "10.0.0.2")
+		e.destroy("aa")
+		w.want("sidecar.app.docker", "")
+
+		e.start("cc", "proxy", "10.0.0.3")
+		w.want("site.app.docker", "10.0.0.3")
+		w.want("blog.app.docker", "10.0.0.3 192.0.2.9")
+		e.start("cc", "proxy", "10.0.0.4", "DNSDOCK_IPADDRESS=192.0.2.4")
+		e.setState("cc", "paused") // the variables of a container do not change, so nobody looks
+		e.event("pause", fakeID("cc"))
+		w.want("site.app.docker", "")
+		e.setState("cc", "running")
+		e.event("unpause", fakeID("cc"))
+		w.want("site.app.docker", "192.0.2.4")
+		e.start("cc", "other", "10.0.0.4")
+		w.want("site.app.docker", "")
+		e.start("dd", "proxy", "10.0.0.6")
+		w.want("site.app.docker", "10.0.0.6")
+		w.want("blog.app.docker", "10.0.0.6 192.0.2.9")
+		e.update(func() { e.quiet = true })
+		e.start("dd", "proxy", "10.0.0.7") // is found by a list
+		w.wantWithin(time.Minute, "site.app.docker", "10.0.0.7")
+		e.update(func() { e.quiet = false })
+
+		at("dd", "proxy", "host", "")
+		synctest.Wait()
+		local := client{local: netip.MustParseAddr("172.17.0.1")}
+		if addrs, _, _ := w.reg.rrset(w.reg.match(mustName(w, "site.app.docker"), nil), true, 9, local); fmt.Sprint(addrs) != "[172.17.0.1]" {
+			t.Errorf("by a proxy with the host's network: got %v; want the address that was asked", addrs)
+		}
+	})
+}
+
+// What leads back to itself, or on and on, comes to an end.
+func TestWatchFollowsInCircles(t *testing.T) {
+	inWatch(t, naming{}, true, func(w *watch) {
+		e := w.engine
+		set := func(prefix, name, mode, label string) {
+			e.set(prefix, &fakeContainer{name: name, image: "app", state: "running", mode: mode, labels: map[string]string{"com.dnsdock.ip_addr": label}})
+			e.event("start", fakeID(prefix))
+		}
+		set("a1", "self", "", "container:self")
+		set("a2", "ping", "", "container:pong, 10.0.0.2")
+		set("a3", "pong", "", "container:ping, 10.0.0.3")
+		set("a4", "shared", "container:"+fakeID("a5"), "")
+		set("a5", "back", "container:"+fakeID("a4"), "")
+		for i := range 40 {
+			set(fmt.Sprintf("b%02d", i), fmt.Sprintf("chain%d", i), "", fmt.Sprintf("container:chain%d", i+1))
+		}
+		var refs []string
+		for i := range 3000 {
+			refs = append(refs, fmt.Sprintf("container:nosuch%d", i))
+		}
+		set("cc", "many", "", strings.Join(refs, ","))
+		w.want("self.app.docker", "")
+		w.want("ping.app.docker", "10.0.0.2 10.0.0.3")
+		w.want("pong.app.docker", "10.0.0.2 10.0.0.3")
+		w.want("shared.app.docker", "")
+		w.want("chain0.app.docker", "")
+		e.start("dd", "last", "10.0.0.4")
+		w.want("last.redis.docker", "10.0.0.4")
+		before := e.count("/containers/{id}/json")
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if after := e.count("/containers/{id}/json"); after != before {
+			t.Errorf("%d inspects in five idle minutes; want none", after-before)
+		}
+	})
+}
+
+func TestWatchHealth(t *testing.T) {
+	inWatch(t, naming{health: true}, true, func(w *watch) {
+		e := w.engine
+		set := func(prefix, name, addr, health string) {
+			e.set(prefix, &fakeContainer{name: name, image: "web", state: "running", addr: addr, health: health})
+		}
+		set("aa", "a", "10.0.0.1", "healthy")
+		set("bb", "b", "10.0.0.2", "starting")
+		e.event("start", fakeID("aa"))
+		e.event("start", fakeID("bb"))
+		w.want("web.docker", "10.0.0.1 10.0.0.2")
+		set("bb", "b", "10.0.0.2", "unhealthy")
+		e.event("health_status: unhealthy", fakeID("bb"))
+		w.want("web.docker", "10.0.0.1")
+		w.want("b.web.docker", "10.0.0.2")
+		set("aa", "a", "10.0.0.1", "unhealthy")
+		w.wantWithin(time.Minute, "web.docker", "10.0.0.1 10.0.0.2") // by a list
+		set("bb", "b", "10.0.0.2", "healthy")
+		e.event("health_status", fakeID("bb")) // podman's
+		w.want("web.docker", "10.0.0.2")
+		before := e.count("/containers/{id}/json")
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if after := e.count("/containers/{id}/json"); after != before {
+			t.Errorf("%d inspects in five idle minutes; want none", after-before)
+		}
+	})
+}
+
+// Which networks are internal is asked for where that is allowed; where it is
+// refused the rest goes on, and the log says so once.
+func TestWatchInternalNetworks(t *testing.T) {
+	for _, refused := range []bool{false, true} {
+		inWatch(t, naming{}, true, func(w *watch) {
+			e := w.engine
+			if !refused {
+				e.internal = []string{"in", "pod"}
+			}
+			for i, name := range []string{"a", "b"} {
+				end := endpointJSON{IPAddress: fmt.Sprintf("10.0.0.%d", i), IPPrefixLen: 24}
+				inside := endpointJSON{NetworkID: "id-in", IPAddress: fmt.Sprintf("10.0.1.%d", i), IPPrefixLen: 24}
+				pod := endpointJSON{NetworkID: "pod", IPAddress: fmt.Sprintf("10.0.2.%d", i), IPPrefixLen: 24} // podman's id is the name
+				e.set("a"+name, &fakeContainer{name: name, image: "x", state: "running", addr: "10.0.3.1",
+					networks: map[string]endpointJSON{"out": end, "in": inside, "pod": pod}})
+				e.event("start", fakeID("a"+name))
+			}
+			want := "10.0.0.0 10.0.3.1"
+			if refused {
+				want = "10.0.0.0 10.0.1.0 10.0.2.0 10.0.3.1"
+			}
+			w.want("a.x.docker", want)
+			if got := strings.Count(w.log.String(), "internal networks can't be told"); refused && got != 1 || !refused && got != 0 {
+				t.Errorf("refused %t: the log says %d times that internal networks can't be told", refused, got)
+			}
+		})
+	}
 }

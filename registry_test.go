@@ -323,6 +323,9 @@ func checkRegistry(t testing.TB, r *registry) {
 			nodes[o][true][id] = true
 		}
 		for _, a := range s.addrs {
+			if !a.IsValid() { // the host's
+				continue
+			}
 			if addrs[a] == nil {
 				addrs[a] = make(map[string]bool)
 			}

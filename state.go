@@ -42,6 +42,11 @@ func restore(reg *registry, path string, log *slog.Logger) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}
+	if errors.Is(err, errNoFile) { // a directory or a device is nobody's to move
+		reg.save = func() error { return err }
+		log.Error("state can't be kept", "file", path, "err", err)
+		return
+	}
 	if err == nil {
 		err = f.load(data)
 	}
@@ -59,11 +64,13 @@ func restore(reg *registry, path string, log *slog.Logger) {
 	}
 }
 
+var errNoFile = errors.New("it is there and no regular file: write the path of a file for -state, as in /var/lib/dnsdock/state.json")
+
 // readRegular reads a file, and nothing that may wait for a writer.
 func readRegular(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is no regular file", path)
+		err = errNoFile
 	}
 	if err != nil {
 		return nil, err
