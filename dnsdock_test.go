@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -347,6 +348,12 @@ func TestRealEngine(t *testing.T) {
 		{"networks", testNetworks},
 		{"IPv6", testIPv6},
 		{"without address", testWithoutAddress},
+		{"clients on networks", testClientsOnNetworks},
+		{"behind a proxy", testBehindProxy},
+		{"point elsewhere", testPointElsewhere},
+		{"compose", testCompose},
+		{"health", testHealth},
+		{"read-only proxy", testReadOnlyProxy},
 		{"overrides", testOverrides},
 		{"records", testRecords},
 		{"images", testImages},
@@ -504,22 +511,27 @@ func testWithoutAddress(t *testing.T, s *stage) {
 	}
 	web := s.name("web")
 	s.run(t, web)
-	run("host", "--network=host")
+	s.run(t, s.name("shared"), "--network=container:"+web)
 	run("none", "--network=none")
-	run("shared", "--network=container:"+web)
 	run("ignored", "--env=DNSDOCK_IGNORE=")
 	in := s.dnsdock(t)
 	in.ready(t)
-	run("host2", "--network=host")
+	s.run(t, s.name("host"), "--network=host")
+	s.run(t, s.name("shared2"), "--network=container:"+s.name("shared"))
 	run("none2", "--network=none")
-	run("shared2", "--network=container:"+web)
 	run("ignored2", "--env=SERVICE_IGNORE=1")
 	run("ignored3", "--label=com.dnsdock.ignore=true")
 	last := s.name("last")
 	in.log.wait(t, "service added", s.run(t, last))
-	in.want(t, s.fqdn(web)+" A", "NOERROR", s.ip(t, web))
+	ip := s.ip(t, web)
+	in.want(t, s.fqdn(web)+" A", "NOERROR", ip)
 	in.want(t, s.fqdn(last)+" A", "NOERROR", s.ip(t, last))
-	in.want(t, "-x "+s.ip(t, web), "NOERROR", s.fqdn(web))
+	in.want(t, s.fqdn(s.name("host"))+" A", "NOERROR", "127.0.0.1") // that was asked
+	in.want(t, s.fqdn(s.name("host"))+" AAAA", "NOERROR")
+	for _, name := range []string{s.name("shared"), s.name("shared2")} {
+		in.want(t, s.fqdn(name)+" A", "NOERROR", ip)
+	}
+	in.want(t, "-x "+ip, "NOERROR", s.fqdn(web), s.fqdn(s.name("shared")), s.fqdn(s.name("shared2")))
 	for _, name := range hidden {
 		in.want(t, s.fqdn(name)+" A", "NXDOMAIN")
 	}
@@ -528,6 +540,147 @@ func testWithoutAddress(t *testing.T, s *stage) {
 			t.Errorf("warned of containers without an address: %s", line)
 		}
 	}
+
+	// It dies, starts again with another address, and is removed.
+	s.docker(t, "stop", web)
+	in.soon(t, s.fqdn(s.name("shared"))+" A", "NXDOMAIN")
+	in.soon(t, s.fqdn(s.name("shared2"))+" A", "NXDOMAIN")
+	thief := s.name("thief")
+	s.run(t, thief)
+	s.docker(t, "start", web)
+	in.soon(t, s.fqdn(s.name("shared"))+" A", "NOERROR", s.ip(t, web))
+	in.soon(t, s.fqdn(s.name("shared2"))+" A", "NOERROR", s.ip(t, web))
+	s.docker(t, "rm", "--force", web)
+	in.soon(t, s.fqdn(s.name("shared"))+" A", "NXDOMAIN")
+}
+
+// An asker asks from inside of a network, by dig in a container there.
+type asker struct {
+	*stage
+	what    string // for the log
+	network string // "": on the host
+	server  string // address of dnsdock as it is seen from there
+	port    string
+}
+
+// ask returns the rcode and the answers' data, in the order that they came in.
+func (a *asker) ask(t *testing.T, query string) string {
+	t.Helper()
+	args := append([]string{"@" + a.server, "-p", a.port, "+noall", "+comments", "+answer", "+tries=3", "+time=5"}, strings.Fields(query)...)
+	var out string
+	if a.network == "" {
+		b, err := exec.Command("dig", args...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("dig %s: %v: %s", args, err, b)
+		}
+		out = string(b)
+	} else {
+		out = a.inside(t, a.network, nil, "dig", args...)
+	}
+	rcode := "no reply"
+	var data []string
+	for line := range strings.Lines(out) {
+		if _, status, ok := strings.Cut(line, "status: "); ok {
+			rcode, _, _ = strings.Cut(status, ",")
+		}
+		if f := strings.Fields(line); len(f) > 4 && !strings.HasPrefix(line, ";") {
+			data = append(data, strings.Join(f[4:], " "))
+		}
+	}
+	return strings.Join(append([]string{rcode}, data...), " ")
+}
+
+func (a *asker) want(t *testing.T, query, want string) {
+	t.Helper()
+	got := a.ask(t, query)
+	t.Logf("| %s | %s | %s |", a.what, strings.ReplaceAll(query, a.prefix+"-", ""), got)
+	if got != want {
+		t.Errorf("%s, %s: got %q; want %q", a.what, query, got, want)
+	}
+}
+
+// inside runs a program of this host in a container on a network.
+func (s *stage) inside(t *testing.T, network string, more []string, program string, args ...string) string {
+	t.Helper()
+	if lib, _ := os.Readlink("/lib"); lib != "usr/lib" {
+		t.Skip("programs of this host can't run in a container: /lib is not in /usr")
+	}
+	return s.docker(t, slices.Concat([]string{"run", "--rm", "--label=" + s.prefix, "--label=com.dnsdock.ignore=", "--network=" + network, "--security-opt=label=disable",
+		"--volume=/usr:/usr:ro", "--entrypoint=/usr/bin/" + program}, more, []string{s.engine.image}, args)...)
+}
+
+// on is the address of a container on a network, of either family; gateway is
+// the host's there.
+func (s *stage) on(t *testing.T, container, network string) (ip4, ip6, gateway string) {
+	t.Helper()
+	out := strings.Split(s.inspect(t, container, `{{with index .NetworkSettings.Networks "`+network+`"}}{{.IPAddress}} {{.GlobalIPv6Address}} {{.Gateway}}{{end}}`), " ")
+	if len(out) != 3 {
+		t.Fatalf("%s on %s: got %q", container, network, out)
+	}
+	return out[0], out[1], out[2]
+}
+
+// testClientsOnNetworks runs dnsdock on the host, and asks from each network
+// about containers on several.
+func testClientsOnNetworks(t *testing.T, s *stage) {
+	s.hostOnly(t)
+	in := s.dnsdock(t, "-dns=:0")
+	_, port, _ := net.SplitHostPort(in.log.value(t, "msg=listening for=dns addr=[::]", "addr"))
+	one, two, inside, six := s.network(t, "one"), s.network(t, "two"), s.network(t, "an-inside", "--internal"), s.network6(t, "six")
+	gateway := func(network string) string { return hostAddr(s.subnets[network], 1) }
+	multi, only, hosted, shared, far := s.name("multi"), s.name("only"), s.name("hosted"), s.name("shared"), s.name("far")
+	id := s.run(t, multi, "--network="+two)
+	for _, network := range []string{one, inside, six} {
+		s.docker(t, "network", "connect", network, multi)
+	}
+	s.run(t, only, "--network="+inside)
+	s.run(t, hosted, "--network=host")
+	s.run(t, shared, "--network=container:"+multi)
+	s.run(t, far)
+	multi1, _, _ := s.on(t, multi, one)
+	multi2, _, _ := s.on(t, multi, two)
+	multiIn, _, _ := s.on(t, multi, inside)
+	multi6, multi66, _ := s.on(t, multi, six)
+	onlyIn := s.ip(t, only)
+	_, _, bridge := s.on(t, far, "bridge")
+	everywhere := "NOERROR " + strings.Join([]string{multi1, multi6, multi2}, " ") // by name
+	in.log.wait(t, "service", id)
+	in.soon(t, s.fqdn(multi)+" A", "NOERROR", multi1, multi2, multi6)
+	in.soon(t, s.fqdn(shared)+" A", "NOERROR", multi1, multi2, multi6)
+	in.soon(t, s.fqdn(hosted)+" A", "NOERROR", "127.0.0.1")
+
+	for _, c := range []struct {
+		what, network, server                       string
+		multi, multi6, only, hosted, shared, theFar string
+	}{
+		{"host", "", "127.0.0.1", everywhere, multi66, "", "127.0.0.1", everywhere, s.ip(t, far)},
+		{"default bridge", "bridge", bridge, everywhere, multi66, "", bridge, everywhere, s.ip(t, far)},
+		{"network one", one, gateway(one), "NOERROR " + multi1, "", "", gateway(one), "NOERROR " + multi1, s.ip(t, far)},
+		{"network two", two, gateway(two), "NOERROR " + multi2, "", "", gateway(two), "NOERROR " + multi2, s.ip(t, far)},
+		{"internal network", inside, gateway(inside), "NOERROR " + multiIn, "", onlyIn, gateway(inside), "NOERROR " + multiIn, s.ip(t, far)},
+		{"IPv6 network, by IPv4", six, gateway(six), "NOERROR " + multi6, multi66, "", gateway(six), "NOERROR " + multi6, s.ip(t, far)},
+	} {
+		a := &asker{s, c.what, c.network, c.server, port}
+		a.want(t, s.fqdn(multi)+" A", c.multi)
+		a.want(t, s.fqdn(multi)+" AAAA", strings.TrimSpace("NOERROR "+c.multi6))
+		a.want(t, s.fqdn(only)+" A", strings.TrimSpace("NOERROR "+c.only))
+		a.want(t, s.fqdn(hosted)+" A", "NOERROR "+c.hosted)
+		a.want(t, s.fqdn(shared)+" A", c.shared)
+		a.want(t, s.fqdn(far)+" A +tcp", "NOERROR "+c.theFar)
+	}
+	gateway6 := s.docker(t, "network", "inspect", `--format={{range .IPAM.Config}}{{.Subnet}} {{end}}`, six)
+	for text := range strings.FieldsSeq(gateway6) {
+		if base, ok := strings.CutSuffix(text, "::/64"); ok {
+			a := &asker{s, "IPv6 network, by IPv6", six, base + "::1", port}
+			a.want(t, s.fqdn(multi)+" A", "NOERROR "+multi6)
+			a.want(t, s.fqdn(multi)+" AAAA", "NOERROR "+multi66)
+			a.want(t, s.fqdn(hosted)+" AAAA", "NOERROR "+base+"::1")
+		}
+	}
+	limited := s.dnsdock(t, "-network="+two+","+inside)
+	limited.soon(t, s.fqdn(multi)+" A", "NOERROR", multi2)
+	limited.ready(t)
+	limited.want(t, s.fqdn(far)+" A", "NXDOMAIN")
 }
 
 func testOverrides(t *testing.T, s *stage) {
@@ -767,6 +920,8 @@ type countingProxy struct {
 
 	mu    sync.Mutex
 	count map[string]int // inspects by the container's id
+
+	only *regexp.Regexp // what is let through; nil: all. Before the first call
 }
 
 func newCountingProxy(t *testing.T, engine string) *countingProxy {
@@ -792,6 +947,10 @@ func newCountingProxy(t *testing.T, engine string) *countingProxy {
 			p.count[parts[len(parts)-2]]++
 			p.mu.Unlock()
 		}
+		if p.only != nil && !p.only.MatchString(r.Method+" "+r.URL.Path) {
+			http.Error(w, "<html>forbidden</html>", http.StatusForbidden)
+			return
+		}
 		defer func() { _ = recover() }() // ReverseProxy panics when a stream is cut
 		pass.ServeHTTP(w, r)
 	}))
@@ -808,15 +967,18 @@ func (p *countingProxy) inspects() map[string]int {
 	return maps.Clone(p.count)
 }
 
-// testScratchImage runs dnsdock in an image of nothing else, as nobody, and
-// asks it from outside and from inside of containers.
-func testScratchImage(t *testing.T, s *stage) {
+// hostOnly skips the test where containers can't be reached from here.
+func (s *stage) hostOnly(t *testing.T) {
+	t.Helper()
 	if runtime.GOOS != "linux" || strings.Contains(s.docker(t, "info", "--format={{.SecurityOptions}}"), "rootless") {
 		t.Skip("addresses of containers can't be reached from here")
 	}
-	if lib, _ := os.Readlink("/lib"); lib != "usr/lib" {
-		t.Skip("dig and getent of this host can't run in a container: /lib is not in /usr")
-	}
+}
+
+// scratch runs dnsdock in an image of nothing else, as nobody.
+func (s *stage) scratch(t *testing.T, flags string, args ...string) (server string, in *instance) {
+	t.Helper()
+	s.hostOnly(t)
 	needs(t, "getent", "stat")
 	group, err := exec.Command("stat", "--format=%g", s.engine.socket).Output()
 	if err != nil {
@@ -824,13 +986,176 @@ func testScratchImage(t *testing.T, s *stage) {
 	}
 	ref := "dnsdock-test-" + s.prefix + "/dnsdock:1"
 	s.engine.importImage(t, ref, "dnsdock", goBuild(t, s.engine.arch, "."))
-	server := s.name("dns")
-	s.runImage(t, ref+" -nameserver=", server, "--user=65532:65532", "--group-add="+strings.TrimSpace(string(group)), "--cap-drop=ALL",
-		"--read-only", "--security-opt=no-new-privileges", "--security-opt=label=disable", "--volume="+s.engine.socket+":/var/run/docker.sock")
-	in := &instance{dns: s.ip(t, server) + ":53", http: "http://" + s.ip(t, server), log: s.logs(t, server)}
+	server = s.name("dns")
+	s.runImage(t, ref+" -nameserver= "+flags, server, append([]string{"--user=65532:65532", "--group-add=" + strings.TrimSpace(string(group)), "--cap-drop=ALL",
+		"--read-only", "--security-opt=no-new-privileges", "--security-opt=label=disable", "--volume=" + s.engine.socket + ":/var/run/docker.sock"}, args...)...)
+	in = &instance{dns: s.ip(t, server) + ":53", http: "http://" + s.ip(t, server), log: s.logs(t, server)}
 	in.log.wait(t, "engine found")
 	in.ready(t)
+	return server, in
+}
 
+// testBehindProxy runs dnsdock in a container on one network. Those on others
+// reach it by a published port, and so by the engine's proxy, which hides them.
+func testBehindProxy(t *testing.T, s *stage) {
+	s.hostOnly(t)
+	one, two := s.network(t, "one"), s.network(t, "two")
+	at := hostAddr(s.subnets[one], 1)
+	server, in := s.scratch(t, "", "--network="+one, "--publish="+at+":5353:53/udp", "--publish="+at+":5353:53/tcp")
+	multi, hosted := s.name("multi"), s.name("hosted")
+	s.run(t, multi, "--network="+two)
+	s.docker(t, "network", "connect", one, multi)
+	s.run(t, hosted, "--network=host")
+	multi1, _, _ := s.on(t, multi, one)
+	multi2, _, _ := s.on(t, multi, two)
+	in.soon(t, s.fqdn(multi)+" A", "NOERROR", multi1, multi2)
+	in.soon(t, s.fqdn(hosted)+" A", "NOERROR", at)
+	for _, c := range []struct{ what, network, server, port, want string }{
+		{"host, container's own address", "", s.ip(t, server), "53", "NOERROR " + multi1 + " " + multi2},
+		{"host, published port", "", at, "5353", "NOERROR " + multi1 + " " + multi2},
+		{"network one, container's own address", one, s.ip(t, server), "53", "NOERROR " + multi1},
+		{"network two, published port", two, at, "5353", "NOERROR " + multi1 + " " + multi2},
+		{"default bridge, published port", "bridge", at, "5353", "NOERROR " + multi1 + " " + multi2},
+	} {
+		a := &asker{s, c.what, c.network, c.server, c.port}
+		a.want(t, s.fqdn(multi)+" A", c.want)
+		a.want(t, s.fqdn(multi)+" A +tcp", c.want)
+		a.want(t, s.fqdn(hosted)+" A", "NOERROR "+at)
+	}
+}
+
+// testPointElsewhere has names that are answered with the address of another
+// container, or of the host.
+func testPointElsewhere(t *testing.T, s *stage) {
+	in := s.dnsdock(t)
+	proxy, site, atHost := s.name("proxy"), s.name("site"), s.name("at-host")
+	lan := s.network(t, "net")
+	in.log.wait(t, "service added", s.run(t, atHost, "--network="+lan, "--label=com.dnsdock.ip_addr=host"))
+	s.run(t, site, "--network="+lan, "--label=com.dnsdock.ip_addr=container:"+proxy)
+	last := s.name("last")
+	in.log.wait(t, "service added", s.run(t, last))
+	in.soon(t, s.fqdn(site)+" A", "NXDOMAIN")
+	in.want(t, s.fqdn(atHost)+" A", "NOERROR", "127.0.0.1")
+	s.run(t, proxy)
+	in.soon(t, s.fqdn(site)+" A", "NOERROR", s.ip(t, proxy))
+	s.docker(t, "stop", proxy)
+	in.soon(t, s.fqdn(site)+" A", "NXDOMAIN")
+	s.run(t, s.name("thief"))
+	s.docker(t, "start", proxy)
+	in.soon(t, s.fqdn(site)+" A", "NOERROR", s.ip(t, proxy))
+	s.docker(t, "rename", proxy, s.name("old"))
+	in.soon(t, s.fqdn(site)+" A", "NXDOMAIN")
+	s.run(t, proxy)
+	in.soon(t, s.fqdn(site)+" A", "NOERROR", s.ip(t, proxy))
+}
+
+// testCompose has names that docker-compose's labels give.
+func testCompose(t *testing.T, s *stage) {
+	needs(t, "docker-compose")
+	in, without := s.dnsdock(t), s.dnsdock(t, "-compose=false")
+	dir := t.TempDir()
+	file := fmt.Sprintf(`version: "2.4"
+services:
+  web: {image: %[1]q, labels: {%[2]s: ""}}
+  db: {image: %[1]q, labels: {%[2]s: ""}, network_mode: "service:web"}
+`, s.engine.image, s.prefix)
+	if err := os.WriteFile(filepath.Join(dir, "docker-compose.yml"), []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	compose := func(args ...string) {
+		t.Helper()
+		cmd := exec.Command("docker-compose", append([]string{"--project-name", s.prefix}, args...)...)
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), "DOCKER_HOST=unix://"+s.engine.socket, "DOCKER_TLS_VERIFY=")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("docker-compose %s: %v: %s", args, err, out)
+		}
+	}
+	t.Cleanup(func() { compose("down", "--timeout=1") })
+	compose("up", "--detach", "--scale", "web=2")
+	web1, web2, db := s.prefix+"_web_1", s.prefix+"_web_2", s.prefix+"_db_1"
+	one, two := s.ip(t, web1), s.ip(t, web2)
+	in.soon(t, "web."+s.prefix+".docker A", "NOERROR", one, two)
+	in.soon(t, "2.web."+s.prefix+".docker A", "NOERROR", two)
+	in.want(t, "1.web."+s.prefix+".docker A", "NOERROR", one)
+	in.want(t, "x.1.web."+s.prefix+".docker A", "NOERROR", one)
+	shared := strings.TrimPrefix(s.inspect(t, db, "{{.HostConfig.NetworkMode}}"), "container:") // one of the two
+	in.soon(t, "db."+s.prefix+".docker A", "NOERROR", s.ip(t, shared))
+	in.want(t, s.prefix+".docker A", "NOERROR")
+	in.want(t, "3.web."+s.prefix+".docker A", "NXDOMAIN")
+	in.want(t, s.fqdn(web1)+" A", "NOERROR", one)
+	in.want(t, s.fqdn(db)+" A", "NOERROR", s.ip(t, shared))
+	without.soon(t, s.fqdn(web2)+" A", "NOERROR", two)
+	without.want(t, "web."+s.prefix+".docker A", "NXDOMAIN")
+	compose("run", "--detach", "web")
+	in.log.wait(t, "service added", s.prefix+"_web_run")
+	in.want(t, "web."+s.prefix+".docker A", "NOERROR", one, two) // and not what ran once
+
+	// A project that is called as an image is.
+	s.docker(t, "tag", s.engine.image, "registry.test/"+s.prefix+":1")
+	t.Cleanup(func() { s.docker(t, "rmi", "registry.test/"+s.prefix+":1") })
+	plain := s.name("plain")
+	in.log.wait(t, "service added", s.runImage(t, "registry.test/"+s.prefix+":1", plain))
+	in.want(t, s.prefix+".docker A", "NOERROR", s.ip(t, plain))
+	in.want(t, "web."+s.prefix+".docker A", "NOERROR", one, two)
+	compose("stop", "--timeout=1")
+	in.soon(t, "web."+s.prefix+".docker A", "NXDOMAIN")
+	in.want(t, s.prefix+".docker A", "NOERROR", s.ip(t, plain))
+}
+
+// testHealth has a health check that turns.
+func testHealth(t *testing.T, s *stage) {
+	in, without := s.dnsdock(t), s.dnsdock(t, "-health=false")
+	alias := "web-" + s.prefix + ".docker"
+	image := s.engine.checked(t)
+	a, b := s.name("a"), s.name("b")
+	s.runImage(t, image, a, "--label=com.dnsdock.alias="+alias)
+	s.runImage(t, image, b, "--label=com.dnsdock.alias="+alias)
+	ipA, ipB := s.ip(t, a), s.ip(t, b)
+	in.soon(t, alias+" A", "NOERROR", ipA, ipB) // starting, or healthy
+	turn := func(container string, sick bool) {
+		t.Helper()
+		if sick {
+			file := filepath.Join(t.TempDir(), "sick")
+			if err := os.WriteFile(file, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s.docker(t, "cp", file, container+":/sick")
+		} else {
+			s.docker(t, "exec", container, "/app", "heal")
+		}
+	}
+	turn(a, true)
+	in.soon(t, alias+" A", "NOERROR", ipB)
+	in.want(t, s.fqdn(a)+" A", "NOERROR", ipA)
+	without.want(t, alias+" A", "NOERROR", ipA, ipB)
+	turn(b, true)
+	in.soon(t, alias+" A", "NOERROR", ipA, ipB)
+	turn(a, false)
+	in.soon(t, alias+" A", "NOERROR", ipA)
+	turn(b, false)
+	in.soon(t, alias+" A", "NOERROR", ipA, ipB)
+}
+
+// testReadOnlyProxy has a proxy in front of the engine that lets nothing through
+// but what the manual says: that is enough.
+func testReadOnlyProxy(t *testing.T, s *stage) {
+	p := newCountingProxy(t, s.engine.socket)
+	p.only = regexp.MustCompile(`^GET (/v1\.[0-9]+)?(/_ping|/events|/containers/json|/containers/[^/]+/json)$`)
+	in := startDnsdock(t, "-docker=unix://"+p.socket)
+	lan := s.network(t, "inside", "--internal")
+	web := s.name("web")
+	in.log.wait(t, "service added", s.run(t, web))
+	in.want(t, s.fqdn(web)+" A", "NOERROR", s.ip(t, web))
+	in.log.wait(t, "level=WARN", "internal networks can't be told")
+	in.seen(t, func() { s.docker(t, "kill", web) }, "service removed")
+	in.log.wait(t, "service added", s.run(t, s.name("only"), "--network="+lan))
+	in.want(t, s.fqdn(s.name("only"))+" A", "NOERROR", s.ip(t, s.name("only"))) // as nobody knows that it is inside
+}
+
+// testScratchImage runs dnsdock in an image of nothing else, as nobody, and
+// asks it from outside and from inside of containers.
+func testScratchImage(t *testing.T, s *stage) {
+	server, in := s.scratch(t, "")
 	web, six := s.name("web"), s.network6(t, "six")
 	in.log.wait(t, "service added", s.run(t, web))
 	ip := s.ip(t, web)
@@ -842,8 +1167,7 @@ func testScratchImage(t *testing.T, s *stage) {
 	}
 	client := func(network, server, program string, args ...string) string {
 		t.Helper()
-		return s.docker(t, append([]string{"run", "--rm", "--label=" + s.prefix, "--network=" + network, "--dns=" + server, "--security-opt=label=disable",
-			"--volume=/usr:/usr:ro", "--entrypoint=/usr/bin/" + program, s.engine.image}, args...)...)
+		return s.inside(t, network, []string{"--dns=" + server}, program, args...)
 	}
 	if got := getentAddrs(client("bridge", s.ip(t, server), "getent", "ahosts", s.fqdn(web))); got != ip {
 		t.Errorf("getent inside: got %q; want %q", got, ip)
@@ -1060,6 +1384,15 @@ import (
 )
 
 func main() {
+	if len(os.Args) > 1 { // its health check, and the end of what makes that fail
+		if os.Args[1] == "heal" {
+			_ = os.Remove("/sick")
+		}
+		if _, err := os.Stat("/sick"); err == nil {
+			os.Exit(1)
+		}
+		return
+	}
 	end := make(chan os.Signal, 1)
 	signal.Notify(end, syscall.SIGTERM)
 	signal.Ignore(syscall.SIGHUP)
@@ -1079,6 +1412,21 @@ func (e *liveEngine) importApp(t *testing.T) {
 	}
 	e.image = "dnsdock-test-" + random() + "/app:1"
 	e.importImage(t, e.image, "app", goBuild(t, e.arch, src))
+}
+
+// checked makes an image of the one that importApp made, with a health check.
+func (e *liveEngine) checked(t *testing.T) string {
+	t.Helper()
+	ref := "dnsdock-test-" + random() + "/app:1"
+	t.Cleanup(func() {
+		if _, err := e.try(nil, "rmi", "--force", ref); err != nil {
+			t.Error(err)
+		}
+	})
+	id := e.docker(t, "create", e.image)
+	defer e.docker(t, "rm", id)
+	e.docker(t, "commit", `--change=HEALTHCHECK --interval=1s --timeout=5s --retries=1 CMD ["/app", "check"]`, id, ref)
+	return ref
 }
 
 // goBuild returns the static binary of a package or file.
