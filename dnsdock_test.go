@@ -620,7 +620,7 @@ func (s *stage) inside(t *testing.T, network string, more []string, program stri
 // the host's there.
 func (s *stage) on(t *testing.T, container, network string) (ip4, ip6, gateway string) {
 	t.Helper()
-	out := strings.Split(s.inspect(t, container, `{{with index .NetworkSettings.Networks "`+network+`"}}{{.IPAddress}} {{.GlobalIPv6Address}} {{.Gateway}}{{end}}`), " ")
+	out := strings.Split(s.inspect(t, container, `{{with index .NetworkSettings.Networks "`+network+`"}}{{.IPAddress}}|{{.GlobalIPv6Address}}|{{.Gateway}}{{end}}`), "|")
 	if len(out) != 3 {
 		t.Fatalf("%s on %s: got %q", container, network, out)
 	}

@@ -862,11 +862,11 @@ func (r *registry) settleLocked(id string, died bool) {
 	r.ser.Add(1)
 	switch {
 	case old == nil:
-		r.log.Info("service added", "id", id, "names", begin(s.owners), "addrs", begin(s.addrs))
+		r.log.Info("service added", "id", id, "names", begin(s.owners), "addrs", addrTexts(begin(s.addrs)))
 	case s == nil:
 		r.log.Info("service removed", "id", id, "names", begin(old.owners))
 	default:
-		r.log.Info("service changed", "id", id, "names", begin(s.owners), "addrs", begin(s.addrs))
+		r.log.Info("service changed", "id", id, "names", begin(s.owners), "addrs", addrTexts(begin(s.addrs)))
 	}
 }
 
