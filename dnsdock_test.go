@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
+	"net/netip"
 	"net/url"
 	"os"
 	"os/exec"
@@ -692,7 +693,7 @@ func testClientsOnNetworks(t *testing.T, s *stage) {
 			a := &asker{s, "IPv6 network, by IPv6", six, base + "::1", port}
 			a.want(t, s.fqdn(multi)+" A", "NOERROR "+multi6)
 			a.want(t, s.fqdn(multi)+" AAAA", "NOERROR "+multi66)
-			a.want(t, s.fqdn(hosted)+" AAAA", "NOERROR "+base+"::1")
+			a.want(t, s.fqdn(hosted)+" AAAA", "NOERROR "+netip.MustParseAddr(base+"::1").String())
 		}
 	}
 	limited := s.dnsdock(t, "-network="+two+","+inside)

@@ -23,6 +23,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -1354,4 +1355,121 @@ func TestZoneOfEngineAway(t *testing.T) {
 	in.want(t, "nosuch.b.docker A", "SERVFAIL")
 	in.log.wait(t, "engine away")
 	in.want(t, "nosuch.b.docker A", "SERVFAIL")
+}
+
+// A recording is what an engine answered to scripts/engines.sh -record.
+type recording struct {
+	Version  string
+	List     []json.RawMessage
+	Inspect  []json.RawMessage
+	Networks json.RawMessage
+	Events   []json.RawMessage
+}
+
+// ServeHTTP answers as the engine did, to those calls that dnsdock makes.
+func (r *recording) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	path := strings.TrimPrefix(req.URL.Path, "/v"+r.Version)
+	if path == "/_ping" {
+		w.Header().Set("Api-Version", r.Version)
+		return
+	}
+	if path == req.URL.Path {
+		http.Error(w, "without its version", http.StatusBadRequest)
+		return
+	}
+	switch path {
+	case "/containers/json":
+		_ = json.NewEncoder(w).Encode(r.List)
+	case "/networks":
+		_, _ = w.Write(r.Networks)
+	case "/events":
+		for _, e := range r.Events {
+			_, _ = w.Write(append(e, '\n'))
+		}
+		w.(http.Flusher).Flush()
+		<-req.Context().Done()
+	default:
+		for _, c := range r.Inspect {
+			var j struct{ ID, Name string }
+			if json.Unmarshal(c, &j); path == "/containers/"+j.ID+"/json" || path == "/containers"+j.Name+"/json" {
+				_, _ = w.Write(c)
+				return
+			}
+		}
+		http.Error(w, `{"message":"no such container"}`, http.StatusNotFound)
+	}
+}
+
+// What each engine was seen to answer makes the same of the same containers.
+func TestRecordedEngines(t *testing.T) {
+	files, err := filepath.Glob("testdata/engines/*.json")
+	if err != nil || len(files) < 5 {
+		t.Fatalf("recordings: %v, %v; want five", files, err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".json"), func(t *testing.T) {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var r recording
+			if err := json.Unmarshal(data, &r); err != nil {
+				t.Fatal(err)
+			}
+			n := naming{apex: mustName(t, "docker"), health: true}
+			reg := newRegistry(n, 0, slog.New(slog.DiscardHandler))
+			ctx, cancel := context.WithCancel(t.Context())
+			var wg sync.WaitGroup
+			defer wg.Wait()
+			defer cancel()
+			log := newLogWatch()
+			w := newWatcher(newDockerClient(startEngine(t, &r, nil), nil), n, reg, slog.New(slog.NewTextHandler(log, nil)))
+			wg.Go(func() { _ = w.run(ctx) })
+			log.wait(t, "engine found")
+			for !reg.ready.Load() {
+				runtime.Gosched()
+			}
+			z := newTestZone(t, reg)
+			inside := map[string]string{"host": "127.0.0.1", "one": "10.201.1.99", "an-inside": "10.201.2.99", "six": "fd00:201:3::99"}
+			for _, c := range []struct{ client, qname, want string }{
+				{"host", "multi", "10.201.1 10.201.3"}, {"one", "multi", "10.201.1"}, {"an-inside", "multi", "10.201.2"}, {"six", "multi", "10.201.3"},
+				{"host", "shared", "10.201.1 10.201.3"}, {"an-inside", "shared", "10.201.2"}, {"host", "hosted", "127.0.0"},
+				{"host", "none", ""}, {"host", "gone", ""}, {"host", "plain", ""},
+			} {
+				got := answersTo(z, inside[c.client], "127.0.0.1", c.qname+".app.docker.", dns.TypeA)
+				var subnets []string
+				for _, f := range strings.Fields(got)[1:] {
+					subnets = append(subnets, f[:strings.LastIndexByte(f, '.')])
+				}
+				if text := strings.Join(subnets, " "); text != c.want {
+					t.Errorf("%s asks for %s: got %s; want addresses in %q", c.client, c.qname, got, c.want)
+				}
+			}
+			for _, qname := range []string{"renamed", "sick", "m"} {
+				if s := reg.match(mustName(t, strings.Replace(qname+".app.docker", "m.app.", "m.", 1)), nil); len(s) == 0 {
+					t.Errorf("%s: not published", qname)
+				}
+			}
+			for s := range reg.published().all(^kind(0)) {
+				if s.sick != (s.name == "sick") {
+					t.Errorf("%s: unhealthy %t", s.name, s.sick)
+				}
+				if wantTTL := map[string]int{"renamed": 7}[s.name]; wantTTL != 0 && s.ttl != wantTTL {
+					t.Errorf("%s: TTL %d; want %d", s.name, s.ttl, wantTTL)
+				}
+			}
+			list, err := w.client.list(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			for id, known := range w.known {
+				// A list of podman's does not tell the health: it is inspected with each list while it is unhealthy.
+				if s := reg.published().get(id); list[id] != known && !(strings.Contains(file, "podman") && s != nil && s.sick) {
+					t.Errorf("%.12s: the list says something else than the inspect", id)
+				}
+			}
+		})
+	}
 }
