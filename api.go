@@ -131,7 +131,8 @@ func (a *api) ownHost(host string) bool {
 	if _, ok := a.reg.cover(n); ok {
 		return true
 	}
-	return n.under(a.reg.naming.apex) || n == "\x09localhost\x00"
+	_, ours := a.reg.zoneOf(n)
+	return ours || n == "\x09localhost\x00"
 }
 
 // An apiCall is the work of one call of the API. Its value is sent as JSON,

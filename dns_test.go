@@ -1877,6 +1877,8 @@ func TestHostAddress(t *testing.T) {
 	check("10.2.0.53", "h.app.docker.", dns.TypeA, "NOERROR 10.2.0.1")
 	check("", "h.app.docker.", dns.TypeA, "NOERROR") // the system does not tell
 	check("172.17.0.1", "1.0.17.172.in-addr.arpa.", dns.TypePTR, "NXDOMAIN")
+	putContainers(t, reg, container{name: "byhand", image: "x", labels: map[string]string{"com.dnsdock.ip_addr": "192.168.1.4"}})
+	check("192.168.1.4", "h.app.docker.", dns.TypeA, "NOERROR 192.168.1.4") // the address of the host is a container's by hand
 	for range 10 {
 		got := strings.Fields(answersTo(z, "192.0.2.1", "172.17.0.1", "mixed.app.docker.", dns.TypeA))
 		slices.Sort(got)

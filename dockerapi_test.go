@@ -1342,6 +1342,8 @@ func TestSeveralEngines(t *testing.T) {
 		t.Errorf("PATCH of the second one's: got %d %s", status, reply)
 	}
 	in.want(t, "p.docker A", "NOERROR", "10.0.0.2")
+	in.want(t, "web.nginx.b.example A", "NOERROR", "10.0.0.2") // is still its name
+	in.want(t, "web.nginx.docker A", "NOERROR", "10.0.0.1")
 	in.seen(t, func() { b.destroy("aa") }, "service removed")
 	in.want(t, "web.nginx.b.example A", "NXDOMAIN")
 	in.want(t, "web.nginx.docker A", "NOERROR", "10.0.0.1")

@@ -518,7 +518,7 @@ func (r *registry) rrset(views []*view, v4 bool, most int, c client) (addrs []ne
 		family = hasA
 	}
 	well := r.anyWell(views, c)
-	nearby := r.isNear(c.addr)
+	isNear := sync.OnceValue(func() bool { return r.isNear(c.addr) }) // is asked for only where there are many
 	seen := make(map[netip.Addr]bool)
 	var near, far rotation
 	var network intern.Handle[network]
@@ -529,9 +529,9 @@ func (r *registry) rrset(views []*view, v4 bool, most int, c client) (addrs []ne
 		}
 		differs = differs || !isFirst && s.network() != network
 		network, isFirst = s.network(), false
-		list, isNear := r.addrsFor(s, c)
+		list, beside := r.addrsFor(s, c)
 		group := &far
-		if isNear {
+		if beside {
 			group = &near
 		}
 		from := group.count
@@ -541,7 +541,7 @@ func (r *registry) rrset(views []*view, v4 bool, most int, c client) (addrs []ne
 				group.add(a, from)
 			}
 		}
-		if near.count == most || !nearby && far.count == most {
+		if near.count == most || far.count == most && !isNear() {
 			break
 		}
 	}
@@ -573,13 +573,11 @@ func (r *registry) hostAddrs(asked netip.Addr) (addrs []netip.Addr) {
 	if v, ok := r.addrs.load(asked); ok {
 		for s := range v.all(hasData) {
 			for _, e := range s.ends {
-				n := e.net.Value()
-				if n.v4.Contains(asked) || n.v6.Contains(asked) {
-					addrs = append(addrs, n.v4.gateway, n.v6.gateway)
+				if n := e.net.Value(); n.v4.Contains(asked) || n.v6.Contains(asked) {
+					return []netip.Addr{n.v4.gateway, n.v6.gateway}
 				}
 			}
 		}
-		return unique(addrs)
 	}
 	return []netip.Addr{asked}
 }
@@ -751,7 +749,7 @@ func (r *registry) set(id string, p patch) (s *service, isNew bool, err error) {
 	case base == nil || r.made[id] != nil:
 		base = &service{id: id}
 	}
-	s, err = r.naming.patched(base, p)
+	s, err = r.namingOf(base).patched(base, p)
 	if err != nil {
 		return nil, false, err
 	}
@@ -777,14 +775,14 @@ func (r *registry) update(id string, p patch) (*service, error) {
 	}
 	r.version++
 	if r.made[old.id] != nil {
-		s, err := r.naming.patched(old, p)
+		s, err := r.namingOf(old).patched(old, p)
 		if err != nil {
 			return nil, err
 		}
 		r.made[old.id] = s
 	} else {
 		all := r.overlays[old.id].over(p)
-		_, err := r.naming.patched(r.found[old.id], all)
+		_, err := r.namingOf(old).patched(r.found[old.id], all)
 		if errors.Is(err, errNoAddress) || err != nil && (p.name != nil || p.image != nil) { // else a name that is left out for now would refuse a mere TTL
 			return nil, err
 		}
@@ -812,6 +810,15 @@ func (r *registry) remove(id string) error {
 	return nil
 }
 
+// namingOf returns how s is named: in the zone of its engine.
+func (r *registry) namingOf(s *service) naming {
+	n := r.naming
+	if e := r.engines[s.origin.engine]; e != nil {
+		n.apex = e.zone
+	}
+	return n
+}
+
 // wantLocked returns what shall be published under id, or nil.
 func (r *registry) wantLocked(id string) *service {
 	if s := r.made[id]; s != nil {
@@ -825,7 +832,8 @@ func (r *registry) wantLocked(id string) *service {
 	if !ok {
 		return s
 	}
-	t, err := r.naming.patched(s, o.patch)
+	naming := r.namingOf(s)
+	t, err := naming.patched(s, o.patch)
 	if tooLong := err != nil; tooLong != o.warned { // with a part that the container has now
 		if tooLong {
 			r.log.Warn("name set by the API is left out for now", "container", s.origin.container, "id", id, "err", err)
@@ -834,7 +842,7 @@ func (r *registry) wantLocked(id string) *service {
 	}
 	if err != nil {
 		o.name, o.image = nil, nil
-		t, err = r.naming.patched(s, o.patch)
+		t, err = naming.patched(s, o.patch)
 	}
 	if err != nil {
 		return s

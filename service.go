@@ -249,9 +249,7 @@ func (n naming) serviceOf(c *container, engine string) (*service, []problem) {
 	if s.cname == "" {
 		s.setEnds(m.endpoints(n.networks))
 	}
-	if health, _ := c.setting("$DNSDOCK_HEALTH", "com.dnsdock.health"); n.health && health != "ignore" {
-		s.sick = c.sick
-	}
+	s.sick = n.health && c.sick && !m.ignoresHealth()
 	if n.compose {
 		s.compose = m.compose(n)
 	}
@@ -649,6 +647,16 @@ func (m *mapping) ttl() (ttl int) {
 		return err
 	}, "$DNSDOCK_TTL", "com.dnsdock.ttl")
 	return ttl
+}
+
+func (m *mapping) ignoresHealth() (ignores bool) {
+	m.first(func(_, v string) error {
+		if ignores = v == "ignore"; !ignores {
+			return errors.New("write ignore, or leave it out")
+		}
+		return nil
+	}, "$DNSDOCK_HEALTH", "com.dnsdock.health")
+	return ignores
 }
 
 func (m *mapping) aliases() []name {
