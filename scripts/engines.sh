@@ -89,7 +89,7 @@ start() {
     ;;
   podman)
     printf '[containers]\ndefault_ulimits = ["nofile=1024:1024","nproc=1024:1024"]\n' >"$dir/containers.conf" # else it needs more rights
-    podman=(env "CONTAINERS_CONF=$dir/containers.conf" podman --root "$dir/data" --runroot "$dir/run" --tmpdir "$dir/tmp")
+    podman=(env "CONTAINERS_CONF=$dir/containers.conf" podman --root "$dir/data" --runroot "$dir/run" --tmpdir "$dir/tmp" --network-config-dir "$dir/net")
     command=("${podman[@]}" system service -t 0 "unix://$tmp/$name.sock")
     ;;
   *)
