@@ -470,7 +470,7 @@ func netAt(name, addrs string) endpoint {
 	for text := range strings.FieldsSeq(addrs) {
 		p := netip.MustParsePrefix(text)
 		e.addrs = append(e.addrs, p.Addr())
-		if s := (subnet{p.Masked(), p.Masked().Addr().Next()}); p.Addr().Is4() {
+		if s := (ipNet{p.Masked(), p.Masked().Addr().Next()}); p.Addr().Is4() {
 			e.v4 = s
 		} else {
 			e.v6 = s
