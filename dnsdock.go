@@ -239,14 +239,46 @@ func (e engine) String() string {
 	return e.text + "=" + text(e.domain)
 }
 
-// parseEngine reads URL or URL=DOMAIN.
+// parseEngine reads URL or URL=DOMAIN. A path may hold '=' too.
 func parseEngine(s string) (e engine, err error) {
-	s, domain, own := strings.Cut(s, "=")
-	if e.engineURL, err = parseEngineURL(s); err != nil || !own {
-		return e, err
+	if at := strings.LastIndexByte(s, '='); at >= 0 && !strings.Contains(s[at:], "/") {
+		if e.domain, err = parseZone(s[at+1:]); err != nil {
+			return e, err
+		}
+		s = s[:at]
 	}
-	e.domain, err = parseZone(domain)
+	e.engineURL, err = parseEngineURL(s)
 	return e, err
+}
+
+// An engineFlag is the flag -docker: URLs with commas between, which may be given
+// again.
+type engineFlag struct {
+	items []engine
+	isSet bool
+}
+
+func (f *engineFlag) set(s string) error {
+	f.isSet = true
+	var urls []string
+	for text := range strings.SplitSeq(s, ",") {
+		if last := len(urls) - 1; last >= 0 && text != "" && !strings.Contains(text, "://") {
+			urls[last] += "," + text // of a path
+		} else {
+			urls = append(urls, text)
+		}
+	}
+	for _, text := range urls {
+		if text = strings.TrimSpace(text); text == "" {
+			continue
+		}
+		e, err := parseEngine(text)
+		if err != nil {
+			return err
+		}
+		f.items = append(f.items, e)
+	}
+	return nil
 }
 
 // zones are the domains that engines have of their own.
@@ -267,7 +299,7 @@ func parseConfig(args []string, getenv func(string) string) (*config, error) {
 	dnsAddrs := list[string]{items: []string{":53"}, parse: parseListen}
 	upstreams := routeFlag{routes: routes[server]{root: {{addr: netip.MustParseAddrPort("8.8.8.8:53")}}}, isSet: make(map[name]bool)}
 	allow := list[netip.Prefix]{parse: parseCIDR}
-	engines := list[engine]{parse: parseEngine}
+	engines := engineFlag{}
 	networks := list[string]{parse: parseNetwork}
 	hostAddrs := list[netip.Addr]{parse: parseAddr}
 	httpAddr, domain, environment := ":80", "docker", ""
@@ -292,7 +324,7 @@ func parseConfig(args []string, getenv func(string) string) (*config, error) {
 		}
 		return err
 	})
-	fs.Var(&engines, "docker", "")
+	fs.Func("docker", "", engines.set)
 	fs.Var(&networks, "network", "")
 	fs.Var(&hostAddrs, "host-address", "")
 	fs.BoolFunc("compose", "", boolean(&cfg.naming.compose))
@@ -343,7 +375,7 @@ func parseConfig(args []string, getenv func(string) string) (*config, error) {
 	cfg.dns, cfg.http, cfg.upstreams, cfg.allow = dnsAddrs.items, httpAddr, upstreams.routes, allow.items
 	host := cmp.Or(getenv("DOCKER_HOST"), "unix:///var/run/docker.sock")
 	if !engines.isSet {
-		err = engines.Set(host)
+		err = engines.set(host)
 	}
 	if err == nil && len(engines.items) == 0 {
 		host = ""
