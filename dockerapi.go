@@ -1026,7 +1026,9 @@ func (w *watcher) networked(ctx context.Context, j *containerJSON) (*container, 
 			return nil, err
 		}
 		for _, e := range j.NetworkSettings.Networks {
-			internal[e.NetworkID] = internal[e.NetworkID] // nor will it be known the next time
+			if !internal[e.NetworkID] {
+				internal[e.NetworkID] = false // also where it is not told: nor will it be the next time
+			}
 		}
 		w.internal = internal
 		break
