@@ -531,7 +531,9 @@ func parsePlace(s string) (p place, err error) {
 		return p, nil
 	}
 	if name, ok := strings.CutPrefix(s, "container:"); ok {
-		if p.container = strings.TrimPrefix(name, "/"); p.container == "" || strings.Trim(p.container, nameChars) != "" {
+		// It becomes part of a path: "." and ".." are no names.
+		p.container = strings.TrimPrefix(name, "/")
+		if strings.Trim(p.container, nameChars) != "" || strings.TrimLeft(p.container, "_.-") != p.container || p.container == "" {
 			return p, errors.New("write a container's name, as in container:proxy")
 		}
 		return p, nil

@@ -443,10 +443,30 @@ func FuzzContainer(f *testing.F) {
 			return
 		}
 		_ = j.fingerprint()
-		n := naming{apex: mustName(t, "docker"), alias: true}
-		s, _ := n.serviceOf(j.container(nil), "e")
+		n := naming{apex: mustName(t, "docker"), alias: true, compose: true, health: true}
+		s, _ := n.serviceOf(j.container(map[string]bool{"in": true}), "e")
 		if s == nil {
 			return
+		}
+		count := 0
+		for _, e := range s.ends {
+			count += e.count
+			for _, prefix := range []netip.Prefix{e.net.Value().v4.Prefix, e.net.Value().v6.Prefix} {
+				if prefix.IsValid() && prefix.Bits() == 0 {
+					t.Fatalf("a network of all addresses: %+v", e.net.Value())
+				}
+			}
+		}
+		if s.ends != nil && count != len(s.addrs) {
+			t.Fatalf("networks of %d addresses; want %d", count, len(s.addrs))
+		}
+		for _, client := range []string{"192.0.2.1", "10.0.0.1", "fd00::1"} {
+			if list, near := s.addrsFor(netip.MustParseAddr(client)); near && len(list) == 0 {
+				t.Fatalf("%s is on a network of %+v, and gets no address", client, s)
+			}
+		}
+		if s.compose != "" && (s.compose.wild() || !s.compose.under(n.apex) || s.compose.labels() < n.apex.labels()+2) {
+			t.Fatalf("name of compose %v", s.compose)
 		}
 		if (len(s.addrs) == 0) != (s.cname != "") || len(s.owners) == 0 || len(s.ports) > maxPorts {
 			t.Fatalf("service %+v without names, with both or neither of addresses and a CNAME, or with too many ports", s)
@@ -531,6 +551,32 @@ func TestAddressesByNetwork(t *testing.T) {
 	n := naming{apex: mustName(t, "docker"), networks: []string{"six"}}
 	if s, _ := n.serviceOf(testContainer(func(t *container) { t.networks = []endpoint{front} }), "e"); s != nil {
 		t.Errorf("on none of the networks of -network: got %v; want it not published", s)
+	}
+}
+
+func TestParsePlace(t *testing.T) {
+	for _, c := range []struct {
+		in   string
+		want place
+		bad  bool
+	}{
+		{in: "host"},
+		{in: "192.0.2.1", want: place{addr: netip.MustParseAddr("192.0.2.1")}},
+		{in: "container:proxy_1.a-b", want: place{container: "proxy_1.a-b"}},
+		{in: "container:/proxy", want: place{container: "proxy"}},
+		{in: "container:", bad: true},
+		{in: "container:.", bad: true}, // would ask for the list
+		{in: "container:..", bad: true},
+		{in: "container:a/../b", bad: true},
+		{in: "container:a?x", bad: true},
+		{in: "container:a b", bad: true},
+		{in: "Host", bad: true},
+		{in: "proxy", bad: true},
+		{in: "fe80::1%eth0", bad: true},
+	} {
+		if got, err := parsePlace(c.in); (err != nil) != c.bad || err == nil && got != c.want {
+			t.Errorf("%q: got %+v, %v; want %+v, error %t", c.in, got, err, c.want, c.bad)
+		}
 	}
 }
 
