@@ -584,6 +584,7 @@ type watcher struct {
 	work    int                    // containers that were listed or inspected since memory was given back
 	busy    map[string]bool        // ids that are being reconciled
 	first   map[string]bool        // ids of the first list that are still to be reconciled; nil before it
+	listed  bool                   // all of the first list were reconciled
 	stuck   map[string]bool        // ids that could not be inspected since the last list
 	wake    chan struct{}          // of capacity 1: dirty or busy changed
 	soon    chan struct{}          // of capacity 1: a container could not be inspected
@@ -781,7 +782,8 @@ func (w *watcher) doneLocked(ids map[string]bool) {
 	for id := range ids {
 		delete(w.first, id)
 	}
-	if w.first != nil && len(w.first) == 0 {
+	if w.first != nil && len(w.first) == 0 && !w.listed {
+		w.listed = true
 		w.first = make(map[string]bool) // a map keeps the memory of what it had
 		w.reg.engineFound(w.client.engine.text, w.isGoneLocked)
 	}
