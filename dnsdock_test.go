@@ -1252,7 +1252,7 @@ func testScratchImage(t *testing.T, s *stage) {
 		t.Errorf("dig inside of an IPv6 network: got %q; want NXDOMAIN", got)
 	}
 
-	s.docker(t, "stop", server)
+	s.docker(t, "stop", "--time=10", server) // without it podman kills at once
 	if !s.engine.podman { // which does not send the end of a log
 		in.log.wait(t, "dnsdock ends")
 	}

@@ -316,7 +316,8 @@ func readList(d *json.Decoder) (map[string]fingerprint, error) {
 func (c *dockerClient) inspect(ctx context.Context, id string) (*containerJSON, error) {
 	var j containerJSON
 	err := c.fetch(ctx, "/containers/"+url.PathEscape(id)+"/json", nil, maxInspect, func(d *json.Decoder) error { return d.Decode(&j) })
-	if e, ok := errors.AsType[*statusError](err); ok && e.code == http.StatusNotFound {
+	if e, ok := errors.AsType[*statusError](err); ok && (e.code == http.StatusNotFound ||
+		e.code == http.StatusInternalServerError && strings.HasSuffix(e.text, "no such container")) { // podman, while it removes it
 		return nil, errGone
 	}
 	if err != nil {
@@ -577,7 +578,7 @@ type watcher struct {
 	synced time.Time // when this session had its first list; zero before
 
 	mu      sync.Mutex             // guards what follows
-	follows map[string][]string    // by id of a container: the ids and names of those whose addresses it is answered with
+	follows map[string][]followed  // by id of a container: those whose addresses it is answered with
 	known   map[string]fingerprint // by id: each container as it was reconciled last; zero where it could not be inspected
 	told    map[string][]string    // by id: the problems of a container that were logged
 	dirty   map[string]bool        // ids to be reconciled
@@ -607,7 +608,7 @@ func newWatcher(client *dockerClient, n naming, reg *registry, log *slog.Logger)
 		naming:  n,
 		reg:     reg,
 		suffix:  suffix,
-		follows: make(map[string][]string),
+		follows: make(map[string][]followed),
 		log:     log.With("engine", client.engine.text),
 		known:   make(map[string]fingerprint),
 		told:    make(map[string][]string),
@@ -899,7 +900,7 @@ func (w *watcher) reconcile(ctx context.Context, id string) error {
 		delete(w.told, id)
 		delete(w.follows, id)
 		w.mu.Unlock()
-		w.moved(id, "")
+		w.moved(id, "", fingerprint{})
 		return nil
 	case err != nil:
 		return err
@@ -911,10 +912,16 @@ func (w *watcher) reconcile(ctx context.Context, id string) error {
 	}
 	s, problems := w.service(c)
 	if w.remember(j, problems) {
-		w.moved(id, c.name)
+		w.moved(id, c.name, j.fingerprint())
 	}
 	w.reg.put(id+w.suffix, s)
 	return nil
+}
+
+// A followed container is one whose addresses another is answered with.
+type followed struct {
+	ref  string      // its id or name
+	seen fingerprint // when it was looked at for the other; zero before, and where there was none
 }
 
 // maxFollowed bounds the containers that are inspected for one that is
@@ -928,11 +935,11 @@ func (w *watcher) container(ctx context.Context, j *containerJSON) (*container, 
 	if err != nil {
 		return nil, err
 	}
-	var followed []string
-	err = w.follow(ctx, c, []string{j.ID}, &followed)
+	var all []followed
+	err = w.follow(ctx, c, []string{j.ID}, &all)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(followed) == 0 {
+	if len(all) == 0 {
 		delete(w.follows, j.ID)
 	}
 	return c, err
@@ -941,9 +948,9 @@ func (w *watcher) container(ctx context.Context, j *containerJSON) (*container, 
 // follow gives c the addresses that are of others: the networks of the container
 // that it shares them with, and those of the containers that it is to be reached by.
 // Path is how it came here; what leads back is left out.
-func (w *watcher) follow(ctx context.Context, c *container, path []string, followed *[]string) error {
+func (w *watcher) follow(ctx context.Context, c *container, path []string, all *[]followed) error {
 	if c.shares != "" {
-		other, err := w.other(ctx, c.shares, path, followed)
+		other, err := w.other(ctx, c.shares, path, all)
 		if err != nil {
 			return err
 		}
@@ -953,7 +960,7 @@ func (w *watcher) follow(ctx context.Context, c *container, path []string, follo
 	}
 	c.others = make(map[string][]endpoint)
 	for _, ref := range c.reaches() {
-		other, err := w.other(ctx, ref, path, followed)
+		other, err := w.other(ctx, ref, path, all)
 		if err != nil {
 			return err
 		}
@@ -966,17 +973,17 @@ func (w *watcher) follow(ctx context.Context, c *container, path []string, follo
 
 // other returns the container of that id or name if it runs, with what it
 // follows itself; nil if it does not, or leads back.
-func (w *watcher) other(ctx context.Context, ref string, path []string, followed *[]string) (*container, error) {
-	if len(*followed) >= 2*maxFollowed || slices.Contains(path, ref) {
+func (w *watcher) other(ctx context.Context, ref string, path []string, all *[]followed) (*container, error) {
+	if len(*all) >= 2*maxFollowed || slices.Contains(path, ref) {
 		return nil, nil
 	}
-	note := func(ref string) {
-		*followed = append(*followed, ref)
+	note := func(more ...followed) {
+		*all = append(slices.Clone(*all), more...)
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.follows[path[0]] = *followed
+		w.follows[path[0]] = *all
 	}
-	note(ref)
+	note(followed{ref: ref})
 	j, err := w.client.inspect(ctx, ref)
 	if errors.Is(err, errGone) || err == nil && slices.Contains(path, j.ID) {
 		return nil, nil
@@ -984,20 +991,23 @@ func (w *watcher) other(ctx context.Context, ref string, path []string, followed
 	if err != nil {
 		return nil, err
 	}
-	note(j.ID) // it may be renamed
+	*all = (*all)[:len(*all)-1]
+	note(followed{ref, j.fingerprint()}, followed{j.ID, j.fingerprint()}) // by both: it may be renamed
 	c, err := w.networked(ctx, j)
 	if err != nil || c.state != "running" {
 		return nil, err
 	}
-	return c, w.follow(ctx, c, append(slices.Clone(path), j.ID), followed)
+	return c, w.follow(ctx, c, append(slices.Clone(path), j.ID), all)
 }
 
-// moved has the containers reconciled that follow the one of that id or name.
-func (w *watcher) moved(id, name string) {
+// moved has the containers reconciled that follow the one of that id or name, and
+// saw it otherwise than it is now.
+func (w *watcher) moved(id, name string, now fingerprint) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for follower, refs := range w.follows {
-		if follower != id && (slices.Contains(refs, id) || slices.Contains(refs, name)) {
+	isNews := func(f followed) bool { return (f.ref == id || f.ref == name) && f.seen != now }
+	for follower, list := range w.follows {
+		if follower != id && slices.ContainsFunc(list, isNews) {
 			w.dirty[follower] = true
 			wakeUp(w.wake)
 		}
