@@ -1253,7 +1253,7 @@ func testScratchImage(t *testing.T, s *stage) {
 	}
 
 	s.docker(t, "stop", "--time=10", server) // without it podman kills at once
-	if !s.engine.podman { // which does not send the end of a log
+	if !s.engine.podman {                    // which does not send the end of a log
 		in.log.wait(t, "dnsdock ends")
 	}
 	if got := s.inspect(t, server, "{{.State.ExitCode}}"); got != "0" { // 137: it had to be killed
