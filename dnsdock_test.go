@@ -1106,7 +1106,12 @@ networks:
 		}
 	}
 	compose("up", "--detach", "--scale", "web=2")
-	web1, web2, db := s.prefix+"_web_1", s.prefix+"_web_2", s.prefix+"_db_1"
+	made := func(service, number string) string { // proj_web_1 or, by newer ones, proj-web-1
+		t.Helper()
+		const label = "--filter=label=com.docker.compose."
+		return s.docker(t, "ps", label+"project="+s.prefix, label+"service="+service, label+"container-number="+number, "--format={{.Names}}")
+	}
+	web1, web2, db := made("web", "1"), made("web", "2"), made("db", "1")
 	one, two := s.ip(t, web1), s.ip(t, web2)
 	in.soon(t, "web."+s.prefix+".docker A", "NOERROR", one, two)
 	in.soon(t, "2.web."+s.prefix+".docker A", "NOERROR", two)
@@ -1122,7 +1127,7 @@ networks:
 	without.want(t, "web."+s.prefix+".docker A", "NXDOMAIN")
 	if !s.engine.podman { // docker-compose fails to run one there
 		compose("run", "--detach", "web")
-		in.log.wait(t, "service added", s.prefix+"_web_run")
+		in.log.wait(t, "service added", s.prefix, "web", "run")
 		in.want(t, "web."+s.prefix+".docker A", "NOERROR", one, two) // and not what ran once
 	}
 
