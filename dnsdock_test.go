@@ -1019,6 +1019,7 @@ func (s *stage) scratch(t *testing.T, flags string, args ...string) (server stri
 	}
 	s.runImage(t, ref+" -nameserver= "+flags, server, append([]string{user, "--group-add=" + strings.TrimSpace(string(group)), "--cap-drop=ALL",
 		"--read-only", "--security-opt=no-new-privileges", "--security-opt=label=disable", "--volume=" + s.engine.socket + ":/var/run/docker.sock"}, args...)...)
+	t.Cleanup(func() { s.docker(t, "rm", "--force", server) }) // before its image, which would stay without a name
 	in = &instance{dns: s.ip(t, server) + ":53", http: "http://" + s.ip(t, server), log: s.logs(t, server)}
 	in.log.wait(t, "engine found")
 	in.ready(t)
