@@ -52,6 +52,9 @@ func newAPI(reg *registry, fwd *forwarder) http.Handler {
 		"/cache":         {"DELETE": a.clearCache},
 	} {
 		for method, call := range calls {
+			if method != "GET" {
+				call = a.kept(call)
+			}
 			mux.Handle(method+" "+path, http.MaxBytesHandler(call, maxBody))
 		}
 		allowed := strings.Join(sortedKeys(calls), ", ")
@@ -68,6 +71,22 @@ func newAPI(reg *registry, fwd *forwarder) http.Handler {
 		writeError(w, http.StatusForbidden, errors.New("a web page of another origin must not write here"))
 	}))
 	return a.guardHost(guard.Handler(mux))
+}
+
+var errNotKept = errors.New("the change is made, but a restart of dnsdock may lose it: it can't be kept in the file of -state")
+
+// kept returns call, which changes something, with what it did kept on disk before
+// the reply.
+func (a *api) kept(call apiCall) apiCall {
+	return func(r *http.Request) (int, any, error) {
+		status, v, err := call(r)
+		if err == nil && a.reg.save != nil {
+			if e := a.reg.save(); e != nil {
+				return 0, nil, fmt.Errorf("%w: %w", errNotKept, e)
+			}
+		}
+		return status, v, err
+	}
 }
 
 // newHTTPServer returns a server of h that no slow client can hold.
@@ -112,7 +131,8 @@ func (a *api) ownHost(host string) bool {
 	if _, ok := a.reg.cover(n); ok {
 		return true
 	}
-	return n.under(a.reg.naming.apex) || n == "\x09localhost\x00"
+	_, ours := a.reg.zoneOf(n)
+	return ours || n == "\x09localhost\x00"
 }
 
 // An apiCall is the work of one call of the API. Its value is sent as JSON,
@@ -129,6 +149,8 @@ func (call apiCall) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusNotFound, err)
 	case errors.Is(err, errAmbiguous), errors.Is(err, errNotPublished):
 		writeError(w, http.StatusConflict, err)
+	case errors.Is(err, errNotKept):
+		writeError(w, http.StatusInternalServerError, err)
 	case isTooLarge(err):
 		writeError(w, http.StatusRequestEntityTooLarge, fmt.Errorf("body over %d octets", maxBody))
 	default:
@@ -200,8 +222,7 @@ func (a *api) put(r *http.Request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	p = patch{cname: new(name), txt: &[]string{}, ports: &[]port{}, ttl: new(defaultTTL), aliases: &[]name{}}.over(p)
-	s, isNew, err := a.reg.set(id, p)
+	s, isNew, err := a.reg.set(id, whole(p))
 	if err != nil {
 		return 0, nil, err
 	}
@@ -209,6 +230,11 @@ func (a *api) put(r *http.Request) (int, any, error) {
 		return http.StatusCreated, toJSON(s), nil
 	}
 	return http.StatusOK, toJSON(s), nil
+}
+
+// whole returns p with defaults for what it does not set.
+func whole(p patch) patch {
+	return patch{cname: new(name), txt: &[]string{}, ports: &[]port{}, ttl: new(defaultTTL), aliases: &[]name{}}.over(p)
 }
 
 func (a *api) exists(id string) bool {
@@ -261,17 +287,17 @@ func (a *api) setTTL(r *http.Request) (int, any, error) {
 // serviceJSON is a service as the API shows it. All of it is taken by PUT
 // too, and names and origin are ignored there.
 type serviceJSON struct {
-	Name    string       `json:"name"`  // container part
-	Image   string       `json:"image"` // image part
-	IP      netip.Addr   `json:"ip"`    // the first of ips
-	IPs     []netip.Addr `json:"ips"`   // at least one, but none where there is a cname
-	CNAME   string       `json:"cname,omitempty"`
-	TXT     []string     `json:"txt,omitempty"`
-	Ports   []string     `json:"ports,omitempty"` // as parsePort reads them
-	TTL     int          `json:"ttl"`             // seconds; -1: the default
-	Aliases []string     `json:"aliases"`         // absolute names
-	Names   []string     `json:"names"`           // read-only: the full name and the aliases
-	Origin  originJSON   `json:"origin"`          // read-only
+	Name    string     `json:"name"`  // container part
+	Image   string     `json:"image"` // image part
+	IP      string     `json:"ip"`    // the first of ips
+	IPs     []string   `json:"ips"`   // at least one, but none where there is a cname; "host" is the host's
+	CNAME   string     `json:"cname,omitempty"`
+	TXT     []string   `json:"txt,omitempty"`
+	Ports   []string   `json:"ports,omitempty"` // as parsePort reads them
+	TTL     int        `json:"ttl"`             // seconds; -1: the default
+	Aliases []string   `json:"aliases"`         // absolute names
+	Names   []string   `json:"names"`           // read-only: the full name and the aliases
+	Origin  originJSON `json:"origin"`          // read-only
 }
 
 // originJSON says where a service is from: {} for one made by hand.
@@ -283,14 +309,14 @@ type originJSON struct {
 
 func toJSON(s *service) serviceJSON {
 	j := serviceJSON{
-		Name: s.name, Image: s.image, IPs: s.addrs, TXT: s.txt, TTL: s.ttl,
-		Aliases: texts(s.aliases), Names: texts(s.owners),
+		Name: s.name, Image: s.image, IPs: addrTexts(s.addrs), TXT: s.txt, TTL: s.ttl,
+		Aliases: texts(s.aliases), Names: texts(s.names()),
 		Origin: originJSON{s.origin.engine, s.origin.container, s.origin.image},
 	}
 	if s.cname == "" {
-		j.IP = s.addrs[0]
+		j.IP = j.IPs[0]
 	} else {
-		j.IPs, j.CNAME = []netip.Addr{}, text(s.cname)
+		j.CNAME = text(s.cname)
 	}
 	for _, p := range s.ports {
 		j.Ports = append(j.Ports, p.String())
@@ -418,7 +444,13 @@ func readTTL(value json.RawMessage) (*int, error) {
 // readAddrs reads one string or a list of them; a string may hold several
 // addresses with commas between.
 func readAddrs(value json.RawMessage) ([]netip.Addr, error) {
-	return readItems(value, `"192.168.0.3"`, parseAddr, addrCost)
+	parse := func(s string) (netip.Addr, error) {
+		if s == "host" {
+			return netip.Addr{}, nil
+		}
+		return parseAddr(s)
+	}
+	return readItems(value, `"192.168.0.3"`, parse, addrCost)
 }
 
 // readTarget reads the name of a CNAME; the empty one takes it away.

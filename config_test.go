@@ -43,7 +43,13 @@ func showConfig(c *config) string {
 	}
 	add("dns", c.dns, "[:53]")
 	add("http", c.http, ":80")
-	add("engine", c.engine.network+" "+c.engine.addr, "unix /var/run/docker.sock")
+	for _, e := range c.engines {
+		own := ""
+		if e.domain != "" {
+			own = " " + e.domain.String()
+		}
+		add("engine", e.network+" "+e.addr+own, "unix /var/run/docker.sock")
+	}
 	if c.tls != nil {
 		add("tls", *c.tls, "")
 	}
@@ -60,6 +66,11 @@ func showConfig(c *config) string {
 	add("alias", c.naming.alias, "false")
 	add("all", c.naming.all, "false")
 	add("cache", c.cache, "16777216")
+	add("network", c.naming.networks, "[]")
+	add("host-address", c.naming.host, "[]")
+	add("compose", c.naming.compose, "true")
+	add("health", c.naming.health, "true")
+	add("state", c.state, "")
 	add("forcettl", c.forceTTL, "false")
 	add("verbose", c.verbose, "true")
 	add("debug", c.debug, "false")
@@ -158,6 +169,13 @@ func TestParseConfig(t *testing.T) {
 		{"", "DOCKER_HOST=", ""},
 		{"-docker=tcp://10.0.0.6:2375", "DOCKER_HOST=tcp://10.0.0.5:2375", "engine=tcp 10.0.0.6:2375"},
 		{"-docker=tcp://10.0.0.6:2375", "DOCKER_HOST=ssh://nonsense", "engine=tcp 10.0.0.6:2375"},
+		{"-docker=tcp://a:1,tcp://b:2=B.docker. -docker=unix:///c,tcp://d:4", "", "engine=tcp a:1 engine=tcp b:2 b.docker. engine=unix /c engine=tcp d:4"},
+		{"-docker=unix:///a=b/d.sock,unix:///x,y=z/d.sock=c.example,", "", "engine=unix /a=b/d.sock engine=unix /x,y=z/d.sock c.example."},
+		{"", "DOCKER_HOST=tcp://a:1,tcp://b:2=b.docker", "engine=tcp a:1 engine=tcp b:2 b.docker."},
+		{"-docker=unix:///c,tcp://d:4 -tlsverify", "DOCKER_CERTS=" + certs, "engine=unix /c engine=tcp d:4 " + tlsOf(certs)},
+		// Which address, and what is kept.
+		{"-network=b,a -network=host,b -host-address=192.0.2.1,2001:db8::1 -compose=false -health=false -state=/x/y.json", "",
+			"network=[b a host] host-address=[192.0.2.1 2001:db8::1] compose=false health=false state=/x/y.json"},
 		// TLS: the files are in the first of three places, and each may be named.
 		{"-docker=tcp://10.0.0.5:2376", "DOCKER_TLS_VERIFY=", "engine=tcp 10.0.0.5:2376"},
 		{"-docker=tcp://10.0.0.5:2376", "DOCKER_TLS_VERIFY=1 DOCKER_CERTS=" + certs + " DOCKER_CERT_PATH=/nowhere HOME=/nowhere", "engine=tcp 10.0.0.5:2376 " + tlsOf(certs)},
@@ -283,6 +301,16 @@ func TestBadConfig(t *testing.T) {
 		{[]string{"-docker=unix://"}, "", []string{"-docker", `"unix://"`, engine}},
 		{[]string{"-docker=unix:///"}, "", []string{"-docker", `"unix:///"`, engine}},
 		{[]string{"-docker=/var/run/docker.sock"}, "", []string{"-docker", `"/var/run/docker.sock"`, engine}},
+		{[]string{"-docker=tcp://a:1,b:2"}, "", []string{"-docker", `"tcp://a:1,b:2"`, engine}},
+		{[]string{"-docker=tcp://a:1=*.b"}, "", []string{"-docker", "letters"}},
+		{[]string{"-docker=tcp://a:1="}, "", []string{"-docker", "as in docker"}},
+		{[]string{"-docker=tcp://a:1=10.in-addr.arpa"}, "", []string{"-docker", "it is for addresses"}},
+		{[]string{"-docker=tcp://a:1,tcp://a:1=b.docker"}, "", []string{"-docker", `"tcp://a:1"`, "write it once"}},
+		{[]string{"-docker=tcp://a:1=b.example", "-nameserver=x.b.example=10.0.0.53"}, "", []string{"-nameserver", `"x.b.example="`, "write another domain"}},
+		{[]string{"-network=a b"}, "", []string{"-network", `"a b"`, "as in backend,bridge"}},
+		{[]string{"-host-address=host"}, "", []string{"-host-address", `"host"`, "write an IPv4 or IPv6 address"}},
+		{[]string{"-compose=no"}, "", []string{"-compose", `"no"`, "write true or false"}},
+		{[]string{"-health="}, "", []string{"-health", "write true or false"}},
 		{[]string{"-docker="}, "", []string{"-docker", `""`, engine}},
 		{nil, "DOCKER_HOST=npipe:////./pipe/docker_engine", []string{"DOCKER_HOST", `"npipe:////./pipe/docker_engine"`, engine}},
 		{[]string{"-docker=tcp://host:2376", "-tlsverify"}, "HOME=/nowhere", []string{"-tlscacert", "/nowhere/.docker/ca.pem", "write the path of a PEM file", "-tlsverify"}},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -92,6 +93,7 @@ func localZones() map[name]bool {
 type client struct {
 	addr  netip.Addr
 	local netip.Addr // the address of ours that it asked; not valid if the system does not tell
+	alone *bool      // is set where others may get another answer; nil: nobody asks
 	size  int        // octets of a reply that it takes
 
 	beforeWait func() // is called before the answer waits for others, if not nil
@@ -114,12 +116,13 @@ func (z *zone) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
 // later.
 func (z *zone) answer(req *dns.Msg, c client, later func(func()), send func([]byte) error) {
 	begun, serial := time.Now(), z.reg.ser.Load()
+	c.alone = new(bool)
 	m, left := z.reply(req, c)
 	extra := len(m.Extra)
 	finish := func() {
 		m, b, err := z.finish(m, req, c, left)
 		if err == nil {
-			if left == nil && len(m.Extra) == extra { // nothing of it was left out
+			if left == nil && len(m.Extra) == extra && !*c.alone { // nothing of it was left out
 				z.keep(req, m, b, serial)
 			}
 			err = send(b)
@@ -304,7 +307,7 @@ func (z *zone) foreign(m *dns.Msg, n name, q dns.Question, chained bool) (left *
 	upstreams, routed := z.fwd.upstreams(n)
 	switch {
 	case m.RecursionAvailable && len(upstreams) > 0 && !routed && isPlain(n) && !isOfTLD(q.Qtype): // a host of this site, of which nobody outside knows
-		if _, above := z.reg.nodes.load(n); !above && !z.apex.under(n) && !z.fwd.routes.Load().anyBelow(n) {
+		if _, above := z.reg.nodes.load(n); !above && !z.reg.isAboveZone(n) && !z.fwd.routes.Load().anyBelow(n) {
 			m.Rcode = dns.RcodeNameError
 		}
 	case m.RecursionAvailable && len(upstreams) > 0 && (!chained || m.RecursionDesired):
@@ -328,8 +331,8 @@ func isOfTLD(qtype uint16) bool {
 // an alias outside of it, a local zone, or a known address's own name. It is
 // not ok where n is not ours: an upstream may be configured for a local zone.
 func (z *zone) authority(n name) (top name, ok bool) {
-	if n.under(z.apex) {
-		return z.apex, true
+	if top, ok := z.reg.zoneOf(n); ok {
+		return top, true
 	}
 	if top, ok := z.reg.cover(n); ok {
 		return top, true
@@ -394,7 +397,7 @@ func (z *zone) isMuch(n, top name) bool {
 		v := z.reg.at(n)
 		return ok && !p.IsSingleIP() || v != nil && v.len() > many
 	}
-	if top != z.apex && z.local[top] {
+	if !z.reg.isZone(top) && z.local[top] {
 		return false
 	}
 	if n.wild() {
@@ -403,8 +406,10 @@ func (z *zone) isMuch(n, top name) bool {
 		}
 	}
 	for range 3 { // itself, or _port._protocol before it
-		if at, ok := z.reg.nodes.load(n); ok && at.below.len() > many {
-			return true
+		for _, nodes := range []*table[name, *node]{&z.reg.nodes, &z.reg.compose} {
+			if at, ok := nodes.load(n); ok && at.below.len() > many {
+				return true
+			}
 		}
 		if label := n.label(); label == "" || label[0] != '_' {
 			break
@@ -416,15 +421,15 @@ func (z *zone) isMuch(n, top name) bool {
 
 // find looks up n, whose highest name of ours is top.
 func (z *zone) find(n, top name) (f found) {
-	f.isZone = n == top && (top == z.apex || z.local[top])
+	f.isZone = n == top && (z.reg.isZone(top) || z.local[top])
 	switch {
 	case n.reverse():
 		f.owners = z.reg.at(n)
 		f.exists = f.isZone || f.owners != nil || z.fwd.routes.Load().anyBelow(n) || z.reg.anyBelow(n)
 		return f
-	case top != z.apex && z.local[top]:
+	case !z.reg.isZone(top) && z.local[top]:
 		f.isStatic, f.loopback = true, top == localhost
-		f.exists = f.isZone || f.loopback || z.apex.under(n) || z.fwd.routes.Load().anyBelow(n)
+		f.exists = f.isZone || f.loopback || z.reg.isAboveZone(n) || z.fwd.routes.Load().anyBelow(n)
 		return f
 	}
 	var hasPorts bool
@@ -432,7 +437,7 @@ func (z *zone) find(n, top name) (f found) {
 	f.hasData = anyHas(f.views, hasData)
 	f.isHost = n == z.host && !f.hasData
 	f.ports, hasPorts = z.findPorts(n, top)
-	f.exists = f.isZone || f.isHost || hasPorts || len(f.views) > 0
+	f.exists = f.isZone || f.isHost || hasPorts || len(f.views) > 0 || z.reg.isAboveCompose(n)
 	if !f.isZone && n != z.host && anyHas(f.views, hasCNAME) { // a zone has SOA and NS, and a CNAME must not be named by these
 		f.cname = z.cnameOf(n, f.views)
 	}
@@ -445,6 +450,10 @@ func (z *zone) find(n, top name) (f found) {
 // always the same.
 func (z *zone) cnameOf(n name, views []*view) (best *service) {
 	at, ok := z.reg.nodes.load(n)
+	if !ok {
+		at, ok = z.reg.compose.load(n)
+		ok = ok && views[0] == &at.below
+	}
 	if ok { // its view is the first; what is at n itself counts before all, what is below it after all
 		below := views[0]
 		views = slices.Clone(views[1:])
@@ -462,7 +471,7 @@ func (z *zone) cnameOf(n name, views []*view) (best *service) {
 			continue
 		}
 		for s := range v.all(hasCNAME) {
-			if best == nil || s.cname < best.cname {
+			if best == nil || cmp.Or(cmp.Compare(order(!s.sick), order(!best.sick)), strings.Compare(string(s.cname), string(best.cname))) < 0 {
 				best = s
 			}
 		}
@@ -496,6 +505,10 @@ func (z *zone) findPorts(n, top name) (list []servicePort, exists bool) {
 			list = append(list, servicePort{s, p})
 		}
 	}
+	isWell := func(p servicePort) bool { return !p.sick }
+	if slices.ContainsFunc(list, isWell) {
+		list = slices.DeleteFunc(list, func(p servicePort) bool { return p.sick })
+	}
 	return list, len(list) > 0
 }
 
@@ -510,7 +523,7 @@ func (p port) isAt(label string) bool {
 // answerOurs answers q, the question about n, whose highest name of ours is
 // top. Where n is a CNAME that q goes on with, it returns its target.
 func (z *zone) answerOurs(m *dns.Msg, q dns.Question, n, top name, c client) (next name) {
-	ready := z.reg.ready.Load() // before find: what is published between the two is not missed
+	ready := z.reg.isReady(n) // before find: what is published between the two is not missed
 	done, ok := z.inTurn(n, top, c)
 	if !ok {
 		m.Authoritative, m.Answer, m.Rcode = false, nil, dns.RcodeServerFailure
@@ -606,7 +619,11 @@ func (z *zone) addrs(owner string, n name, f found, qtype uint16, c client) (lis
 	case f.isHost && c.local.IsValid() && c.local.Is4() == v4:
 		addrs = []netip.Addr{c.local}
 	default:
-		addrs, ttl = z.reg.rrset(f.views, v4, c.size/minRR+1)
+		var differs bool
+		addrs, ttl, differs = z.reg.rrset(f.views, v4, c.size/minRR+1, c)
+		if differs && c.alone != nil {
+			*c.alone = true
+		}
 	}
 	for _, a := range addrs {
 		if v4 {
@@ -659,7 +676,8 @@ func (z *zone) addSRV(m *dns.Msg, owner string, ports []servicePort, most int, c
 		m.Answer = append(m.Answer, &dns.SRV{Hdr: h, Weight: 1, Port: t.number, Target: host})
 		if !hosts[t.name] && len(extra) < most {
 			hosts[t.name] = true
-			extra = append(extra, z.bothAddrs(host, t.name, z.find(t.name, z.apex), c)...)
+			top, _ := z.reg.zoneOf(t.name)
+			extra = append(extra, z.bothAddrs(host, t.name, z.find(t.name, top), c)...)
 		}
 	}
 	addExtra(m, extra)

@@ -62,8 +62,15 @@ DNS
   -forcettl             forwarded answers get -ttl as their TTL
 
 Docker
-  -docker URL           the engine: unix://PATH or tcp://HOST:PORT
-                        (default $DOCKER_HOST, else unix:///var/run/docker.sock)
+  -docker URL,...       the engines: unix://PATH or tcp://HOST:PORT; URL=DOMAIN gives one a domain
+                        of its own (default $DOCKER_HOST, else unix:///var/run/docker.sock)
+  -network NAME,...     answer the addresses on these networks only, in this order (default: all,
+                        the one of the default gateway first)
+  -host-address ADDR,...
+                        the host's addresses, of containers that have its network
+                        (default: the one that the client asked)
+  -compose=false        no names of compose, <number>.<service>.<project>.<domain> (default true)
+  -health=false         answer with unhealthy containers as with others (default true)
   -tlsverify            mutual TLS to the engine (default: $DOCKER_TLS_VERIFY is not empty)
   -tlscacert FILE       CA certificate; it and the next two are by default in
                         $DOCKER_CERTS, else $DOCKER_CERT_PATH, else $HOME/.docker (ca.pem)
@@ -72,12 +79,13 @@ Docker
 
 The rest
   -http ADDR            listen for the HTTP API on this address; empty: no HTTP (default :80)
+  -state FILE           keep what is changed by the HTTP API in this file (default: until the end)
   -verbose=false        log warnings and errors only (default true: services that come and go too)
   -debug                log each query too
   -version              print the version
   -help                 print this
 
--dns, -nameserver and -allow may be given more than once.
+-dns, -nameserver, -allow, -docker, -network and -host-address may be given more than once.
 
 Examples
   dnsdock -dns=172.17.0.1:53 -http=172.17.0.1:80
@@ -132,14 +140,17 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	g := newGroup(ctx)
 	closed := make(chan struct{}) // for servers that can be shut down at any time
 	close(closed)
-	reg := newRegistry(cfg.naming, cfg.ttl, log)
+	reg := newRegistry(cfg.naming, cfg.ttl, log, cfg.zones()...)
+	if cfg.state != "" {
+		restore(reg, cfg.state, log)
+	}
 	fwd := newForwarder(cfg.upstreams, cfg.allow, cfg.cache, log)
 	fwd.forceTTL, fwd.isSelf = cfg.forceTTL, func(a netip.AddrPort) bool { return cfg.ownAddr(a) != "" }
 	if err := fwd.load(); err != nil {
 		log.Warn("nameservers can't be read", "err", err)
 	}
 	zone := newZone(g.ctx, reg, fwd, log)
-	log.Info("dnsdock starts", "version", buildVersion(), "domain", cfg.naming.apex, "engine", cfg.engine.text)
+	log.Info("dnsdock starts", "version", buildVersion(), "domain", cfg.naming.apex, "engines", cfg.engines)
 	for _, conn := range socks.udp {
 		srv, started := newUDPServer(zone, conn)
 		g.serve("dns udp", srv.ActivateAndServe, started, srv.ShutdownContext)
@@ -159,9 +170,16 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		})
 		log.Info("listening", "for", "http", "addr", socks.http.Addr())
 	}
-	w := newWatcher(newDockerClient(cfg.engine, cfg.tls), reg, log)
+	var watchers []*watcher
+	for _, e := range cfg.engines {
+		n := cfg.naming
+		n.apex = cmp.Or(e.domain, n.apex)
+		watchers = append(watchers, newWatcher(newDockerClient(e.engineURL, cfg.tls), n, reg, log))
+	}
 	g.start("forwarder", func() error { return fwd.follow(g.ctx) })
-	g.start("watcher", func() error { return w.run(g.ctx) })
+	for _, w := range watchers {
+		g.start("watcher", func() error { return w.run(g.ctx) })
+	}
 	err = g.wait()
 	log.Info("dnsdock ends")
 	return err
@@ -193,8 +211,9 @@ func newLogger(cfg *config, stderr io.Writer) *slog.Logger {
 type config struct {
 	dns       []string // host:port; the host may be empty, else it is an address
 	http      string   // the same; empty: no HTTP
-	engine    engineURL
-	tls       *tlsFiles // nil: no TLS
+	engines   []engine
+	tls       *tlsFiles // of those on TCP; nil: no TLS
+	state     string    // file; empty: none
 	naming    naming
 	ttl       uint32
 	upstreams routes[server]
@@ -206,15 +225,84 @@ type config struct {
 	version   bool
 }
 
+// An engine is one that is watched.
+type engine struct {
+	engineURL
+	domain name // of its own; empty: the apex
+}
+
+// String is for the log.
+func (e engine) String() string {
+	if e.domain == "" {
+		return e.text
+	}
+	return e.text + "=" + text(e.domain)
+}
+
+// parseEngine reads URL or URL=DOMAIN. A path may hold '=' too.
+func parseEngine(s string) (e engine, err error) {
+	if at := strings.LastIndexByte(s, '='); at >= 0 && !strings.Contains(s[at:], "/") {
+		if e.domain, err = parseZone(s[at+1:]); err != nil {
+			return e, err
+		}
+		s = s[:at]
+	}
+	e.engineURL, err = parseEngineURL(s)
+	return e, err
+}
+
+// An engineFlag is the flag -docker: URLs with commas between, which may be given
+// again.
+type engineFlag struct {
+	items []engine
+	isSet bool
+}
+
+func (f *engineFlag) set(s string) error {
+	f.isSet = true
+	var urls []string
+	for text := range strings.SplitSeq(s, ",") {
+		if last := len(urls) - 1; last >= 0 && text != "" && !strings.Contains(text, "://") {
+			urls[last] += "," + text // of a path
+		} else {
+			urls = append(urls, text)
+		}
+	}
+	for _, text := range urls {
+		if text = strings.TrimSpace(text); text == "" {
+			continue
+		}
+		e, err := parseEngine(text)
+		if err != nil {
+			return err
+		}
+		f.items = append(f.items, e)
+	}
+	return nil
+}
+
+// zones are the domains that engines have of their own.
+func (cfg *config) zones() (zones []name) {
+	for _, e := range cfg.engines {
+		if e.domain != "" {
+			zones = append(zones, e.domain)
+		}
+	}
+	return zones
+}
+
 // parseConfig reads the flags, and from the environment the defaults of those
 // about the engine. Its errors name the flag and the value, and say
 // what to write instead; flag.ErrHelp is returned as it is.
 func parseConfig(args []string, getenv func(string) string) (*config, error) {
-	cfg := &config{verbose: true, cache: 16 << 20}
+	cfg := &config{verbose: true, cache: 16 << 20, naming: naming{compose: true, health: true}}
 	dnsAddrs := list[string]{items: []string{":53"}, parse: parseListen}
 	upstreams := routeFlag{routes: routes[server]{root: {{addr: netip.MustParseAddrPort("8.8.8.8:53")}}}, isSet: make(map[name]bool)}
 	allow := list[netip.Prefix]{parse: parseCIDR}
-	httpAddr, engine, domain, environment := ":80", cmp.Or(getenv("DOCKER_HOST"), "unix:///var/run/docker.sock"), "docker", ""
+	engines := engineFlag{}
+	networks := list[string]{parse: parseNetwork}
+	hostAddrs := list[netip.Addr]{parse: parseAddr}
+	httpAddr, domain, environment := ":80", "docker", ""
 	certs := cmp.Or(getenv("DOCKER_CERTS"), getenv("DOCKER_CERT_PATH"), filepath.Join(getenv("HOME"), ".docker"))
 	tlsVerify := getenv("DOCKER_TLS_VERIFY") != ""
 	files := tlsFiles{filepath.Join(certs, "ca.pem"), filepath.Join(certs, "cert.pem"), filepath.Join(certs, "key.pem")}
@@ -236,7 +324,12 @@ func parseConfig(args []string, getenv func(string) string) (*config, error) {
 		}
 		return err
 	})
-	fs.StringVar(&engine, "docker", engine, "")
+	fs.Func("docker", "", engines.set)
+	fs.Var(&networks, "network", "")
+	fs.Var(&hostAddrs, "host-address", "")
+	fs.BoolFunc("compose", "", boolean(&cfg.naming.compose))
+	fs.BoolFunc("health", "", boolean(&cfg.naming.health))
+	fs.StringVar(&cfg.state, "state", "", "")
 	fs.StringVar(&domain, "domain", domain, "")
 	fs.StringVar(&environment, "environment", environment, "")
 	fs.Func("match", "", func(s string) error {
@@ -280,18 +373,32 @@ func parseConfig(args []string, getenv func(string) string) (*config, error) {
 		return nil, errors.New(`invalid value "" for flag -dns: write an address, as in :53 or 172.17.0.1:53`)
 	}
 	cfg.dns, cfg.http, cfg.upstreams, cfg.allow = dnsAddrs.items, httpAddr, upstreams.routes, allow.items
-	if cfg.engine, err = parseEngineURL(engine); err != nil {
-		return nil, fmt.Errorf("invalid value %q for flag -docker or variable DOCKER_HOST: %w", engine, err)
+	host := cmp.Or(getenv("DOCKER_HOST"), "unix:///var/run/docker.sock")
+	if !engines.isSet {
+		err = engines.set(host)
+	}
+	if err == nil && len(engines.items) == 0 {
+		host = ""
+		_, err = parseEngine(host)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("invalid value %q for flag -docker or variable DOCKER_HOST: %w", host, err)
+	}
+	cfg.engines, cfg.naming.networks, cfg.naming.host = engines.items, unique(networks.items), unique(hostAddrs.items)
+	if err := refuseTwice(cfg.engines); err != nil {
+		return nil, err
 	}
 	if cfg.naming.apex, err = parseApex(environment, domain); err != nil {
 		return nil, err
 	}
 	for domain := range cfg.upstreams {
-		if domain != root && domain.under(cfg.naming.apex) {
-			return nil, fmt.Errorf("invalid value %q for flag -nameserver: dnsdock answers names under %s itself: write another domain", text(domain)+"=", cfg.naming.apex)
+		for _, zone := range append(cfg.zones(), cfg.naming.apex) {
+			if domain != root && domain.under(zone) {
+				return nil, fmt.Errorf("invalid value %q for flag -nameserver: dnsdock answers names under %s itself: write another domain", text(domain)+"=", zone)
+			}
 		}
 	}
-	if tlsVerify && cfg.engine.network == "tcp" {
+	if tlsVerify && slices.ContainsFunc(cfg.engines, func(e engine) bool { return e.network == "tcp" }) {
 		if _, err := files.config(""); err != nil {
 			return nil, fmt.Errorf("%w: write the path of a PEM file, or leave out -tlsverify and DOCKER_TLS_VERIFY", err)
 		}
@@ -464,23 +571,46 @@ func parseApex(environment, domain string) (apex name, err error) {
 	if err != nil {
 		return "", fmt.Errorf("invalid value %q for flag -environment: %w", environment, err)
 	}
-	suffix, err := parseSuffix(domain)
-	apex = name(labels+suffix) + root
-	tooLong := fmt.Errorf("the names' common end has over %d octets: write a shorter one", maxApex)
+	zone, err := parseZone(domain)
 	switch {
 	case err != nil:
-	case suffix == "":
-		err = errors.New("write a domain, as in docker or docker.example.com")
-	case len(suffix)+len(root) > maxApex:
-		err = tooLong
-	case len(apex) > maxApex:
-		return "", fmt.Errorf("invalid value %q for flag -environment: %w", environment, tooLong)
-	case apex.reverse(), arpa4.under(apex):
-		err = errors.New("it is for addresses: write another, as in docker")
-	default:
-		return apex, nil
+		return "", fmt.Errorf("invalid value %q for flag -domain: %w", domain, err)
+	case len(labels)+len(zone) > maxApex:
+		return "", fmt.Errorf("invalid value %q for flag -environment: %w", environment, errLongApex)
 	}
-	return "", fmt.Errorf("invalid value %q for flag -domain: %w", domain, err)
+	return name(labels) + zone, nil
+}
+
+var errLongApex = fmt.Errorf("the names' common end has over %d octets: write a shorter one", maxApex)
+
+// parseZone reads a domain that names end in.
+func parseZone(s string) (zone name, err error) {
+	labels, err := parseSuffix(s)
+	zone = name(labels) + root
+	switch {
+	case err != nil:
+		return "", err
+	case labels == "":
+		return "", errors.New("write a domain, as in docker or docker.example.com")
+	case len(zone) > maxApex:
+		return "", errLongApex
+	case zone.reverse(), arpa4.under(zone):
+		return "", errors.New("it is for addresses: write another, as in docker")
+	}
+	return zone, nil
+}
+
+// refuseTwice returns an error if an engine is there twice.
+func refuseTwice(engines []engine) error {
+	seen := make(map[string]bool)
+	for _, e := range engines {
+		if at := e.network + " " + e.addr; seen[at] {
+			return fmt.Errorf("invalid value %q for flag -docker: this engine is there twice: write it once", e.text)
+		} else {
+			seen[at] = true
+		}
+	}
+	return nil
 }
 
 // parseSuffix is parseLabels for what a user types: the characters of other

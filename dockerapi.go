@@ -117,7 +117,8 @@ func (f tlsFiles) config(host string) (*tls.Config, error) {
 // https://docs.docker.com/reference/api/engine/
 //
 // Four calls are enough, all of them GET: /_ping, /containers/json,
-// /containers/{id}/json and /events.
+// /containers/{id}/json and /events. Where GET /networks is allowed too, it
+// tells the internal networks.
 type dockerClient struct {
 	engine engineURL
 	base   string       // "http://docker" or "https://docker"
@@ -315,7 +316,8 @@ func readList(d *json.Decoder) (map[string]fingerprint, error) {
 func (c *dockerClient) inspect(ctx context.Context, id string) (*containerJSON, error) {
 	var j containerJSON
 	err := c.fetch(ctx, "/containers/"+url.PathEscape(id)+"/json", nil, maxInspect, func(d *json.Decoder) error { return d.Decode(&j) })
-	if e, ok := errors.AsType[*statusError](err); ok && e.code == http.StatusNotFound {
+	if e, ok := errors.AsType[*statusError](err); ok && (e.code == http.StatusNotFound ||
+		e.code == http.StatusInternalServerError && strings.HasSuffix(e.text, "no such container")) { // podman, while it removes it
 		return nil, errGone
 	}
 	if err != nil {
@@ -324,12 +326,31 @@ func (c *dockerClient) inspect(ctx context.Context, id string) (*containerJSON, 
 	return &j, nil
 }
 
+// internalNetworks tells of each network by its id, and by its name for
+// podman, whether it is internal. Docker API 1.24 to 1.51.
+func (c *dockerClient) internalNetworks(ctx context.Context) (map[string]bool, error) {
+	internal := make(map[string]bool)
+	var list []struct {
+		ID       string `json:"Id"`
+		Name     string
+		Internal bool
+	}
+	if err := c.fetch(ctx, "/networks", nil, maxInspect, func(d *json.Decoder) error { return d.Decode(&list) }); err != nil {
+		return internal, fmt.Errorf("list networks: %w", err)
+	}
+	for _, n := range list {
+		internal[n.ID], internal[n.Name] = n.Internal, n.Internal
+	}
+	return internal, nil
+}
+
 // containerSummary is an element of GET /containers/json, Docker API 1.24 to
 // 1.51.
 type containerSummary struct {
 	ID              string `json:"Id"`
 	Names           []string
 	State           string
+	Status          string // "Up 2 hours (unhealthy)"; podman's has no health
 	NetworkSettings struct{ Networks map[string]endpointJSON }
 }
 
@@ -339,7 +360,11 @@ type containerJSON struct {
 	ID    string `json:"Id"`
 	Name  string
 	Image string // "sha256:..."
-	State struct{ Status string }
+	State struct {
+		Status string
+		Health *struct{ Status string }
+	}
+	HostConfig struct{ NetworkMode string } // "host", "container:<id>", or the name of a network
 
 	Config struct {
 		Image        string // the reference given to docker run
@@ -350,11 +375,18 @@ type containerJSON struct {
 	NetworkSettings struct{ Networks map[string]endpointJSON }
 }
 
-// endpointJSON is a container's end of a network.
+// endpointJSON is a container's end of a network. Docker 20.10 gives internal
+// networks a gateway too, though no container uses it.
 type endpointJSON struct {
-	IPAddress         string
-	GlobalIPv6Address string
-	IPAMConfig        *struct{ IPv4Address, IPv6Address string } // what --ip and --ip6 asked for
+	NetworkID           string // of podman the name
+	IPAddress           string
+	IPPrefixLen         int
+	Gateway             string
+	GlobalIPv6Address   string
+	GlobalIPv6PrefixLen int
+	IPv6Gateway         string
+	GwPriority          int                                        // since API 1.48
+	IPAMConfig          *struct{ IPv4Address, IPv6Address string } // what --ip and --ip6 asked for
 }
 
 // addrs returns the addresses of the endpoint, IPv4 first. While the
@@ -372,14 +404,38 @@ func (e endpointJSON) addrs() (addrs []netip.Addr) {
 	return addrs
 }
 
-// container returns what the mapping needs of j.
-func (j *containerJSON) container() *container {
+// endpoint returns what the mapping needs of e, but whether it is internal.
+func (e endpointJSON) endpoint(name string) endpoint {
+	return endpoint{
+		network:  network{name: name, v4: newIPNet(e.IPAddress, e.IPPrefixLen, e.Gateway), v6: newIPNet(e.GlobalIPv6Address, e.GlobalIPv6PrefixLen, e.IPv6Gateway)},
+		addrs:    e.addrs(),
+		priority: e.GwPriority,
+	}
+}
+
+// newIPNet returns the network of an address, not valid where the engine does not tell it.
+func newIPNet(addr string, bits int, gateway string) (s ipNet) {
+	if a, err := parseAddr(addr); err == nil && bits > 0 {
+		s.Prefix, _ = a.Prefix(bits)      // stays as it is with a length that can't be
+		s.gateway, _ = parseAddr(gateway) // or there is none
+	}
+	return s
+}
+
+func (j *containerJSON) isSick() bool {
+	return j.State.Health != nil && j.State.Health.Status == "unhealthy"
+}
+
+// container returns what the mapping needs of j. Which networks are internal
+// is by their ids.
+func (j *containerJSON) container(internal map[string]bool) *container {
 	c := &container{
 		id:      j.ID,
 		name:    strings.TrimPrefix(j.Name, "/"),
 		image:   j.Config.Image,
 		imageID: j.Image,
 		state:   j.State.Status,
+		sick:    j.isSick(),
 		env:     make(map[string]string, len(j.Config.Env)),
 		labels:  j.Config.Labels,
 	}
@@ -387,8 +443,18 @@ func (j *containerJSON) container() *container {
 		k, v, _ := strings.Cut(kv, "=")
 		c.env[k] = v
 	}
-	for _, n := range sortedKeys(j.NetworkSettings.Networks) {
-		c.networks = append(c.networks, network{n, j.NetworkSettings.Networks[n].addrs()})
+	switch id, shared := strings.CutPrefix(j.HostConfig.NetworkMode, "container:"); {
+	case shared:
+		c.shares = id
+	case j.HostConfig.NetworkMode == "host":
+		c.networks = []endpoint{hostNetwork}
+	default:
+		for _, n := range sortedKeys(j.NetworkSettings.Networks) {
+			e := j.NetworkSettings.Networks[n]
+			end := e.endpoint(n)
+			end.internal = internal[e.NetworkID]
+			c.networks = append(c.networks, end)
+		}
 	}
 	for text := range j.Config.ExposedPorts {
 		if p, err := parsePort(text); err == nil {
@@ -403,9 +469,9 @@ func (j *containerJSON) container() *container {
 // are to be inspected again. Half of SHA-256 is more than enough.
 type fingerprint [sha256.Size / 2]byte
 
-func newFingerprint(name, state string, networks map[string]endpointJSON) fingerprint {
+func newFingerprint(name, state string, sick bool, networks map[string]endpointJSON) fingerprint {
 	h := sha256.New()
-	fmt.Fprintf(h, "%s %s", strings.TrimPrefix(name, "/"), state)
+	fmt.Fprintf(h, "%s %s %t", strings.TrimPrefix(name, "/"), state, sick)
 	for _, n := range sortedKeys(networks) {
 		fmt.Fprintf(h, " %s %v", n, networks[n].addrs())
 	}
@@ -413,11 +479,11 @@ func newFingerprint(name, state string, networks map[string]endpointJSON) finger
 }
 
 func (s *containerSummary) fingerprint() fingerprint {
-	return newFingerprint(s.name(), s.State, s.NetworkSettings.Networks)
+	return newFingerprint(s.name(), s.State, strings.HasSuffix(s.Status, "(unhealthy)"), s.NetworkSettings.Networks)
 }
 
 func (j *containerJSON) fingerprint() fingerprint {
-	return newFingerprint(j.Name, j.State.Status, j.NetworkSettings.Networks)
+	return newFingerprint(j.Name, j.State.Status, j.isSick(), j.NetworkSettings.Networks)
 }
 
 // name is the container's own name: the others, of links, have a second slash.
@@ -461,9 +527,9 @@ type eventStream struct {
 func (c *dockerClient) events(ctx context.Context) (*eventStream, error) {
 	filters, err := json.Marshal(map[string][]string{
 		"type": {"container", "network"},
-		"event": {"create", "start", "die", "pause", "unpause", "rename", "destroy",
-			"remove", // podman's destroy
-			"connect", "disconnect"},
+		"event": {"create", "start", "die", "pause", "unpause", "rename", "destroy", "connect", "disconnect",
+			"health_status",   // with what it is behind a colon, but for podman's
+			"died", "remove"}, // podman's die, which it calls die only when it sends it, and its destroy
 	})
 	if err != nil {
 		return nil, err
@@ -500,8 +566,10 @@ func (s *eventStream) close() { _ = s.body.Close() } // read only: nothing can b
 // all end at the truth.
 type watcher struct {
 	client *dockerClient
+	naming naming
 	reg    *registry
 	log    *slog.Logger
+	suffix string // of its containers' ids in the registry: of all engines but the first, as cloned machines have equal ones
 
 	// Of run, and of relist while run waits for it:
 	found  bool      // what the log said of the engine last; false before it said anything
@@ -509,30 +577,45 @@ type watcher struct {
 	warned bool      // the log said once that it is away
 	synced time.Time // when this session had its first list; zero before
 
-	mu    sync.Mutex             // guards what follows
-	known map[string]fingerprint // by id: each container as it was reconciled last; zero where it could not be inspected
-	told  map[string][]string    // by id: the problems of a container that were logged
-	dirty map[string]bool        // ids to be reconciled
-	work  int                    // containers that were listed or inspected since memory was given back
-	busy  map[string]bool        // ids that are being reconciled
-	first map[string]bool        // ids of the first list that are still to be reconciled; nil before it
-	stuck map[string]bool        // ids that could not be inspected since the last list
-	wake  chan struct{}          // of capacity 1: dirty or busy changed
-	soon  chan struct{}          // of capacity 1: a container could not be inspected
+	mu      sync.Mutex             // guards what follows
+	follows map[string][]followed  // by id of a container: those whose addresses it is answered with
+	known   map[string]fingerprint // by id: each container as it was reconciled last; zero where it could not be inspected
+	told    map[string][]string    // by id: the problems of a container that were logged
+	dirty   map[string]bool        // ids to be reconciled
+	work    int                    // containers that were listed or inspected since memory was given back
+	busy    map[string]bool        // ids that are being reconciled
+	first   map[string]bool        // ids of the first list that are still to be reconciled; nil before it
+	listed  bool                   // all of the first list were reconciled
+	stuck   map[string]bool        // ids that could not be inspected since the last list
+	wake    chan struct{}          // of capacity 1: dirty or busy changed
+	soon    chan struct{}          // of capacity 1: a container could not be inspected
+
+	asking   sync.Mutex      // guards what follows, and is held while it is asked for
+	internal map[string]bool // of this session, by the network's id and podman's by name; nil before it is asked for
+	refused  bool            // the log said once that it is not told
 }
 
-// newWatcher returns a watcher that fills reg from the client's engine.
-func newWatcher(client *dockerClient, reg *registry, log *slog.Logger) *watcher {
+// newWatcher returns a watcher that fills reg from the client's engine, whose
+// containers have the names that n makes. All are made before one runs.
+func newWatcher(client *dockerClient, n naming, reg *registry, log *slog.Logger) *watcher {
+	suffix := ""
+	if len(reg.engines) > 0 {
+		suffix = "@" + client.engine.text
+	}
+	reg.addEngine(client.engine.text, n.apex)
 	return &watcher{
-		client: client,
-		reg:    reg,
-		log:    log.With("engine", client.engine.text),
-		known:  make(map[string]fingerprint),
-		told:   make(map[string][]string),
-		dirty:  make(map[string]bool),
-		busy:   make(map[string]bool),
-		wake:   make(chan struct{}, 1),
-		soon:   make(chan struct{}, 1),
+		client:  client,
+		naming:  n,
+		reg:     reg,
+		suffix:  suffix,
+		follows: make(map[string][]followed),
+		log:     log.With("engine", client.engine.text),
+		known:   make(map[string]fingerprint),
+		told:    make(map[string][]string),
+		dirty:   make(map[string]bool),
+		busy:    make(map[string]bool),
+		wake:    make(chan struct{}, 1),
+		soon:    make(chan struct{}, 1),
 	}
 }
 
@@ -556,6 +639,7 @@ func (w *watcher) run(ctx context.Context) error {
 			w.found, w.warned = false, true
 			w.log.Warn("engine away: what is known goes on being answered", "known", len(w.known), "err", err)
 		}
+		w.reg.engineAway(w.client.engine.text)
 		w.log.Debug("no connection to the engine", "err", err, "retry", backoff)
 		select {
 		case <-ctx.Done():
@@ -592,6 +676,7 @@ func (w *watcher) session(ctx context.Context) (lived time.Duration, err error) 
 	defer stream.close()
 	w.stuck = make(map[string]bool)
 	w.synced = time.Time{}
+	w.internal = nil
 	var wg sync.WaitGroup
 	wg.Go(func() { cancel(w.read(stream)) })
 	wg.Go(func() { cancel(w.relist(ctx)) }) // after the stream is open, so that nothing falls between
@@ -698,10 +783,19 @@ func (w *watcher) doneLocked(ids map[string]bool) {
 	for id := range ids {
 		delete(w.first, id)
 	}
-	if w.first != nil && len(w.first) == 0 {
+	if w.first != nil && len(w.first) == 0 && !w.listed {
+		w.listed = true
 		w.first = make(map[string]bool) // a map keeps the memory of what it had
-		w.reg.ready.Store(true)
+		w.reg.engineFound(w.client.engine.text, w.isGoneLocked)
 	}
+}
+
+// isGoneLocked reports whether an id of the registry is of a container of this
+// engine that does not exist any more.
+func (w *watcher) isGoneLocked(id string) bool {
+	id, ok := strings.CutSuffix(id, w.suffix)
+	_, known := w.known[id]
+	return ok && !known && !strings.Contains(id, "@")
 }
 
 // dispatch reconciles what is dirty, maxInspects at a time and never one
@@ -800,38 +894,180 @@ func (w *watcher) reconcile(ctx context.Context, id string) error {
 	}
 	switch {
 	case errors.Is(err, errGone):
-		w.reg.forget(id)
+		w.reg.forget(id + w.suffix)
 		w.mu.Lock()
 		delete(w.known, id)
 		delete(w.told, id)
+		delete(w.follows, id)
 		w.mu.Unlock()
+		w.moved(id, "", fingerprint{})
 		return nil
 	case err != nil:
 		return err
 	}
 	j.ID = id // the same, once in memory
-	s, problems := w.service(j.container())
-	w.remember(j, problems)
-	w.reg.put(id, s)
+	c, err := w.container(ctx, j)
+	if err != nil {
+		return err
+	}
+	s, problems := w.service(c)
+	if w.remember(j, problems) {
+		w.moved(id, c.name, j.fingerprint())
+	}
+	w.reg.put(id+w.suffix, s)
 	return nil
+}
+
+// A followed container is one whose addresses another is answered with.
+type followed struct {
+	ref  string      // its id or name
+	seen fingerprint // when it was looked at for the other; zero before, and where there was none
+}
+
+// maxFollowed bounds the containers that are inspected for one that is
+// answered with the addresses of others, which may be so too.
+const maxFollowed = 16
+
+// container returns what the mapping needs of j, and notes which others it
+// follows before these are inspected: so that no change of them is missed.
+func (w *watcher) container(ctx context.Context, j *containerJSON) (*container, error) {
+	c, err := w.networked(ctx, j)
+	if err != nil {
+		return nil, err
+	}
+	var all []followed
+	err = w.follow(ctx, c, []string{j.ID}, &all)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(all) == 0 {
+		delete(w.follows, j.ID)
+	}
+	return c, err
+}
+
+// follow gives c the addresses that are of others: the networks of the container
+// that it shares them with, and those of the containers that it is to be reached by.
+// Path is how it came here; what leads back is left out.
+func (w *watcher) follow(ctx context.Context, c *container, path []string, all *[]followed) error {
+	if c.shares != "" {
+		other, err := w.other(ctx, c.shares, path, all)
+		if err != nil {
+			return err
+		}
+		if other != nil {
+			c.networks = other.networks
+		}
+	}
+	c.others = make(map[string][]endpoint)
+	for _, ref := range c.reaches() {
+		other, err := w.other(ctx, ref, path, all)
+		if err != nil {
+			return err
+		}
+		if other != nil {
+			c.others[ref] = (&mapping{container: other}).endpoints(w.naming.networks)
+		}
+	}
+	return nil
+}
+
+// other returns the container of that id or name if it runs, with what it
+// follows itself; nil if it does not, or leads back.
+func (w *watcher) other(ctx context.Context, ref string, path []string, all *[]followed) (*container, error) {
+	if len(*all) >= 2*maxFollowed || slices.Contains(path, ref) {
+		return nil, nil
+	}
+	note := func(more ...followed) {
+		*all = append(slices.Clone(*all), more...)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.follows[path[0]] = *all
+	}
+	note(followed{ref: ref})
+	j, err := w.client.inspect(ctx, ref)
+	if errors.Is(err, errGone) || err == nil && slices.Contains(path, j.ID) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	*all = (*all)[:len(*all)-1]
+	note(followed{ref, j.fingerprint()}, followed{j.ID, j.fingerprint()}) // by both: it may be renamed
+	c, err := w.networked(ctx, j)
+	if err != nil || c.state != "running" {
+		return nil, err
+	}
+	return c, w.follow(ctx, c, append(slices.Clone(path), j.ID), all)
+}
+
+// moved has the containers reconciled that follow the one of that id or name, and
+// saw it otherwise than it is now.
+func (w *watcher) moved(id, name string, now fingerprint) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	isNews := func(f followed) bool { return (f.ref == id || f.ref == name) && f.seen != now }
+	for follower, list := range w.follows {
+		if follower != id && slices.ContainsFunc(list, isNews) {
+			w.dirty[follower] = true
+			wakeUp(w.wake)
+		}
+	}
+}
+
+// networked returns what the mapping needs of j, by itself. Where the engine
+// does not tell which networks are internal, none is.
+func (w *watcher) networked(ctx context.Context, j *containerJSON) (*container, error) {
+	w.asking.Lock()
+	defer w.asking.Unlock()
+	isNew := func(name string, e endpointJSON) bool {
+		_, known := w.internal[e.NetworkID]
+		return e.NetworkID != "" && (!known || e.NetworkID == name) && len(e.addrs()) > 0 // podman's id is the name, that another may have had
+	}
+	for name, e := range j.NetworkSettings.Networks {
+		if !isNew(name, e) {
+			continue
+		}
+		internal, err := w.client.internalNetworks(ctx)
+		if refused, ok := errors.AsType[*statusError](err); ok {
+			if !w.refused {
+				w.log.Warn("internal networks can't be told, and are answered as others are: allow GET /networks", "err", refused)
+			}
+			w.refused, err = true, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range j.NetworkSettings.Networks {
+			if !internal[e.NetworkID] {
+				internal[e.NetworkID] = false // also where it is not told: nor will it be the next time
+			}
+		}
+		w.internal = internal
+		break
+	}
+	return j.container(w.internal), nil
 }
 
 // service maps a container to what it publishes, if anything.
 func (w *watcher) service(c *container) (*service, []problem) {
-	n := w.reg.naming
+	n := w.naming
 	if c.state != "running" && !n.all {
 		return nil, nil
 	}
-	if n.all && c.state != "running" && !slices.ContainsFunc(c.networks, func(n network) bool { return len(n.addrs) > 0 }) {
+	if n.all && c.state != "running" && !slices.ContainsFunc(c.networks, func(e endpoint) bool { return len(e.addrs) > 0 }) {
 		// The engine takes the addresses of a container that stopped: keep the last ones.
-		c.networks = []network{{addrs: w.reg.last(c.id)}}
+		c.networks = w.reg.last(c.id + w.suffix)
 	}
-	return n.serviceOf(c, w.client.engine.text)
+	s, problems := n.serviceOf(c, w.client.engine.text)
+	if s != nil {
+		s.id += w.suffix
+	}
+	return s, problems
 }
 
 // remember notes that j was reconciled as it is, and logs each of its
-// problems once in its life.
-func (w *watcher) remember(j *containerJSON, problems []problem) {
+// problems once in its life. It reports whether j is new or has changed.
+func (w *watcher) remember(j *containerJSON, problems []problem) (changed bool) {
 	w.mu.Lock()
 	known, ok := w.known[j.ID]
 	logged := w.told[j.ID]
@@ -855,4 +1091,5 @@ func (w *watcher) remember(j *containerJSON, problems []problem) {
 	if len(logged) > 0 {
 		w.told[j.ID] = logged
 	}
+	return w.known[j.ID] != known
 }

@@ -20,14 +20,18 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/miekg/dns"
 )
 
 // A fakeEngine is an http.Handler that answers the four calls as an engine
@@ -42,6 +46,7 @@ type fakeEngine struct {
 	list       func() string        // answers a list instead
 	inspect    func(id string) (status int, body string)
 	hang       chan struct{} // while not nil, calls wait until it is closed
+	internal   []string      // the networks that are; nil: GET /networks is refused
 }
 
 type fakeContainer struct {
@@ -49,6 +54,17 @@ type fakeContainer struct {
 	addr               string // IPv4 in the network bridge
 	env                []string
 	networks           map[string]endpointJSON // further ones
+	mode               string                  // of its network
+	health             string
+	labels             map[string]string
+}
+
+// status is what a list says.
+func (c *fakeContainer) status() string {
+	if c.health == "" {
+		return "Up 2 hours"
+	}
+	return "Up 2 hours (" + strings.Replace(c.health, "starting", "health: starting", 1) + ")"
 }
 
 func newFakeEngine() *fakeEngine {
@@ -131,6 +147,9 @@ func (e *fakeEngine) count(call string) int {
 }
 
 func (c *fakeContainer) endpoints() map[string]endpointJSON {
+	if c.mode != "" { // "host", or "container:" and an id
+		return nil
+	}
 	all := map[string]endpointJSON{"bridge": {IPAddress: c.addr}}
 	for n, e := range c.networks {
 		all[n] = e
@@ -176,6 +195,12 @@ func (e *fakeEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		e.serveList(w)
+	case path == "/networks" && e.internal != nil:
+		list := []any{}
+		for _, n := range e.internal {
+			list = append(list, map[string]any{"Id": "id-" + n, "Name": n, "Internal": true})
+		}
+		_ = json.NewEncoder(w).Encode(list)
 	case path == "/events":
 		e.serveEvents(w, r)
 	case isInspect && isInspect2:
@@ -198,7 +223,7 @@ func (e *fakeEngine) serveList(w http.ResponseWriter) {
 	list := []any{}
 	for id, c := range e.containers {
 		list = append(list, map[string]any{
-			"Id": id, "Names": []string{"/other/link", "/" + c.name}, "State": c.state, "Status": "Up",
+			"Id": id, "Names": []string{"/other/link", "/" + c.name}, "State": c.state, "Status": c.status(),
 			"NetworkSettings": map[string]any{"Networks": c.endpoints()},
 		})
 	}
@@ -209,14 +234,24 @@ func (e *fakeEngine) serveInspect(w http.ResponseWriter, id string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	c := e.containers[id]
+	for other, named := range e.containers {
+		if named.name == id {
+			id, c = other, named
+		}
+	}
 	if c == nil {
 		w.WriteHeader(http.StatusNotFound)
 		fmt.Fprintf(w, `{"message":"No such container: %s"}`, id)
 		return
 	}
+	state := map[string]any{"Status": c.state}
+	if c.health != "" {
+		state["Health"] = map[string]any{"Status": c.health}
+	}
 	_ = json.NewEncoder(w).Encode(map[string]any{
-		"Id": id, "Name": "/" + c.name, "Image": "sha256:01", "State": map[string]any{"Status": c.state},
-		"Config":          map[string]any{"Image": c.image, "Env": c.env},
+		"Id": id, "Name": "/" + c.name, "Image": "sha256:01", "State": state,
+		"Config":          map[string]any{"Image": c.image, "Env": c.env, "Labels": c.labels},
+		"HostConfig":      map[string]any{"NetworkMode": c.mode},
 		"NetworkSettings": map[string]any{"Networks": c.endpoints()},
 	})
 }
@@ -308,7 +343,7 @@ func inWatch(t *testing.T, n naming, up bool, f func(w *watch)) {
 		w.reg = newRegistry(n, 0, log)
 		client := newClient(engineURL{text: "fake"}, "http://docker", &http.Transport{DialContext: w.ln.dial})
 		ctx, cancel := context.WithCancel(t.Context())
-		wg.Go(func() { _ = newWatcher(client, w.reg, log).run(ctx) })
+		wg.Go(func() { _ = newWatcher(client, n, w.reg, log).run(ctx) })
 		f(w)
 		cancel()
 		synctest.Wait()
@@ -325,7 +360,7 @@ func (w *watch) answer(qname string) string {
 	w.Helper()
 	var all []string
 	for _, v4 := range []bool{true, false} {
-		addrs, _ := w.reg.rrset(w.reg.match(mustName(w, qname), nil), v4, 1000)
+		addrs, _, _ := w.reg.rrset(w.reg.match(mustName(w, qname), nil), v4, 1000, client{})
 		slices.SortFunc(addrs, netip.Addr.Compare)
 		for _, a := range addrs {
 			all = append(all, a.String())
@@ -1113,4 +1148,330 @@ func FuzzEngine(f *testing.F) {
 			_ = e.container()
 		}
 	})
+}
+
+// A container without a network of its own is answered with the addresses of
+// the one whose network it shares, whatever becomes of that.
+func TestWatchFollows(t *testing.T) {
+	inWatch(t, naming{}, true, func(w *watch) {
+		e := w.engine
+		at := func(prefix, name, mode, label string) {
+			c := &fakeContainer{name: name, image: "app", state: "running", mode: mode}
+			if label != "" {
+				c.labels = map[string]string{"com.dnsdock.ip_addr": label}
+			}
+			e.set(prefix, c)
+			e.event("start", fakeID(prefix))
+		}
+		at("b1", "sidecar", "container:"+fakeID("aa"), "")
+		at("b2", "second", "container:"+fakeID("b1"), "") // a chain
+		at("b3", "site", "", "container:proxy")
+		at("b4", "blog", "", "192.0.2.9,container:site")
+		w.want("sidecar.app.docker", "")
+		w.want("site.app.docker", "") // and not its own, which nobody is to use
+		w.want("blog.app.docker", "192.0.2.9")
+		e.start("aa", "main", "10.0.0.1", "DNSDOCK_IGNORE=") // its addresses are there all the same
+		w.want("sidecar.app.docker", "10.0.0.1")
+		w.want("second.app.docker", "10.0.0.1")
+		e.setState("aa", "exited")
+		e.event("die", fakeID("aa"))
+		w.want("sidecar.app.docker", "")
+		w.want("second.app.docker", "")
+		e.start("aa", "main", "10.0.0.2", "DNSDOCK_IGNORE=")
+		w.want("second.app.docker", "10.0.0.2")
+		e.destroy("aa")
+		w.want("sidecar.app.docker", "")
+
+		e.start("cc", "proxy", "10.0.0.3")
+		w.want("site.app.docker", "10.0.0.3")
+		w.want("blog.app.docker", "10.0.0.3 192.0.2.9")
+		e.start("cc", "proxy", "10.0.0.4", "DNSDOCK_IPADDRESS=192.0.2.4")
+		e.setState("cc", "paused") // the variables of a container do not change, so nobody looks
+		e.event("pause", fakeID("cc"))
+		w.want("site.app.docker", "")
+		e.setState("cc", "running")
+		e.event("unpause", fakeID("cc"))
+		w.want("site.app.docker", "192.0.2.4")
+		e.start("cc", "other", "10.0.0.4")
+		w.want("site.app.docker", "")
+		e.start("dd", "proxy", "10.0.0.6")
+		w.want("site.app.docker", "10.0.0.6")
+		w.want("blog.app.docker", "10.0.0.6 192.0.2.9")
+		e.update(func() { e.quiet = true })
+		e.start("dd", "proxy", "10.0.0.7") // is found by a list
+		w.wantWithin(time.Minute, "site.app.docker", "10.0.0.7")
+		e.update(func() { e.quiet = false })
+
+		at("dd", "proxy", "host", "")
+		synctest.Wait()
+		local := client{local: netip.MustParseAddr("172.17.0.1")}
+		if addrs, _, _ := w.reg.rrset(w.reg.match(mustName(w, "site.app.docker"), nil), true, 9, local); fmt.Sprint(addrs) != "[172.17.0.1]" {
+			t.Errorf("by a proxy with the host's network: got %v; want the address that was asked", addrs)
+		}
+	})
+}
+
+// What leads back to itself, or on and on, comes to an end.
+func TestWatchFollowsInCircles(t *testing.T) {
+	inWatch(t, naming{}, true, func(w *watch) {
+		e := w.engine
+		set := func(prefix, name, mode, label string) {
+			e.set(prefix, &fakeContainer{name: name, image: "app", state: "running", mode: mode, labels: map[string]string{"com.dnsdock.ip_addr": label}})
+			e.event("start", fakeID(prefix))
+		}
+		set("a1", "self", "", "container:self")
+		set("a2", "ping", "", "container:pong, 10.0.0.2")
+		set("a3", "pong", "", "container:ping, 10.0.0.3")
+		set("a4", "shared", "container:"+fakeID("a5"), "")
+		set("a5", "back", "container:"+fakeID("a4"), "")
+		for i := range 40 {
+			set(fmt.Sprintf("b%02d", i), fmt.Sprintf("chain%d", i), "", fmt.Sprintf("container:chain%d", i+1))
+		}
+		var refs []string
+		for i := range 3000 {
+			refs = append(refs, fmt.Sprintf("container:nosuch%d", i))
+		}
+		set("cc", "many", "", strings.Join(refs, ","))
+		w.want("self.app.docker", "")
+		w.want("ping.app.docker", "10.0.0.2 10.0.0.3")
+		w.want("pong.app.docker", "10.0.0.2 10.0.0.3")
+		w.want("shared.app.docker", "")
+		w.want("chain0.app.docker", "")
+		e.start("dd", "last", "10.0.0.4")
+		w.want("last.redis.docker", "10.0.0.4")
+		before := e.count("/containers/{id}/json")
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if after := e.count("/containers/{id}/json"); after != before {
+			t.Errorf("%d inspects in five idle minutes; want none", after-before)
+		}
+	})
+}
+
+func TestWatchHealth(t *testing.T) {
+	inWatch(t, naming{health: true}, true, func(w *watch) {
+		e := w.engine
+		set := func(prefix, name, addr, health string) {
+			e.set(prefix, &fakeContainer{name: name, image: "web", state: "running", addr: addr, health: health})
+		}
+		set("aa", "a", "10.0.0.1", "healthy")
+		set("bb", "b", "10.0.0.2", "starting")
+		e.event("start", fakeID("aa"))
+		e.event("start", fakeID("bb"))
+		w.want("web.docker", "10.0.0.1 10.0.0.2")
+		set("bb", "b", "10.0.0.2", "unhealthy")
+		e.event("health_status: unhealthy", fakeID("bb"))
+		w.want("web.docker", "10.0.0.1")
+		w.want("b.web.docker", "10.0.0.2")
+		set("aa", "a", "10.0.0.1", "unhealthy")
+		w.wantWithin(time.Minute, "web.docker", "10.0.0.1 10.0.0.2") // by a list
+		set("bb", "b", "10.0.0.2", "healthy")
+		e.event("health_status", fakeID("bb")) // podman's
+		w.want("web.docker", "10.0.0.2")
+		before := e.count("/containers/{id}/json")
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if after := e.count("/containers/{id}/json"); after != before {
+			t.Errorf("%d inspects in five idle minutes; want none", after-before)
+		}
+	})
+}
+
+// Which networks are internal is asked for where that is allowed; where it is
+// refused the rest goes on, and the log says so once.
+func TestWatchInternalNetworks(t *testing.T) {
+	for _, refused := range []bool{false, true} {
+		inWatch(t, naming{}, true, func(w *watch) {
+			e := w.engine
+			if !refused {
+				e.internal = []string{"in", "pod"}
+			}
+			for i, name := range []string{"a", "b"} {
+				end := endpointJSON{IPAddress: fmt.Sprintf("10.0.0.%d", i), IPPrefixLen: 24}
+				inside := endpointJSON{NetworkID: "id-in", IPAddress: fmt.Sprintf("10.0.1.%d", i), IPPrefixLen: 24}
+				pod := endpointJSON{NetworkID: "pod", IPAddress: fmt.Sprintf("10.0.2.%d", i), IPPrefixLen: 24} // podman's id is the name
+				e.set("a"+name, &fakeContainer{name: name, image: "x", state: "running", addr: "10.0.3.1",
+					networks: map[string]endpointJSON{"out": end, "in": inside, "pod": pod}})
+				e.event("start", fakeID("a"+name))
+			}
+			want := "10.0.0.0 10.0.3.1"
+			if refused {
+				want = "10.0.0.0 10.0.1.0 10.0.2.0 10.0.3.1"
+			}
+			w.want("a.x.docker", want)
+			if got := strings.Count(w.log.String(), "internal networks can't be told"); refused && got != 1 || !refused && got != 0 {
+				t.Errorf("refused %t: the log says %d times that internal networks can't be told", refused, got)
+			}
+		})
+	}
+}
+
+// Several engines, one with a domain of its own, one of them away: each is
+// watched by itself.
+func TestSeveralEngines(t *testing.T) {
+	a, b := newFakeEngine(), newFakeEngine()
+	urlB := startEngine(t, b, nil).text
+	for _, e := range []*fakeEngine{a, b} { // of a cloned machine: the ids are the same
+		e.set("aa", &fakeContainer{name: "web", image: "nginx", state: "running", addr: map[*fakeEngine]string{a: "10.0.0.1", b: "10.0.0.2"}[e]})
+	}
+	in := startDnsdock(t, "-docker="+startEngine(t, a, nil).text, "-docker="+urlB+"=b.example,unix:///nosuch/d.sock")
+	in.soon(t, "web.nginx.docker A", "NOERROR", "10.0.0.1")
+	in.soon(t, "web.nginx.b.example A", "NOERROR", "10.0.0.2")
+	in.log.wait(t, "engine away", "engine=unix:///nosuch/d.sock")
+	in.soon(t, "nosuch.docker A", "NXDOMAIN") // the one that is away keeps nobody waiting
+	in.soon(t, "nosuch.b.example A", "NXDOMAIN")
+	in.want(t, "example A", "REFUSED")
+	in.want(t, "b.example A", "NOERROR", "10.0.0.2")
+	in.want(t, "docker A", "NOERROR", "10.0.0.1")
+	in.want(t, "-x 10.0.0.2", "NOERROR", "web.nginx.b.example.")
+	if m := in.ask(t, "udp", "b.example", dns.TypeSOA); !m.Authoritative || len(m.Answer) != 1 || m.Answer[0].Header().Name != "b.example." {
+		t.Errorf("SOA of the domain of its own: got %v", m)
+	}
+	if m := in.ask(t, "udp", "x.y.b.example", dns.TypeA); !m.Authoritative || len(m.Ns) != 1 || m.Ns[0].Header().Name != "b.example." {
+		t.Errorf("what does not exist there: got %v; want its SOA", m)
+	}
+	in.want(t, "b.example NS", "NOERROR", "dnsdock.docker.")
+
+	if status, reply := in.call(t, "GET", "/services", ""); status != 200 || strings.Count(reply, `"container": "web"`) != 2 {
+		t.Errorf("GET /services: got %d %s; want both", status, reply)
+	}
+	if status, _ := in.call(t, "GET", "/services/aa00", ""); status != http.StatusConflict {
+		t.Errorf("the id that both have: got %d; want 409", status)
+	}
+	if status, reply := in.call(t, "PATCH", "/services/"+url.PathEscape(fakeID("aa")+"@"+urlB), `{"alias":"p.docker"}`); status != 200 {
+		t.Errorf("PATCH of the second one's: got %d %s", status, reply)
+	}
+	in.want(t, "p.docker A", "NOERROR", "10.0.0.2")
+	in.want(t, "web.nginx.b.example A", "NOERROR", "10.0.0.2") // is still its name
+	in.want(t, "web.nginx.docker A", "NOERROR", "10.0.0.1")
+	in.seen(t, func() { b.destroy("aa") }, "service removed")
+	in.want(t, "web.nginx.b.example A", "NXDOMAIN")
+	in.want(t, "web.nginx.docker A", "NOERROR", "10.0.0.1")
+}
+
+// A zone whose engines all are away is not known, and the others are.
+func TestZoneOfEngineAway(t *testing.T) {
+	a := newFakeEngine()
+	in := startDnsdock(t, "-docker="+startEngine(t, a, nil).text+",unix:///nosuch/d.sock=b.docker", "-domain=docker")
+	in.soon(t, "nosuch.docker A", "NXDOMAIN")
+	in.want(t, "nosuch.b.docker A", "SERVFAIL")
+	in.log.wait(t, "engine away")
+	in.want(t, "nosuch.b.docker A", "SERVFAIL")
+}
+
+// A recording is what an engine answered to scripts/engines.sh -record.
+type recording struct {
+	Version  string
+	List     []json.RawMessage
+	Inspect  []json.RawMessage
+	Networks json.RawMessage
+	Events   []json.RawMessage
+}
+
+// ServeHTTP answers as the engine did, to those calls that dnsdock makes.
+func (r *recording) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	path := strings.TrimPrefix(req.URL.Path, "/v"+r.Version)
+	if path == "/_ping" {
+		w.Header().Set("Api-Version", r.Version)
+		return
+	}
+	if path == req.URL.Path {
+		http.Error(w, "without its version", http.StatusBadRequest)
+		return
+	}
+	switch path {
+	case "/containers/json":
+		_ = json.NewEncoder(w).Encode(r.List)
+	case "/networks":
+		_, _ = w.Write(r.Networks)
+	case "/events":
+		for _, e := range r.Events {
+			_, _ = w.Write(append(e, '\n'))
+		}
+		w.(http.Flusher).Flush()
+		<-req.Context().Done()
+	default:
+		for _, c := range r.Inspect {
+			var j struct{ ID, Name string }
+			if json.Unmarshal(c, &j); path == "/containers/"+j.ID+"/json" || path == "/containers"+j.Name+"/json" {
+				_, _ = w.Write(c)
+				return
+			}
+		}
+		http.Error(w, `{"message":"no such container"}`, http.StatusNotFound)
+	}
+}
+
+// What each engine was seen to answer makes the same of the same containers.
+func TestRecordedEngines(t *testing.T) {
+	files, err := filepath.Glob("testdata/engines/*.json")
+	if err != nil || len(files) < 5 {
+		t.Fatalf("recordings: %v, %v; want five", files, err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".json"), func(t *testing.T) {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var r recording
+			if err := json.Unmarshal(data, &r); err != nil {
+				t.Fatal(err)
+			}
+			n := naming{apex: mustName(t, "docker"), health: true}
+			reg := newRegistry(n, 0, slog.New(slog.DiscardHandler))
+			ctx, cancel := context.WithCancel(t.Context())
+			var wg sync.WaitGroup
+			defer wg.Wait()
+			defer cancel()
+			log := newLogWatch()
+			w := newWatcher(newDockerClient(startEngine(t, &r, nil), nil), n, reg, slog.New(slog.NewTextHandler(log, nil)))
+			wg.Go(func() { _ = w.run(ctx) })
+			log.wait(t, "engine found")
+			for !reg.ready.Load() {
+				runtime.Gosched()
+			}
+			z := newTestZone(t, reg)
+			inside := map[string]string{"host": "127.0.0.1", "one": "10.201.1.99", "an-inside": "10.201.2.99", "six": "fd00:201:3::99"}
+			for _, c := range []struct{ client, qname, want string }{
+				{"host", "multi", "10.201.1 10.201.3"}, {"one", "multi", "10.201.1"}, {"an-inside", "multi", "10.201.2"}, {"six", "multi", "10.201.3"},
+				{"host", "shared", "10.201.1 10.201.3"}, {"an-inside", "shared", "10.201.2"}, {"host", "hosted", "127.0.0"},
+				{"host", "none", ""}, {"host", "gone", ""}, {"host", "plain", ""},
+			} {
+				got := answersTo(z, inside[c.client], "127.0.0.1", c.qname+".app.docker.", dns.TypeA)
+				var subnets []string
+				for _, f := range strings.Fields(got)[1:] {
+					subnets = append(subnets, f[:strings.LastIndexByte(f, '.')])
+				}
+				if text := strings.Join(subnets, " "); text != c.want {
+					t.Errorf("%s asks for %s: got %s; want addresses in %q", c.client, c.qname, got, c.want)
+				}
+			}
+			for _, qname := range []string{"renamed", "sick", "m"} {
+				if s := reg.match(mustName(t, strings.Replace(qname+".app.docker", "m.app.", "m.", 1)), nil); len(s) == 0 {
+					t.Errorf("%s: not published", qname)
+				}
+			}
+			for s := range reg.published().all(^kind(0)) {
+				if s.sick != (s.name == "sick") {
+					t.Errorf("%s: unhealthy %t", s.name, s.sick)
+				}
+				if wantTTL := map[string]int{"renamed": 7}[s.name]; wantTTL != 0 && s.ttl != wantTTL {
+					t.Errorf("%s: TTL %d; want %d", s.name, s.ttl, wantTTL)
+				}
+			}
+			list, err := w.client.list(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			for id, known := range w.known {
+				// A list of podman's does not tell the health: it is inspected with each list while it is unhealthy.
+				if s := reg.published().get(id); list[id] != known && !(strings.Contains(file, "podman") && s != nil && s.sick) {
+					t.Errorf("%.12s: the list says something else than the inspect", id)
+				}
+			}
+		})
+	}
 }

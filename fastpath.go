@@ -269,9 +269,9 @@ func (f *fastPath) fill(r *writer) bool {
 	if isMeta(r.qtype) {
 		return false
 	}
-	top := z.apex
-	if !n.under(top) {
-		var ok bool
+	top, ok := z.reg.zoneOf(n)
+	inZone := ok
+	if !ok {
 		if top, ok = z.reg.cover(n); !ok {
 			return f.foreign(r)
 		}
@@ -285,14 +285,14 @@ func (f *fastPath) fill(r *writer) bool {
 	case first != "" && first[0] == '_', second != "" && second[0] == '_': // a port may be there
 		return false
 	}
-	ready := z.reg.ready.Load() // before match, as in answerOurs
+	ready := z.reg.isReady(n) // before match, as in answerOurs
 	views := z.reg.match(n, f.views[:0])
-	switch isZone := n == z.apex; {
+	switch isZone := n == top && inZone; {
 	case anyHas(views, hasCNAME):
 		return false
-	case len(views) == 0 && (!ready || top != z.apex):
+	case len(views) == 0 && (!ready || !inZone):
 		return false
-	case len(views) == 0 && !isZone:
+	case len(views) == 0 && !isZone && !z.reg.isAboveCompose(n):
 		return r.negative(dns.RcodeNameError, top)
 	case r.qtype == dns.TypeMX && len(views) > 0, r.qtype == dns.TypeTXT && anyHas(views, hasTXT):
 		return false
@@ -483,7 +483,8 @@ func (v *view) rrset(qtype uint16) *atomic.Pointer[rrset] {
 	return &v.rrsets[0]
 }
 
-// pack makes what packed keeps; without records where they are too many.
+// pack makes what packed keeps; without records where they are too many, or
+// depend on the client.
 func (r *registry) pack(v *view, qtype uint16) *rrset {
 	s := &rrset{ttl: r.ttl.Load()}
 	if v.len() > maxPacked {
@@ -500,8 +501,8 @@ func (r *registry) pack(v *view, qtype uint16) *rrset {
 		}
 		return s
 	}
-	addrs, ttl := r.rrset(views, qtype == dns.TypeA, maxPacked+1)
-	if len(addrs) > maxPacked {
+	addrs, ttl, differs := r.rrset(views, qtype == dns.TypeA, maxPacked+1, client{})
+	if len(addrs) > maxPacked || differs { // by client: these are the zone's to answer
 		return &rrset{ttl: s.ttl}
 	}
 	for _, a := range addrs {

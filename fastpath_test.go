@@ -37,8 +37,41 @@ func fastZone(t testing.TB) *zone {
 		`{"name":"srv2","image":"nginx","ip":"10.2.0.2","ports":["80/tcp=http"]}`,
 		`{"name":"front","image":"nginx","cname":"srv.nginx.docker"}`,
 		`{"name":"loop","image":"loop","cname":"x.loop.docker"}`)
+	reg.naming.compose, reg.naming.health = true, true
+	label := func(kv ...string) map[string]string {
+		m := make(map[string]string)
+		for i := 0; i < len(kv); i += 2 {
+			m[kv[i]] = kv[i+1]
+		}
+		return m
+	}
+	for i, c := range []container{
+		{name: "both", image: "nets", networks: []endpoint{netAt("a", "10.8.1.2/24 fd00:8:1::2/64"), netAt("b", "10.8.2.2/24")}},
+		{name: "inside", image: "nets2", networks: []endpoint{netAt("!i", "10.8.3.2/24")}, exposed: []port{{number: 80, proto: "tcp"}}},
+		{name: "one", image: "sides", networks: []endpoint{netAt("a", "10.8.1.3/24")}, exposed: []port{{number: 80, proto: "tcp"}}},
+		{name: "two", image: "sides", networks: []endpoint{netAt("b", "10.8.2.3/24")}, exposed: []port{{number: 80, proto: "tcp"}}},
+		{name: "h", image: "host", networks: []endpoint{hostNetwork}},
+		{name: "well", image: "health", networks: []endpoint{netAt("a", "10.8.1.4/24")}},
+		{name: "sick", image: "health", sick: true, networks: []endpoint{netAt("a", "10.8.1.5/24 fd00:8:1::5/64")}},
+		{name: "web1", image: "c", networks: []endpoint{netAt("a", "10.8.1.6/24")},
+			labels: label("com.docker.compose.project", "nets", "com.docker.compose.service", "web", "com.docker.compose.container-number", "1")},
+		{name: "web2", image: "c", networks: []endpoint{netAt("a", "10.8.1.7/24")},
+			labels: label("com.docker.compose.project", "shop", "com.docker.compose.service", "web", "com.docker.compose.container-number", "1")},
+		{name: "web3", image: "c", networks: []endpoint{netAt("b", "10.8.2.7/24")},
+			labels: label("com.docker.compose.project", "shop", "com.docker.compose.service", "web", "com.docker.compose.container-number", "2")},
+	} {
+		c.id = fmt.Sprintf("c%03d", i)
+		s, problems := reg.naming.serviceOf(&c, "e")
+		if s == nil || problems != nil {
+			t.Fatal(s, problems)
+		}
+		reg.put(c.id, s)
+	}
 	return newTestZone(t, reg)
 }
+
+// nearby are clients on and off the networks of fastZone.
+var nearby = []string{"192.0.2.1", "10.8.1.9", "fd00:8:1::9", "10.8.2.9", "10.8.3.9", "10.8.1.1"}
 
 // slowly is what a client is answered without a fast path; nil if it is not
 // at once.
@@ -123,7 +156,9 @@ func FuzzFastPath(f *testing.F) {
 		for _, path := range paths {
 			for _, most := range []int{maxUDPSize, dns.MaxMsgSize} {
 				_ = slowly(path.zone, packet, netip.Addr{}, most) // may be kept
-				checkFast(t, path, packet, netip.MustParseAddr("192.0.2.1"), most)
+				for _, client := range nearby {
+					checkFast(t, path, packet, netip.MustParseAddr(client), most)
+				}
 			}
 		}
 	})
@@ -157,6 +192,26 @@ func TestFastPath(t *testing.T) {
 		{"a\\.\\000b.docker.", "A", true},
 		{"nosuch.docker.", "A", true},
 		{"x.nosuch.docker.", "MX", true},
+		{"one.sides.docker.", "A", true}, // on one network: whoever asks
+		{"one.sides.docker.", "AAAA", true},
+		{"both.nets.docker.", "A", false}, // by client
+		{"inside.nets2.docker.", "A", false},
+		{"inside.nets2.docker.", "AAAA", true},
+		{"sides.docker.", "A", false}, // the order is by client
+		{"h.host.docker.", "A", false},
+		{"health.docker.", "A", true},
+		{"health.docker.", "AAAA", false}, // the one that is well has none
+		{"sick.health.docker.", "AAAA", true},
+		{"1.web.shop.docker.", "A", true},
+		{"x.1.web.shop.docker.", "A", true},
+		{"2.web.shop.docker.", "A", true},
+		{"3.web.shop.docker.", "A", true}, // NXDOMAIN
+		{"web.shop.docker.", "A", false},  // on two networks
+		{"web.shop.docker.", "TXT", true},
+		{"shop.docker.", "A", true}, // NODATA: names are below it
+		{"web.nets.docker.", "A", true},
+		{"_80._tcp.one.sides.docker.", "SRV", true},
+		{"_80._tcp.inside.nets2.docker.", "SRV", false},
 		{"docker.", "HTTPS", false}, // it has a CNAME among others
 		{"2.0.17.172.in-addr.arpa.", "PTR", true},
 		{"2." + strings.Repeat("0.", 29) + "d.f.ip6.arpa.", "PTR", true},
@@ -196,6 +251,9 @@ func TestFastPath(t *testing.T) {
 			for _, most := range []int{maxUDPSize, dns.MaxMsgSize} {
 				_ = slowly(z, packet, netip.Addr{}, most)
 				want := tt.takes || tt.qname == "many.redis.docker." && most == dns.MaxMsgSize
+				for _, client := range nearby {
+					checkFast(t, f, packet, netip.MustParseAddr(client), most)
+				}
 				if got := checkFast(t, f, packet, netip.MustParseAddr("127.0.0.1"), most); got != want {
 					t.Errorf("%s %s, EDNS %d, at most %d octets: takes it: %t; want %t", tt.qname, tt.qtype, edns, most, got, want)
 				}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"encoding/json"
 	"errors"
 	"hash/maphash"
 	"iter"
@@ -13,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	intern "unique"
 )
 
 // A registry holds what is published and finds it by name and by address.
@@ -27,7 +30,13 @@ type registry struct {
 	addrs table[netip.Addr, *view] // of the services, by each address that is answered
 	ttl   atomic.Uint32            // seconds: the default TTL
 	ser   atomic.Uint32            // SOA serial, grows with each change
-	ready atomic.Bool              // the engine's first list is done
+	ready atomic.Bool              // no zone waits for an engine's first list
+
+	zones    []name                             // the apex, and those of engines with a domain of their own, the longest first; read-only
+	settled  table[name, bool]                  // the zones that do not wait, while others do
+	compose  table[name, *node]                 // by each name of compose, and those above it up to a zone
+	composed atomic.Bool                        // there are some, or have been
+	networks table[intern.Handle[network], int] // of services, how many
 
 	goneAliases goneAliases  // names that were ours
 	away        atomic.Int32 // engines that can't be asked now
@@ -36,6 +45,18 @@ type registry struct {
 	found    map[string]*service // of each container that is known to exist its service as its engine has it, by id; nil if it has none
 	made     map[string]*service // services made by hand
 	overlays map[string]overlay  // what the API did to containers' services, by container id
+	engines  map[string]*engineState
+	version  uint64 // grows with each change by the API
+	ttlSet   bool   // ttl is from the API
+
+	save func() error // keeps what the API did on disk; nil: nothing does. Read-only after start
+}
+
+// An engineState is how far it is known what an engine has.
+type engineState struct {
+	zone   name // of its containers
+	listed bool // its first list is done
+	away   bool // it was away before that
 }
 
 // A node is what the registry knows of one name. It is never written again
@@ -79,28 +100,118 @@ var (
 	errNotPublished = errors.New("the container of this id is not published: it does not run, is ignored, or has no address of its own; choose another id")
 )
 
-// newRegistry returns an empty registry with a default TTL in seconds.
-func newRegistry(n naming, ttl uint32, log *slog.Logger) *registry {
+// newRegistry returns an empty registry with a default TTL in seconds. Zones
+// are those of engines with a domain of their own.
+func newRegistry(n naming, ttl uint32, log *slog.Logger, zones ...name) *registry {
 	r := &registry{
 		naming:   n,
 		log:      log,
 		found:    make(map[string]*service),
 		made:     make(map[string]*service),
 		overlays: make(map[string]overlay),
+		engines:  make(map[string]*engineState),
+		zones:    unique(append(zones, n.apex)),
 		hot:      hotAnswers{seed: maphash.MakeSeed()},
 	}
+	slices.SortFunc(r.zones, func(a, b name) int { return cmp.Or(cmp.Compare(len(b), len(a)), strings.Compare(string(a), string(b))) })
 	r.ttl.Store(ttl)
 	r.ser.Store(uint32(time.Now().Unix())) // grows over restarts too, RFC 1912 section 2.2
 	return r
 }
 
 // published returns all that is published: each service has a full name,
-// which is at or below the apex.
+// which is at or below the apex or, where there are several, the root.
 func (r *registry) published() *set {
-	if n, ok := r.nodes.load(r.naming.apex); ok {
+	top := r.naming.apex
+	if len(r.zones) > 1 {
+		top = root
+	}
+	if n, ok := r.nodes.load(top); ok {
 		return n.below.set
 	}
 	return nil
+}
+
+// zoneOf returns the zone that n is in: the apex, or an engine's own domain.
+func (r *registry) zoneOf(n name) (zone name, ok bool) {
+	for _, z := range r.zones {
+		if n.under(z) {
+			return z, true
+		}
+	}
+	return "", false
+}
+
+// isAboveZone reports whether n is a zone or above one.
+func (r *registry) isAboveZone(n name) bool {
+	return slices.ContainsFunc(r.zones, func(zone name) bool { return zone.under(n) })
+}
+
+func (r *registry) isZone(n name) bool { return slices.Contains(r.zones, n) }
+
+// isReady reports whether all is known of the zone that n is in.
+func (r *registry) isReady(n name) bool {
+	if r.ready.Load() {
+		return true
+	}
+	zone, _ := r.zoneOf(n)
+	ok, _ := r.settled.load(zone)
+	return ok
+}
+
+// addEngine makes a zone wait for an engine.
+func (r *registry) addEngine(engine string, zone name) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.engines[engine] = &engineState{zone: zone}
+}
+
+// engineFound notes that the first list of an engine is done, and drops what the API
+// did to those of its containers that are gone: isGone tells by their ids.
+func (r *registry) engineFound(engine string, isGone func(id string) bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id := range r.overlays {
+		if isGone(id) {
+			delete(r.overlays, id)
+		}
+	}
+	if e := r.engines[engine]; e != nil {
+		e.listed = true
+	}
+	r.settleZonesLocked()
+}
+
+// engineAway notes that an engine can't be reached.
+func (r *registry) engineAway(engine string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.engines[engine]; e != nil {
+		e.away = true
+	}
+	r.settleZonesLocked()
+}
+
+// settleZonesLocked finds the zones that wait no more: an engine of theirs has
+// told what it has, and each other one has too, or is away.
+func (r *registry) settleZonesLocked() {
+	listed, waits := make(map[name]bool), make(map[name]bool)
+	for _, e := range r.engines {
+		listed[e.zone] = listed[e.zone] || e.listed
+		waits[e.zone] = waits[e.zone] || !e.listed && !e.away
+	}
+	all := true
+	for _, zone := range r.zones {
+		_, isWaiting := waits[zone]
+		done := !isWaiting || !waits[zone] && listed[zone] // one without an engine has what is made by hand
+		if done {
+			r.settled.store(zone, true)
+		}
+		all = all && done
+	}
+	if all {
+		r.ready.Store(true)
+	}
 }
 
 // match returns what a query for q is answered from, by the names rule: all
@@ -114,9 +225,10 @@ func (r *registry) published() *set {
 // The apex, what is above it, and names of one label answer themselves
 // only: they would swallow every unknown name.
 func (r *registry) match(q name, views []*view) []*view {
+	asked := q
 	if q.wild() {
 		if q = r.trim(q); q.wild() {
-			return append(views, r.matchWild(q)...)
+			return append(views, r.matchWild(asked, q)...)
 		}
 	}
 	if n, ok := r.nodes.load(q); ok {
@@ -130,7 +242,42 @@ func (r *registry) match(q name, views []*view) []*view {
 			views = append(views, n.here)
 		}
 	}
+	if len(views) == 0 && r.composed.Load() {
+		return r.matchCompose(asked, q, views)
+	}
 	return views
+}
+
+// matchCompose is match for the names of compose, which are asked for only
+// where nothing else matches: so they never add to what another name is
+// answered. The project alone is no name of theirs, and answers nothing.
+func (r *registry) matchCompose(asked, q name, views []*view) []*view {
+	zone, ok := r.zoneOf(q)
+	if !ok || asked.labels() < zone.labels()+2 {
+		return views
+	}
+	if n, ok := r.compose.load(q); ok {
+		if r.naming.closest && n.here != nil {
+			return append(views, n.here)
+		}
+		views = append(views, &n.below)
+	}
+	for a := q.parent(); len(a) > len(zone) && !(r.naming.closest && len(views) > 0); a = a.parent() {
+		if n, ok := r.compose.load(a); ok && n.here != nil {
+			views = append(views, n.here)
+		}
+	}
+	return views
+}
+
+// isAboveCompose reports whether n, which nothing answers, is the name of a
+// project: names are below it, so it exists (RFC 8020).
+func (r *registry) isAboveCompose(n name) bool {
+	if !r.composed.Load() {
+		return false
+	}
+	_, ok := r.compose.load(n)
+	return ok
 }
 
 // trim takes from q the '*' in front that make no difference: what is at or
@@ -147,9 +294,25 @@ func (r *registry) trim(q name) name {
 	return q
 }
 
-// matchWild walks all services: a '*' in the middle has no node. The closest
-// owner names are all that are not shorter than q, else the longest.
-func (r *registry) matchWild(q name) (found []*view) {
+// matchWild walks all services: a '*' in the middle has no node. Asked is q
+// before it was trimmed.
+func (r *registry) matchWild(asked, q name) (found []*view) {
+	found = r.walkWild(q, func(s *service) []name { return s.owners }, r.covers)
+	if zone, ok := r.zoneOf(q); len(found) == 0 && r.composed.Load() && ok && asked.labels() >= zone.labels()+2 {
+		var one [1]name
+		found = r.walkWild(asked, func(s *service) []name {
+			if one[0] = s.compose; s.compose == "" {
+				return nil
+			}
+			return one[:]
+		}, func(_, q name) bool { return true })
+	}
+	return found
+}
+
+// walkWild returns the services one of whose names matches q. The closest
+// names are all that are not shorter than q, else the longest.
+func (r *registry) walkWild(q name, names func(*service) []name, covers func(a, q name) bool) (found []*view) {
 	all := newView(r.published())
 	if all == nil {
 		return nil
@@ -158,8 +321,8 @@ func (r *registry) matchWild(q name) (found []*view) {
 	closest := -len(labels)
 	for s := range some([]*view{all}, ^kind(0)) {
 		best := closest - 1
-		for _, o := range s.owners {
-			if ok, more := matches(labels, o); ok && (more >= 0 || r.covers(o, q)) {
+		for _, o := range names(s) {
+			if ok, more := matches(labels, o); ok && (more >= 0 || covers(o, q)) {
 				best = max(best, min(more, 0))
 			}
 		}
@@ -220,7 +383,15 @@ func anyHas(views []*view, k kind) bool {
 
 // covers reports whether the owner name a, an ancestor of q, may answer for q.
 func (r *registry) covers(a, q name) bool {
-	return a != root && a.parent() != root && !(q.under(r.naming.apex) && r.naming.apex.under(a))
+	if a == root || a.parent() == root {
+		return false
+	}
+	for _, zone := range r.zones {
+		if q.under(zone) && zone.under(a) {
+			return false
+		}
+	}
+	return true
 }
 
 // cover returns the alias that q is at or below, for a q outside the apex;
@@ -277,7 +448,7 @@ func (r *registry) noteGoneLocked(old, s *service, died bool) {
 	}
 	for _, o := range old.owners {
 		n, ok := r.nodes.load(o)
-		if o.under(r.naming.apex) || ok && n.here != nil {
+		if _, inZone := r.zoneOf(o); inZone || ok && n.here != nil {
 			continue
 		}
 		if r.goneAliases.count.Load() >= maxGone {
@@ -334,38 +505,131 @@ func (r *registry) anyBelow(n name) bool {
 	return false
 }
 
-// rrset returns the addresses of views, IPv4 or IPv6, without duplicates
-// (RFC 2181 section 5), and the TTL in seconds that they share: the
-// smallest of the services' (section 5.2). The order rotates. There are at
+// rrset returns the addresses of views for a client, IPv4 or IPv6, without
+// duplicates (RFC 2181 section 5), and the TTL in seconds that they share: the
+// smallest of the services' (section 5.2). Those on the client's network are
+// the first, and within that the services' order rotates. There are at
 // most that many addresses, from a random service on, so that a name of
-// 10,000 services costs no more than its reply holds.
-func (r *registry) rrset(views []*view, v4 bool, most int) (addrs []netip.Addr, ttl uint32) {
+// 10,000 services costs no more than its reply holds. It differs where
+// another client may get others, or another order.
+func (r *registry) rrset(views []*view, v4 bool, most int, c client) (addrs []netip.Addr, ttl uint32, differs bool) {
 	family := hasAAAA
 	if v4 {
 		family = hasA
 	}
+	well := r.anyWell(views, c)
+	isNear := sync.OnceValue(func() bool { return r.isNear(c.addr) }) // is asked for only where there are many
 	seen := make(map[netip.Addr]bool)
-collect:
+	var near, far rotation
+	var network intern.Handle[network]
+	isFirst := true
 	for s := range some(views, family) {
-		turn := rand.IntN(len(s.addrs))
-		for j := range s.addrs {
-			a := s.addrs[(turn+j)%len(s.addrs)]
-			if a.Is4() != v4 || seen[a] {
-				continue
+		if s.sick && well {
+			continue
+		}
+		differs = differs || !isFirst && s.network() != network
+		network, isFirst = s.network(), false
+		list, beside := r.addrsFor(s, c)
+		group := &far
+		if beside {
+			group = &near
+		}
+		from := group.count
+		for _, a := range list {
+			if a.IsValid() && a.Is4() == v4 && !seen[a] && group.count < most {
+				seen[a] = true
+				group.add(a, from)
 			}
-			if len(addrs) == most {
-				break collect
-			}
-			seen[a] = true
-			addrs = append(addrs, a)
+		}
+		if near.count == most || far.count == most && !isNear() {
+			break
 		}
 	}
-	ttl = r.minTTL(views)
-	if len(addrs) == 0 {
-		return nil, ttl
+	addrs = append(near.turned(), far.turned()...)
+	return addrs[:min(len(addrs), most)], r.minTTL(views), differs || anyHas(views, varies)
+}
+
+// addrsFor is service.addrsFor, in an order that changes where that does not
+// matter, with the host's addresses.
+func (r *registry) addrsFor(s *service, c client) (addrs []netip.Addr, near bool) {
+	addrs, near = s.addrsFor(c.addr)
+	if n := len(addrs); n > 1 && len(s.ends) < 2 {
+		turn := rand.IntN(n)
+		addrs = slices.Concat(addrs[turn:], addrs[:turn])
 	}
-	turn := rand.IntN(len(addrs)) // once more: those of the other family and repeated ones were passed over
-	return slices.Concat(addrs[turn:], addrs[:turn]), ttl
+	if at := slices.Index(addrs, netip.Addr{}); at >= 0 {
+		addrs = slices.Concat(addrs[:at], r.hostAddrs(c.local), addrs[at+1:])
+	}
+	return addrs, near
+}
+
+// hostAddrs returns the addresses of the host: what is configured, else the
+// one that a client asked. Where that is a container's, dnsdock is in it, and
+// the host is the gateway of its network.
+func (r *registry) hostAddrs(asked netip.Addr) (addrs []netip.Addr) {
+	if r.naming.host != nil {
+		return r.naming.host
+	}
+	if v, ok := r.addrs.load(asked); ok {
+		for s := range v.all(hasData) {
+			for _, e := range s.ends {
+				if n := e.net.Value(); n.v4.Contains(asked) || n.v6.Contains(asked) {
+					return []netip.Addr{n.v4.gateway, n.v6.gateway}
+				}
+			}
+		}
+	}
+	return []netip.Addr{asked}
+}
+
+// anyWell reports whether a service of views whose health check does not
+// fail has an address for the client, where others fail.
+func (r *registry) anyWell(views []*view, c client) bool {
+	if !anyHas(views, isSick) {
+		return false
+	}
+	for s := range some(views, isWell) {
+		if addrs, _ := s.addrsFor(c.addr); len(addrs) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// isNear reports whether a client is on a network of a service. It is not
+// worth a search for those beside it if it is not.
+func (r *registry) isNear(client netip.Addr) bool {
+	for n := range r.networks.all() {
+		if n.Value().has(client) {
+			return true
+		}
+	}
+	return false
+}
+
+// A rotation is addresses of services, one after the other.
+type rotation struct {
+	addrs  []netip.Addr
+	starts []int // of each service's
+	count  int
+}
+
+// add adds an address of the service whose begin at from.
+func (t *rotation) add(a netip.Addr, from int) {
+	if t.count == from {
+		t.starts = append(t.starts, from)
+	}
+	t.addrs = append(t.addrs, a)
+	t.count++
+}
+
+// turned returns the addresses from a random service on.
+func (t *rotation) turned() []netip.Addr {
+	if len(t.starts) == 0 {
+		return nil
+	}
+	turn := t.starts[rand.IntN(len(t.starts))]
+	return slices.Concat(t.addrs[turn:], t.addrs[:turn])
 }
 
 // minTTL returns the smallest TTL of views in seconds, without those of a
@@ -414,11 +678,11 @@ func (r *registry) forget(id string) {
 }
 
 // last returns the addresses that the container's engine gave last.
-func (r *registry) last(id string) []netip.Addr {
+func (r *registry) last(id string) []endpoint {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if s := r.found[id]; s != nil {
-		return s.addrs
+		return s.endpoints()
 	}
 	return nil
 }
@@ -485,11 +749,12 @@ func (r *registry) set(id string, p patch) (s *service, isNew bool, err error) {
 	case base == nil || r.made[id] != nil:
 		base = &service{id: id}
 	}
-	s, err = r.naming.patched(base, p)
+	s, err = r.namingOf(base).patched(base, p)
 	if err != nil {
 		return nil, false, err
 	}
 	had := r.published().get(id) != nil
+	r.version++
 	if base == r.found[id] {
 		r.overlays[id] = overlay{patch: p}
 	} else {
@@ -508,15 +773,16 @@ func (r *registry) update(id string, p patch) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.version++
 	if r.made[old.id] != nil {
-		s, err := r.naming.patched(old, p)
+		s, err := r.namingOf(old).patched(old, p)
 		if err != nil {
 			return nil, err
 		}
 		r.made[old.id] = s
 	} else {
 		all := r.overlays[old.id].over(p)
-		_, err := r.naming.patched(r.found[old.id], all)
+		_, err := r.namingOf(old).patched(r.found[old.id], all)
 		if errors.Is(err, errNoAddress) || err != nil && (p.name != nil || p.image != nil) { // else a name that is left out for now would refuse a mere TTL
 			return nil, err
 		}
@@ -535,12 +801,22 @@ func (r *registry) remove(id string) error {
 	if err != nil {
 		return err
 	}
+	r.version++
 	delete(r.made, s.id)
 	if r.existsLocked(s.id) {
 		r.overlays[s.id] = overlay{removed: true}
 	}
 	r.settleLocked(s.id, false)
 	return nil
+}
+
+// namingOf returns how s is named: in the zone of its engine.
+func (r *registry) namingOf(s *service) naming {
+	n := r.naming
+	if e := r.engines[s.origin.engine]; e != nil {
+		n.apex = e.zone
+	}
+	return n
 }
 
 // wantLocked returns what shall be published under id, or nil.
@@ -556,7 +832,8 @@ func (r *registry) wantLocked(id string) *service {
 	if !ok {
 		return s
 	}
-	t, err := r.naming.patched(s, o.patch)
+	naming := r.namingOf(s)
+	t, err := naming.patched(s, o.patch)
 	if tooLong := err != nil; tooLong != o.warned { // with a part that the container has now
 		if tooLong {
 			r.log.Warn("name set by the API is left out for now", "container", s.origin.container, "id", id, "err", err)
@@ -565,7 +842,7 @@ func (r *registry) wantLocked(id string) *service {
 	}
 	if err != nil {
 		o.name, o.image = nil, nil
-		t, err = r.naming.patched(s, o.patch)
+		t, err = naming.patched(s, o.patch)
 	}
 	if err != nil {
 		return s
@@ -593,11 +870,11 @@ func (r *registry) settleLocked(id string, died bool) {
 	r.ser.Add(1)
 	switch {
 	case old == nil:
-		r.log.Info("service added", "id", id, "names", begin(s.owners), "addrs", begin(s.addrs))
+		r.log.Info("service added", "id", id, "names", begin(s.owners), "addrs", addrTexts(begin(s.addrs)))
 	case s == nil:
 		r.log.Info("service removed", "id", id, "names", begin(old.owners))
 	default:
-		r.log.Info("service changed", "id", id, "names", begin(s.owners), "addrs", begin(s.addrs))
+		r.log.Info("service changed", "id", id, "names", begin(s.owners), "addrs", addrTexts(begin(s.addrs)))
 	}
 }
 
@@ -606,26 +883,44 @@ func begin[T any](list []T) []T { return list[:min(len(list), 20)] }
 
 func (r *registry) swapNodesLocked(old *service, s *set) {
 	now, before := make(map[name]bool), old.paths()
+	apex := func(n name) name { zone, _ := r.zoneOf(n); return zone }
+	composeNow, composeBefore := make(map[name]bool), old.composePaths(apex)
 	if s != nil {
-		now = s.paths()
+		now, composeNow = s.paths(), s.composePaths(apex)
 	}
+	if len(r.zones) > 1 { // for published
+		for _, paths := range []map[name]bool{now, before} {
+			if len(paths) > 0 {
+				paths[root] = false
+			}
+		}
+	}
+	swap(&r.nodes, old, s, now, before)
+	if len(composeNow) > 0 {
+		r.composed.Store(true)
+	}
+	swap(&r.compose, old, s, composeNow, composeBefore)
+	others := r.coversOthersLocked(now) || r.coversOthersLocked(before)
+	r.hot.change(r.published().len(), others, now, before)
+}
+
+// swap puts the one service of s at the names of now, and takes old from those of before.
+func swap(nodes *table[name, *node], old *service, s *set, now, before map[name]bool) {
 	for n, isOwner := range now {
-		o, _ := r.nodes.load(n)
-		r.nodes.store(n, o.with(s, isOwner))
+		o, _ := nodes.load(n)
+		nodes.store(n, o.with(s, isOwner))
 	}
 	for n := range before {
 		if _, ok := now[n]; ok {
 			continue
 		}
-		o, _ := r.nodes.load(n)
+		o, _ := nodes.load(n)
 		if next := o.without(old.id); next != nil {
-			r.nodes.store(n, next)
+			nodes.store(n, next)
 		} else {
-			r.nodes.delete(n)
+			nodes.delete(n)
 		}
 	}
-	others := r.coversOthersLocked(now) || r.coversOthersLocked(before)
-	r.hot.change(r.published().len(), others, now, before)
 }
 
 // coversOthersLocked reports whether other names are below one of the owner
@@ -689,9 +984,11 @@ func (r *registry) swapAddrsLocked(old *service, s *set) {
 	var now, before []netip.Addr
 	if s != nil {
 		now = s.addrs
+		r.countLocked(s.service, 1)
 	}
 	if old != nil {
 		before = old.addrs
+		r.countLocked(old, -1)
 	}
 	kept := make(map[netip.Addr]bool, len(now))
 	for _, a := range now {
@@ -700,10 +997,12 @@ func (r *registry) swapAddrsLocked(old *service, s *set) {
 		if v, ok := r.addrs.load(a); ok {
 			t = v.set
 		}
-		r.addrs.store(a, newView(t.with(s)))
+		if a.IsValid() { // else it is the host's
+			r.addrs.store(a, newView(t.with(s)))
+		}
 	}
 	for _, a := range before {
-		if kept[a] {
+		if kept[a] || !a.IsValid() {
 			continue
 		}
 		v, _ := r.addrs.load(a)
@@ -715,11 +1014,66 @@ func (r *registry) swapAddrsLocked(old *service, s *set) {
 	}
 }
 
+// countLocked counts the services on each network.
+func (r *registry) countLocked(s *service, by int) {
+	for _, e := range s.ends {
+		n, _ := r.networks.load(e.net)
+		if n += by; n > 0 {
+			r.networks.store(e.net, n)
+		} else {
+			r.networks.delete(e.net)
+		}
+	}
+}
+
 // setTTL sets the default TTL in seconds.
 func (r *registry) setTTL(ttl uint32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.version++
+	r.ttlSet = true
 	r.ttl.Store(ttl)
 	r.hot.epoch.Add(1)
 	r.ser.Add(1)
+}
+
+// overlay has what the API did to containers' services done again.
+func (r *registry) overlay(overlays map[string]overlay) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id, o := range overlays {
+		r.overlays[id] = o
+		r.settleLocked(id, false)
+	}
+	r.version++
+}
+
+// apiVersion grows with each change by the API.
+func (r *registry) apiVersion() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.version
+}
+
+// state returns all that the API did, and the version of that.
+func (r *registry) state() (s stateJSON, version uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s = stateJSON{Services: make(map[string]json.RawMessage), Changes: make(map[string]json.RawMessage)}
+	if ttl := r.ttl.Load(); r.ttlSet {
+		s.TTL = &ttl
+	}
+	for id, m := range r.made {
+		s.Services[id] = encodePatch(patch{&m.name, &m.image, m.addrs, &m.cname, &m.txt, &m.ports, &m.ttl, &m.aliases})
+	}
+	for _, id := range sortedKeys(r.overlays) {
+		if o := r.overlays[id]; o.removed {
+			s.Removed = append(s.Removed, id)
+		} else {
+			s.Changes[id] = encodePatch(o.patch)
+		}
+	}
+	return s, r.version
 }
 
 // A table is a typed sync.Map.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	intern "unique"
 )
 
 // newTestRegistry returns an empty, ready registry of the given domain.
@@ -229,6 +231,9 @@ func FuzzNamesRule(f *testing.F) {
 				}
 				addr := fmt.Sprintf("10.0.0.%d 10.0.1.%d", rnd.IntN(5), rnd.IntN(5))
 				s := testService(t, r, id, part, image, addr, aliases...)
+				if rnd.IntN(2) == 0 {
+					s.compose = mustName(t, random(3)+"."+random(1)+"."+r.naming.apex.String())
+				}
 				r.put(id, s)
 			}
 		}
@@ -240,29 +245,21 @@ func FuzzNamesRule(f *testing.F) {
 			}
 			apex := r.naming.apex.String()
 			ours := strings.HasSuffix("."+q+".", "."+apex)
-			var ids, closest []string
-			longer := -100 // by how many labels the owner names in closest are longer than q; 1 for any
+			ids, closest := linearly(r, q, func(s *service) []name { return s.owners }, apex)
 			for s := range r.published().all(^kind(0)) {
-				id := s.id
-				for _, o := range s.owners {
-					// at or below an alias
+				for _, o := range s.owners { // at or below an alias
 					if q+"." == o.String() || o.labels() > 1 && strings.HasSuffix(q+".", "."+o.String()) {
 						ours = true
 					}
-					if linear(q, o.String(), apex) {
-						ids = append(ids, id)
-						by := min(o.labels()-strings.Count(q, ".")-1, 1)
-						if strings.Contains(q, "*") {
-							by = min(by, 0)
-						}
-						if longer != 0 && (by == 0 || by > longer) {
-							longer, closest = by, nil
-						}
-						if by == longer {
-							closest = append(closest, id)
-						}
-					}
 				}
+			}
+			if len(ids) == 0 && strings.Count(q+".", ".") >= strings.Count(apex, ".")+2 && strings.HasSuffix(q+".", "."+apex) {
+				ids, closest = linearly(r, q, func(s *service) (list []name) {
+					if s.compose != "" {
+						list = append(list, s.compose)
+					}
+					return list
+				}, apex)
 			}
 			for _, ids := range [][]string{ids, closest} {
 				slices.Sort(ids)
@@ -278,6 +275,31 @@ func FuzzNamesRule(f *testing.F) {
 			r.naming.closest = false
 		}
 	})
+}
+
+// linearly returns the ids of the services of which one of the names matches q, and
+// of those the ones with the closest names.
+func linearly(r *registry, q string, names func(*service) []name, apex string) (ids, closest []string) {
+	longer := -100 // by how many labels the names in closest are longer than q; 1 for any
+	for s := range r.published().all(^kind(0)) {
+		for _, o := range names(s) {
+			if !linear(q, o.String(), apex) {
+				continue
+			}
+			ids = append(ids, s.id)
+			by := min(o.labels()-strings.Count(q, ".")-1, 1)
+			if strings.Contains(q, "*") {
+				by = min(by, 0)
+			}
+			if longer != 0 && (by == 0 || by > longer) {
+				longer, closest = by, nil
+			}
+			if by == longer {
+				closest = append(closest, s.id)
+			}
+		}
+	}
+	return ids, closest
 }
 
 // checkRegistry holds the tables against what is published: each pair of a
@@ -301,6 +323,9 @@ func checkRegistry(t testing.TB, r *registry) {
 			nodes[o][true][id] = true
 		}
 		for _, a := range s.addrs {
+			if !a.IsValid() { // the host's
+				continue
+			}
 			if addrs[a] == nil {
 				addrs[a] = make(map[string]bool)
 			}
@@ -320,6 +345,33 @@ func checkRegistry(t testing.TB, r *registry) {
 			m[s.id] = true
 		}
 		return m
+	}
+	above := make(map[name]bool) // and at names of compose
+	networks := make(map[intern.Handle[network]]int)
+	for s := range r.published().all(^kind(0)) {
+		for n := s.compose; n != "" && n != r.naming.apex; n = n.parent() {
+			above[n] = true
+		}
+		for _, e := range s.ends {
+			networks[e.net]++
+		}
+	}
+	for n, node := range r.compose.all() {
+		for s := range node.below.all(^kind(0)) {
+			if r.published().get(s.id) != s || !s.compose.under(n) {
+				t.Fatalf("%s is stale, or not below %v", s.id, n)
+			}
+		}
+		if !above[n] {
+			t.Fatalf("%v is no name of compose", n)
+		}
+		delete(above, n)
+	}
+	if len(above) > 0 {
+		t.Fatalf("names of compose are missing: %v", above)
+	}
+	if got := maps.Collect(r.networks.all()); !maps.Equal(got, networks) {
+		t.Fatalf("networks %v; want %v", got, networks)
 	}
 	count := 0
 	for n, node := range r.nodes.all() {
@@ -619,7 +671,7 @@ func TestRRset(t *testing.T) {
 		{[]*service{a, b}, true, 2, "[10.0.0.1 10.0.0.2]", 5},
 		{nil, true, 9, "[]", 60},
 	} {
-		addrs, ttl := r.rrset(viewsOf(c.services...), c.v4, c.most)
+		addrs, ttl, _ := r.rrset(viewsOf(c.services...), c.v4, c.most, client{})
 		slices.SortFunc(addrs, netip.Addr.Compare)
 		if fmt.Sprint(addrs) != c.want || ttl != c.ttl {
 			t.Errorf("rrset = %v, %d; want %v, %d", addrs, ttl, c.want, c.ttl)
@@ -627,7 +679,7 @@ func TestRRset(t *testing.T) {
 	}
 	seen := make(map[netip.Addr]bool)
 	for range 200 { // misses one with a probability of 2^-199
-		addrs, _ := r.rrset(viewsOf(a, testService(t, r, "c", "c", "x", "10.0.0.3")), true, 1)
+		addrs, _, _ := r.rrset(viewsOf(a, testService(t, r, "c", "c", "x", "10.0.0.3")), true, 1, client{})
 		if len(addrs) != 1 {
 			t.Fatalf("%v; want one", addrs)
 		}
@@ -638,7 +690,7 @@ func TestRRset(t *testing.T) {
 	}
 	clear(seen)
 	for range 2000 { // misses one with a probability of 50 * (49/50)^2000
-		addrs, _ := r.rrset(viewsOf(testService(t, r, "d", "d", "x", fiftyAddrs())), true, 3)
+		addrs, _, _ := r.rrset(viewsOf(testService(t, r, "d", "d", "x", fiftyAddrs())), true, 3, client{})
 		seen[addrs[0]] = true
 	}
 	if len(seen) != 50 {

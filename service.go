@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	intern "unique"
 
 	"github.com/miekg/dns"
 )
@@ -20,12 +21,15 @@ type service struct {
 	id      string       // the container's id, or what the API call chose
 	name    string       // container part of the full name; may be empty
 	image   string       // image part of the full name, with its region; may be empty
-	addrs   []netip.Addr // at least one unless there is a cname, without duplicates
+	addrs   []netip.Addr // at least one unless there is a cname; those of internal networks last; not valid: the host's
+	ends    []end        // whose networks addrs are on, in that order; nil: nobody's, set by hand
 	cname   name         // the name that all of its own stand for, with no other records; empty: none
 	txt     []string     // one TXT record each, in its octets
 	ports   []port       // one SRV record each, by number, in a fixed order
 	ttl     int          // seconds; defaultTTL: whatever the registry's default is
 	aliases []name       // further absolute names
+	compose name         // <number>.<service>.<project>.<apex>; empty: compose did not make it
+	sick    bool         // its health check fails
 	origin  origin
 
 	// owners are the names that it is found at: the full name, then the
@@ -45,12 +49,68 @@ const (
 	maxTTL     = 1<<31 - 1 // seconds, RFC 2181 section 8
 )
 
+// An end says that the next addresses of a service are on a network.
+type end struct {
+	net   intern.Handle[network]
+	count int
+}
+
+// addrsFor returns the addresses of s that a client is to get, the best first: those
+// of the network that it is on, and it is near then; else those of all
+// networks that can be reached from elsewhere.
+func (s *service) addrsFor(client netip.Addr) (addrs []netip.Addr, near bool) {
+	if s.ends == nil {
+		return s.addrs, false
+	}
+	at, open := 0, 0
+	for _, e := range s.ends {
+		n := e.net.Value()
+		if n.has(client) {
+			return s.addrs[at : at+e.count], true
+		}
+		at += e.count
+		if !n.internal {
+			open = at // internal ones are the last
+		}
+	}
+	return s.addrs[:open], false
+}
+
+// names are all that s has, the full one first.
+func (s *service) names() []name {
+	if s.compose == "" {
+		return s.owners
+	}
+	return append(slices.Clip(s.owners), s.compose)
+}
+
+// network is the first that s is on.
+func (s *service) network() (n intern.Handle[network]) {
+	if len(s.ends) > 0 {
+		n = s.ends[0].net
+	}
+	return n
+}
+
+// endpoints returns what setEnds took.
+func (s *service) endpoints() (list []endpoint) {
+	if s.ends == nil {
+		return []endpoint{{addrs: s.addrs}}
+	}
+	at := 0
+	for _, e := range s.ends {
+		list = append(list, endpoint{network: e.net.Value(), addrs: s.addrs[at : at+e.count]})
+		at += e.count
+	}
+	return list
+}
+
 // equal reports whether s and t publish the same; both may be nil.
 func (s *service) equal(t *service) bool {
 	if s == nil || t == nil {
 		return s == t
 	}
-	return s.id == t.id && s.name == t.name && s.image == t.image && s.ttl == t.ttl && s.origin == t.origin && s.cname == t.cname &&
+	return s.id == t.id && s.name == t.name && s.image == t.image && s.ttl == t.ttl && s.origin == t.origin && s.cname == t.cname && s.compose == t.compose && s.sick == t.sick && slices.Equal(s.ends, t.ends) &&
 		slices.Equal(s.txt, t.txt) && slices.Equal(s.ports, t.ports) && slices.Equal(s.addrs, t.addrs) && slices.Equal(s.aliases, t.aliases) && slices.Equal(s.owners, t.owners)
 }
 
@@ -60,6 +120,11 @@ type naming struct {
 	alias   bool // each container is <container-name>.<apex> too
 	all     bool // containers that do not run are published too
 	closest bool // a query is answered from the closest owner name only
+
+	compose  bool         // containers of compose are found by its names too
+	health   bool         // health checks count
+	networks []string     // whose addresses are answered, the best first; nil: all
+	host     []netip.Addr // the host's addresses; nil: the one that a client asked
 }
 
 // own sets the owner names of s, which must not be published yet. The error
@@ -115,17 +180,46 @@ type container struct {
 	image    string            // the reference given to docker run
 	imageID  string            // "sha256:" and hex digits
 	state    string            // "running", "paused", "exited", ...
+	sick     bool              // its health check fails
 	env      map[string]string // variables
 	labels   map[string]string
-	networks []network // by name
-	exposed  []port    // without names
+	networks []endpoint // by name
+	exposed  []port     // without names
+	shares   string     // the container whose network it has, by id or name; empty: its own
+
+	others map[string][]endpoint // what the containers are answered with that its addresses are to be, by what reaches says; none of those that do not run
 }
 
-// A network is a container's end of one.
+// A network is what is known of one by a container that is on it.
 type network struct {
-	name  string
-	addrs []netip.Addr
+	name     string
+	v4, v6   ipNet
+	internal bool // reached from inside only
 }
+
+// An ipNet is a network in one family; not valid where it has none.
+type ipNet struct {
+	netip.Prefix
+	gateway netip.Addr // the host, or a proxy of its that hides who asks; may be not valid
+}
+
+// has reports whether a client is on the network.
+func (n network) has(client netip.Addr) bool { return n.v4.has(client) || n.v6.has(client) }
+
+func (n network) hasGateway() bool { return n.v4.gateway.IsValid() || n.v6.gateway.IsValid() }
+
+func (s ipNet) has(client netip.Addr) bool { return s.Contains(client) && client != s.gateway }
+
+// An endpoint is a container's end of a network. Addresses without a network
+// are set by hand.
+type endpoint struct {
+	network
+	addrs    []netip.Addr
+	priority int // of its gateway
+}
+
+// hostNetwork is the end of a container that has the host's network.
+var hostNetwork = endpoint{network: network{name: "host"}, addrs: []netip.Addr{{}}}
 
 // A problem is a value of a container that can't be used.
 type problem struct {
@@ -139,10 +233,8 @@ type problem struct {
 // returned as problems. Whether the container's state lets it be published
 // is the caller's to ask.
 func (n naming) serviceOf(c *container, engine string) (*service, []problem) {
-	for _, source := range []string{"$DNSDOCK_IGNORE", "$SERVICE_IGNORE", "com.dnsdock.ignore", "SERVICE_IGNORE"} {
-		if _, ok := c.value(source); ok {
-			return nil, nil
-		}
+	if _, ok := c.setting("$DNSDOCK_IGNORE", "$SERVICE_IGNORE", "com.dnsdock.ignore", "SERVICE_IGNORE"); ok {
+		return nil, nil
 	}
 	m := &mapping{container: c}
 	s := &service{
@@ -155,7 +247,11 @@ func (n naming) serviceOf(c *container, engine string) (*service, []problem) {
 		origin:  origin{engine: engine, container: c.name, image: c.image},
 	}
 	if s.cname == "" {
-		s.addrs = m.addresses()
+		s.setEnds(m.endpoints(n.networks))
+	}
+	s.sick = n.health && c.sick && !m.ignoresHealth()
+	if n.compose {
+		s.compose = m.compose(n)
 	}
 	names, images, regions := m.names(), m.images(), m.regions()
 	for {
@@ -185,6 +281,16 @@ func (c *container) value(source string) (string, bool) {
 	return strings.TrimSpace(s), ok
 }
 
+// setting finds the first of the sources that is set.
+func (c *container) setting(sources ...string) (v string, ok bool) {
+	for _, source := range sources {
+		if v, ok = c.value(source); ok {
+			break
+		}
+	}
+	return v, ok
+}
+
 // A mapping collects the problems of one container while its parts are found.
 type mapping struct {
 	*container
@@ -202,6 +308,14 @@ const (
 )
 
 func addrCost(netip.Addr) int { return costOfAddr }
+
+// order is for comparing: what is true comes first.
+func order(first bool) int {
+	if first {
+		return 0
+	}
+	return 1
+}
 
 // problem notes that the value of a source can't be used.
 func (m *mapping) problem(source, value string, err error) {
@@ -323,22 +437,160 @@ func isHex(s string, n int) bool {
 	return len(s) >= n && strings.Trim(s, "0123456789abcdef") == ""
 }
 
-// addresses finds what to answer: an override, else the addresses of all
-// networks that the prefix lets through.
-func (m *mapping) addresses() []netip.Addr {
-	addrs := items(m, parseAddr, addrCost, "$DNSDOCK_IPADDRESS", "com.dnsdock.ip_addr")
-	if len(addrs) > 0 {
-		return addrs
-	}
-	within := m.prefix()
-	for _, n := range m.networks {
-		for _, a := range n.addrs {
-			if within(a) {
-				addrs = append(addrs, a)
+// endpoints finds what to answer: an override, else the ends of the networks
+// that are wanted and that the prefix lets through.
+func (m *mapping) endpoints(networks []string) (list []endpoint) {
+	if places := m.places(); len(places) > 0 {
+		for _, p := range places {
+			if p.container != "" {
+				list = append(list, m.others[p.container]...)
+			} else {
+				list = append(list, endpoint{addrs: []netip.Addr{p.addr}})
 			}
 		}
+		return list
 	}
-	return unique(addrs)
+	if own := items(m, parseNetwork, func(string) int { return 1 }, "$DNSDOCK_NETWORK", "com.dnsdock.network"); len(own) > 0 {
+		networks = own
+	}
+	within := m.prefix()
+	for _, e := range m.networks {
+		isOut := func(a netip.Addr) bool { return a.IsValid() && !within(a) }
+		e.addrs = slices.DeleteFunc(slices.Clone(e.addrs), isOut)
+		if networks == nil || slices.Contains(networks, e.name) {
+			list = append(list, e)
+		}
+	}
+	if networks == nil {
+		return gatewayFirst(list)
+	}
+	slices.SortStableFunc(list, func(a, b endpoint) int {
+		return cmp.Compare(slices.Index(networks, a.name), slices.Index(networks, b.name))
+	})
+	return list
+}
+
+// gatewayFirst puts the network that has the default gateway before the
+// others, which are by name: it is the one of the highest priority, then
+// the first by name, of those that are not internal and have a gateway.
+func gatewayFirst(list []endpoint) []endpoint {
+	if len(list) < 2 {
+		return list
+	}
+	first := slices.MinFunc(list, func(a, b endpoint) int {
+		return cmp.Or(cmp.Compare(order(!a.internal), order(!b.internal)), cmp.Compare(order(a.hasGateway()), order(b.hasGateway())),
+			cmp.Compare(b.priority, a.priority), strings.Compare(a.name, b.name))
+	}).name
+	slices.SortStableFunc(list, func(a, b endpoint) int {
+		return cmp.Or(cmp.Compare(order(a.name == first), order(b.name == first)), strings.Compare(a.name, b.name))
+	})
+	return list
+}
+
+// setEnds sets the addresses of s to those of list, each once, in that order but
+// those of internal networks last, and no more than are allowed.
+func (s *service) setEnds(list []endpoint) {
+	slices.SortStableFunc(list, func(a, b endpoint) int { return cmp.Compare(order(!a.internal), order(!b.internal)) })
+	seen := make(map[netip.Addr]bool)
+	placed := false
+	for _, e := range list {
+		count := 0
+		for _, a := range e.addrs {
+			if seen[a] || len(seen) == maxItems/costOfAddr {
+				continue
+			}
+			seen[a] = true
+			s.addrs = append(s.addrs, a)
+			count++
+		}
+		net := intern.Make(e.network)
+		switch last := len(s.ends) - 1; {
+		case count == 0:
+		case last >= 0 && s.ends[last].net == net:
+			s.ends[last].count += count
+		default:
+			s.ends = append(s.ends, end{net, count})
+		}
+		placed = placed || count > 0 && e.network != network{}
+	}
+	if !placed {
+		s.ends = nil
+	}
+}
+
+// A place is one of the addresses that a container is answered with instead of
+// its own.
+type place struct {
+	addr      netip.Addr // not valid: the host's
+	container string     // whose they are; empty: addr
+}
+
+// parsePlace reads an address, "host" or "container:NAME".
+func parsePlace(s string) (p place, err error) {
+	if s == "host" {
+		return p, nil
+	}
+	if name, ok := strings.CutPrefix(s, "container:"); ok {
+		// It becomes part of a path: "." and ".." are no names.
+		p.container = strings.TrimPrefix(name, "/")
+		if strings.Trim(p.container, nameChars) != "" || strings.TrimLeft(p.container, "_.-") != p.container || p.container == "" {
+			return p, errors.New("write a container's name, as in container:proxy")
+		}
+		return p, nil
+	}
+	if p.addr, err = parseAddr(s); err != nil {
+		err = errors.New("write an IPv4 or IPv6 address, host or container:NAME, as in 192.168.0.3, fd00::3 or container:proxy")
+	}
+	return p, err
+}
+
+// nameChars are those that names of containers and networks are made of.
+const nameChars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
+
+// parseNetwork reads the name of a network.
+func parseNetwork(s string) (string, error) {
+	if strings.ContainsAny(s, " \t=") {
+		return "", errors.New("write names of networks with commas between, as in backend,bridge")
+	}
+	return s, nil
+}
+
+func (m *mapping) places() []place {
+	return items(m, parsePlace, func(place) int { return costOfAddr }, "$DNSDOCK_IPADDRESS", "com.dnsdock.ip_addr")
+}
+
+// reaches returns the names of the containers whose addresses c is to be answered with.
+func (c *container) reaches() (names []string) {
+	m := &mapping{container: c}
+	for _, p := range m.places() {
+		if p.container != "" {
+			names = append(names, p.container)
+		}
+	}
+	return names
+}
+
+// compose finds the name that compose's labels give: the number of the
+// container, the service and the project. It is empty without them, and for
+// what docker-compose run started.
+//
+// https://github.com/docker/compose/blob/main/pkg/api/labels.go
+func (m *mapping) compose(n naming) name {
+	const prefix = "com.docker.compose."
+	project, service := m.labels[prefix+"project"], m.labels[prefix+"service"]
+	if oneoff := m.labels[prefix+"oneoff"]; project == "" || service == "" || strings.EqualFold(oneoff, "true") {
+		return ""
+	}
+	number := m.labels[prefix+"container-number"]
+	full, err := n.join(number, service, project)
+	if err == nil && strings.Contains(project, ".") {
+		err = errors.New("a project with a dot in its name has no names of compose")
+	}
+	if err != nil {
+		m.problem(prefix+"service", number+"."+service+"."+project, err)
+		return ""
+	}
+	return full
 }
 
 // items reads the first of the sources that is set, values with commas
@@ -397,6 +649,16 @@ func (m *mapping) ttl() (ttl int) {
 		return err
 	}, "$DNSDOCK_TTL", "com.dnsdock.ttl")
 	return ttl
+}
+
+func (m *mapping) ignoresHealth() (ignores bool) {
+	m.first(func(_, v string) error {
+		if ignores = v == "ignore"; !ignores {
+			return errors.New("write ignore, or leave it out")
+		}
+		return nil
+	}, "$DNSDOCK_HEALTH", "com.dnsdock.health")
+	return ignores
 }
 
 func (m *mapping) aliases() []name {
@@ -795,6 +1057,18 @@ func (s *service) paths() map[name]bool {
 	return all
 }
 
+// composePaths returns each name from the one of compose up to below the apex.
+func (s *service) composePaths(apex func(name) name) map[name]bool {
+	all := make(map[name]bool)
+	if s == nil || s.compose == "" {
+		return all
+	}
+	for n, top := s.compose, apex(s.compose); n != top && n != root; n = n.parent() {
+		all[n] = n == s.compose
+	}
+	return all
+}
+
 // A patch is what the HTTP API changes of a service; nil leaves a property
 // as it is.
 type patch struct {
@@ -829,10 +1103,14 @@ var errNoAddress = errors.New(`there would be no address: write one, as in "ip":
 // patched returns a copy of s with p applied, and its owner names. Errors:
 // errNoAddress, or which part can't be used.
 func (n naming) patched(s *service, p patch) (*service, error) {
+	ends := s.ends
+	if len(p.addrs) > 0 || p.cname != nil && *p.cname != "" {
+		ends = nil
+	}
 	p = patch{&s.name, &s.image, s.addrs, &s.cname, &s.txt, &s.ports, &s.ttl, &s.aliases}.over(p)
 	t := &service{
-		id: s.id, name: *p.name, image: *p.image, addrs: p.addrs, cname: *p.cname, txt: *p.txt, ports: *p.ports,
-		ttl: *p.ttl, aliases: *p.aliases, origin: s.origin,
+		id: s.id, name: *p.name, image: *p.image, addrs: p.addrs, ends: ends, cname: *p.cname, txt: *p.txt, ports: *p.ports,
+		ttl: *p.ttl, aliases: *p.aliases, compose: s.compose, sick: s.sick, origin: s.origin,
 	}
 	if len(t.addrs) == 0 && t.cname == "" {
 		return nil, errNoAddress

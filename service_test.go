@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -141,7 +142,7 @@ func testContainer(change func(*container)) *container {
 	c := &container{
 		id: strings.Repeat("ab", 32), name: "redis1", image: "redis:7", imageID: "sha256:0123", state: "running",
 		env: map[string]string{}, labels: map[string]string{},
-		networks: []network{{"bridge", []netip.Addr{netip.MustParseAddr("172.17.0.2")}}},
+		networks: []endpoint{{network: network{name: "bridge"}, addrs: []netip.Addr{netip.MustParseAddr("172.17.0.2")}}},
 	}
 	if change != nil {
 		change(c)
@@ -171,14 +172,17 @@ func TestServiceOf(t *testing.T) {
 			}
 		}
 	}
-	networks := func(nets ...network) func(*container) { return func(c *container) { c.networks = nets } }
+	networks := func(nets ...endpoint) func(*container) { return func(c *container) { c.networks = nets } }
+	net := func(name string, addrs []netip.Addr) endpoint {
+		return endpoint{network: network{name: name}, addrs: addrs}
+	}
 	addrs := func(texts ...string) (list []netip.Addr) {
 		for _, s := range texts {
 			list = append(list, netip.MustParseAddr(s))
 		}
 		return list
 	}
-	two := networks(network{"a", addrs("172.17.0.2", "fd00::2")}, network{"b", addrs("10.0.0.2")})
+	two := networks(net("a", addrs("172.17.0.2", "fd00::2")), net("b", addrs("10.0.0.2")))
 	long := strings.Repeat("x", 64)
 
 	for _, c := range []struct {
@@ -192,9 +196,9 @@ func TestServiceOf(t *testing.T) {
 		{what: "plain", names: "redis1.redis.docker."},
 		{what: "dots and case", change: func(c *container) { c.name = "Web.Front_1" }, names: "web.front_1.redis.docker."},
 		{what: "image ID", change: func(c *container) { c.image = "0123" }, names: "redis1.docker."},
-		{what: "no address", change: networks(network{"host", nil})},
+		{what: "no address", change: networks(net("bridge", nil))},
 		{what: "all addresses", change: two, names: "redis1.redis.docker.", addrs: "172.17.0.2 fd00::2 10.0.0.2"},
-		{what: "address twice", change: networks(network{"a", addrs("10.0.0.2")}, network{"b", addrs("10.0.0.2")}),
+		{what: "address twice", change: networks(net("a", addrs("10.0.0.2")), net("b", addrs("10.0.0.2"))),
 			names: "redis1.redis.docker.", addrs: "10.0.0.2"},
 
 		{what: "name and image", change: env("DNSDOCK_NAME", "master", "DNSDOCK_IMAGE", "mysql"), names: "master.mysql.docker."},
@@ -439,10 +443,30 @@ func FuzzContainer(f *testing.F) {
 			return
 		}
 		_ = j.fingerprint()
-		n := naming{apex: mustName(t, "docker"), alias: true}
-		s, _ := n.serviceOf(j.container(), "e")
+		n := naming{apex: mustName(t, "docker"), alias: true, compose: true, health: true}
+		s, _ := n.serviceOf(j.container(map[string]bool{"in": true}), "e")
 		if s == nil {
 			return
+		}
+		count := 0
+		for _, e := range s.ends {
+			count += e.count
+			for _, prefix := range []netip.Prefix{e.net.Value().v4.Prefix, e.net.Value().v6.Prefix} {
+				if prefix.IsValid() && prefix.Bits() == 0 {
+					t.Fatalf("a network of all addresses: %+v", e.net.Value())
+				}
+			}
+		}
+		if s.ends != nil && count != len(s.addrs) {
+			t.Fatalf("networks of %d addresses; want %d", count, len(s.addrs))
+		}
+		for _, client := range []string{"192.0.2.1", "10.0.0.1", "fd00::1"} {
+			if list, near := s.addrsFor(netip.MustParseAddr(client)); near && len(list) == 0 {
+				t.Fatalf("%s is on a network of %+v, and gets no address", client, s)
+			}
+		}
+		if s.compose != "" && (s.compose.wild() || !s.compose.under(n.apex) || s.compose.labels() < n.apex.labels()+2) {
+			t.Fatalf("name of compose %v", s.compose)
 		}
 		if (len(s.addrs) == 0) != (s.cname != "") || len(s.owners) == 0 || len(s.ports) > maxPorts {
 			t.Fatalf("service %+v without names, with both or neither of addresses and a CNAME, or with too many ports", s)
@@ -456,4 +480,142 @@ func FuzzContainer(f *testing.F) {
 			t.Fatalf("patched by nothing: %+v, %v; want %+v", again, err, s)
 		}
 	})
+}
+
+// netAt is a container's end of a network, whose gateway is the first address of
+// its IPv4 subnet; '!' in front of the name makes it internal.
+func netAt(name, addrs string) endpoint {
+	name, internal := strings.CutPrefix(name, "!")
+	e := endpoint{network: network{name: name, internal: internal}}
+	for text := range strings.FieldsSeq(addrs) {
+		p := netip.MustParsePrefix(text)
+		e.addrs = append(e.addrs, p.Addr())
+		if s := (ipNet{p.Masked(), p.Masked().Addr().Next()}); p.Addr().Is4() {
+			e.v4 = s
+		} else {
+			e.v6 = s
+		}
+	}
+	return e
+}
+
+// Whom a container on several networks gives which address.
+func TestAddressesByNetwork(t *testing.T) {
+	front, back, six := netAt("front", "10.1.0.5/24"), netAt("back", "10.2.0.5/24"), netAt("six", "10.3.0.5/24 fd00:3::5/64")
+	inside, prior := netAt("!a-inside", "10.4.0.5/24"), netAt("prior", "10.5.0.5/24")
+	prior.priority = 7
+	noGateway := netAt("a-none", "10.6.0.5/24")
+	noGateway.v4.gateway = netip.Addr{}
+	noGateway.priority = 9
+	all := []endpoint{inside, back, front, six}
+	for _, c := range []struct {
+		what     string
+		networks []endpoint
+		flag     []string
+		labels   map[string]string
+		clients  map[string]string // client -> addresses in order
+	}{
+		{"by name, internal for those inside", all, nil, nil, map[string]string{
+			"192.0.2.1": "10.2.0.5 10.1.0.5 10.3.0.5 fd00:3::5", "127.0.0.1": "10.2.0.5 10.1.0.5 10.3.0.5 fd00:3::5",
+			"10.1.0.9": "10.1.0.5", "10.2.0.9": "10.2.0.5", "10.4.0.9": "10.4.0.5",
+			"10.3.0.9": "10.3.0.5 fd00:3::5", "fd00:3::9": "10.3.0.5 fd00:3::5", // the network is the unit
+			"10.1.0.1": "10.2.0.5 10.1.0.5 10.3.0.5 fd00:3::5", // the gateway may be a proxy that hides who asks
+		}},
+		{"gateway of the highest priority first", append(slices.Clone(all), prior, noGateway), nil, nil, map[string]string{
+			"192.0.2.1": "10.5.0.5 10.6.0.5 10.2.0.5 10.1.0.5 10.3.0.5 fd00:3::5"}},
+		{"internal only", []endpoint{inside}, nil, nil, map[string]string{"192.0.2.1": "", "10.4.0.9": "10.4.0.5"}},
+		{"flag limits and orders", all, []string{"six", "front", "nosuch"}, nil, map[string]string{
+			"192.0.2.1": "10.3.0.5 fd00:3::5 10.1.0.5", "10.2.0.9": "10.3.0.5 fd00:3::5 10.1.0.5", "10.1.0.9": "10.1.0.5"}},
+		{"label over flag", all, []string{"six"}, map[string]string{"com.dnsdock.network": "front, back"}, map[string]string{
+			"192.0.2.1": "10.1.0.5 10.2.0.5"}},
+		{"prefix", all, nil, map[string]string{"com.dnsdock.prefix": "10.3."}, map[string]string{
+			"192.0.2.1": "10.3.0.5", "fd00:3::9": "10.3.0.5", "10.1.0.9": "10.3.0.5"}},
+		{"by hand", all, nil, map[string]string{"com.dnsdock.ip_addr": "10.1.0.77,192.0.2.9"}, map[string]string{
+			"192.0.2.1": "10.1.0.77 192.0.2.9", "10.2.0.9": "10.1.0.77 192.0.2.9"}},
+	} {
+		for range 20 {
+			rand.Shuffle(len(c.networks), func(i, j int) { c.networks[i], c.networks[j] = c.networks[j], c.networks[i] })
+			n := naming{apex: mustName(t, "docker"), networks: c.flag}
+			s, problems := n.serviceOf(testContainer(func(t *container) { t.networks, t.labels = slices.Clone(c.networks), c.labels }), "e")
+			if s == nil || problems != nil {
+				t.Fatalf("%s: got %v, problems %v", c.what, s, problems)
+			}
+			for client, want := range c.clients {
+				got, _ := s.addrsFor(netip.MustParseAddr(client))
+				if text := strings.Trim(fmt.Sprint(got), "[]"); text != want {
+					t.Fatalf("%s, %s: got %q; want %q", c.what, client, text, want)
+				}
+			}
+		}
+	}
+	n := naming{apex: mustName(t, "docker"), networks: []string{"six"}}
+	if s, _ := n.serviceOf(testContainer(func(t *container) { t.networks = []endpoint{front} }), "e"); s != nil {
+		t.Errorf("on none of the networks of -network: got %v; want it not published", s)
+	}
+}
+
+func TestParsePlace(t *testing.T) {
+	for _, c := range []struct {
+		in   string
+		want place
+		bad  bool
+	}{
+		{in: "host"},
+		{in: "192.0.2.1", want: place{addr: netip.MustParseAddr("192.0.2.1")}},
+		{in: "container:proxy_1.a-b", want: place{container: "proxy_1.a-b"}},
+		{in: "container:/proxy", want: place{container: "proxy"}},
+		{in: "container:", bad: true},
+		{in: "container:.", bad: true}, // would ask for the list
+		{in: "container:..", bad: true},
+		{in: "container:a/../b", bad: true},
+		{in: "container:a?x", bad: true},
+		{in: "container:a b", bad: true},
+		{in: "Host", bad: true},
+		{in: "proxy", bad: true},
+		{in: "fe80::1%eth0", bad: true},
+	} {
+		if got, err := parsePlace(c.in); (err != nil) != c.bad || err == nil && got != c.want {
+			t.Errorf("%q: got %+v, %v; want %+v, error %t", c.in, got, err, c.want, c.bad)
+		}
+	}
+}
+
+func TestComposeName(t *testing.T) {
+	labels := func(project, service, number, oneoff string) map[string]string {
+		m := map[string]string{}
+		for k, v := range map[string]string{"project": project, "service": service, "container-number": number, "oneoff": oneoff} {
+			if v != "" {
+				m["com.docker.compose."+k] = v
+			}
+		}
+		return m
+	}
+	for _, c := range []struct {
+		labels   map[string]string
+		want     name
+		problems int
+	}{
+		{labels("shop", "Web", "1", "False"), mustName(t, "1.web.shop.docker"), 0},
+		{labels("shop", "web", "", ""), mustName(t, "web.shop.docker"), 0},
+		{labels("shop", "a.b", "2", ""), mustName(t, "2.a.b.shop.docker"), 0},
+		{labels("shop", "web", "1", "True"), "", 0},
+		{labels("shop", "web", "1", "true"), "", 0},
+		{labels("", "web", "1", ""), "", 0},
+		{labels("shop", "", "1", ""), "", 0},
+		{labels("a.b", "web", "1", ""), "", 1},
+		{labels("shop", "*", "1", ""), "", 1},
+		{labels("..", "web", "1", ""), "", 1},
+		{labels(strings.Repeat("x", 64), "web", "1", ""), "", 1},
+		{labels("shop", strings.Repeat("x.", 125), "1", ""), "", 1},
+	} {
+		n := naming{apex: mustName(t, "docker"), compose: true}
+		s, problems := n.serviceOf(testContainer(func(t *container) { t.labels = c.labels }), "e")
+		if s.compose != c.want || len(problems) != c.problems {
+			t.Errorf("%v: got %v, problems %v; want %v, %d", c.labels, s.compose, problems, c.want, c.problems)
+		}
+		n.compose = false
+		if s, _ := n.serviceOf(testContainer(func(t *container) { t.labels = c.labels }), "e"); s.compose != "" {
+			t.Errorf("%v: got %v with -compose=false", c.labels, s.compose)
+		}
+	}
 }

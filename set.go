@@ -22,7 +22,7 @@ type set struct {
 }
 
 // A kind is what a service has, as bits.
-type kind uint8
+type kind uint16
 
 const (
 	hasA       kind = 1 << iota // IPv4 addresses
@@ -32,6 +32,9 @@ const (
 	hasDefault                  // the default TTL
 	hasData                     // no CNAME
 	hasCNAME                    // and none of the above
+	isWell                      // data, and its health check does not fail
+	isSick                      // data, and its health check fails
+	varies                      // addresses that depend on the client
 )
 
 // kinds tells what s has.
@@ -41,11 +44,22 @@ func (s *service) kinds() (k kind) {
 	}
 	k = hasData
 	for _, a := range s.addrs {
-		if a.Is4() {
+		switch {
+		case !a.IsValid():
+			k |= hasA | hasAAAA | varies
+		case a.Is4():
 			k |= hasA
-		} else {
+		default:
 			k |= hasAAAA
 		}
+	}
+	if len(s.ends) > 1 || len(s.ends) == 1 && s.ends[0].net.Value().internal {
+		k |= varies
+	}
+	if s.sick {
+		k |= isSick
+	} else {
+		k |= isWell
 	}
 	if len(s.txt) > 0 {
 		k |= hasTXT

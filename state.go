@@ -1,0 +1,222 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+)
+
+// A stateFile keeps what the API did over a restart: services made by hand,
+// changes of containers' services, and the default TTL.
+type stateFile struct {
+	path string
+	reg  *registry
+
+	mu   sync.Mutex // guards what follows, and is held while the file is written
+	kept uint64     // the registry's version that is in the file
+}
+
+// A stateJSON is what is in the file. Properties are as those of a PATCH.
+type stateJSON struct {
+	TTL      *uint32                    `json:"ttl,omitempty"`
+	Services map[string]json.RawMessage `json:"services,omitempty"` // made by hand, by id
+	Changes  map[string]json.RawMessage `json:"changes,omitempty"`  // of containers' services, by id
+	Removed  []string                   `json:"removed,omitempty"`  // ids of containers
+}
+
+// restore gives reg what the file holds, and has it kept there from now on. A
+// file that can't be used is set aside, and what of it can be is taken.
+func restore(reg *registry, path string, log *slog.Logger) {
+	f := &stateFile{path: path, reg: reg}
+	reg.save = f.save
+	data, err := readRegular(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if errors.Is(err, errNoFile) { // a directory or a device is nobody's to move
+		reg.save = func() error { return err }
+		log.Error("state can't be kept", "file", path, "err", err)
+		return
+	}
+	if err == nil {
+		err = f.load(data)
+	}
+	if err == nil {
+		log.Info("state restored", "file", path)
+		return
+	}
+	aside := path + ".damaged-" + time.Now().UTC().Format("20060102T150405.000")
+	if e := os.Rename(path, aside); e != nil {
+		err = fmt.Errorf("%w; it can't be set aside: %w", err, e)
+	}
+	log.Error("state can't be read: the file is set aside, and what can be read of it goes on", "file", path, "aside", aside, "err", err)
+	if err := f.save(); err != nil {
+		log.Error("state can't be kept", "file", path, "err", err)
+	}
+}
+
+var errNoFile = errors.New("it is there and no regular file: write the path of a file for -state, as in /var/lib/dnsdock/state.json")
+
+// readRegular reads a file, and nothing that may wait for a writer.
+func readRegular(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		err = errNoFile
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+}
+
+// load has the registry take data. Its error says what can't be used of it; the
+// rest is taken.
+func (f *stateFile) load(data []byte) error {
+	var s stateJSON
+	if err := decode(data, &s); err != nil {
+		return err
+	}
+	var errs []error
+	if s.TTL != nil && *s.TTL <= maxTTL {
+		f.reg.setTTL(*s.TTL)
+	} else if s.TTL != nil {
+		errs = append(errs, fmt.Errorf("ttl %d: over %d", *s.TTL, maxTTL))
+	}
+	for _, id := range sortedKeys(s.Services) {
+		p, err := readPatch(bytes.NewReader(s.Services[id]))
+		if err == nil {
+			_, _, err = f.reg.set(id, whole(p))
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("service %q: %w", id, err))
+		}
+	}
+	overlays := make(map[string]overlay)
+	for _, id := range sortedKeys(s.Changes) {
+		p, err := readPatch(bytes.NewReader(s.Changes[id]))
+		if err != nil {
+			errs = append(errs, fmt.Errorf("change of %q: %w", id, err))
+			continue
+		}
+		overlays[id] = overlay{patch: p}
+	}
+	for _, id := range s.Removed {
+		overlays[id] = overlay{removed: true}
+	}
+	f.reg.overlay(overlays)
+	return errors.Join(errs...)
+}
+
+// save returns when the file holds all that the API did before, or with an
+// error. Those who wait for their turn meanwhile are written together.
+func (f *stateFile) save() error {
+	want := f.reg.apiVersion()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.kept >= want {
+		return nil
+	}
+	s, version := f.reg.state()
+	data, err := json.MarshalIndent(s, "", "  ")
+	if err == nil {
+		err = writeDurably(f.path, append(data, '\n'))
+	}
+	if err == nil {
+		f.kept = version
+	}
+	return err
+}
+
+// writeDurably puts data in the place of a file: it holds what it did before
+// or all of data, whenever the machine fails.
+func writeDurably(path string, data []byte) (err error) {
+	aside, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(aside.Name()) // the error says more
+		}
+	}()
+	_, err = aside.Write(data)
+	if err == nil {
+		err = aside.Sync()
+	}
+	if e := aside.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = os.Rename(aside.Name(), path)
+	}
+	if err != nil || runtime.GOOS == "windows" { // whose directories can't be synced
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}
+
+// patchJSON is a patch as readPatch reads it.
+type patchJSON struct {
+	Name    *string   `json:"name,omitempty"`
+	Image   *string   `json:"image,omitempty"`
+	IPs     []string  `json:"ips,omitempty"`
+	CNAME   *string   `json:"cname,omitempty"`
+	TXT     *[]string `json:"txt,omitempty"`
+	Ports   *[]string `json:"ports,omitempty"`
+	TTL     *int      `json:"ttl,omitempty"`
+	Aliases *[]string `json:"aliases,omitempty"`
+}
+
+func encodePatch(p patch) json.RawMessage {
+	j := patchJSON{Name: p.name, Image: p.image, IPs: addrTexts(p.addrs), TXT: p.txt, TTL: p.ttl}
+	if p.cname != nil {
+		target := ""
+		if *p.cname != "" {
+			target = text(*p.cname)
+		}
+		j.CNAME = &target
+	}
+	if p.ports != nil {
+		list := []string{}
+		for _, port := range *p.ports {
+			list = append(list, port.String())
+		}
+		j.Ports = &list
+	}
+	if p.aliases != nil {
+		list := texts(*p.aliases)
+		j.Aliases = &list
+	}
+	data, err := json.Marshal(j)
+	if err != nil {
+		panic(err) // strings and numbers have none
+	}
+	return data
+}
+
+// addrTexts returns addresses as parsePlace reads them.
+func addrTexts(addrs []netip.Addr) []string {
+	list := make([]string, 0, len(addrs))
+	for _, a := range addrs {
+		if a.IsValid() {
+			list = append(list, a.String())
+		} else {
+			list = append(list, "host")
+		}
+	}
+	return list
+}
