@@ -24,6 +24,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -339,7 +340,9 @@ type containerJSON struct {
 	ID    string `json:"Id"`
 	Name  string
 	Image string // "sha256:..."
-	State struct{ Status string }
+
+	Created string // RFC 3339, as StartedAt
+	State   struct{ Status, StartedAt string }
 
 	Config struct {
 		Image        string // the reference given to docker run
@@ -380,6 +383,7 @@ func (j *containerJSON) container() *container {
 		image:   j.Config.Image,
 		imageID: j.Image,
 		state:   j.State.Status,
+		since:   j.since(),
 		env:     make(map[string]string, len(j.Config.Env)),
 		labels:  j.Config.Labels,
 	}
@@ -396,6 +400,17 @@ func (j *containerJSON) container() *container {
 		}
 	}
 	return c
+}
+
+// since returns when the container started, or was made if it never did; zero
+// where the engine tells neither.
+func (j *containerJSON) since() time.Time {
+	for _, text := range []string{j.State.StartedAt, j.Created} {
+		if t, err := time.Parse(time.RFC3339, text); err == nil && t.Year() > 1 {
+			return t.UTC()
+		}
+	}
+	return time.Time{}
 }
 
 // A fingerprint is a hash of all of a container that may change while it
@@ -503,6 +518,10 @@ type watcher struct {
 	reg    *registry
 	log    *slog.Logger
 
+	state           atomic.Pointer[engineStatus] // what changes with the engine; nil before anything is known
+	events, resyncs atomic.Uint64
+	kick            chan struct{} // of capacity 1: a resync is wanted at once
+
 	// Of run, and of relist while run waits for it:
 	found  bool      // what the log said of the engine last; false before it said anything
 	away   bool      // and what the registry knows
@@ -533,6 +552,7 @@ func newWatcher(client *dockerClient, reg *registry, log *slog.Logger) *watcher 
 		busy:   make(map[string]bool),
 		wake:   make(chan struct{}, 1),
 		soon:   make(chan struct{}, 1),
+		kick:   make(chan struct{}, 1),
 	}
 }
 
@@ -554,6 +574,7 @@ func (w *watcher) run(ctx context.Context) error {
 		}
 		if w.found || !w.warned {
 			w.found, w.warned = false, true
+			w.note(false, err)
 			w.log.Warn("engine away: what is known goes on being answered", "known", len(w.known), "err", err)
 		}
 		w.log.Debug("no connection to the engine", "err", err, "retry", backoff)
@@ -611,6 +632,7 @@ func (w *watcher) read(stream *eventStream) error {
 		if err != nil {
 			return err
 		}
+		w.events.Add(1)
 		if id := e.container(); id != "" {
 			w.log.Debug("event", "type", e.Type, "action", e.Action, "id", id)
 			w.hint(id)
@@ -640,7 +662,7 @@ func (w *watcher) relist(ctx context.Context) error {
 	if err := w.resync(ctx); err != nil {
 		return err
 	}
-	if !w.found { // of a reconnect whose reason nobody was told, nobody is told either
+	if w.note(true, nil); !w.found { // of a reconnect whose reason nobody was told, nobody is told either
 		w.log.Info("engine found", "api", strings.TrimPrefix(w.client.prefix, "/v"))
 	}
 	w.setAway(false)
@@ -654,6 +676,7 @@ func (w *watcher) relist(ctx context.Context) error {
 				next = soon
 			}
 			continue
+		case <-w.kick:
 		case <-time.After(time.Until(next)):
 		}
 		if err := w.resync(ctx); err != nil {
@@ -672,6 +695,7 @@ func (w *watcher) resync(ctx context.Context) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.resyncs.Add(1)
 	w.work += len(list)
 	gone := maps.Clone(w.known)
 	for id, fingerprint := range list {
@@ -855,4 +879,44 @@ func (w *watcher) remember(j *containerJSON, problems []problem) {
 	if len(logged) > 0 {
 		w.told[j.ID] = logged
 	}
+}
+
+// An engineStatus is what users see of an engine.
+type engineStatus struct {
+	URL     string    `json:"url"`
+	Up      bool      `json:"up"`
+	Since   time.Time `json:"since,omitzero"` // when it was found or lost
+	API     string    `json:"api,omitempty"`
+	Events  uint64    `json:"events"`
+	Resyncs uint64    `json:"resyncs"`
+	Error   string    `json:"error,omitempty"` // why it is away
+}
+
+// status returns how the engine is.
+func (w *watcher) status() (s engineStatus) {
+	if known := w.state.Load(); known != nil {
+		s = *known
+	}
+	s.URL, s.Events, s.Resyncs = w.client.engine.text, w.events.Load(), w.resyncs.Load()
+	return s
+}
+
+// note tells those who ask, and who listen, that the engine is found or lost.
+func (w *watcher) note(up bool, err error) {
+	if known := w.state.Load(); known != nil && known.Up == up {
+		return
+	}
+	s, what := &engineStatus{Up: up, Since: time.Now(), API: strings.TrimPrefix(w.client.prefix, "/v")}, "engine-found"
+	if err != nil {
+		s.Error, what = err.Error(), "engine-lost"
+	}
+	w.state.Store(s)
+	w.reg.feed.publish(what, "", w.status())
+}
+
+// reload has all containers listed at once, and the TLS files read for what
+// is asked from now on.
+func (w *watcher) reload() {
+	w.client.call.CloseIdleConnections()
+	wakeUp(w.kick)
 }

@@ -67,9 +67,11 @@ type upstream struct {
 	server
 	tls *tls.Config // nil: UDP, and TCP for what is truncated
 
-	failures atomic.Int32 // in a row
-	retry    atomic.Int64 // Unix nanoseconds: when one that failed is tried again
-	loops    atomic.Bool  // it asked us what we had asked it, and did not answer
+	failures atomic.Int32  // in a row
+	retry    atomic.Int64  // Unix nanoseconds: when one that failed is tried again
+	queries  atomic.Uint64 // in all
+	failed   atomic.Uint64 // of these were not answered
+	loops    atomic.Bool   // it asked us what we had asked it, and did not answer
 
 	maxFresh int // sockets in a second that are for one query each
 
