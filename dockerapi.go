@@ -572,9 +572,9 @@ func (w *watcher) run(ctx context.Context) error {
 			backoff = minBackoff
 			continue
 		}
+		w.note(false, err)
 		if w.found || !w.warned {
 			w.found, w.warned = false, true
-			w.note(false, err)
 			w.log.Warn("engine away: what is known goes on being answered", "known", len(w.known), "err", err)
 		}
 		w.log.Debug("no connection to the engine", "err", err, "retry", backoff)
@@ -901,17 +901,21 @@ func (w *watcher) status() (s engineStatus) {
 	return s
 }
 
-// note tells those who ask, and who listen, that the engine is found or lost.
+// note notes for those who ask that the engine answers, or why not, and tells
+// those who listen when that changes.
 func (w *watcher) note(up bool, err error) {
-	if known := w.state.Load(); known != nil && known.Up == up {
-		return
-	}
-	s, what := &engineStatus{Up: up, Since: time.Now(), API: strings.TrimPrefix(w.client.prefix, "/v")}, "engine-found"
+	known := w.state.Load()
+	s, what := &engineStatus{Up: up, Since: time.Now().UTC(), API: strings.TrimPrefix(w.client.prefix, "/v")}, "engine-found"
 	if err != nil {
 		s.Error, what = err.Error(), "engine-lost"
 	}
+	if known != nil && known.Up == up {
+		s.Since = known.Since
+	}
 	w.state.Store(s)
-	w.reg.feed.publish(what, "", w.status())
+	if known == nil || known.Up != up {
+		w.reg.feed.publish(what, "", w.status())
+	}
 }
 
 // reload has all containers listed at once, and the TLS files read for what

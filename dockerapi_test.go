@@ -48,6 +48,8 @@ type fakeContainer struct {
 	name, image, state string
 	addr               string // IPv4 in the network bridge
 	env                []string
+	labels             map[string]string
+	started            string                  // RFC 3339
 	networks           map[string]endpointJSON // further ones
 }
 
@@ -215,8 +217,8 @@ func (e *fakeEngine) serveInspect(w http.ResponseWriter, id string) {
 		return
 	}
 	_ = json.NewEncoder(w).Encode(map[string]any{
-		"Id": id, "Name": "/" + c.name, "Image": "sha256:01", "State": map[string]any{"Status": c.state},
-		"Config":          map[string]any{"Image": c.image, "Env": c.env},
+		"Id": id, "Name": "/" + c.name, "Image": "sha256:01", "State": map[string]any{"Status": c.state, "StartedAt": c.started},
+		"Config":          map[string]any{"Image": c.image, "Env": c.env, "Labels": c.labels},
 		"NetworkSettings": map[string]any{"Networks": c.endpoints()},
 	})
 }

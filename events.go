@@ -129,9 +129,9 @@ func (a *api) events(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Accel-Buffering", "no") // nginx would keep it back
 	to := http.NewResponseController(w)
 	_ = to.SetReadDeadline(time.Time{}) // else it ends with the time for a request; only a test's writer has none
-	first := change{number: number, event: "missed"}
-	if r.Header.Get("Last-Event-ID") == f.idOf(number) { // it comes back, and nothing happened
-		first.event = "hello"
+	first := change{number: number, event: "hello"}
+	if last := r.Header.Get("Last-Event-ID"); last != "" && last != f.idOf(number) { // it comes back, and was away when something changed
+		first.event = "missed"
 	}
 	ticker := time.NewTicker(beat)
 	defer ticker.Stop()

@@ -164,7 +164,7 @@ func (t *traffic) writeTimes(p *exposition, over, k int, labels ...string) {
 		count += t.sum(over, func(c *counts) uint64 { return c.took[k].buckets[i].Load() })
 		le := "+Inf"
 		if i < len(bounds) {
-			le = strconv.FormatFloat(bounds[i].Seconds(), 'g', -1, 64)
+			le = strconv.FormatFloat(bounds[i].Seconds(), 'f', -1, 64)
 		}
 		p.sample("_bucket", float64(count), append(labels[:4:4], "le", le)...)
 	}
@@ -203,7 +203,7 @@ func (p *exposition) sample(suffix string, value float64, labels ...string) {
 	if len(labels) > 0 {
 		p.WriteByte('}')
 	}
-	fmt.Fprintf(p, " %s\n", strconv.FormatFloat(value, 'g', -1, 64))
+	fmt.Fprintf(p, " %s\n", strconv.FormatFloat(value, 'f', -1, 64))
 }
 
 // metric writes a metric of one value.

@@ -345,7 +345,8 @@ var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{"ag
 // A pageData is what the overview page shows.
 type pageData struct {
 	statusJSON
-	Nonce       string // without which neither script nor style works
+	Kinds       []string // of queries
+	Nonce       string   // without which neither script nor style works
 	Search      string
 	Rows        []pageRow
 	Found       int // services, of which Rows are the first
@@ -366,7 +367,7 @@ type pageRow struct {
 // type and client as for /resolve the answer.
 func (a *api) page(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
-	d := pageData{statusJSON: a.current(), Nonce: rand.Text(), Search: q.Get("q"), Name: q.Get("name"), Type: cmp.Or(q.Get("type"), "A"), Client: q.Get("client")}
+	d := pageData{statusJSON: a.current(), Kinds: kindNames[:], Nonce: rand.Text(), Search: q.Get("q"), Name: q.Get("name"), Type: cmp.Or(q.Get("type"), "A"), Client: q.Get("client")}
 	d.Rows = a.rows(strings.ToLower(strings.TrimSpace(d.Search)))
 	d.Found = len(d.Rows)
 	d.Rows = d.Rows[:min(d.Found, maxRows)]
