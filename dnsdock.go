@@ -125,6 +125,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP) // first of all: it shall never end the program
 	defer signal.Stop(hangups)
+	if len(args) == 1 && strings.TrimLeft(args[0], "-") == "healthcheck" {
+		args = append(args, flagsOfContainer()...)
+	}
 	cfg, err := parseConfig(args, getenv)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -269,6 +272,19 @@ func healthcheck(ctx context.Context, cfg *config) error {
 		return fmt.Errorf("%s answers /healthz with %s", cfg.http, resp.Status)
 	}
 	return nil
+}
+
+// flagsOfContainer returns the flags that the first process of a container was
+// started with, where that is dnsdock: a HEALTHCHECK in its image can't know
+// them. Behind docker run --init, that process has the command line behind its own.
+func flagsOfContainer() []string {
+	line, _ := os.ReadFile("/proc/1/cmdline") // Linux only, proc(5)
+	words := strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")
+	i := slices.Index(words, os.Args[0])
+	if i < 0 {
+		return nil
+	}
+	return words[i+1:]
 }
 
 // reachable is where this host reaches what listens on addr.
