@@ -155,7 +155,9 @@ func (a *api) guard(next http.Handler) http.Handler {
 			return
 		case !isRead:
 			if status, err := a.lock.check(r.Header.Get("Authorization")); err != nil {
-				w.Header().Set("WWW-Authenticate", `Bearer realm="dnsdock"`)
+				if status == http.StatusUnauthorized {
+					w.Header().Set("WWW-Authenticate", `Bearer realm="dnsdock"`)
+				}
 				writeError(w, status, err)
 				return
 			}
@@ -570,6 +572,7 @@ func (z *zone) reason(n name, qtype uint16, c client, forwarded bool) (why reaso
 			why.add(v.all(kindsOf(qtype)), z.fits(n))
 		}
 	}
+	slices.SortFunc(why.Services, func(a, b source) int { return strings.Compare(a.ID, b.ID) })
 	return why, nil
 }
 
