@@ -57,6 +57,9 @@ func (f *feed) publish(event, id string, about any) {
 	defer f.mu.Unlock()
 	f.number++
 	for l := range f.listeners {
+		if l.missed {
+			continue // until it is told so
+		}
 		select {
 		case l.changes <- change{f.number, event, id, about}:
 		default:

@@ -353,9 +353,11 @@ func TestEvents(t *testing.T) {
 		last = s.want("ttl-changed", `"ttl":10`)
 
 		// Who comes back is told whether there is more than it knows.
-		listen(t, client, "http://docker", last).want("hello")
-		listen(t, client, "http://docker", added).want("missed")
-		listen(t, client, "http://docker", "nonsense").want("missed")
+		for id, want := range map[string]string{last: "hello", added: "missed", "nonsense": "missed"} {
+			back := listen(t, client, "http://docker", id)
+			back.want(want)
+			_ = back.resp.Body.Close()
+		}
 
 		// The end of the server ends the stream, and does not wait for it.
 		begun := time.Now()
