@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -48,6 +49,7 @@ type api struct {
 	lock    *lock
 	engines []*watcher
 	started time.Time
+	looking sync.Mutex // held by the one that looks at all services for a page
 }
 
 // newAPI returns the handler of the HTTP side. It is about z and what fills
@@ -76,7 +78,7 @@ func newAPI(z *zone, l *lock, engines ...*watcher) http.Handler {
 func (a *api) routes() map[string]map[string]http.Handler {
 	return map[string]map[string]http.Handler{
 		"/{$}":           {"GET": http.HandlerFunc(a.page)},
-		"/services":      {"GET": apiCall(a.list)},
+		"/services":      {"GET": http.HandlerFunc(a.list)},
 		"/services/{id}": {"GET": apiCall(a.get), "PUT": apiCall(a.put), "PATCH": apiCall(a.patch), "DELETE": apiCall(a.remove)},
 		"/ttl":           {"GET": apiCall(a.ttl)},
 		"/set/ttl":       {"PUT": apiCall(a.setTTL)},
@@ -129,20 +131,26 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
 	_ = enc.Encode(v) // the client went away
 }
 
-// list: GET /services.
-func (a *api) list(*http.Request) (int, any, error) {
-	all := make(map[string]serviceJSON)
+// list: GET /services. Each service is sent as soon as it is written: all of
+// them at once, for many slow clients, would take much memory.
+func (a *api) list(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	before, after := "{", "{}\n"
 	for s := range a.reg.published().all(^kind(0)) {
-		all[s.id] = toJSON(s)
+		id, _ := json.Marshal(s.id) // no errors: it is strings and numbers
+		service, _ := json.MarshalIndent(toJSON(s), "  ", "  ")
+		if _, err := fmt.Fprintf(w, "%s\n  %s: %s", before, id, service); err != nil {
+			return // the client went away
+		}
+		before, after = ",", "\n}\n"
 	}
-	return http.StatusOK, all, nil
+	_, _ = io.WriteString(w, after) // nor here
 }
 
 // get: GET /services/{id}.

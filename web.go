@@ -75,10 +75,10 @@ func (h *httpConns) track(c net.Conn, state http.ConnState) {
 	defer h.mu.Unlock()
 	switch state {
 	case http.StateNew:
-		h.all[c] = &httpConn{since: time.Now()}
-		if len(h.all) > maxHTTPConns {
+		if len(h.all) >= maxHTTPConns {
 			h.dropLocked()
 		}
+		h.all[c] = &httpConn{since: time.Now()}
 	case http.StateIdle:
 		if known := h.all[c]; known != nil {
 			known.since = time.Now()
@@ -88,17 +88,18 @@ func (h *httpConns) track(c net.Conn, state http.ConnState) {
 	}
 }
 
+// dropLocked closes the connection that is open or idle for longest; one that a
+// handler works for only where all are such.
 func (h *httpConns) dropLocked() {
 	var oldest net.Conn
 	for c, known := range h.all {
-		if !known.working && (oldest == nil || known.since.Before(h.all[oldest].since)) {
+		switch first := h.all[oldest]; {
+		case first == nil, first.working && !known.working, first.working == known.working && known.since.Before(first.since):
 			oldest = c
 		}
 	}
-	if oldest != nil { // the new one at least
-		delete(h.all, oldest)
-		_ = oldest.Close() // the client sees the end
-	}
+	delete(h.all, oldest)
+	_ = oldest.Close() // the client sees the end
 }
 
 func (h *httpConns) context(ctx context.Context, c net.Conn) context.Context {
@@ -370,9 +371,7 @@ type pageRow struct {
 func (a *api) page(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	d := pageData{statusJSON: a.current(), Kinds: kindNames[:], Nonce: rand.Text(), Search: q.Get("q"), Name: q.Get("name"), Type: cmp.Or(q.Get("type"), "A"), Client: q.Get("client")}
-	d.Rows = a.rows(strings.ToLower(strings.TrimSpace(d.Search)))
-	d.Found = len(d.Rows)
-	d.Rows = d.Rows[:min(d.Found, maxRows)]
+	d.Rows, d.Found = a.rows(strings.ToLower(strings.TrimSpace(d.Search)))
 	if d.Name != "" {
 		d.Answer, d.AnswerError = a.explain(r, d.Name, d.Type, d.Client)
 	}
@@ -387,19 +386,38 @@ func (a *api) page(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(page.Bytes()) // the client went away
 }
 
-// rows returns the services that hold a text, in lower case, by their names.
-func (a *api) rows(search string) (list []pageRow) {
-	for s := range a.reg.published().all(^kind(0)) {
-		row := pageRow{s.id, toJSON(s)}
-		text := strings.Join(slices.Concat([]string{s.id, s.origin.engine, s.origin.container, s.origin.image, s.state}, row.Names, row.Ports, row.TXT, []string{row.CNAME}), "\n")
-		if strings.Contains(strings.ToLower(text), search) || slices.ContainsFunc(s.addrs, func(a netip.Addr) bool { return strings.Contains(a.String(), search) }) {
-			list = append(list, row)
-		}
+// rows returns the services that hold a text, in lower case, by their names,
+// maxRows of them at most, and how many there are. They are looked for by one
+// at a time: with 100,000 of them it takes as much as many queries.
+func (a *api) rows(search string) (rows []pageRow, count int) {
+	a.looking.Lock()
+	defer a.looking.Unlock()
+	type hit struct {
+		name string
+		*service
 	}
-	slices.SortFunc(list, func(a, b pageRow) int {
-		return cmp.Or(strings.Compare(a.Names[0], b.Names[0]), strings.Compare(a.ID, b.ID))
-	})
-	return list
+	var hits []hit
+	all := a.reg.published()
+	all.walk(^kind(0), 0, all.len(), pausing(func(s *service) bool {
+		if s.holds(search) {
+			hits = append(hits, hit{text(s.owners[0]), s})
+		}
+		return true
+	}))
+	slices.SortFunc(hits, func(a, b hit) int { return cmp.Or(strings.Compare(a.name, b.name), strings.Compare(a.id, b.id)) })
+	for _, h := range hits[:min(len(hits), maxRows)] {
+		rows = append(rows, pageRow{h.id, toJSON(h.service)})
+	}
+	return rows, len(hits)
+}
+
+// holds reports whether a text, in lower case, is in what the page shows of s.
+func (s *service) holds(search string) bool {
+	has := func(text string) bool { return strings.Contains(strings.ToLower(text), search) }
+	return search == "" || has(s.id) || has(s.origin.container) || has(s.origin.image) || has(s.origin.engine) || has(s.state) ||
+		s.cname != "" && has(text(s.cname)) ||
+		slices.ContainsFunc(s.owners, func(o name) bool { return has(text(o)) }) ||
+		slices.ContainsFunc(s.addrs, func(a netip.Addr) bool { return has(a.String()) })
 }
 
 // age is how long ago t was, in one unit.

@@ -177,6 +177,26 @@ func TestResolveIsBounded(t *testing.T) {
 	}
 }
 
+// The page shows so many services and no more, and finds the others.
+func TestPageIsBounded(t *testing.T) {
+	h := apiOf(t, filled(t, 2*maxRows))
+	for query, want := range map[string][]string{
+		"":            {fmt.Sprintf("%d of %d shown", maxRows, 2*maxRows)},
+		"?q=C1777.":   {"1 of 1 shown", "c1777.image177.docker"},
+		"?q=nothing":  {"0 of 0 shown", "No service holds this text"},
+		"?name=a..b":  {"is no domain name"},
+		"?name=c1777": {"REFUSED"},
+	} {
+		r := call(t, h, "GET", "/"+query, "")
+		if r.Code != http.StatusOK || !containsAll(r.Body.String(), want) || r.Header().Get("Content-Type") != "text/html; charset=utf-8" {
+			t.Errorf("%s: got %d %.3000s; want %q", query, r.Code, r.Body, want)
+		}
+	}
+	if r := call(t, apiOf(t, newTestRegistry(t, "docker")), "GET", "/", ""); !strings.Contains(r.Body.String(), "No service is published") {
+		t.Errorf("without services: got %s", r.Body)
+	}
+}
+
 // Who may write, by the flags.
 func TestLock(t *testing.T) {
 	const token = "0123456789abcdef"
@@ -565,8 +585,8 @@ func TestHTTPFloods(t *testing.T) {
 	if got := runtime.NumGoroutine(); got > goroutines+2*maxHTTPConns+100 {
 		t.Errorf("%d goroutines; want about 2 for each of %d connections", got, maxHTTPConns)
 	}
-	bodies := open(100, "PUT /services/x HTTP/1.1\r\nHost: docker\r\nContent-Length: 1000\r\n\r\n{")
-	works("beside 100 that never send their body")
+	bodies := open(300, "PUT /services/x HTTP/1.1\r\nHost: docker\r\nContent-Length: 1000\r\n\r\n{")
+	works("beside 300 that never send their body")
 
 	huge := make([]byte, 32<<20)
 	for _, tt := range []struct {
