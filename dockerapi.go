@@ -407,7 +407,7 @@ func (j *containerJSON) container() *container {
 func (j *containerJSON) since() time.Time {
 	for _, text := range []string{j.State.StartedAt, j.Created} {
 		if t, err := time.Parse(time.RFC3339, text); err == nil && t.Year() > 1 {
-			return t.UTC()
+			return t.UTC().Truncate(time.Second)
 		}
 	}
 	return time.Time{}
