@@ -251,9 +251,9 @@ func TestPage(t *testing.T) {
 	b.wait("navigator.clipboard.readText().then(text => window.taken = text) && window.taken === document.activeElement.textContent")
 
 	// Queries are drawn.
-	for range 20 {
+	for i := range 20 {
 		in.ask(t, "udp", "redis1.redis.docker", dns.TypeA)
-		in.ask(t, "tcp", "www.example.org", dns.TypeA)
+		in.ask(t, "tcp", fmt.Sprintf("www%d.example.org", i), dns.TypeA)
 	}
 	b.wait("document.querySelector('.own .total').textContent >= '2' && document.querySelector('.own polyline').getAttribute('points').includes(' ')")
 	b.wait("parseInt(document.querySelector('.forwarded .total').textContent) === 20")

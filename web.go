@@ -443,7 +443,7 @@ type resolution struct {
 	Name    string       `json:"name"`
 	Type    string       `json:"type"`
 	Client  netip.Addr   `json:"client"`
-	Kind    string       `json:"kind"`            // own, forwarded or refused
+	Kind    string       `json:"kind"`            // own, forwarded, cached or refused
 	Rcode   string       `json:"rcode,omitempty"` // none where an upstream is to say it
 	Answers []recordJSON `json:"answers"`
 	Why     []reason     `json:"why"`
@@ -526,7 +526,12 @@ func parseType(s string) (uint16, error) {
 
 // explain answers as DNS does, but asks no upstream, and says why.
 func (z *zone) explain(n name, qname string, qtype uint16, c client) (*resolution, error) {
-	m, left := z.reply(new(dns.Msg).SetQuestion(qname, qtype), c)
+	req := new(dns.Msg).SetQuestion(qname, qtype)
+	m, left := z.reply(req, c)
+	k := kindOf(m, left)
+	if left != nil && z.known(m, req, *left) {
+		k = kindCached
+	}
 	b, err := pack(m, c.size)
 	if err == nil {
 		err = m.Unpack(b)
@@ -534,7 +539,7 @@ func (z *zone) explain(n name, qname string, qtype uint16, c client) (*resolutio
 	if err != nil {
 		return nil, err
 	}
-	res := &resolution{Name: text(n), Type: dns.Type(qtype).String(), Client: c.addr, Kind: kindOf(m, left).String(), Answers: []recordJSON{}}
+	res := &resolution{Name: text(n), Type: dns.Type(qtype).String(), Client: c.addr, Kind: k.String(), Answers: []recordJSON{}}
 	chain := []name{n}
 	for _, rr := range m.Answer {
 		h := rr.Header()
@@ -545,8 +550,11 @@ func (z *zone) explain(n name, qname string, qtype uint16, c client) (*resolutio
 			}
 		}
 	}
-	if left == nil {
+	if k != kindForwarded {
 		res.Rcode = dns.RcodeToString[m.Rcode]
+	}
+	if k == kindCached { // the upstream's own CNAMEs have no rule here
+		chain = chain[:1+slices.IndexFunc(chain, func(n name) bool { _, ours := z.authority(n); return !ours })]
 	}
 	for _, at := range chain {
 		why, err := z.reason(at, qtype, c, left != nil)
@@ -559,6 +567,20 @@ func (z *zone) explain(n name, qname string, qtype uint16, c client) (*resolutio
 		_, res.Forward = z.fwd.route(last)
 	}
 	return res, nil
+}
+
+// known completes m, as forward does, by what upstreams have answered before to q.
+func (z *zone) known(m, req *dns.Msg, q dns.Question) bool {
+	n, _ := parseName(q.Name) // no error: it was one before
+	r := z.fwd.cache.get(newQuestion(n, q.Qtype, questionFlags(req)))
+	if r == nil || r.at(time.Since(r.born)) < tired || r.rcode() == dns.RcodeServerFailure {
+		return false
+	}
+	said, err := r.message(time.Since(r.born))
+	if err == nil {
+		z.relay(m, req, said, q)
+	}
+	return err == nil
 }
 
 // reason says why n, one of a chain of CNAMEs, is answered as it is.
@@ -611,7 +633,10 @@ func (r *reason) add(services iter.Seq[*service], fits func(name) bool) {
 // foreignRule says what becomes of n, which is not ours.
 func (z *zone) foreignRule(n name, c client, forwarded bool) string {
 	domain, upstreams := z.fwd.route(n)
+	alias, died := z.reg.gone(n)
 	switch {
+	case died:
+		return fmt.Sprintf("a container that died not long ago had the alias %s: another host's address would be wrong", text(alias))
 	case forwarded && domain == root:
 		return "it is not ours, so the nameservers of -nameserver are asked"
 	case forwarded:
@@ -621,7 +646,7 @@ func (z *zone) foreignRule(n name, c client, forwarded bool) string {
 	case !z.fwd.serves(c.addr):
 		return "it is not ours, and nothing is forwarded for this client, which is not a local one: see -allow"
 	}
-	return "it is not ours"
+	return "it is a name of one label, which only hosts of this site have"
 }
 
 // rule says by which rule n, whose highest name of ours is top, has what is found.

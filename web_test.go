@@ -41,10 +41,14 @@ func resolveZone(t testing.TB) *zone {
 		`{"name":"in","image":"cname","cname":"one.redis.docker"}`,
 		`{"name":"out","image":"cname","cname":"www.example.org"}`,
 		`{"name":"loop","image":"cname","cname":"loop.cname.docker"}`)
-	closed := netip.MustParseAddrPort("192.0.2.53:53")
-	routed := routes[netip.AddrPort]{root: {closed}, mustName(t, "corp.example"): {netip.MustParseAddrPort("10.0.0.53:53"), closed}, mustName(t, "blocked.test"): nil}
+	closed, corp := server{addr: netip.MustParseAddrPort("192.0.2.53:53")}, server{addr: netip.MustParseAddrPort("10.0.0.53:853"), tls: true, name: "ns.corp.example"}
+	routed := routes[server]{root: {closed}, mustName(t, "corp.example"): {corp, closed}, mustName(t, "blocked.test"): nil}
 	log := slog.New(slog.DiscardHandler)
-	return newZone(t.Context(), reg, newForwarder(routed, nil, false, log), log)
+	fwd := newForwarder(routed, nil, 1<<20, log)
+	if err := fwd.load(); err != nil {
+		t.Fatal(err)
+	}
+	return newZone(t.Context(), reg, fwd, log)
 }
 
 // What is said of an answer: of whose names it is, and by which rule.
@@ -78,7 +82,7 @@ func TestResolve(t *testing.T) {
 		{z, "name=localhost", "own NOERROR 127.0.0.1; localhost: localhost is"},
 		{z, "name=x.onion", "own NXDOMAIN; x.onion: it is nobody's"},
 		{z, "name=www.example.org", "forwarded; www.example.org: it is not ours, so the nameservers of -nameserver are; to 192.0.2.53:53"},
-		{z, "name=a.corp.example&client=10.0.0.9", "forwarded; a.corp.example: it is not ours, so the nameservers of -nameserver=corp.example= are; to 10.0.0.53:53 192.0.2.53:53"},
+		{z, "name=a.corp.example&client=10.0.0.9", "forwarded; a.corp.example: it is not ours, so the nameservers of -nameserver=corp.example= are; to tls://10.0.0.53:853#ns.corp.example 192.0.2.53:53"},
 		{z, "name=a.corp.example&client=198.51.100.7", "refused REFUSED; a.corp.example: it is not ours, and nothing is forwarded for this client"},
 		{z, "name=a.blocked.test", "refused REFUSED; a.blocked.test: it is not ours, and there is no -nameserver"},
 		{z, "name=docker&type=SOA", "own NOERROR dnsdock.docker. hostmaster.docker. 7 3600 600 86400 5; docker by web.nginx.docker one.redis.docker two.redis.docker db.one.redis.docker srv.img.docker: all names"},
@@ -704,13 +708,18 @@ func TestMetrics(t *testing.T) {
 	}
 	before := in.metrics(t)
 	for network, transport := range map[string]string{"udp": "udp", "tcp": "tcp"} {
-		for range 3 {
+		for i := range 3 {
 			in.ask(t, network, "web.nginx.docker", dns.TypeA)
 			in.ask(t, network, "web.nginx.docker", 4711)
 			in.ask(t, network, "nosuch.docker", dns.TypeAAAA)
 			in.ask(t, network, "_80._tcp.web.nginx.docker", dns.TypeSRV)
-			in.ask(t, network, "www.example.org", dns.TypeA)
-			in.ask(t, network, "www.corp.test", dns.TypeTXT)
+			fresh := fmt.Sprintf("%s%d.example.org", network, i)
+			in.ask(t, network, fresh, dns.TypeA)
+			in.ask(t, network, fresh, dns.TypeA)
+			if _, body := in.call(t, "GET", "/resolve?name="+fresh, ""); !containsAll(body, []string{`"kind": "cached"`, `"data": "192.0.2.1"`, fresh}) {
+				t.Errorf("/resolve of what is kept: got %s", body)
+			}
+			in.ask(t, network, fmt.Sprintf("%s%d.corp.test", network, i), dns.TypeTXT)
 			in.ask(t, network, "docker", dns.TypeAXFR)
 			c := dns.Client{Net: network, Timeout: patience}
 			m := new(dns.Msg).SetQuestion("docker.", dns.TypeA)
@@ -730,6 +739,8 @@ func TestMetrics(t *testing.T) {
 			`dnsdock_queries_total{transport="T",type="other",rcode="REFUSED",kind="refused"}`:  3,
 			`dnsdock_queries_total{transport="T",type="other",rcode="NOTIMP",kind="refused"}`:   3,
 			`dnsdock_query_duration_seconds_count{transport="T",kind="own"}`:                    12,
+			`dnsdock_queries_total{transport="T",type="A",rcode="NOERROR",kind="cached"}`:       3,
+			`dnsdock_query_duration_seconds_count{transport="T",kind="cached"}`:                 3,
 			`dnsdock_query_duration_seconds_count{transport="T",kind="forwarded"}`:              6,
 			`dnsdock_query_duration_seconds_bucket{transport="T",kind="own",le="+Inf"}`:         12,
 		} {
@@ -744,6 +755,7 @@ func TestMetrics(t *testing.T) {
 		`dnsdock_upstream_up{upstream="` + dead.String() + `"}`:             0,
 		`dnsdock_upstream_failures_total{upstream="` + dead.String() + `"}`: 6,
 		`dnsdock_upstream_queries_total{upstream="` + dead.String() + `"}`:  6,
+		`dnsdock_cache_hits_total`:                                          6, `dnsdock_cache_misses_total`: 12, `dnsdock_cache_answers`: 12,
 		`dnsdock_services`: 1, `dnsdock_ready`: 1, `dnsdock_forward_in_flight`: 0, `dnsdock_event_listeners`: 0,
 	} {
 		if got, ok := m[series]; !ok || got != want {
@@ -864,7 +876,7 @@ func TestLogJSON(t *testing.T) {
 	var text, lines bytes.Buffer
 	for cfg, b := range map[*config]*bytes.Buffer{{debug: true}: &text, {debug: true, json: true}: &lines} {
 		log := newLogger(cfg, b)
-		z := newZone(t.Context(), newRegistry(naming{apex: mustName(t, "docker")}, 0, log), newForwarder(nil, nil, false, log), log)
+		z := newZone(t.Context(), newRegistry(naming{apex: mustName(t, "docker")}, 0, log), newForwarder(nil, nil, 0, log), log)
 		z.reg.put("x", testService(t, z.reg, "x", "web", "nginx", "10.0.0.1", "www.docker"))
 		_ = slowly(z, packQuery(t, 1, "web.nginx.docker.", dns.TypeA), netip.MustParseAddr("192.0.2.1"), maxUDPSize)
 		log.Info("x", "domain", z.apex, "addr", &net.TCPAddr{IP: net.IP{127, 0, 0, 1}, Port: 53}, "took", time.Second, "err", errors.New("e"), "n", 7)
