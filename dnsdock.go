@@ -7,8 +7,8 @@
 // read queries; the fast path answers those that need no thought, and the zone
 // (dns.go) all others, from the registry, and has the forwarder (forward.go)
 // ask upstreams for what is not ours. The HTTP API (api.go) reads and changes
-// the registry; beside it are what guards it, the overview page and its
-// explanations (web.go), what listeners are told (events.go), and what is
+// the registry; beside it are what guards it and explains answers (web.go),
+// the overview page (page.go), what listeners are told (events.go), and what is
 // counted (metrics.go).
 package main
 

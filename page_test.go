@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -179,6 +180,24 @@ func (b *browser) shoot(name string) {
 	}
 	if err != nil {
 		b.t.Error(err)
+	}
+}
+
+// Text stays text where it may be put: between tags and in quoted attributes.
+func TestMarkup(t *testing.T) {
+	var m markup
+	m.put(`<p title="%s">%s</p>`, `"><script>'&%s{{name}}`, "<!--</p>\xff\x00")
+	if got, want := m.String(), "<p title=\"&#34;&gt;&lt;script&gt;&#39;&amp;%s{{name}}\">&lt;!--&lt;/p&gt;\uFFFD\x00</p>"; got != want {
+		t.Errorf("got %q; want %q", got, want)
+	}
+	page := call(t, apiOf(t, newTestRegistry(t, "docker")), "GET", "/?q={{name}}&name={{nonce}}&client={{services}}", "").Body.String()
+	for _, part := range []string{`value="{{name}}"`, `value="{{nonce}}"`, `value="{{services}}"`} { // nothing stands for a part in another
+		if strings.Count(page, part) != 1 {
+			t.Errorf("%s is not there once", part)
+		}
+	}
+	if left := regexp.MustCompile(`\{\{[a-z]+\}\}`).FindAllString(page, -1); len(left) != 3 {
+		t.Errorf("got %q", left)
 	}
 }
 

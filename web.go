@@ -1,16 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
-	_ "embed"
 	"errors"
 	"fmt"
-	"html/template"
 	"iter"
 	"log/slog"
 	"net"
@@ -29,7 +25,6 @@ import (
 
 const (
 	maxHTTPConns = 256  // a few clients and what watches them; an idle one takes 20 KB
-	maxRows      = 1000 // services on the page as it is sent; its script knows all of them
 	maxSources   = 100  // services that an explanation names
 	minToken     = 16   // octets of a token: what can be guessed is no lock
 	maxToken     = 4096 // and what is longer is another file
@@ -336,104 +331,6 @@ func (a *api) readyz(*http.Request) (int, any, error) {
 		status = http.StatusServiceUnavailable
 	}
 	return status, map[string]any{"ready": s.Ready, "engines": s.Engines}, nil
-}
-
-//go:embed page.html
-var pageHTML string
-
-// pageTemplate makes the overview page. html/template escapes what comes from
-// containers by where it stands.
-var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{"age": age}).Parse(pageHTML))
-
-// A pageData is what the overview page shows.
-type pageData struct {
-	statusJSON
-	Kinds       []string // of queries
-	Nonce       string   // without which neither script nor style works
-	Search      string
-	Rows        []pageRow
-	Found       int // services, of which Rows are the first
-	Name        string
-	Type        string
-	Client      string
-	Answer      *resolution // of what was asked, if anything
-	AnswerError error
-}
-
-// A pageRow is a service.
-type pageRow struct {
-	ID string
-	serviceJSON
-}
-
-// page: GET /, with ?q= those services only that hold a text, and with ?name=,
-// type and client as for /resolve the answer.
-func (a *api) page(w http.ResponseWriter, r *http.Request) {
-	q := r.URL.Query()
-	d := pageData{statusJSON: a.current(), Kinds: kindNames[:], Nonce: rand.Text(), Search: q.Get("q"), Name: q.Get("name"), Type: cmp.Or(q.Get("type"), "A"), Client: q.Get("client")}
-	d.Rows, d.Found = a.rows(strings.ToLower(strings.TrimSpace(d.Search)))
-	if d.Name != "" {
-		d.Answer, d.AnswerError = a.explain(r, d.Name, d.Type, d.Client)
-	}
-	var page bytes.Buffer
-	if err := pageTemplate.Execute(&page, d); err != nil {
-		writeError(w, http.StatusInternalServerError, err)
-		return
-	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Security-Policy", fmt.Sprintf("default-src 'none'; script-src 'nonce-%[1]s'; style-src 'nonce-%[1]s'; img-src data:; connect-src 'self'; "+
-		"form-action 'self'; base-uri 'none'; frame-ancestors 'none'", d.Nonce))
-	_, _ = w.Write(page.Bytes()) // the client went away
-}
-
-// rows returns the services that hold a text, in lower case, by their names,
-// maxRows of them at most, and how many there are. They are looked for by one
-// at a time: with 100,000 of them it takes as much as many queries.
-func (a *api) rows(search string) (rows []pageRow, count int) {
-	a.looking.Lock()
-	defer a.looking.Unlock()
-	type hit struct {
-		name string
-		*service
-	}
-	var hits []hit
-	all := a.reg.published()
-	all.walk(^kind(0), 0, all.len(), pausing(func(s *service) bool {
-		if s.holds(search) {
-			hits = append(hits, hit{text(s.owners[0]), s})
-		}
-		return true
-	}))
-	slices.SortFunc(hits, func(a, b hit) int { return cmp.Or(strings.Compare(a.name, b.name), strings.Compare(a.id, b.id)) })
-	for _, h := range hits[:min(len(hits), maxRows)] {
-		rows = append(rows, pageRow{h.id, toJSON(h.service)})
-	}
-	return rows, len(hits)
-}
-
-// holds reports whether a text, in lower case, is in what the page shows of s.
-func (s *service) holds(search string) bool {
-	has := func(text string) bool { return strings.Contains(strings.ToLower(text), search) }
-	return search == "" || has(s.id) || has(s.origin.container) || has(s.origin.image) || has(s.origin.engine) || has(s.state) ||
-		s.cname != "" && has(text(s.cname)) ||
-		slices.ContainsFunc(s.owners, func(o name) bool { return has(text(o)) }) ||
-		slices.ContainsFunc(s.addrs, func(a netip.Addr) bool { return has(a.String()) })
-}
-
-// age is how long ago t was, in one unit.
-func age(t time.Time) string {
-	switch d := time.Since(t); {
-	case t.IsZero():
-		return ""
-	case d < time.Minute:
-		return fmt.Sprintf("%d s", max(0, int(d.Seconds())))
-	case d < time.Hour:
-		return fmt.Sprintf("%d min", int(d.Minutes()))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%d h", int(d.Hours()))
-	default:
-		return fmt.Sprintf("%d days", int(d.Hours()/24))
-	}
 }
 
 var errBusy = errors.New("too many questions wait for their turn: ask again")
