@@ -6,12 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -23,8 +22,10 @@ const (
 	sendTimeout = 30 * time.Second // for a reply: 10,000 services are 4 MB
 )
 
-// An api is the HTTP side: services as JSON.
+// An api is the HTTP side: the overview page, services as JSON, and what
+// tells how the program is.
 //
+//	GET    /               200 the overview page
 //	GET    /services       200 all services, by id
 //	GET    /services/{id}  200 the service; 404, 409
 //	PUT    /services/{id}  201 new, 200 replaced; 400, 409, 413
@@ -33,29 +34,35 @@ const (
 //	GET    /ttl            200 the default TTL in seconds
 //	PUT    /set/ttl        200 the default TTL; 400, 413
 //	DELETE /cache          204, and upstreams are asked anew
+//	GET    /resolve        200 what a client is answered, and why; 400, 503
+//	GET    /events         200 what changes, as server-sent events; 503
+//	GET    /status         200 engines, upstreams and queries
+//	GET    /metrics        200 the same for Prometheus
+//	GET    /healthz        200
+//	GET    /readyz         200; 503 before the first list of the engine
 //
-// A write from a foreign web page is 403. Every error is {"error": "..."}.
+// What a foreign web page asks is 403, and so is a write to what is
+// read-only; one without the token is 401. Every error is {"error": "..."}.
 type api struct {
-	reg *registry
-	fwd *forwarder
+	zone    *zone
+	reg     *registry
+	lock    *lock
+	engines []*watcher
+	started time.Time
+	looking sync.Mutex // held by the one that looks at all services for a page
 }
 
-// newAPI returns the handler of the HTTP side.
-func newAPI(reg *registry, fwd *forwarder) http.Handler {
-	a := &api{reg, fwd}
-	mux := http.NewServeMux()
-	for path, calls := range map[string]map[string]apiCall{
-		"/services":      {"GET": a.list},
-		"/services/{id}": {"GET": a.get, "PUT": a.put, "PATCH": a.patch, "DELETE": a.remove},
-		"/ttl":           {"GET": a.ttl},
-		"/set/ttl":       {"PUT": a.setTTL},
-		"/cache":         {"DELETE": a.clearCache},
-	} {
+// newAPI returns the handler of the HTTP side. It is about z and what fills
+// its registry from engines.
+func newAPI(z *zone, l *lock, engines ...*watcher) http.Handler {
+	a := &api{zone: z, reg: z.reg, lock: l, engines: engines, started: time.Now()}
+	mux, routes := http.NewServeMux(), a.routes()
+	for path, calls := range routes {
 		for method, call := range calls {
 			if method != "GET" {
 				call = a.kept(call)
 			}
-			mux.Handle(method+" "+path, http.MaxBytesHandler(call, maxBody))
+			mux.Handle(method+" "+path, call)
 		}
 		allowed := strings.Join(sortedKeys(calls), ", ")
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
@@ -63,76 +70,49 @@ func newAPI(reg *registry, fwd *forwarder) http.Handler {
 			writeError(w, http.StatusMethodNotAllowed, fmt.Errorf("method %s is not for this path: use %s", r.Method, allowed))
 		})
 	}
+	known := strings.ReplaceAll(strings.Join(sortedKeys(routes), ", "), "{$}", "")
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		writeError(w, http.StatusNotFound, errors.New("no such path: use /services, /services/{id}, /ttl, /set/ttl or /cache"))
+		writeError(w, http.StatusNotFound, fmt.Errorf("no such path: use %s", known))
 	})
-	guard := http.NewCrossOriginProtection()
-	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		writeError(w, http.StatusForbidden, errors.New("a web page of another origin must not write here"))
-	}))
-	return a.guardHost(guard.Handler(mux))
+	return a.guard(http.MaxBytesHandler(mux, maxBody))
 }
 
 var errNotKept = errors.New("the change is made, but a restart of dnsdock may lose it: it can't be kept in the file of -state")
 
 // kept returns call, which changes something, with what it did kept on disk before
 // the reply.
-func (a *api) kept(call apiCall) apiCall {
-	return func(r *http.Request) (int, any, error) {
-		status, v, err := call(r)
+func (a *api) kept(call http.Handler) http.Handler {
+	do, ok := call.(apiCall)
+	if !ok {
+		return call
+	}
+	return apiCall(func(r *http.Request) (int, any, error) {
+		status, v, err := do(r)
 		if err == nil && a.reg.save != nil {
 			if e := a.reg.save(); e != nil {
 				return 0, nil, fmt.Errorf("%w: %w", errNotKept, e)
 			}
 		}
 		return status, v, err
-	}
-}
-
-// newHTTPServer returns a server of h that no slow client can hold.
-func newHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
-	return &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: readTimeout,
-		ReadTimeout:       readTimeout,
-		WriteTimeout:      sendTimeout,
-		IdleTimeout:       sendTimeout,
-		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // clients' faults
-	}
-}
-
-// guardHost refuses writes whose Host is a name that is not ours: a page
-// elsewhere can point its own name at our address (DNS rebinding), and is then
-// of the same origin.
-func (a *api) guardHost(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodGet && r.Method != http.MethodHead && !a.ownHost(r.Host) {
-			writeError(w, http.StatusForbidden, fmt.Errorf("host %.100q is not ours: use an address, localhost or a name under %s", r.Host, a.reg.naming.apex))
-			return
-		}
-		next.ServeHTTP(w, r)
 	})
 }
 
-// ownHost reports whether the host of a request is an address, localhost or
-// a name of ours.
-func (a *api) ownHost(host string) bool {
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
+// routes are all paths, and what answers each method of them.
+func (a *api) routes() map[string]map[string]http.Handler {
+	return map[string]map[string]http.Handler{
+		"/{$}":           {"GET": http.HandlerFunc(a.page)},
+		"/services":      {"GET": http.HandlerFunc(a.list)},
+		"/services/{id}": {"GET": apiCall(a.get), "PUT": apiCall(a.put), "PATCH": apiCall(a.patch), "DELETE": apiCall(a.remove)},
+		"/ttl":           {"GET": apiCall(a.ttl)},
+		"/set/ttl":       {"PUT": apiCall(a.setTTL)},
+		"/cache":         {"DELETE": apiCall(a.clearCache)},
+		"/resolve":       {"GET": apiCall(a.resolve)},
+		"/events":        {"GET": http.HandlerFunc(a.events)},
+		"/status":        {"GET": apiCall(a.status)},
+		"/metrics":       {"GET": http.HandlerFunc(a.metrics)},
+		"/healthz":       {"GET": apiCall(a.healthz)},
+		"/readyz":        {"GET": apiCall(a.readyz)},
 	}
-	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
-		return true
-	}
-	n, err := parseName(host)
-	if err != nil {
-		return false
-	}
-	if _, ok := a.reg.cover(n); ok {
-		return true
-	}
-	_, ours := a.reg.zoneOf(n)
-	return ours || n == "\x09localhost\x00"
 }
 
 // An apiCall is the work of one call of the API. Its value is sent as JSON,
@@ -147,6 +127,8 @@ func (call apiCall) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, status, v)
 	case errors.Is(err, errNotFound):
 		writeError(w, http.StatusNotFound, err)
+	case errors.Is(err, errBusy):
+		writeError(w, http.StatusServiceUnavailable, err)
 	case errors.Is(err, errAmbiguous), errors.Is(err, errNotPublished):
 		writeError(w, http.StatusConflict, err)
 	case errors.Is(err, errNotKept):
@@ -174,20 +156,26 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
 	_ = enc.Encode(v) // the client went away
 }
 
-// list: GET /services.
-func (a *api) list(*http.Request) (int, any, error) {
-	all := make(map[string]serviceJSON)
+// list: GET /services. Each service is sent as soon as it is written: all of
+// them at once, for many slow clients, would take much memory.
+func (a *api) list(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	before, after := "{", "{}\n"
 	for s := range a.reg.published().all(^kind(0)) {
-		all[s.id] = toJSON(s)
+		id, _ := json.Marshal(s.id) // no errors: it is strings and numbers
+		service, _ := json.MarshalIndent(toJSON(s), "  ", "  ")
+		if _, err := fmt.Fprintf(w, "%s\n  %s: %s", before, id, service); err != nil {
+			return // the client went away
+		}
+		before, after = ",", "\n}\n"
 	}
-	return http.StatusOK, all, nil
+	_, _ = io.WriteString(w, after) // nor here
 }
 
 // get: GET /services/{id}.
@@ -265,12 +253,13 @@ func (a *api) ttl(*http.Request) (int, any, error) {
 	return http.StatusOK, a.reg.ttl.Load(), nil
 }
 
-// setTTL: PUT /set/ttl with a number of seconds.
+// clearCache: DELETE /cache.
 func (a *api) clearCache(*http.Request) (int, any, error) {
-	a.fwd.cache.clear()
+	a.zone.fwd.cache.clear()
 	return http.StatusNoContent, nil, nil
 }
 
+// setTTL: PUT /set/ttl with a number of seconds.
 func (a *api) setTTL(r *http.Request) (int, any, error) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -285,7 +274,7 @@ func (a *api) setTTL(r *http.Request) (int, any, error) {
 }
 
 // serviceJSON is a service as the API shows it. All of it is taken by PUT
-// too, and names and origin are ignored there.
+// too, and what is read-only is ignored there.
 type serviceJSON struct {
 	Name    string     `json:"name"`  // container part
 	Image   string     `json:"image"` // image part
@@ -298,6 +287,8 @@ type serviceJSON struct {
 	Aliases []string   `json:"aliases"`         // absolute names
 	Names   []string   `json:"names"`           // read-only: the full name and the aliases
 	Origin  originJSON `json:"origin"`          // read-only
+	State   string     `json:"state,omitempty"` // read-only: of the container
+	Since   time.Time  `json:"since,omitzero"`  // read-only: when it started, or was made
 }
 
 // originJSON says where a service is from: {} for one made by hand.
@@ -312,6 +303,7 @@ func toJSON(s *service) serviceJSON {
 		Name: s.name, Image: s.image, IPs: addrTexts(s.addrs), TXT: s.txt, TTL: s.ttl,
 		Aliases: texts(s.aliases), Names: texts(s.names()),
 		Origin: originJSON{s.origin.engine, s.origin.container, s.origin.image},
+		State:  s.state, Since: s.since,
 	}
 	if s.cname == "" {
 		j.IP = j.IPs[0]
@@ -416,7 +408,7 @@ func (p *patch) setProperty(k string, value json.RawMessage) (err error) {
 		p.ttl, err = readTTL(value)
 	case "aliases":
 		p.aliases, err = readAliases(value)
-	case "names", "origin": // read-only: what GET gives, PUT takes
+	case "names", "origin", "state", "since": // read-only: what GET gives, PUT takes
 	default:
 		err = errors.New("unknown: write name, image, ip, ips, cname, txt, ports, ttl or aliases")
 	}

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os/exec"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -37,11 +38,17 @@ func newTestAPI(t testing.TB) (http.Handler, *registry) {
 	reg.put(webID, testService(t, reg, webID, "web", "nginx", "172.17.0.2 fd00::2", "www.docker"))
 	reg.put(redisID, testService(t, reg, redisID, "one", "redis", "172.17.0.3"))
 	reg.put(downID, nil)
-	h := newAPI(reg, newForwarder(nil, nil, 0, reg.log))
+	h := apiOf(t, reg)
 	if r := call(t, h, "PUT", "/services/manual", manualBody); r.Code != http.StatusCreated {
 		t.Fatalf("PUT of a service: got %d %s; want 201", r.Code, r.Body)
 	}
 	return h, reg
+}
+
+// apiOf returns the HTTP side of a registry, open to all.
+func apiOf(t testing.TB, reg *registry) http.Handler {
+	t.Helper()
+	return newAPI(newTestZone(t, reg), &lock{})
 }
 
 // call sends one request as curl does, whose -d sends a form's content
@@ -64,10 +71,13 @@ func call(t testing.TB, h http.Handler, method, path, body string, headers ...st
 	return w
 }
 
-// sameJSON reports whether both texts are the same value.
+// sameJSON reports whether both texts are the same value, but for when a
+// service was made.
 func sameJSON(a, b string) bool {
 	var x, y any
-	return json.Unmarshal([]byte(a), &x) == nil && json.Unmarshal([]byte(b), &y) == nil && reflect.DeepEqual(x, y)
+	since := regexp.MustCompile(`,\s*"since":\s*"[^"]*"`)
+	read := func(text string, v *any) error { return json.Unmarshal(since.ReplaceAll([]byte(text), nil), v) }
+	return read(a, &x) == nil && read(b, &y) == nil && reflect.DeepEqual(x, y)
 }
 
 // errorOf returns the text of an error reply; the test fails if it has another
@@ -188,12 +198,11 @@ func TestAPI(t *testing.T) {
 		{"PUT", "/set/ttl", "ten", 400, "write seconds"},
 		{"PUT", "/set/ttl", huge, 413, "1048576"},
 
-		{"GET", "/", "", 404, "use /services"},
-		{"GET", "/services/", "", 404, "use /services"},
-		{"GET", "/services/a/b", "", 404, "use /services"},
-		{"GET", "/service", "", 404, "use /services"},
-		{"GET", "/set", "", 404, "use /services"},
-		{"PUT", "/nothing", "1", 404, "use /services"},
+		{"GET", "/services/", "", 404, "no such path: use /"},
+		{"GET", "/services/a/b", "", 404, "no such path: use /"},
+		{"GET", "/service", "", 404, "no such path: use /"},
+		{"GET", "/set", "", 404, "no such path: use /"},
+		{"PUT", "/nothing", "1", 404, "no such path: use /"},
 	} {
 		path, _ := strings.CutSuffix(tt.path, strings.Repeat("0", 59))
 		t.Run(fmt.Sprintf("%s %.30s %.60q", tt.method, path, tt.body), func(t *testing.T) {
@@ -618,6 +627,8 @@ func TestAPIForeignPages(t *testing.T) {
 		{"a page of the same site", []string{"Host: dnsdock.docker", "Origin: http://web.nginx.docker", "Sec-Fetch-Site: same-site"}, false},
 		{"another port", []string{"Host: 127.0.0.1:8053", "Origin: http://127.0.0.1:9999"}, false},
 		{"a sandboxed page", []string{"Origin: null"}, false},
+		{"a link in another page", []string{"Origin: http://evil.example", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: cors"}, false},
+		{"dnsdock in a network of Docker's", []string{"Host: dnsdock:80"}, true},
 		{"a rebound name", []string{"Host: evil.example", "Origin: http://evil.example", "Sec-Fetch-Site: same-origin"}, false},
 		{"a rebound name with port", []string{"Host: evil.example:80", "Sec-Fetch-Site: same-origin"}, false},
 		{"a rebound name, old browser", []string{"Host: evil.example:80", "Origin: http://evil.example:80"}, false},
@@ -626,7 +637,7 @@ func TestAPIForeignPages(t *testing.T) {
 		{"our name in a name", []string{"Host: docker.evil.example"}, false},
 		{"a name that ends as ours", []string{"Host: evildocker"}, false},
 		{"a name above an alias", []string{"Host: example.org"}, false},
-		{"no name", []string{"Host: "}, false},
+		{"no name, as no browser does", []string{"Host: "}, true},
 		{"a broken name", []string{"Host: a..b"}, false},
 		{"localhost in a name", []string{"Host: localhost.evil.example"}, false},
 	} {
@@ -661,8 +672,20 @@ func TestAPIForeignPages(t *testing.T) {
 					}
 				}
 			}
-			if r := call(t, h, "GET", "/ttl", "", tt.headers...); r.Code != http.StatusOK {
-				t.Errorf("GET: got %d %s; want 200: reading is free", r.Code, r.Body)
+			want := http.StatusOK
+			if !tt.allowed {
+				want = http.StatusForbidden
+			}
+			for _, path := range []string{"/", "/services", "/services/alias", "/ttl", "/resolve?name=docker", "/status", "/metrics", "/healthz", "/readyz"} {
+				r := call(t, h, "GET", path, "", tt.headers...)
+				if r.Code != want {
+					t.Errorf("GET %s: got %d %s; want %d", path, r.Code, r.Body, want)
+				}
+				for _, k := range []string{"Content-Security-Policy", "X-Content-Type-Options", "Referrer-Policy", "X-Frame-Options", "Cross-Origin-Resource-Policy"} {
+					if r.Header().Get(k) == "" {
+						t.Errorf("GET %s: no header %s", path, k)
+					}
+				}
 			}
 		})
 	}
@@ -672,7 +695,7 @@ func TestAPIForeignPages(t *testing.T) {
 func TestAPIServer(t *testing.T) {
 	h, _ := newTestAPI(t)
 	hs := httptest.NewUnstartedServer(h)
-	hs.Config = newHTTPServer(h, slog.New(slog.DiscardHandler))
+	hs.Config = newHTTPServer(t.Context(), h, slog.New(slog.DiscardHandler))
 	hs.Start()
 	defer hs.Close()
 	for _, tt := range []struct {
@@ -741,7 +764,7 @@ func TestAPISlowClients(t *testing.T) {
 		t.Run(tt.what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h, _ := newTestAPI(t)
-				srv := newHTTPServer(h, slog.New(slog.DiscardHandler))
+				srv := newHTTPServer(t.Context(), h, slog.New(slog.DiscardHandler))
 				ln := newPipeListener()
 				served := make(chan error, 1)
 				go func() { served <- srv.Serve(ln) }()
@@ -804,7 +827,7 @@ func TestAPIPutNeitherPart(t *testing.T) {
 	reg := newTestRegistry(t, "docker")
 	id := strings.Repeat("ab", 32)
 	reg.put(id, testService(t, reg, id, "", "", "10.0.0.1"))
-	h := newAPI(reg, newForwarder(nil, nil, 0, reg.log))
+	h := apiOf(t, reg)
 	got := call(t, h, "GET", "/services/"+id, "").Body.String()
 	if r := call(t, h, "PUT", "/services/"+id, got); r.Code != http.StatusOK || r.Body.String() != got {
 		t.Errorf("PUT of what GET gave: %d %s; want 200 %s", r.Code, r.Body, got)

@@ -39,7 +39,8 @@ type waitingClient struct {
 	addr   netip.Addr
 	packet []byte // its query
 	plainQuery
-	to farEnd
+	to      farEnd
+	arrived time.Time
 }
 
 // A farEnd is where a client's reply goes, in the words of the system.
@@ -77,7 +78,7 @@ func (p *packetConn) ask(i int) (ok bool) {
 		return false
 	}
 	from := p.batch.from(i)
-	c := &waitingClient{conn: p, addr: from.Addr(), packet: bytes.Clone(p.batch.packet(i))}
+	c := &waitingClient{conn: p, addr: from.Addr(), packet: bytes.Clone(p.batch.packet(i)), arrived: p.begun.Add(p.arrived)}
 	c.plainQuery, _ = p.fast.read(p.batch.packet(i), maxUDPSize) // ok: it was before
 	c.name = ""                                                  // it is in the fast path's memory
 	t := z.fwd.depart(question(bytes.Clone([]byte(q))), c)
@@ -226,6 +227,12 @@ func (c *waitingClient) tell(r *response, out *batch) {
 	z := c.conn.fast.zone
 	w := writer{zone: z, plainQuery: c.plainQuery, reply: out.space()}
 	if w.begin(c.packet, c.addr) && r.write(&w, time.Since(r.born), z.forcedTTL()) {
+		kind, counts := kindForwarded, z.traffic.shared(overUDP)
+		if r.born.Before(c.arrived) {
+			kind = kindCached
+		}
+		counts.add(kind, r.rcode(), c.qtype)
+		counts.addTime(kind, time.Since(c.arrived), 1)
 		out.sendOn(c.conn.batch.conn, w.finish(), &c.to)
 		return
 	}
@@ -245,8 +252,9 @@ func (c *waitingClient) cut(r *response) {
 	if said, err := r.message(time.Since(r.born)); err == nil && left != nil {
 		z.relay(m, req, said, *left)
 	}
-	if _, b, err := z.finish(m, req, from, nil); err == nil {
+	if m, b, _, err := z.finish(m, req, from, nil); err == nil {
 		_, _ = c.conn.WriteTo(b, to) // it can't be told
+		z.note(m, kindForwarded, from, time.Since(c.arrived), nil)
 	}
 }
 

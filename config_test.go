@@ -43,6 +43,10 @@ func showConfig(c *config) string {
 	}
 	add("dns", c.dns, "[:53]")
 	add("http", c.http, ":80")
+	add("token", c.tokenFile, "")
+	add("readonly", c.readOnly, "false")
+	add("json", c.json, "false")
+	add("check", c.check, "false")
 	for _, e := range c.engines {
 		own := ""
 		if e.domain != "" {
@@ -92,6 +96,10 @@ func TestParseConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	home := t.TempDir()
+	token := filepath.Join(home, "token")
+	if err := os.WriteFile(token, []byte("0123456789abcdef\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Rename(tlsDir(t), filepath.Join(home, ".docker")); err != nil {
 		t.Fatal(err)
 	}
@@ -152,6 +160,10 @@ func TestParseConfig(t *testing.T) {
 		{"-http=", "", "http="},
 		{"-http=127.0.0.1:8053", "", "http=127.0.0.1:8053"},
 		{"-http=localhost:8053", "", "http=127.0.0.1:8053"},
+		{"-http=unix:///run/dnsdock/api.sock", "", "http=unix:///run/dnsdock/api.sock"},
+		{"-http-readonly -http-token-file=" + token, "", "token=" + token + " readonly=true"},
+		{"-log=json -healthcheck", "", "json=true check=true"},
+		{"-log=json -log=text", "", ""},
 		// Names.
 		{"-domain=example.com", "", "apex=example.com."},
 		{"-domain=.Docker.Example.COM.", "", "apex=docker.example.com."},
@@ -223,6 +235,14 @@ func TestBadConfig(t *testing.T) {
 		want []string // each is in the error
 	}{
 		{[]string{"-dns=53"}, "", []string{"-dns", `"53"`, listen}},
+		{[]string{"-http=unix:"}, "", []string{"-http", `"unix:"`, "as in unix:///run/dnsdock/api.sock"}},
+		{[]string{"-http=unix://run/api.sock"}, "", []string{"-http", "absolute path"}},
+		{[]string{"-http=unix:///run/"}, "", []string{"-http", "absolute path"}},
+		{[]string{"-http=unix:///" + strings.Repeat("x", maxSocketPath)}, "", []string{"-http", "at most 103 octets"}},
+		{[]string{"-http-token-file=/nonexistent"}, "", []string{"-http-token-file", "/nonexistent", "no such file"}},
+		{[]string{"-http-token-file=" + junk}, "", []string{"-http-token-file", junk, "write one of 16 characters or more", "openssl rand -hex 32"}},
+		{[]string{"-http-token-file=/dev/zero"}, "", []string{"-http-token-file", "no file"}},
+		{[]string{"-log=xml"}, "", []string{"-log", `"xml"`, "write text or json"}},
 		{[]string{"-dns=127.0.0.1"}, "", []string{"-dns", `"127.0.0.1"`, listen}},
 		{[]string{"-dns=::1"}, "", []string{"-dns", `"::1"`, listen}},
 		{[]string{"-dns=:65536"}, "", []string{"-dns", `":65536"`, listen}},
@@ -612,6 +632,56 @@ func TestBinary(t *testing.T) {
 			}
 		})
 	}
+	t.Run("hangup and healthcheck", func(t *testing.T) {
+		e := newFakeEngine()
+		token := filepath.Join(t.TempDir(), "token")
+		if err := os.WriteFile(token, []byte("0123456789abcdef"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		flags := []string{"-dns=127.0.0.1:0", "-http=127.0.0.1:0", "-nameserver=", "-http-token-file=" + token, "-docker=" + startEngine(t, e, nil).text}
+		cmd, _, stderr := start(t, flags...)
+		flags[0] = "-dns=" + stderr.value(t, "msg=listening for=dns", "addr")
+		flags[1] = "-http=" + stderr.value(t, "msg=listening for=http", "addr")
+		stderr.wait(t, "engine found")
+		e.update(func() { e.quiet = true })
+		for _, id := range []string{"aa", "bb"} {
+			e.set(id, &fakeContainer{name: id, image: "redis:7", state: "running", addr: "10.0.0.1"})
+			if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
+				t.Fatal(err)
+			}
+			stderr.wait(t, "service added", fakeID(id)) // long before the next list by time
+		}
+		if err := os.Remove(token); err != nil {
+			t.Fatal(err)
+		}
+		stderr.mark()
+		if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		stderr.wait(t, "token can't be read")
+		if err := os.WriteFile(token, []byte("0123456789abcdef"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		check := func(want int, args ...string) {
+			t.Helper()
+			cmd, _, stderr := start(t, append(args, "-healthcheck")...)
+			_ = cmd.Wait() // the code says it
+			if got := cmd.ProcessState.ExitCode(); got != want {
+				t.Errorf("-healthcheck %q: got exit code %d, %s; want %d", args, got, stderr, want)
+			}
+		}
+		check(0, flags...)
+		check(0, flags[0], "-http=", flags[2])
+		check(2, "-http=nonsense")
+		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("got %v; want exit code 0\n%s", err, stderr)
+		}
+		check(1, flags...)
+		check(1, flags[0], "-http=", flags[2])
+	})
 	for _, sig := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
 		t.Run(sig.String(), func(t *testing.T) {
 			cmd, _, stderr := start(t, "-dns=127.0.0.1:0", "-http=127.0.0.1:0", "-nameserver=", "-docker=unix://"+t.TempDir()+"/docker.sock")

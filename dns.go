@@ -46,6 +46,8 @@ type zone struct {
 	log   *slog.Logger
 	kept  *replies // for the fast path
 
+	traffic *traffic // what was answered
+
 	walkers chan struct{} // one for each query in line
 	walking *sync.Mutex   // held by the one that looks at much
 
@@ -56,7 +58,7 @@ type zone struct {
 // that are being forwarded end.
 func newZone(ctx context.Context, reg *registry, fwd *forwarder, log *slog.Logger) *zone {
 	apex := reg.naming.apex
-	return &zone{reg: reg, fwd: fwd, apex: apex, host: "\x07dnsdock" + apex, local: localZones(), log: log, kept: new(replies),
+	return &zone{reg: reg, fwd: fwd, apex: apex, host: "\x07dnsdock" + apex, local: localZones(), log: log, kept: new(replies), traffic: new(traffic),
 		walkers: make(chan struct{}, maxWalkers), walking: new(sync.Mutex), ctx: ctx}
 }
 
@@ -95,6 +97,7 @@ type client struct {
 	local netip.Addr // the address of ours that it asked; not valid if the system does not tell
 	alone *bool      // is set where others may get another answer; nil: nobody asks
 	size  int        // octets of a reply that it takes
+	over  transport
 
 	beforeWait func() // is called before the answer waits for others, if not nil
 }
@@ -118,25 +121,60 @@ func (z *zone) answer(req *dns.Msg, c client, later func(func()), send func([]by
 	begun, serial := time.Now(), z.reg.ser.Load()
 	c.alone = new(bool)
 	m, left := z.reply(req, c)
-	extra := len(m.Extra)
+	extra, kind := len(m.Extra), kindOf(m, left)
 	finish := func() {
-		m, b, err := z.finish(m, req, c, left)
+		m, b, cached, err := z.finish(m, req, c, left)
+		if cached {
+			kind = kindCached
+		}
 		if err == nil {
 			if left == nil && len(m.Extra) == extra && !*c.alone { // nothing of it was left out
 				z.keep(req, m, b, serial)
 			}
 			err = send(b)
 		}
-		if z.logs() && len(req.Question) > 0 {
-			q := req.Question[0]
-			z.log.Debug("query", "client", c.addr, "name", q.Name, "type", dns.Type(q.Qtype), "rcode", dns.RcodeToString[m.Rcode],
-				"answers", len(m.Answer), "took", time.Since(begun), "err", err)
-		}
+		z.note(m, kind, c, time.Since(begun), err)
 	}
 	if left == nil {
 		finish()
 	} else {
 		later(finish)
+	}
+}
+
+// kindOf returns what the answer m is made of, with a question left for an
+// upstream.
+func kindOf(m *dns.Msg, left *dns.Question) answerKind {
+	switch {
+	case left != nil:
+		return kindForwarded
+	case m.Rcode == dns.RcodeRefused, m.Rcode == dns.RcodeFormatError, m.Rcode == dns.RcodeNotImplemented, m.Rcode == dns.RcodeBadVers:
+		return kindRefused
+	}
+	return kindOwn
+}
+
+// note counts and logs an answer; err is what became of it on its way.
+func (z *zone) note(m *dns.Msg, k answerKind, c client, took time.Duration, err error) {
+	q := dns.Question{}
+	if len(m.Question) > 0 {
+		q = m.Question[0]
+	}
+	counts := z.traffic.shared(c.over)
+	counts.add(k, m.Rcode, q.Qtype)
+	counts.addTime(k, took, 1)
+	if z.logs() {
+		z.log.Debug("query", "client", c.addr, "over", transportNames[c.over], "name", q.Name, "type", dns.Type(q.Qtype), "rcode", dns.RcodeToString[m.Rcode],
+			"kind", k, "answers", len(m.Answer), "took", took, "err", err)
+	}
+}
+
+// noteRejected counts and logs the reply to what screen rejects.
+func (z *zone) noteRejected(reply []byte, from netip.Addr, c *counts) {
+	rcode := int(reply[3] & 0xf)
+	c.add(kindRefused, rcode, dns.TypeNone)
+	if z.logs() {
+		z.log.Debug("query can't be read", "client", from, "rcode", dns.RcodeToString[rcode], "kind", kindRefused)
 	}
 }
 
@@ -156,7 +194,7 @@ func (z *zone) keep(req, m *dns.Msg, b []byte, serial uint32) {
 
 // finish gives m in wire format, after an upstream was asked what is left. It
 // returns what became of m too.
-func (z *zone) finish(m, req *dns.Msg, c client, left *dns.Question) (final *dns.Msg, b []byte, err error) {
+func (z *zone) finish(m, req *dns.Msg, c client, left *dns.Question) (final *dns.Msg, b []byte, cached bool, err error) {
 	defer func() {
 		if bug := recover(); bug != nil {
 			final = z.onBug(req, c, bug)
@@ -164,14 +202,14 @@ func (z *zone) finish(m, req *dns.Msg, c client, left *dns.Question) (final *dns
 		}
 	}()
 	if left != nil {
-		z.forward(m, req, *left, c)
+		cached = z.forward(m, req, *left, c)
 	}
 	b, err = pack(m, c.size)
 	if err != nil { // an upstream's record that can be read but not written
 		m = z.blank(req, c, dns.RcodeServerFailure)
 		b, err = m.Pack()
 	}
-	return m, b, err
+	return m, b, cached, err
 }
 
 // onBug makes of a panic one SERVFAIL, and not the end of the daemon.
@@ -762,17 +800,20 @@ func (z *zone) soa(owner string, top name, most uint32) *dns.SOA {
 }
 
 // forward completes m, a reply without records or with CNAMEs, by what
-// upstreams answer to q.
-func (z *zone) forward(m, req *dns.Msg, q dns.Question, c client) {
+// upstreams answer to q, or have answered before: then it is cached.
+func (z *zone) forward(m, req *dns.Msg, q dns.Question, c client) (cached bool) {
 	n, _ := parseName(q.Name) // no error: it was one before
+	begun := time.Now()
 	r := z.fwd.answer(z.ctx, newQuestion(n, q.Qtype, questionFlags(req)), req.Id, c.addr)
+	cached = r != nil && r.born.Before(begun)
 	if r != nil && r.rcode() != dns.RcodeServerFailure {
 		if said, err := r.message(time.Since(r.born)); err == nil {
 			z.relay(m, req, said, q)
-			return
+			return cached
 		}
 	}
 	m.Rcode, m.Authoritative, m.Answer = dns.RcodeServerFailure, false, nil
+	return cached
 }
 
 // questionFlags returns those flags of req that make a difference upstream.

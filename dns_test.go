@@ -95,7 +95,8 @@ func replyOf(z *zone, req *dns.Msg, c client) *dns.Msg {
 func packed(z *zone, req *dns.Msg, local netip.Addr, size int) (*dns.Msg, []byte, error) {
 	c := client{addr: netip.MustParseAddr("127.0.0.1"), local: local, size: size}
 	m, left := z.reply(req, c)
-	return z.finish(m, req, c, left)
+	m, b, _, err := z.finish(m, req, c, left)
+	return m, b, err
 }
 
 // serveZone serves z over UDP and TCP on addr, which ends in port 0, until
@@ -1295,7 +1296,7 @@ func TestPanicIsServfail(t *testing.T) {
 	z = newTestZone(t, filledRegistry(t, "docker", 0))
 	z.log = slog.New(slog.DiscardHandler) // as newTestZone's ends the test
 	req := new(dns.Msg).SetQuestion("web.nginx.docker.", dns.TypeA)
-	m, b, err := z.finish(nil, req, client{size: 512}, nil)
+	m, b, _, err := z.finish(nil, req, client{size: 512}, nil)
 	if err != nil || m == nil || m.Rcode != dns.RcodeServerFailure {
 		t.Errorf("got %v, %v; want SERVFAIL", m, err)
 	}
@@ -1407,7 +1408,7 @@ func TestReplyIsBounded(t *testing.T) {
 // publish makes services by hand in reg, from what the HTTP API takes.
 func publish(t testing.TB, reg *registry, services ...string) {
 	t.Helper()
-	h := newAPI(reg, newForwarder(nil, nil, 0, reg.log))
+	h := apiOf(t, reg)
 	for i, body := range services {
 		if r := call(t, h, "PUT", fmt.Sprintf("/services/made%d", i), body); r.Code != http.StatusCreated {
 			t.Fatalf("%s: got status %d, %s", body, r.Code, r.Body)
@@ -1893,7 +1894,7 @@ func TestHostAddress(t *testing.T) {
 
 // An unhealthy container leaves each name's answer while a healthy one is
 // there, for the client that asks.
-func TestHealth(t *testing.T) {
+func TestHealthChecks(t *testing.T) {
 	reg := newTestRegistry(t, "docker")
 	reg.naming.health = true
 	z := newTestZone(t, reg)

@@ -7,7 +7,9 @@
 // read queries; the fast path answers those that need no thought, and the zone
 // (dns.go) all others, from the registry, and has the forwarder (forward.go)
 // ask upstreams for what is not ours. The HTTP API (api.go) reads and changes
-// the registry.
+// the registry; beside it are what guards it and explains answers (web.go),
+// the overview page (page.go), what listeners are told (events.go), and what is
+// counted (metrics.go).
 package main
 
 import (
@@ -20,6 +22,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -32,6 +35,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/miekg/dns"
 )
 
 const usage = `Usage: dnsdock [flags]
@@ -78,10 +83,15 @@ Docker
   -tlskey FILE          client key (key.pem)
 
 The rest
-  -http ADDR            listen for the HTTP API on this address; empty: no HTTP (default :80)
-  -state FILE           keep what is changed by the HTTP API in this file (default: until the end)
+  -http ADDR            listen for HTTP, the page and the API, on this address or unix://PATH;
+                        empty: no HTTP (default :80)
+  -http-token-file FILE changes by HTTP need the token that is in this file
+  -http-readonly        nothing can be changed by HTTP
+  -log FORMAT           text or json (default text)
+  -state FILE           keep what is changed by HTTP in this file (default: until the end)
   -verbose=false        log warnings and errors only (default true: services that come and go too)
   -debug                log each query too
+  -healthcheck          ask the dnsdock that runs with the same flags, and exit with 0 or 1
   -version              print the version
   -help                 print this
 
@@ -99,6 +109,7 @@ var version string
 const (
 	shutdownTimeout = 5 * time.Second // for clients to take what they were promised; docker stop kills after 10
 	httpDrain       = time.Second     // for HTTP clients; replies take milliseconds
+	checkTimeout    = 4 * time.Second // of -healthcheck; HEALTHCHECK in Dockerfile.scratch gives it 5
 )
 
 func main() {
@@ -121,6 +132,12 @@ type usageError struct{ error }
 // run is the program: it ends when ctx is done, with nil, or when a server
 // fails. Help and the version go to stdout, the log to stderr.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP) // first of all: it shall never end the program
+	defer signal.Stop(hangups)
+	if len(args) == 1 && strings.TrimLeft(args[0], "-") == "healthcheck" {
+		args = append(args, flagsOfContainer()...)
+	}
 	cfg, err := parseConfig(args, getenv)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -131,6 +148,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	case cfg.version:
 		_, err := fmt.Fprintln(stdout, "dnsdock", buildVersion(), runtime.Version(), runtime.GOOS+"/"+runtime.GOARCH)
 		return err
+	case cfg.check:
+		return healthcheck(ctx, cfg)
 	}
 	log := newLogger(cfg, stderr)
 	socks, err := bind(cfg)
@@ -140,6 +159,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	g := newGroup(ctx)
 	closed := make(chan struct{}) // for servers that can be shut down at any time
 	close(closed)
+	answering, silence := context.WithCancel(context.Background()) // longer than g.ctx: DNS answers while HTTP drains
+	defer silence()
 	reg := newRegistry(cfg.naming, cfg.ttl, log, cfg.zones()...)
 	if cfg.state != "" {
 		restore(reg, cfg.state, log)
@@ -149,20 +170,47 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if err := fwd.load(); err != nil {
 		log.Warn("nameservers can't be read", "err", err)
 	}
-	zone := newZone(g.ctx, reg, fwd, log)
+	zone := newZone(answering, reg, fwd, log)
+	var watchers []*watcher
+	reloads := []func(){fwd.reload}
+	for _, e := range cfg.engines {
+		n := cfg.naming
+		n.apex = cmp.Or(e.domain, n.apex)
+		w := newWatcher(newDockerClient(e.engineURL, cfg.tls), n, reg, log)
+		watchers, reloads = append(watchers, w), append(reloads, w.reload)
+	}
+	lock := &lock{readOnly: cfg.readOnly, file: cfg.tokenFile, log: log}
 	log.Info("dnsdock starts", "version", buildVersion(), "domain", cfg.naming.apex, "engines", cfg.engines)
+	drained, drain := context.WithCancel(context.Background()) // done when HTTP has ended
+	last := func(stop func(context.Context) error) func(context.Context) error {
+		return func(ctx context.Context) error {
+			<-drained.Done()
+			defer time.AfterFunc(upstreamTimeout, silence).Stop() // an upstream that answers has answered
+			return stop(ctx)
+		}
+	}
 	for _, conn := range socks.udp {
 		srv, started := newUDPServer(zone, conn)
-		g.serve("dns udp", srv.ActivateAndServe, started, srv.ShutdownContext)
+		g.serve("dns udp", srv.ActivateAndServe, started, last(srv.ShutdownContext))
 	}
 	for _, ln := range socks.tcp {
 		srv := newTCPServer(zone, ln)
-		g.serve("dns tcp", srv.serve, closed, srv.shutdown)
+		g.serve("dns tcp", srv.serve, closed, last(srv.shutdown))
 		log.Info("listening", "for", "dns", "addr", ln.Addr())
 	}
-	if socks.http != nil {
-		srv := newHTTPServer(newAPI(reg, fwd), log)
-		g.serve("http", func() error { return srv.Serve(socks.http) }, closed, func(ctx context.Context) error {
+	if socks.http == nil {
+		drain()
+	} else {
+		srv := newHTTPServer(g.ctx, newAPI(zone, lock, watchers...), log)
+		serve := func() error {
+			err := srv.Serve(socks.http)
+			if !errors.Is(err, http.ErrServerClosed) { // there is nothing to wait for
+				drain()
+			}
+			return err
+		}
+		g.serve("http", serve, closed, func(ctx context.Context) error {
+			defer drain()
 			ctx, cancel := context.WithTimeout(ctx, httpDrain)
 			defer cancel()
 			_ = srv.Shutdown(ctx) // it waits for connections that never sent anything too
@@ -170,19 +218,106 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		})
 		log.Info("listening", "for", "http", "addr", socks.http.Addr())
 	}
-	var watchers []*watcher
-	for _, e := range cfg.engines {
-		n := cfg.naming
-		n.apex = cmp.Or(e.domain, n.apex)
-		watchers = append(watchers, newWatcher(newDockerClient(e.engineURL, cfg.tls), n, reg, log))
-	}
 	g.start("forwarder", func() error { return fwd.follow(g.ctx) })
 	for _, w := range watchers {
 		g.start("watcher", func() error { return w.run(g.ctx) })
 	}
+	g.start("reloader", func() error { return reloadOn(g.ctx, hangups, log, append(reloads, lock.reload)...) })
+	notify(getenv, "READY=1", log)
+	<-g.ctx.Done()
+	notify(getenv, "STOPPING=1", log)
 	err = g.wait()
 	log.Info("dnsdock ends")
 	return err
+}
+
+// reloadOn calls all reload functions on each SIGHUP, until ctx is done.
+func reloadOn(ctx context.Context, hangups <-chan os.Signal, log *slog.Logger, reloads ...func()) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hangups:
+			log.Info("SIGHUP: files are read again, and all containers are listed")
+			for _, reload := range reloads {
+				reload()
+			}
+		}
+	}
+}
+
+// notify tells systemd what becomes of the service, sd_notify(3). Others do not ask.
+func notify(getenv func(string) string, state string, log *slog.Logger) {
+	socket := getenv("NOTIFY_SOCKET")
+	if socket == "" {
+		return
+	}
+	c, err := net.Dial("unixgram", socket) // '@' begins one that is in no file system, for package net too
+	if err == nil {
+		defer c.Close()
+		_, err = io.WriteString(c, state)
+	}
+	if err != nil {
+		log.Warn("systemd can't be told", "state", state, "err", err)
+	}
+}
+
+// healthcheck asks the program that runs with the same configuration whether it serves.
+func healthcheck(ctx context.Context, cfg *config) error {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	if cfg.http == "" {
+		m := new(dns.Msg).SetQuestion("dnsdock."+cfg.naming.apex.String(), dns.TypeSOA)
+		r, _, err := new(dns.Client).ExchangeContext(ctx, m, reachable(cfg.dns[0]))
+		if err == nil && r.Rcode != dns.RcodeSuccess {
+			err = fmt.Errorf("%s: %s", m.Question[0].Name, dns.RcodeToString[r.Rcode])
+		}
+		return err
+	}
+	network, addr := "tcp", reachable(cfg.http)
+	if file, ok := strings.CutPrefix(cfg.http, unixScheme); ok {
+		network, addr = "unix", file
+	}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/healthz", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers /healthz with %s", cfg.http, resp.Status)
+	}
+	return nil
+}
+
+// flagsOfContainer returns the flags that the first process of a container was
+// started with, where that is dnsdock: a HEALTHCHECK in its image can't know
+// them. Behind docker run --init, that process has the command line behind its own.
+func flagsOfContainer() []string {
+	line, _ := os.ReadFile("/proc/1/cmdline") // Linux only, proc(5)
+	words := strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")
+	i := slices.Index(words, os.Args[0])
+	if i < 0 {
+		return nil
+	}
+	return words[i+1:]
+}
+
+// reachable is where this host reaches what listens on addr.
+func reachable(addr string) string {
+	host, port, _ := net.SplitHostPort(addr) // parseListen made it
+	if ip, err := netip.ParseAddr(host); err == nil && !ip.IsUnspecified() {
+		return addr
+	} else if err == nil && ip.Is6() {
+		return net.JoinHostPort("::1", port)
+	}
+	return net.JoinHostPort("127.0.0.1", port)
 }
 
 // buildVersion is the version that was linked in, else that of the module
@@ -203,14 +338,28 @@ func newLogger(cfg *config, stderr io.Writer) *slog.Logger {
 	case !cfg.verbose:
 		level = slog.LevelWarn
 	}
+	if cfg.json {
+		return slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level, ReplaceAttr: asText}))
+	}
 	return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+}
+
+// asText gives what is written for people, such as addresses and types, as the
+// same text in JSON.
+func asText(_ []string, a slog.Attr) slog.Attr {
+	if s, ok := a.Value.Any().(fmt.Stringer); ok && (a.Value.Kind() == slog.KindAny || a.Value.Kind() == slog.KindDuration) {
+		a.Value = slog.StringValue(s.String())
+	}
+	return a
 }
 
 // A config is what the command line and the environment say. It is
 // read-only after start.
 type config struct {
 	dns       []string // host:port; the host may be empty, else it is an address
-	http      string   // the same; empty: no HTTP
+	http      string   // the same, or unix://PATH; empty: no HTTP
+	tokenFile string   // empty: no token
+	readOnly  bool     // no writes by HTTP
 	engines   []engine
 	tls       *tlsFiles // of those on TCP; nil: no TLS
 	state     string    // file; empty: none
@@ -222,7 +371,9 @@ type config struct {
 	forceTTL  bool
 	verbose   bool
 	debug     bool
+	json      bool // the log is JSON
 	version   bool
+	check     bool // -healthcheck
 }
 
 // An engine is one that is watched.
@@ -319,7 +470,9 @@ func parseConfig(args []string, getenv func(string) string) (*config, error) {
 	}
 	fs.Var(&dnsAddrs, "dns", "")
 	fs.Func("http", "", func(s string) (err error) {
-		if httpAddr = s; s != "" {
+		if httpAddr = s; strings.HasPrefix(s, "unix:") {
+			httpAddr, err = parseSocket(s)
+		} else if s != "" {
 			httpAddr, err = parseListen(s)
 		}
 		return err
@@ -330,6 +483,15 @@ func parseConfig(args []string, getenv func(string) string) (*config, error) {
 	fs.BoolFunc("compose", "", boolean(&cfg.naming.compose))
 	fs.BoolFunc("health", "", boolean(&cfg.naming.health))
 	fs.StringVar(&cfg.state, "state", "", "")
+	fs.StringVar(&cfg.tokenFile, "http-token-file", "", "")
+	fs.BoolFunc("http-readonly", "", boolean(&cfg.readOnly))
+	fs.Func("log", "", func(s string) error {
+		if cfg.json = s == "json"; s != "json" && s != "text" {
+			return errors.New("write text or json")
+		}
+		return nil
+	})
+	fs.BoolFunc("healthcheck", "", boolean(&cfg.check))
 	fs.StringVar(&domain, "domain", domain, "")
 	fs.StringVar(&environment, "environment", environment, "")
 	fs.Func("match", "", func(s string) error {
@@ -391,6 +553,11 @@ func parseConfig(args []string, getenv func(string) string) (*config, error) {
 	if cfg.naming.apex, err = parseApex(environment, domain); err != nil {
 		return nil, err
 	}
+	if cfg.tokenFile != "" {
+		if _, err := readToken(cfg.tokenFile); err != nil {
+			return nil, fmt.Errorf("invalid value %q for flag -http-token-file: %w", cfg.tokenFile, err)
+		}
+	}
 	for domain := range cfg.upstreams {
 		for _, zone := range append(cfg.zones(), cfg.naming.apex) {
 			if domain != root && domain.under(zone) {
@@ -451,6 +618,21 @@ func parseListen(s string) (string, error) {
 		return "", errors.New("write ADDRESS:PORT or :PORT, as in 172.17.0.1:53, [::1]:53 or :53")
 	}
 	return net.JoinHostPort(host, strconv.FormatUint(n, 10)), nil
+}
+
+// unixScheme is before the path of a socket in -http.
+const unixScheme = "unix://"
+
+// maxSocketPath is what all systems have room for, unix(7); macOS has least.
+const maxSocketPath = 103
+
+// parseSocket reads unix://PATH, where the path is absolute.
+func parseSocket(s string) (string, error) {
+	file, ok := strings.CutPrefix(s, unixScheme)
+	if !ok || !filepath.IsAbs(file) || len(file) > maxSocketPath || strings.HasSuffix(file, "/") {
+		return "", fmt.Errorf("write unix:// and an absolute path of at most %d octets, as in unix:///run/dnsdock/api.sock", maxSocketPath)
+	}
+	return s, nil
 }
 
 // parseSize reads a number of octets.
@@ -698,8 +880,7 @@ func bind(cfg *config) (s sockets, err error) {
 		s.udp, s.tcp = append(s.udp, udp...), append(s.tcp, tcp)
 	}
 	if cfg.http != "" {
-		s.http, err = net.Listen(family("tcp", cfg.http), cfg.http)
-		if err != nil {
+		if s.http, err = bindHTTP(cfg.http); err != nil {
 			return s, bindError("http", cfg.http, err)
 		}
 	}
@@ -714,6 +895,32 @@ func (s *sockets) close() {
 	for _, l := range s.tcp {
 		_ = l.Close()
 	}
+}
+
+// bindHTTP opens an address or a socket in the file system. One that is left
+// there by who does not live any more is replaced; the owner and the group may use it.
+func bindHTTP(addr string) (net.Listener, error) {
+	file, ok := strings.CutPrefix(addr, unixScheme)
+	if !ok {
+		return net.Listen(family("tcp", addr), addr)
+	}
+	if info, err := os.Lstat(file); err == nil && info.Mode().Type() == os.ModeSocket {
+		c, err := net.Dial("unix", file)
+		if err == nil {
+			_ = c.Close() // somebody answers, so listening fails
+		} else if errors.Is(err, syscall.ECONNREFUSED) {
+			_ = os.Remove(file) // else listening says why not
+		}
+	}
+	ln, err := net.Listen("unix", file) // removes the file when it is closed
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(file, 0o660); err != nil {
+		_ = ln.Close()
+		return nil, err
+	}
+	return ln, nil
 }
 
 // maxReaders bounds the UDP sockets of one address.
@@ -779,6 +986,12 @@ func bindError(flag, addr string, err error) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE) && strings.HasSuffix(addr, ":53"):
 		hint = ": another DNS server has it, most likely systemd-resolved (127.0.0.53:53) or dnsmasq: listen on an address of its own, as in -dns=172.17.0.1:53"
+	case errors.Is(err, syscall.EADDRINUSE) && strings.HasPrefix(addr, unixScheme):
+		hint = ": another program listens there, or it is no socket: choose another path"
+	case errors.Is(err, os.ErrNotExist):
+		hint = ": make the directory first"
+	case errors.Is(err, os.ErrPermission) && strings.HasPrefix(addr, unixScheme):
+		hint = ": the directory must be writable for this user"
 	case errors.Is(err, syscall.EADDRINUSE) && flag == "http":
 		hint = ": another program has it: choose another, as in -http=127.0.0.1:8053, or none with -http="
 	case errors.Is(err, syscall.EADDRINUSE):

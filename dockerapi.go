@@ -24,6 +24,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -357,12 +358,13 @@ type containerSummary struct {
 // containerJSON is the reply of GET /containers/{id}/json, Docker API 1.24 to
 // 1.51. NetworkSettings.IPAddress is gone in 1.52, and says less.
 type containerJSON struct {
-	ID    string `json:"Id"`
-	Name  string
-	Image string // "sha256:..."
-	State struct {
-		Status string
-		Health *struct{ Status string }
+	ID      string `json:"Id"`
+	Name    string
+	Image   string // "sha256:..."
+	Created string // RFC 3339, as StartedAt
+	State   struct {
+		Status, StartedAt string
+		Health            *struct{ Status string }
 	}
 	HostConfig struct{ NetworkMode string } // "host", "container:<id>", or the name of a network
 
@@ -436,6 +438,7 @@ func (j *containerJSON) container(internal map[string]bool) *container {
 		imageID: j.Image,
 		state:   j.State.Status,
 		sick:    j.isSick(),
+		since:   j.since(),
 		env:     make(map[string]string, len(j.Config.Env)),
 		labels:  j.Config.Labels,
 	}
@@ -462,6 +465,17 @@ func (j *containerJSON) container(internal map[string]bool) *container {
 		}
 	}
 	return c
+}
+
+// since returns when the container started, or was made if it never did; zero
+// where the engine tells neither.
+func (j *containerJSON) since() time.Time {
+	for _, text := range []string{j.State.StartedAt, j.Created} {
+		if t, err := time.Parse(time.RFC3339, text); err == nil && t.Year() > 1 {
+			return t.UTC().Truncate(time.Second)
+		}
+	}
+	return time.Time{}
 }
 
 // A fingerprint is a hash of all of a container that may change while it
@@ -571,6 +585,10 @@ type watcher struct {
 	log    *slog.Logger
 	suffix string // of its containers' ids in the registry: of all engines but the first, as cloned machines have equal ones
 
+	state           atomic.Pointer[engineStatus] // what changes with the engine; nil before anything is known
+	events, resyncs atomic.Uint64
+	kick            chan struct{} // of capacity 1: a resync is wanted at once
+
 	// Of run, and of relist while run waits for it:
 	found  bool      // what the log said of the engine last; false before it said anything
 	away   bool      // and what the registry knows
@@ -616,6 +634,7 @@ func newWatcher(client *dockerClient, n naming, reg *registry, log *slog.Logger)
 		busy:    make(map[string]bool),
 		wake:    make(chan struct{}, 1),
 		soon:    make(chan struct{}, 1),
+		kick:    make(chan struct{}, 1),
 	}
 }
 
@@ -635,6 +654,7 @@ func (w *watcher) run(ctx context.Context) error {
 			backoff = minBackoff
 			continue
 		}
+		w.note(false, err)
 		if w.found || !w.warned {
 			w.found, w.warned = false, true
 			w.log.Warn("engine away: what is known goes on being answered", "known", len(w.known), "err", err)
@@ -696,6 +716,7 @@ func (w *watcher) read(stream *eventStream) error {
 		if err != nil {
 			return err
 		}
+		w.events.Add(1)
 		if id := e.container(); id != "" {
 			w.log.Debug("event", "type", e.Type, "action", e.Action, "id", id)
 			w.hint(id)
@@ -725,7 +746,7 @@ func (w *watcher) relist(ctx context.Context) error {
 	if err := w.resync(ctx); err != nil {
 		return err
 	}
-	if !w.found { // of a reconnect whose reason nobody was told, nobody is told either
+	if w.note(true, nil); !w.found { // of a reconnect whose reason nobody was told, nobody is told either
 		w.log.Info("engine found", "api", strings.TrimPrefix(w.client.prefix, "/v"))
 	}
 	w.setAway(false)
@@ -739,6 +760,7 @@ func (w *watcher) relist(ctx context.Context) error {
 				next = soon
 			}
 			continue
+		case <-w.kick:
 		case <-time.After(time.Until(next)):
 		}
 		if err := w.resync(ctx); err != nil {
@@ -757,6 +779,7 @@ func (w *watcher) resync(ctx context.Context) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.resyncs.Add(1)
 	w.work += len(list)
 	gone := maps.Clone(w.known)
 	for id, fingerprint := range list {
@@ -1092,4 +1115,48 @@ func (w *watcher) remember(j *containerJSON, problems []problem) (changed bool) 
 		w.told[j.ID] = logged
 	}
 	return w.known[j.ID] != known
+}
+
+// An engineStatus is what users see of an engine.
+type engineStatus struct {
+	URL     string    `json:"url"`
+	Up      bool      `json:"up"`
+	Since   time.Time `json:"since,omitzero"` // when it was found or lost
+	API     string    `json:"api,omitempty"`
+	Events  uint64    `json:"events"`
+	Resyncs uint64    `json:"resyncs"`
+	Error   string    `json:"error,omitempty"` // why it is away
+}
+
+// status returns how the engine is.
+func (w *watcher) status() (s engineStatus) {
+	if known := w.state.Load(); known != nil {
+		s = *known
+	}
+	s.URL, s.Events, s.Resyncs = w.client.engine.text, w.events.Load(), w.resyncs.Load()
+	return s
+}
+
+// note notes for those who ask that the engine answers, or why not, and tells
+// those who listen when that changes.
+func (w *watcher) note(up bool, err error) {
+	known := w.state.Load()
+	s, what := &engineStatus{Up: up, Since: time.Now().UTC(), API: strings.TrimPrefix(w.client.prefix, "/v")}, "engine-found"
+	if err != nil {
+		s.Error, what = err.Error(), "engine-lost"
+	}
+	if known != nil && known.Up == up {
+		s.Since = known.Since
+	}
+	w.state.Store(s)
+	if known == nil || known.Up != up {
+		w.reg.feed.publish(what, "", w.status())
+	}
+}
+
+// reload has all containers listed at once, and the TLS files read for what
+// is asked from now on.
+func (w *watcher) reload() {
+	w.client.call.CloseIdleConnections()
+	wakeUp(w.kick)
 }

@@ -53,6 +53,7 @@ type fakeContainer struct {
 	name, image, state string
 	addr               string // IPv4 in the network bridge
 	env                []string
+	started            string                  // RFC 3339
 	networks           map[string]endpointJSON // further ones
 	mode               string                  // of its network
 	health             string
@@ -244,7 +245,7 @@ func (e *fakeEngine) serveInspect(w http.ResponseWriter, id string) {
 		fmt.Fprintf(w, `{"message":"No such container: %s"}`, id)
 		return
 	}
-	state := map[string]any{"Status": c.state}
+	state := map[string]any{"Status": c.state, "StartedAt": c.started}
 	if c.health != "" {
 		state["Health"] = map[string]any{"Status": c.health}
 	}

@@ -41,12 +41,16 @@ func newUDPServer(z *zone, conn *net.UDPConn) (*dns.Server, <-chan struct{}) {
 // to, on a host of several too.
 type packetConn struct {
 	*net.UDPConn
-	fast  *fastPath
-	batch *batch
-	next  int  // the packet of batch that is to be looked at
-	count int  // packets of batch
-	alone bool // there is one processor for all goroutines
-	asked *asked
+	zone    *zone
+	counts  *counts
+	fast    *fastPath
+	batch   *batch
+	next    int           // the packet of batch that is to be looked at
+	count   int           // packets of batch
+	alone   bool          // there is one processor for all goroutines
+	begun   time.Time     // when it was made
+	arrived time.Duration // after begun: when batch was read
+	asked   *asked
 }
 
 // A peer is the net.Addr of a packetConn's packets: the far end, and the
@@ -70,7 +74,9 @@ func newPacketConn(z *zone, conn *net.UDPConn) *packetConn {
 			oobSize = max(len(ipv6.NewControlMessage(ipv6.FlagDst|ipv6.FlagInterface)), len(ipv4.NewControlMessage(ipv4.FlagDst|ipv4.FlagInterface)))
 		}
 	}
-	return &packetConn{UDPConn: conn, fast: newFastPath(z), batch: newBatch(conn, oobSize), alone: runtime.GOMAXPROCS(0) == 1}
+	counts := z.traffic.take(overUDP)
+	return &packetConn{UDPConn: conn, zone: z, counts: counts, fast: newFastPath(z).countedBy(counts), batch: newBatch(conn, oobSize),
+		alone: runtime.GOMAXPROCS(0) == 1, begun: time.Now()}
 }
 
 // ReadFrom implements net.PacketConn; the address is a peer. It returns what
@@ -89,15 +95,16 @@ func (p *packetConn) ReadFrom(b []byte) (n int, addr net.Addr, err error) {
 			}
 			query, reply := screen(packet)
 			if query != nil {
-				p.flush()
+				p.end()
 				p.next++
 				return copy(b, query), p.batch.peer(i), nil
 			}
 			if reply != nil {
+				p.zone.noteRejected(reply, p.batch.from(i).Addr(), p.counts)
 				p.batch.send(i, append(p.batch.space(), reply...))
 			}
 		}
-		p.flush()
+		p.end()
 		if p.alone && p.count == batchSize { // there may be more at once, and others want to run too
 			runtime.Gosched()
 		}
@@ -106,6 +113,15 @@ func (p *packetConn) ReadFrom(b []byte) (n int, addr net.Addr, err error) {
 			p.count = 0
 			return 0, nil, err
 		}
+		p.arrived = time.Since(p.begun) // one look at the clock for all packets of the batch
+	}
+}
+
+// end flushes, and counts the time since the queries of the replies arrived.
+func (p *packetConn) end() {
+	p.flush()
+	if p.fast.hasUntimed() {
+		p.fast.took(time.Since(p.begun) - p.arrived)
 	}
 }
 
@@ -152,10 +168,12 @@ func (p *packetConn) WriteTo(b []byte, addr net.Addr) (int, error) {
 //
 // It belongs to one goroutine.
 type fastPath struct {
-	zone   *zone
-	missed question             // that the last query asks and upstreams have to answer, in the fastPath's memory; empty if there is none
-	name   [maxNameLen + 3]byte // of the query, in lower case, and the rest of the question
-	views  [8]*view
+	zone    *zone
+	missed  question             // that the last query asks and upstreams have to answer, in the fastPath's memory; empty if there is none
+	name    [maxNameLen + 3]byte // of the query, in lower case, and the rest of the question
+	views   [8]*view
+	counts  *counts
+	untimed [answerKinds]uint64 // answers whose time is still to be counted: with the clock read for each they would take half as long again
 }
 
 // A plainQuery is what a fastPath reads of a query.
@@ -175,7 +193,29 @@ func newFastPath(z *zone) *fastPath {
 	if z.logs() {
 		return nil
 	}
-	return &fastPath{zone: z}
+	return &fastPath{zone: z, counts: z.traffic.shared(overTCP)}
+}
+
+// countedBy has f count in c.
+func (f *fastPath) countedBy(c *counts) *fastPath {
+	if f != nil {
+		f.counts = c
+	}
+	return f
+}
+
+// hasUntimed reports whether took is to be called.
+func (f *fastPath) hasUntimed() bool { return f != nil && f.untimed != [answerKinds]uint64{} }
+
+// took counts the time of all answers that it was not counted of yet: each
+// took that long.
+func (f *fastPath) took(d time.Duration) {
+	for k, n := range f.untimed {
+		if n > 0 {
+			f.counts.addTime(answerKind(k), d, n)
+		}
+	}
+	f.untimed = [answerKinds]uint64{}
 }
 
 // answer appends the reply to a query from a client to reply, in most octets
@@ -198,7 +238,10 @@ func (f *fastPath) answer(query []byte, client netip.Addr, most int, reply []byt
 	if !r.begin(query, client) || !f.fill(&r) {
 		return nil
 	}
-	return r.finish()
+	answer = r.finish()
+	f.counts.add(r.kind, int(r.header()[3]&0xf), q.qtype)
+	f.untimed[r.kind]++
+	return answer
 }
 
 // read reads a query: a header without anything unusual, a question, and
@@ -333,6 +376,7 @@ func (f *fastPath) foreign(r *writer) bool {
 		age := time.Since(known.born)
 		switch is := known.at(age); {
 		case is >= tired:
+			r.kind = kindCached
 			return known.write(r, age, z.forcedTTL())
 		case is == stale: // bursts don't know when that is to be given
 			return false
@@ -356,6 +400,7 @@ type writer struct {
 	plainQuery
 	reply []byte // all of it so far
 	start int    // where the reply begins in it
+	kind  answerKind
 }
 
 // begin writes the header and the question, with the octets that were sent.

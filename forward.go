@@ -547,6 +547,7 @@ func isFailure(rcode int) bool {
 
 // note logs when an upstream stops answering, and when it does again.
 func (f *forwarder) note(u *upstream, t *flight, err error) {
+	u.queries.Add(1)
 	if err == nil {
 		u.loops.Store(false)
 		if u.failures.Load() != 0 && u.failures.Swap(0) >= failuresToLog {
@@ -557,6 +558,7 @@ func (f *forwarder) note(u *upstream, t *flight, err error) {
 	if errors.Is(err, errAway) {
 		return
 	}
+	u.failed.Add(1)
 	u.closed.Store(!errors.Is(err, errTimeout) && !errors.Is(err, errJunk))
 	failures := u.failures.Add(1)
 	if failures > maxFailures {
@@ -695,3 +697,77 @@ func chain(rrs []dns.RR, owner string, qtype uint16) (kept []dns.RR, last string
 // equalNames compares presentation forms that miekg/dns made of the wire, in
 // which only the case of ASCII letters can differ.
 func equalNames(a, b string) bool { return strings.EqualFold(a, b) }
+
+// reload loads the resolv.confs at once.
+func (f *forwarder) reload() {
+	if err := f.load(); err != nil {
+		f.log.Warn("nameservers can't be read: what was read before goes on", "err", err)
+	}
+}
+
+// An upstreamStatus is what users see of an upstream.
+type upstreamStatus struct {
+	Addr     string   `json:"addr"`              // as -nameserver has it
+	Domains  []string `json:"domains,omitempty"` // of -nameserver=DOMAIN=; none: it is for all names
+	Up       bool     `json:"up"`
+	Queries  uint64   `json:"queries"`
+	Failures uint64   `json:"failures"`
+}
+
+// A forwarderStatus is what users see of a forwarder.
+type forwarderStatus struct {
+	Upstreams []upstreamStatus `json:"upstreams"`
+	InFlight  int              `json:"in_flight"`
+	Cache     cacheStatus      `json:"cache"`
+}
+
+// A cacheStatus is what users see of a cache.
+type cacheStatus struct {
+	Answers int   `json:"answers"`
+	Size    int64 `json:"size"` // octets
+}
+
+// status returns how f is, each upstream once, in the order of their addresses.
+func (f *forwarder) status() forwarderStatus {
+	all, routes := make(map[string]*upstreamStatus), *f.routes.Load()
+	for _, domain := range slices.Sorted(maps.Keys(routes)) {
+		for _, u := range routes[domain] {
+			addr := u.String()
+			if all[addr] == nil {
+				all[addr] = &upstreamStatus{Addr: addr, Up: u.failures.Load() < failuresToLog, Queries: u.queries.Load(), Failures: u.failed.Load()}
+			}
+			if domain != root {
+				all[addr].Domains = append(all[addr].Domains, text(domain))
+			}
+		}
+	}
+	s := forwarderStatus{Upstreams: []upstreamStatus{}, Cache: f.cache.status()}
+	for _, addr := range sortedKeys(all) {
+		s.Upstreams = append(s.Upstreams, *all[addr])
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s.InFlight = f.inFlight
+	return s
+}
+
+func (c *cache) status() cacheStatus {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return cacheStatus{c.queue.Len(), c.size}
+}
+
+// route tells whom n is forwarded to, and for which domain they are.
+func (f *forwarder) route(n name) (domain name, addrs []string) {
+	routes := *f.routes.Load()
+	upstreams, specific := routes.find(n)
+	for domain = root; specific && domain == root; n = n.parent() {
+		if _, ok := routes[n]; ok {
+			domain = n
+		}
+	}
+	for _, u := range upstreams {
+		addrs = append(addrs, u.String())
+	}
+	return domain, addrs
+}

@@ -24,6 +24,7 @@ import (
 type registry struct {
 	naming naming
 	log    *slog.Logger
+	feed   *feed // is told of each change
 
 	nodes table[name, *node]       // by each name that a service is at or below, the root left out
 	hot   hotAnswers               // from nodes
@@ -106,6 +107,7 @@ func newRegistry(n naming, ttl uint32, log *slog.Logger, zones ...name) *registr
 	r := &registry{
 		naming:   n,
 		log:      log,
+		feed:     newFeed(),
 		found:    make(map[string]*service),
 		made:     make(map[string]*service),
 		overlays: make(map[string]overlay),
@@ -747,7 +749,10 @@ func (r *registry) set(id string, p patch) (s *service, isNew bool, err error) {
 	case base == nil && r.existsLocked(id) && r.made[id] == nil:
 		return nil, false, errNotPublished // nor does a container that died meanwhile come back
 	case base == nil || r.made[id] != nil:
-		base = &service{id: id}
+		base = &service{id: id, since: time.Now().UTC().Truncate(time.Second)}
+		if old := r.made[id]; old != nil {
+			base.since = old.since
+		}
 	}
 	s, err = r.namingOf(base).patched(base, p)
 	if err != nil {
@@ -870,10 +875,13 @@ func (r *registry) settleLocked(id string, died bool) {
 	r.ser.Add(1)
 	switch {
 	case old == nil:
+		r.feed.publish("service-added", id, s)
 		r.log.Info("service added", "id", id, "names", begin(s.owners), "addrs", addrTexts(begin(s.addrs)))
 	case s == nil:
+		r.feed.publish("service-removed", id, old)
 		r.log.Info("service removed", "id", id, "names", begin(old.owners))
 	default:
+		r.feed.publish("service-changed", id, s)
 		r.log.Info("service changed", "id", id, "names", begin(s.owners), "addrs", addrTexts(begin(s.addrs)))
 	}
 }
@@ -1035,6 +1043,7 @@ func (r *registry) setTTL(ttl uint32) {
 	r.ttl.Store(ttl)
 	r.hot.epoch.Add(1)
 	r.ser.Add(1)
+	r.feed.publish("ttl-changed", "", ttl)
 }
 
 // overlay has what the API did to containers' services done again.

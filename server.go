@@ -268,7 +268,7 @@ func (s *tcpServer) add(nc net.Conn) {
 // work serves a connection, and then others: a goroutine whose stack has
 // grown, and buffers, are worth as much as the rest of a short connection.
 func (s *tcpServer) work(c *tcpConn) {
-	b := &buffers{fast: newFastPath(s.zone), in: bufio.NewReaderSize(nil, maxQuery)}
+	b := &buffers{fast: newFastPath(s.zone).countedBy(s.zone.traffic.take(overTCP)), in: bufio.NewReaderSize(nil, maxQuery)}
 	for {
 		c.buffers = b
 		b.in.Reset(c.Conn)
@@ -311,7 +311,7 @@ func (s *tcpServer) oldestLocked(is func(*tcpConn) bool) (oldest *tcpConn) {
 // serveConn answers the queries of c until it is idle for too long, breaks a
 // rule or takes no replies, and returns when all are answered.
 func (s *tcpServer) serveConn(c *tcpConn) {
-	from := client{addr: addrOf(c.RemoteAddr()), local: addrOf(c.LocalAddr()), size: dns.MaxMsgSize,
+	from := client{addr: addrOf(c.RemoteAddr()), local: addrOf(c.LocalAddr()), size: dns.MaxMsgSize, over: overTCP,
 		beforeWait: func() { _ = c.flush() }} // its error is the next read's
 	var waiting sync.WaitGroup
 	defer waiting.Wait()
@@ -335,11 +335,14 @@ func (s *tcpServer) serveConn(c *tcpConn) {
 		switch {
 		case query != nil && req.Unpack(query) == nil:
 			s.zone.answer(&req, from, later, c.send)
+			continue
 		case query != nil: // what the library can't read after all
-			_ = c.send(reject(query, headerLen, nil, dns.RcodeFormatError))
-		case reply != nil:
-			_ = c.send(reply) // its error is the next read's
+			reply = reject(query, headerLen, nil, dns.RcodeFormatError)
+		case reply == nil:
+			continue
 		}
+		s.zone.noteRejected(reply, from.addr, s.zone.traffic.shared(overTCP))
+		_ = c.send(reply) // its error is the next read's
 	}
 }
 
@@ -456,7 +459,11 @@ func (c *tcpConn) flushLocked() error {
 	if len(c.out) == 0 {
 		return nil
 	}
-	err := c.SetWriteDeadline(time.Now().Add(tcpWrite))
+	now := time.Now()
+	if c.fast.hasUntimed() {
+		c.fast.took(now.Sub(time.Unix(0, c.used.Load())))
+	}
+	err := c.SetWriteDeadline(now.Add(tcpWrite))
 	if err == nil {
 		_, err = c.Write(c.out)
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	intern "unique"
 
 	"github.com/miekg/dns"
@@ -31,6 +32,8 @@ type service struct {
 	compose name         // <number>.<service>.<project>.<apex>; empty: compose did not make it
 	sick    bool         // its health check fails
 	origin  origin
+	state   string    // of the container: "running", "exited", ...; empty for one made by hand
+	since   time.Time // when it started, or was made; zero where nobody tells
 
 	// owners are the names that it is found at: the full name, then the
 	// aliases, without duplicates. naming.own derives them from the fields above.
@@ -110,7 +113,7 @@ func (s *service) equal(t *service) bool {
 	if s == nil || t == nil {
 		return s == t
 	}
-	return s.id == t.id && s.name == t.name && s.image == t.image && s.ttl == t.ttl && s.origin == t.origin && s.cname == t.cname && s.compose == t.compose && s.sick == t.sick && slices.Equal(s.ends, t.ends) &&
+	return s.id == t.id && s.name == t.name && s.image == t.image && s.ttl == t.ttl && s.origin == t.origin && s.cname == t.cname && s.compose == t.compose && s.sick == t.sick && s.state == t.state && s.since.Equal(t.since) && slices.Equal(s.ends, t.ends) &&
 		slices.Equal(s.txt, t.txt) && slices.Equal(s.ports, t.ports) && slices.Equal(s.addrs, t.addrs) && slices.Equal(s.aliases, t.aliases) && slices.Equal(s.owners, t.owners)
 }
 
@@ -181,6 +184,7 @@ type container struct {
 	imageID  string            // "sha256:" and hex digits
 	state    string            // "running", "paused", "exited", ...
 	sick     bool              // its health check fails
+	since    time.Time         // when it started; zero where the engine does not tell
 	env      map[string]string // variables
 	labels   map[string]string
 	networks []endpoint // by name
@@ -245,6 +249,8 @@ func (n naming) serviceOf(c *container, engine string) (*service, []problem) {
 		ttl:     m.ttl(),
 		aliases: m.aliases(),
 		origin:  origin{engine: engine, container: c.name, image: c.image},
+		state:   c.state,
+		since:   c.since,
 	}
 	if s.cname == "" {
 		s.setEnds(m.endpoints(n.networks))
@@ -930,6 +936,9 @@ func (n name) parent() name {
 	return n[1+n[0]:]
 }
 
+// MarshalText implements encoding.TextMarshaler, for a log in JSON.
+func (n name) MarshalText() ([]byte, error) { return []byte(n.String()), nil }
+
 // labels counts the labels; the root has none.
 func (n name) labels() (count int) {
 	for ; n != root; n = n.parent() {
@@ -1110,7 +1119,7 @@ func (n naming) patched(s *service, p patch) (*service, error) {
 	p = patch{&s.name, &s.image, s.addrs, &s.cname, &s.txt, &s.ports, &s.ttl, &s.aliases}.over(p)
 	t := &service{
 		id: s.id, name: *p.name, image: *p.image, addrs: p.addrs, ends: ends, cname: *p.cname, txt: *p.txt, ports: *p.ports,
-		ttl: *p.ttl, aliases: *p.aliases, compose: s.compose, sick: s.sick, origin: s.origin,
+		ttl: *p.ttl, aliases: *p.aliases, compose: s.compose, sick: s.sick, origin: s.origin, state: s.state, since: s.since,
 	}
 	if len(t.addrs) == 0 && t.cname == "" {
 		return nil, errNoAddress

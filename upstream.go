@@ -69,10 +69,12 @@ type upstream struct {
 	server
 	tls *tls.Config // nil: UDP, and TCP for what is truncated
 
-	failures atomic.Int32 // in a row
-	retry    atomic.Int64 // nanoseconds since made: when one that failed is tried again
-	loops    atomic.Bool  // it asked us what we had asked it, and did not answer
-	closed   atomic.Bool  // it failed at once, the last time that it failed
+	failures atomic.Int32  // in a row
+	retry    atomic.Int64  // nanoseconds since made: when one that failed is tried again
+	queries  atomic.Uint64 // in all
+	failed   atomic.Uint64 // of these were not answered
+	loops    atomic.Bool   // it asked us what we had asked it, and did not answer
+	closed   atomic.Bool   // it failed at once, the last time that it failed
 
 	made     time.Time
 	maxFresh int // sockets in a second that are for one query each

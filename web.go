@@ -1,0 +1,628 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+const (
+	maxHTTPConns = 256  // a few clients and what watches them; an idle one takes 20 KB
+	maxSources   = 100  // services that an explanation names
+	minToken     = 16   // octets of a token: what can be guessed is no lock
+	maxToken     = 4096 // and what is longer is another file
+)
+
+// newHTTPServer returns a server of h that no slow client can hold, and
+// neither can many. Its requests end with ctx.
+func newHTTPServer(ctx context.Context, h http.Handler, log *slog.Logger) *http.Server {
+	conns := &httpConns{all: make(map[net.Conn]*httpConn)}
+	return &http.Server{
+		Handler:           conns.working(h),
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ConnState:         conns.track,
+		ConnContext:       conns.context,
+		ReadHeaderTimeout: readTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      sendTimeout,
+		IdleTimeout:       sendTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // clients' faults
+	}
+}
+
+// httpConns bounds the connections of a server: where there are too many, the
+// one that is open for longest without a request that is whole makes room.
+// The listener stays as it is: around it, a connection could not be closed by
+// halves, and who is refused would read a reset and no reply.
+type httpConns struct {
+	mu  sync.Mutex // guards all, and what is in it
+	all map[net.Conn]*httpConn
+}
+
+type httpConn struct {
+	since   time.Time // of its being accepted or idle
+	working bool      // a handler works for it
+}
+
+// A connKey is the key of a request's *httpConn in its context.
+type connKey struct{}
+
+func (h *httpConns) track(c net.Conn, state http.ConnState) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch state {
+	case http.StateNew:
+		if len(h.all) >= maxHTTPConns {
+			h.dropLocked()
+		}
+		h.all[c] = &httpConn{since: time.Now()}
+	case http.StateIdle:
+		if known := h.all[c]; known != nil {
+			known.since = time.Now()
+		}
+	case http.StateClosed, http.StateHijacked:
+		delete(h.all, c)
+	}
+}
+
+// dropLocked closes the connection that is open or idle for longest; one that a
+// handler works for only where all are such.
+func (h *httpConns) dropLocked() {
+	var oldest net.Conn
+	for c, known := range h.all {
+		switch first := h.all[oldest]; {
+		case first == nil, first.working && !known.working, first.working == known.working && known.since.Before(first.since):
+			oldest = c
+		}
+	}
+	delete(h.all, oldest)
+	_ = oldest.Close() // the client sees the end
+}
+
+func (h *httpConns) context(ctx context.Context, c net.Conn) context.Context {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return context.WithValue(ctx, connKey{}, h.all[c])
+}
+
+// working notes for which connections next is at work.
+func (h *httpConns) working(next http.Handler) http.Handler {
+	set := func(c *httpConn, working bool) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		c.working = working
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c, _ := r.Context().Value(connKey{}).(*httpConn); c != nil {
+			set(c, true)
+			defer set(c, false)
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// guard lets only those in who may be: no page of another origin, neither by
+// a request across origins nor by its own name pointed at our address (DNS
+// rebinding), and no writer past the lock. Nothing of what is sent may be
+// used by other pages, or run there.
+func (a *api) guard(next http.Handler) http.Handler {
+	forbid := func(w http.ResponseWriter, _ *http.Request) {
+		writeError(w, http.StatusForbidden, errors.New("a web page of another origin must not read or write here"))
+	}
+	writes := http.NewCrossOriginProtection()
+	writes.SetDenyHandler(http.HandlerFunc(forbid))
+	next = writes.Handler(next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for k, v := range map[string]string{
+			"Cache-Control":                "no-store",
+			"Content-Security-Policy":      "default-src 'none'; frame-ancestors 'none'",
+			"Cross-Origin-Resource-Policy": "same-origin",
+			"Referrer-Policy":              "no-referrer",
+			"X-Content-Type-Options":       "nosniff",
+			"X-Frame-Options":              "DENY",
+		} {
+			w.Header().Set(k, v)
+		}
+		isRead := r.Method == http.MethodGet || r.Method == http.MethodHead
+		switch {
+		case !a.ownHost(r):
+			writeError(w, http.StatusForbidden, fmt.Errorf("host %.100q is not ours: use an address, localhost, dnsdock or a name under %s", r.Host, text(a.reg.naming.apex)))
+			return
+		case isRead && isForeign(r):
+			forbid(w, r)
+			return
+		case !isRead:
+			if status, err := a.lock.check(r.Header.Get("Authorization")); err != nil {
+				if status == http.StatusUnauthorized {
+					w.Header().Set("WWW-Authenticate", `Bearer realm="dnsdock"`)
+				}
+				writeError(w, status, err)
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// ownHost reports whether the host of a request is an address, localhost, the
+// name of this machine or container, or a name of ours. Browsers always
+// send one, and none comes by a socket in the file system.
+func (a *api) ownHost(r *http.Request) bool {
+	host := r.Host
+	if at, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); host == "" || ok && at.Network() == "unix" {
+		return true
+	}
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
+		return true
+	}
+	machine, _ := os.Hostname() // or it is not told
+	n, err := parseName(host)
+	if err != nil {
+		return false
+	}
+	if _, ok := a.reg.cover(n); ok || strings.EqualFold(text(n), machine) {
+		return true
+	}
+	_, ours := a.reg.zoneOf(n)
+	return ours || n == localhost || n == "\x07dnsdock\x00"
+}
+
+// isForeign reports whether a page of another origin reads. A link there may
+// be followed here.
+func isForeign(r *http.Request) bool {
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "same-origin", "none":
+		return false
+	case "": // an old browser, or none at all
+		origin := r.Header.Get("Origin")
+		u, err := url.Parse(origin)
+		return origin != "" && (err != nil || u.Host != r.Host)
+	}
+	return r.Header.Get("Sec-Fetch-Mode") != "navigate"
+}
+
+// A lock says who may write.
+type lock struct {
+	readOnly bool
+	file     string // that holds the token; empty: everyone may write
+	log      *slog.Logger
+
+	mu     sync.Mutex // guards broken
+	broken bool       // the log said that the file can't be used
+}
+
+// String says it in a word.
+func (l *lock) String() string {
+	switch {
+	case l.readOnly:
+		return "none"
+	case l.file != "":
+		return "token"
+	}
+	return "open"
+}
+
+// check returns the status and the error for a write with such a header
+// Authorization, nil where it may be.
+func (l *lock) check(header string) (status int, err error) {
+	switch {
+	case l.readOnly:
+		return http.StatusForbidden, errors.New("nothing can be changed here: dnsdock was started with -http-readonly")
+	case l.file == "":
+		return 0, nil
+	}
+	token, err := l.token()
+	if err != nil {
+		return http.StatusForbidden, errors.New("nothing can be changed now: the file of -http-token-file can't be used, see the log")
+	}
+	scheme, given, _ := strings.Cut(header, " ")
+	a, b := sha256.Sum256([]byte(strings.TrimSpace(given))), sha256.Sum256([]byte(token)) // of one length, so that the time says nothing of it
+	if subtle.ConstantTimeCompare(a[:], b[:]) != 1 || !strings.EqualFold(scheme, "Bearer") {
+		return http.StatusUnauthorized, errors.New(`wrong token or none: send the header "Authorization: Bearer TOKEN" with what is in the file of -http-token-file`)
+	}
+	return 0, nil
+}
+
+// token reads the file anew, so that it is what the file says now. It logs
+// when it can't be used, and when it can be again.
+func (l *lock) token() (string, error) {
+	token, err := readToken(l.file)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch wasBroken := l.broken; {
+	case err != nil && !wasBroken:
+		l.log.Warn("token can't be read: writes by HTTP are refused", "err", err)
+	case err == nil && wasBroken:
+		l.log.Info("token can be read again")
+	}
+	l.broken = err != nil
+	return token, err
+}
+
+// reload reads the token if there is one, for what the log says of it.
+func (l *lock) reload() {
+	if l.file != "" {
+		_, _ = l.token() // logged there
+	}
+}
+
+// readToken reads a file that holds a token and nothing else.
+func readToken(file string) (string, error) {
+	info, err := os.Stat(file)
+	switch {
+	case err != nil:
+		return "", err
+	case !info.Mode().IsRegular() || info.Size() > maxToken:
+		return "", fmt.Errorf("%s is no file of at most %d octets", file, maxToken)
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return "", err
+	}
+	token := strings.TrimSpace(string(b))
+	if len(token) < minToken || strings.ContainsFunc(token, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		return "", fmt.Errorf("%s holds no token: write one of %d characters or more, without spaces, into it, as openssl rand -hex 32 prints", file, minToken)
+	}
+	return token, nil
+}
+
+// A statusJSON is how the program is.
+type statusJSON struct {
+	Version  string            `json:"version"`
+	Started  time.Time         `json:"started"`
+	Ready    bool              `json:"ready"` // the containers are known
+	Domain   string            `json:"domain"`
+	TTL      uint32            `json:"ttl"`    // the default, in seconds
+	Writes   string            `json:"writes"` // "open", "token" or "none"
+	Services int               `json:"services"`
+	Queries  map[string]uint64 `json:"queries"` // that were answered, by kind
+	Engines  []engineStatus    `json:"engines"`
+	forwarderStatus
+}
+
+func (a *api) current() statusJSON {
+	return statusJSON{
+		Version: buildVersion(), Started: a.started.UTC(), Ready: a.reg.ready.Load(), Domain: text(a.reg.naming.apex), TTL: a.reg.ttl.Load(),
+		Writes: a.lock.String(), Services: a.reg.published().len(), Queries: a.zone.traffic.byKind(), Engines: a.engineStates(), forwarderStatus: a.zone.fwd.status(),
+	}
+}
+
+func (a *api) engineStates() []engineStatus {
+	list := []engineStatus{}
+	for _, w := range a.engines {
+		list = append(list, w.status())
+	}
+	return list
+}
+
+// status: GET /status.
+func (a *api) status(*http.Request) (int, any, error) { return http.StatusOK, a.current(), nil }
+
+// healthz: GET /healthz. That it answers says all.
+func (a *api) healthz(*http.Request) (int, any, error) {
+	return http.StatusOK, map[string]bool{"ok": true}, nil
+}
+
+// readyz: GET /readyz. An engine that went away changes nothing in what is
+// answered, so it is said and no more.
+func (a *api) readyz(*http.Request) (int, any, error) {
+	s, status := a.current(), http.StatusOK
+	if !s.Ready {
+		status = http.StatusServiceUnavailable
+	}
+	return status, map[string]any{"ready": s.Ready, "engines": s.Engines}, nil
+}
+
+var errBusy = errors.New("too many questions wait for their turn: ask again")
+
+// A resolution is what a client is answered, and why.
+type resolution struct {
+	Name    string       `json:"name"`
+	Type    string       `json:"type"`
+	Client  netip.Addr   `json:"client"`
+	Kind    string       `json:"kind"`            // own, forwarded, cached or refused
+	Rcode   string       `json:"rcode,omitempty"` // none where an upstream is to say it
+	Answers []recordJSON `json:"answers"`
+	Why     []reason     `json:"why"`
+	Forward []string     `json:"forward,omitempty"` // the upstreams that are asked, in this order
+}
+
+type recordJSON struct {
+	Name string `json:"name"`
+	Type string `json:"type"`
+	TTL  uint32 `json:"ttl"`
+	Data string `json:"data"`
+}
+
+// A reason is the rule that a name is answered by. There are several of them
+// where names are CNAMEs.
+type reason struct {
+	Name     string   `json:"name"`
+	Rule     string   `json:"rule"`
+	Services []source `json:"services,omitempty"`
+	More     bool     `json:"more,omitempty"` // there are more services
+}
+
+// A source is a service that an answer is made from.
+type source struct {
+	ID        string   `json:"id"`
+	Container string   `json:"container,omitempty"`
+	Names     []string `json:"names"` // of its names those that fit
+}
+
+// resolve: GET /resolve?name=NAME&type=A&client=ADDRESS. The type is A and
+// the client the one that asks unless they are given.
+func (a *api) resolve(r *http.Request) (int, any, error) {
+	q := r.URL.Query()
+	res, err := a.explain(r, q.Get("name"), q.Get("type"), q.Get("client"))
+	return http.StatusOK, res, err
+}
+
+func (a *api) explain(r *http.Request, qname, qtype, from string) (res *resolution, err error) {
+	n, err := parseName(strings.TrimSpace(qname))
+	if err != nil {
+		return nil, fmt.Errorf("parameter name: %w", err)
+	}
+	t, err := parseType(cmp.Or(strings.TrimSpace(qtype), "A"))
+	if err != nil {
+		return nil, fmt.Errorf("parameter type: %w", err)
+	}
+	at, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	c := client{addr: remoteAddr(r), local: addrOf(at), size: dns.MaxMsgSize, over: overTCP}
+	if from = strings.TrimSpace(from); from != "" {
+		if c.addr, err = parseAddr(from); err != nil {
+			return nil, fmt.Errorf("parameter client: %w", err)
+		}
+	}
+	return a.zone.explain(n, dns.Fqdn(strings.TrimSpace(qname)), t, c)
+}
+
+// remoteAddr returns the client's address; that of this host where it came by
+// a socket in the file system.
+func remoteAddr(r *http.Request) netip.Addr {
+	if a, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		return a.Addr().Unmap().WithZone("")
+	}
+	return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+}
+
+// parseType reads a type by its name, or as TYPE and a number (RFC 3597
+// section 5).
+func parseType(s string) (uint16, error) {
+	s = strings.ToUpper(s)
+	if t, ok := dns.StringToType[s]; ok {
+		return t, nil
+	}
+	if digits, ok := strings.CutPrefix(s, "TYPE"); ok {
+		if n, err := strconv.ParseUint(digits, 10, 16); err == nil {
+			return uint16(n), nil
+		}
+	}
+	return 0, errors.New("write a type of records, as in A, AAAA, SRV or TYPE65")
+}
+
+// explain answers as DNS does, but asks no upstream, and says why.
+func (z *zone) explain(n name, qname string, qtype uint16, c client) (*resolution, error) {
+	req := new(dns.Msg).SetQuestion(qname, qtype)
+	m, left := z.reply(req, c)
+	k := kindOf(m, left)
+	if left != nil && z.known(m, req, *left) {
+		k = kindCached
+	}
+	b, err := pack(m, c.size)
+	if err == nil {
+		err = m.Unpack(b)
+	}
+	if err != nil {
+		return nil, err
+	}
+	res := &resolution{Name: text(n), Type: dns.Type(qtype).String(), Client: c.addr, Kind: k.String(), Answers: []recordJSON{}}
+	chain := []name{n}
+	for _, rr := range m.Answer {
+		h := rr.Header()
+		res.Answers = append(res.Answers, recordJSON{strings.TrimSuffix(h.Name, "."), dns.Type(h.Rrtype).String(), h.Ttl, strings.TrimPrefix(rr.String(), h.String())})
+		if cname, ok := rr.(*dns.CNAME); ok && qtype != dns.TypeCNAME && qtype != dns.TypeANY {
+			if next, err := parseName(cname.Target); err == nil {
+				chain = append(chain, next)
+			}
+		}
+	}
+	if k != kindForwarded {
+		res.Rcode = dns.RcodeToString[m.Rcode]
+	}
+	if k == kindCached { // the upstream's own CNAMEs have no rule here
+		chain = chain[:1+slices.IndexFunc(chain, func(n name) bool { _, ours := z.authority(n); return !ours })]
+	}
+	for _, at := range chain {
+		why, err := z.reason(at, qtype, c, left != nil)
+		if err != nil {
+			return nil, err
+		}
+		res.Why = append(res.Why, why)
+	}
+	if last := chain[len(chain)-1]; left != nil {
+		_, res.Forward = z.fwd.route(last)
+	}
+	return res, nil
+}
+
+// known completes m, as forward does, by what upstreams have answered before to q.
+func (z *zone) known(m, req *dns.Msg, q dns.Question) bool {
+	n, _ := parseName(q.Name) // no error: it was one before
+	r := z.fwd.cache.get(newQuestion(n, q.Qtype, questionFlags(req)))
+	if r == nil || r.at(time.Since(r.born)) < tired || r.rcode() == dns.RcodeServerFailure {
+		return false
+	}
+	said, err := r.message(time.Since(r.born))
+	if err == nil {
+		z.relay(m, req, said, q)
+	}
+	return err == nil
+}
+
+// reason says why n, one of a chain of CNAMEs, is answered as it is.
+func (z *zone) reason(n name, qtype uint16, c client, forwarded bool) (why reason, err error) {
+	why.Name = text(n)
+	top, ok := z.authority(n)
+	if !ok {
+		why.Rule = z.foreignRule(n, c, forwarded)
+		return why, nil
+	}
+	done, ok := z.inTurn(n, top, c)
+	if !ok {
+		return why, errBusy
+	}
+	defer done()
+	f := z.find(n, top)
+	why.Rule = z.rule(n, top, f)
+	switch {
+	case f.owners != nil:
+		why.add(f.owners.all(hasData), func(name) bool { return true })
+	case len(f.ports) > 0:
+		for _, p := range f.ports {
+			why.add(one(p.service).all(hasPorts), func(o name) bool { return o == p.owners[0] })
+		}
+	case f.cname != nil:
+		why.add(one(f.cname).all(hasCNAME), z.fits(n))
+	default:
+		well := z.reg.anyWell(f.views, c)
+		for _, v := range f.views {
+			why.add(z.giving(v, qtype, c, well), z.fits(n))
+		}
+	}
+	slices.SortFunc(why.Services, func(a, b source) int { return strings.Compare(a.ID, b.ID) })
+	return why, nil
+}
+
+// giving returns those services of v that have something of a type for the
+// client; not those whose health check fails where others are well.
+func (z *zone) giving(v *view, qtype uint16, c client, well bool) iter.Seq[*service] {
+	return func(yield func(*service) bool) {
+		for s := range v.all(kindsOf(qtype)) {
+			addrs, _ := z.reg.addrsFor(s, c)
+			isAddr := qtype == dns.TypeA || qtype == dns.TypeAAAA
+			has := slices.ContainsFunc(addrs, func(a netip.Addr) bool { return a.IsValid() && a.Is4() == (qtype == dns.TypeA) })
+			if isAddr && (!has || s.sick && well) {
+				continue
+			}
+			if !yield(s) {
+				return
+			}
+		}
+	}
+}
+
+// add adds services, each with those of its names that fit.
+func (r *reason) add(services iter.Seq[*service], fits func(name) bool) {
+	for s := range services {
+		if slices.ContainsFunc(r.Services, func(known source) bool { return known.ID == s.id }) {
+			continue
+		}
+		if r.More = len(r.Services) == maxSources; r.More {
+			return
+		}
+		names := slices.DeleteFunc(slices.Clone(s.names()), func(o name) bool { return !fits(o) })
+		r.Services = append(r.Services, source{s.id, s.origin.container, texts(begin(names))})
+	}
+}
+
+// foreignRule says what becomes of n, which is not ours.
+func (z *zone) foreignRule(n name, c client, forwarded bool) string {
+	domain, upstreams := z.fwd.route(n)
+	alias, died := z.reg.gone(n)
+	switch {
+	case died:
+		return fmt.Sprintf("a container that died not long ago had the alias %s: another host's address would be wrong", text(alias))
+	case forwarded && domain == root:
+		return "it is not ours, so the nameservers of -nameserver are asked"
+	case forwarded:
+		return fmt.Sprintf("it is not ours, so the nameservers of -nameserver=%s= are asked", text(domain))
+	case len(upstreams) == 0:
+		return "it is not ours, and there is no -nameserver for it"
+	case !z.fwd.serves(c.addr):
+		return "it is not ours, and nothing is forwarded for this client, which is not a local one: see -allow"
+	}
+	return "it is a name of one label, which only hosts of this site have"
+}
+
+// rule says by which rule n, whose highest name of ours is top, has what is found.
+func (z *zone) rule(n, top name, f found) string {
+	switch {
+	case f.isHost:
+		return "it is the name of dnsdock itself: the address that was asked"
+	case f.loopback:
+		return "localhost is the machine itself (RFC 6761)"
+	case n.reverse() && f.owners != nil:
+		return "it is the name of an address that these services have"
+	case n.reverse():
+		return "it is the name of private addresses, which nobody else knows (RFC 6303), and no service has"
+	case f.isStatic:
+		return "it is nobody's outside of this site (RFC 6761, RFC 7686)"
+	case len(f.ports) > 0:
+		return "these services have such a port at the name behind it"
+	case f.cname != nil:
+		return "the closest service with a name that fits is a CNAME"
+	case len(f.views) > 0 && z.reg.naming.closest:
+		return "the closest names that fit it (-match=closest)"
+	case len(f.views) > 0 && z.isOfCompose(n, f.views[0]):
+		return "a name of compose, as no other fits"
+	case len(f.views) > 0:
+		return "all names that are at it, below it or above it"
+	case !z.reg.isReady(n):
+		return "nobody knows yet: the engine's first list is not done"
+	case n == z.apex:
+		return "it is the domain, and nothing is published"
+	}
+	return fmt.Sprintf("it is under %s, and no service has a name that fits", text(top))
+}
+
+// isOfCompose reports whether n finds v by the services' names of compose.
+func (z *zone) isOfCompose(n name, v *view) bool {
+	for s := range v.all(^kind(0)) {
+		return !slices.ContainsFunc(s.owners, z.fits(n)) // it is the same for all
+	}
+	return false
+}
+
+// fits tells of an owner name whether it answers for n.
+func (z *zone) fits(n name) func(name) bool {
+	labels := n.split()
+	return func(o name) bool {
+		ok, more := matches(labels, o)
+		return ok && (more >= 0 || z.reg.covers(o, n))
+	}
+}
+
+// kindsOf returns what a service must have for an answer of that type.
+func kindsOf(qtype uint16) kind {
+	switch qtype {
+	case dns.TypeA:
+		return hasA
+	case dns.TypeAAAA:
+		return hasAAAA
+	case dns.TypeTXT:
+		return hasTXT
+	}
+	return hasData
+}
