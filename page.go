@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"html"
 	"net/http"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -189,16 +188,16 @@ func (m *markup) putMore(count int) {
 
 func (m *markup) putService(s *service, status statusJSON) {
 	m.put(`<tr data-id="%s"><td data-label="names"><div>`, s.id)
-	for _, n := range texts(begin(s.owners)) {
+	for _, n := range texts(begin(s.names())) {
 		m.put(`<button class="copy" type="button" title="copy">%s</button>`, n)
 	}
-	m.putMore(len(s.owners) - len(begin(s.owners)))
+	m.putMore(len(s.names()) - len(begin(s.names())))
 	m.put(`</div><td data-label="addresses"><div>`)
 	if s.cname != "" {
 		m.put(`CNAME <code>%s</code>`, text(s.cname))
 	}
-	for _, addr := range begin(s.addrs) {
-		m.put(`<code>%s</code> `, addr.String())
+	for _, addr := range addrTexts(begin(s.addrs)) {
+		m.put(`<code>%s</code> `, addr)
 	}
 	m.putMore(len(s.addrs) - len(begin(s.addrs)))
 	ttl := int(status.TTL)
@@ -215,7 +214,11 @@ func (m *markup) putService(s *service, status statusJSON) {
 		}
 		m.put(`</span>`)
 	}
-	m.put(`</div><td data-label="state">%s<td data-label="age" class="short">%s</tr>`, s.state, age(s.since))
+	m.put(`</div><td data-label="state">%s`, s.state)
+	if s.sick {
+		m.put(` <span class="bad">unhealthy</span>`)
+	}
+	m.put(`<td data-label="age" class="short">%s</tr>`, age(s.since))
 }
 
 // rows returns the services that hold a text, in lower case, by their names,
@@ -248,8 +251,8 @@ func (s *service) holds(search string) bool {
 	has := func(text string) bool { return strings.Contains(strings.ToLower(text), search) }
 	return search == "" || has(s.id) || has(s.origin.container) || has(s.origin.image) || has(s.origin.engine) || has(s.state) ||
 		s.cname != "" && has(text(s.cname)) ||
-		slices.ContainsFunc(s.owners, func(o name) bool { return has(text(o)) }) ||
-		slices.ContainsFunc(s.addrs, func(a netip.Addr) bool { return has(a.String()) })
+		slices.ContainsFunc(s.names(), func(o name) bool { return has(text(o)) }) ||
+		slices.ContainsFunc(addrTexts(s.addrs), has)
 }
 
 // age is how long ago t was, in one unit.

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -368,6 +369,20 @@ func TestPage(t *testing.T) {
 	for _, url := range slices.Compact(slices.Sorted(slices.Values(b.urls))) {
 		if !strings.HasPrefix(url, in.http) && !strings.HasPrefix(url, "http://dnsdock.docker:") && url != "data:," {
 			t.Errorf("the page asks %s", url)
+		}
+	}
+}
+
+// The page shows the host's address, names of compose and what is unhealthy.
+func TestPageShowsAll(t *testing.T) {
+	reg := filledRegistry(t, "docker", 5)
+	s := aliased(t, "id", "shop.example.com")
+	s.addrs, s.compose, s.sick, s.state = []netip.Addr{{}}, mustName(t, "1.web.shop.docker"), true, "running"
+	reg.put("id", s)
+	body := call(t, apiOf(t, reg), "GET", "/?q=web.shop", "").Body.String()
+	for _, part := range []string{">host<", ">1.web.shop.docker<", ">shop.example.com<", ">unhealthy<"} {
+		if !strings.Contains(body, part) {
+			t.Errorf("the page has no %s", part)
 		}
 	}
 }
