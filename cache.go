@@ -278,10 +278,28 @@ func (c *cache) put(r *response) {
 			c.queue.MoveToFront(place)
 			continue
 		}
-		c.queue.Remove(place)
-		c.responses.delete(last.question)
-		c.size -= last.space()
+		c.dropLocked(last)
 	}
+}
+
+// dropDead drops what may not be given any more.
+func (c *cache) dropDead() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var next *fifo.Element
+	for place := c.queue.Front(); place != nil; place = next {
+		next = place.Next()
+		if r := place.Value.(*response); r.at(time.Since(r.born)) == dead {
+			c.dropLocked(r)
+		}
+	}
+}
+
+// dropLocked drops r, which is kept.
+func (c *cache) dropLocked(r *response) {
+	c.queue.Remove(r.place)
+	c.responses.delete(r.question)
+	c.size -= r.space()
 }
 
 // clear drops all responses.

@@ -457,3 +457,25 @@ func FuzzPlainResponse(f *testing.F) {
 		}
 	})
 }
+
+// After a flood of names that no upstream answers nothing of it is left.
+func TestFailuresAreTidiedUp(t *testing.T) {
+	z := newCachingZone(t, startUpstream(t, answer(t, rcode(dns.RcodeServerFailure)), nil))
+	for i := range muchFailed + 100 {
+		reply(z, new(dns.Msg).SetQuestion(fmt.Sprintf("%d.example.com.", i), dns.TypeA), netip.Addr{}, 512)
+	}
+	good, err := newResponse(newQuestion(mustName(t, "www.example.com"), dns.TypeA, questionRD), &dns.Msg{Answer: rrs(t, "www.example.com. 77 IN A 192.0.2.1")}, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	z.fwd.cache.put(good)
+	for _, r := range z.fwd.cache.responses.all() {
+		r.born = r.born.Add(-failureTTL) // as if so long ago
+	}
+	for range failureTTL/followPeriod + 2 {
+		z.fwd.tidy()
+	}
+	if n := z.fwd.cache.queue.Len(); n != 1 || z.fwd.cache.size != good.space() || z.fwd.cache.get(good.question) != good {
+		t.Errorf("got %d responses in %d octets; want the good one alone", n, z.fwd.cache.size)
+	}
+}

@@ -218,7 +218,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		})
 		log.Info("listening", "for", "http", "addr", socks.http.Addr())
 	}
-	g.start("forwarder", func() error { return fwd.follow(g.ctx) })
+	g.start("forwarder", func() error { return fwd.run(g.ctx) })
 	for _, w := range watchers {
 		g.start("watcher", func() error { return w.run(g.ctx) })
 	}

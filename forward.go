@@ -32,6 +32,7 @@ const (
 	lastRetry       = 32 * time.Second        // with each time that it fails, up to this
 	followPeriod    = 2 * time.Second         // in which a resolv.conf is looked at
 	maxResolvConf   = 1 << 20                 // octets
+	muchFailed      = 1000                    // questions; less is not worth a walk through the cache
 	maxOfFile       = 8                       // nameservers that are taken from it: each has a share of forwardTimeout
 )
 
@@ -51,6 +52,10 @@ type forwarder struct {
 
 	loading sync.Mutex        // held by load
 	files   map[string][]byte // resolv.confs, as they were read last
+
+	failed                 atomic.Uint64 // questions that no upstream answered
+	failedLast, failedTidy uint64        // as it was when tidy was called last, and when it tidied up; of tidy
+	quiet                  time.Duration // calls of tidy since there was a new one; of tidy
 
 	mu       sync.Mutex // guards what follows
 	flights  map[question]*flight
@@ -139,6 +144,20 @@ func (f *forwarder) load() (err error) {
 	return err
 }
 
+// tidy gives memory back once a flood of failures is over.
+func (f *forwarder) tidy() {
+	failed := f.failed.Load()
+	if f.quiet++; failed != f.failedLast {
+		f.failedLast, f.quiet = failed, 0
+	}
+	if failed-f.failedTidy < muchFailed || f.quiet*followPeriod <= failureTTL { // what is kept of the last ones is still good
+		return
+	}
+	f.failedTidy = failed
+	f.cache.dropDead()
+	debug.FreeOSMemory()
+}
+
 // setRoutes makes the routes, with what files name. What is known of an
 // upstream goes on for all routes; what was answered by others is dropped.
 func (f *forwarder) setRoutes(nameservers map[string][]server) {
@@ -203,11 +222,9 @@ func parseResolvConf(b []byte) (list []server) {
 	return unique(list)
 }
 
-// follow loads the resolv.confs again from time to time until ctx is done.
-func (f *forwarder) follow(ctx context.Context) error {
-	if !slices.ContainsFunc(slices.Concat(slices.Collect(maps.Values(f.servers))...), func(s server) bool { return s.file != "" }) {
-		return nil
-	}
+// run loads the resolv.confs again from time to time, and tidies up, until ctx
+// is done.
+func (f *forwarder) run(ctx context.Context) error {
 	failing := false
 	for {
 		select {
@@ -215,6 +232,7 @@ func (f *forwarder) follow(ctx context.Context) error {
 			return nil
 		case <-time.After(followPeriod):
 		}
+		f.tidy()
 		err := f.load()
 		if err != nil && !failing {
 			f.log.Warn("nameservers can't be read: what was read before goes on", "err", err)
@@ -475,6 +493,7 @@ func (f *forwarder) arrive(t *flight, out *batch) {
 // a failure that is, for now, what was good once.
 func (f *forwarder) keep(t *flight, a *response) *response {
 	if a.rcode() == dns.RcodeServerFailure {
+		f.failed.Add(1)
 		if old := f.cache.get(a.question); old != nil && old.at(time.Since(old.born)) != dead {
 			old.recheck.Store(int64(time.Since(old.born) + failureTTL))
 			return old
