@@ -1851,6 +1851,24 @@ func TestAnswersByPlaces(t *testing.T) {
 	}
 }
 
+// What is above the domain of an engine exists, whatever is in that (RFC 8020).
+func TestNamesAboveZones(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	reg := newRegistry(naming{apex: mustName(t, "docker")}, 60, log, mustName(t, "b.c.docker"))
+	reg.ready.Store(true)
+	z := newTestZone(t, reg)
+	for qname, want := range map[string]string{"c.docker.": "NOERROR", "b.c.docker.": "NOERROR", "d.docker.": "NXDOMAIN", "x.b.c.docker.": "NXDOMAIN"} {
+		if got := answersTo(z, "192.0.2.1", "", qname, dns.TypeA); got != want {
+			t.Errorf("%s: got %q; want %q", qname, got, want)
+		}
+		packet, err := new(dns.Msg).SetQuestion(qname, dns.TypeA).Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkFast(t, newFastPath(z), packet, netip.MustParseAddr("192.0.2.1"), maxUDPSize)
+	}
+}
+
 // The first of many are those on the client's network too, where not all fit.
 func TestNearFirstOfMany(t *testing.T) {
 	reg := newTestRegistry(t, "docker")
