@@ -475,7 +475,7 @@ func (z *zone) find(n, top name) (f found) {
 	f.hasData = anyHas(f.views, hasData)
 	f.isHost = n == z.host && !f.hasData
 	f.ports, hasPorts = z.findPorts(n, top)
-	f.exists = f.isZone || f.isHost || hasPorts || len(f.views) > 0 || z.reg.isAboveCompose(n)
+	f.exists = f.isZone || f.isHost || hasPorts || len(f.views) > 0 || z.reg.isAboveCompose(n) || z.reg.isAboveZone(n)
 	if !f.isZone && n != z.host && anyHas(f.views, hasCNAME) { // a zone has SOA and NS, and a CNAME must not be named by these
 		f.cname = z.cnameOf(n, f.views)
 	}

@@ -1831,6 +1831,44 @@ func TestAnswersByClient(t *testing.T) {
 	}
 }
 
+// A container that two others answer for, which are on the same networks, has
+// both on each of them.
+func TestAnswersByPlaces(t *testing.T) {
+	reg := newTestRegistry(t, "docker")
+	z := newTestZone(t, reg)
+	putContainers(t, reg, container{name: "site", image: "web", labels: map[string]string{"com.dnsdock.ip_addr": "container:p1,container:p2"}, others: map[string][]endpoint{
+		"p1": {netAt("a", "10.1.0.11/24"), netAt("b", "10.2.0.11/24")},
+		"p2": {netAt("a", "10.1.0.12/24"), netAt("b", "10.2.0.12/24")},
+	}})
+	for client, want := range map[string]string{
+		"10.1.0.99": "NOERROR 10.1.0.11 10.1.0.12",
+		"10.2.0.99": "NOERROR 10.2.0.11 10.2.0.12",
+		"192.0.2.1": "NOERROR 10.1.0.11 10.1.0.12 10.2.0.11 10.2.0.12",
+	} {
+		if got := answersTo(z, client, "", "site.web.docker.", dns.TypeA); got != want {
+			t.Errorf("%s: got %q; want %q", client, got, want)
+		}
+	}
+}
+
+// What is above the domain of an engine exists, whatever is in that (RFC 8020).
+func TestNamesAboveZones(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	reg := newRegistry(naming{apex: mustName(t, "docker")}, 60, log, mustName(t, "b.c.docker"))
+	reg.ready.Store(true)
+	z := newTestZone(t, reg)
+	for qname, want := range map[string]string{"c.docker.": "NOERROR", "b.c.docker.": "NOERROR", "d.docker.": "NXDOMAIN", "x.b.c.docker.": "NXDOMAIN"} {
+		if got := answersTo(z, "192.0.2.1", "", qname, dns.TypeA); got != want {
+			t.Errorf("%s: got %q; want %q", qname, got, want)
+		}
+		packet, err := new(dns.Msg).SetQuestion(qname, dns.TypeA).Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkFast(t, newFastPath(z), packet, netip.MustParseAddr("192.0.2.1"), maxUDPSize)
+	}
+}
+
 // The first of many are those on the client's network too, where not all fit.
 func TestNearFirstOfMany(t *testing.T) {
 	reg := newTestRegistry(t, "docker")

@@ -934,9 +934,8 @@ func (w *watcher) reconcile(ctx context.Context, id string) error {
 		return err
 	}
 	s, problems := w.service(c)
-	if w.remember(j, problems) {
-		w.moved(id, c.name, j.fingerprint())
-	}
+	w.remember(j, problems)
+	w.moved(id, c.name, j.fingerprint()) // though it is as before: they may have seen what nobody saw here
 	w.reg.put(id+w.suffix, s)
 	return nil
 }
@@ -1089,8 +1088,8 @@ func (w *watcher) service(c *container) (*service, []problem) {
 }
 
 // remember notes that j was reconciled as it is, and logs each of its
-// problems once in its life. It reports whether j is new or has changed.
-func (w *watcher) remember(j *containerJSON, problems []problem) (changed bool) {
+// problems once in its life.
+func (w *watcher) remember(j *containerJSON, problems []problem) {
 	w.mu.Lock()
 	known, ok := w.known[j.ID]
 	logged := w.told[j.ID]
@@ -1114,7 +1113,6 @@ func (w *watcher) remember(j *containerJSON, problems []problem) (changed bool) 
 	if len(logged) > 0 {
 		w.told[j.ID] = logged
 	}
-	return w.known[j.ID] != known
 }
 
 // An engineStatus is what users see of an engine.

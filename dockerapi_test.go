@@ -1212,6 +1212,23 @@ func TestWatchFollows(t *testing.T) {
 	})
 }
 
+// A follower that saw the other while that did not run gets its addresses
+// back, though nobody else saw it stop.
+func TestWatchFollowsRestart(t *testing.T) {
+	inWatch(t, naming{}, true, func(w *watch) {
+		e := w.engine
+		e.start("aa", "main", "10.0.0.1")
+		e.set("bb", &fakeContainer{name: "sidecar", image: "app", state: "running", mode: "container:" + fakeID("aa")})
+		e.event("start", fakeID("bb"))
+		w.want("sidecar.app.docker", "10.0.0.1")
+		e.setState("aa", "exited") // and is still to be inspected
+		e.event("start", fakeID("bb"))
+		w.want("sidecar.app.docker", "")
+		e.start("aa", "main", "10.0.0.1") // as it was
+		w.want("sidecar.app.docker", "10.0.0.1")
+	})
+}
+
 // What leads back to itself, or on and on, comes to an end.
 func TestWatchFollowsInCircles(t *testing.T) {
 	inWatch(t, naming{}, true, func(w *watch) {

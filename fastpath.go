@@ -335,7 +335,7 @@ func (f *fastPath) fill(r *writer) bool {
 		return false
 	case len(views) == 0 && (!ready || !inZone):
 		return false
-	case len(views) == 0 && !isZone && !z.reg.isAboveCompose(n):
+	case len(views) == 0 && !isZone && !z.reg.isAboveCompose(n) && !z.reg.isAboveZone(n):
 		return r.negative(dns.RcodeNameError, top)
 	case r.qtype == dns.TypeMX && len(views) > 0, r.qtype == dns.TypeTXT && anyHas(views, hasTXT):
 		return false

@@ -494,9 +494,15 @@ func gatewayFirst(list []endpoint) []endpoint {
 }
 
 // setEnds sets the addresses of s to those of list, each once, in that order but
-// those of internal networks last, and no more than are allowed.
+// those of one network together, those of internal networks last, and no more than are allowed.
 func (s *service) setEnds(list []endpoint) {
-	slices.SortStableFunc(list, func(a, b endpoint) int { return cmp.Compare(order(!a.internal), order(!b.internal)) })
+	first := make(map[network]int) // of list, for each network
+	for i, e := range slices.Backward(list) {
+		first[e.network] = i
+	}
+	slices.SortStableFunc(list, func(a, b endpoint) int {
+		return cmp.Or(cmp.Compare(order(!a.internal), order(!b.internal)), cmp.Compare(first[a.network], first[b.network]))
+	})
 	seen := make(map[netip.Addr]bool)
 	placed := false
 	for _, e := range list {
