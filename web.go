@@ -575,7 +575,7 @@ func (z *zone) rule(n, top name, f found) string {
 		return "localhost is the machine itself (RFC 6761)"
 	case n.reverse() && f.owners != nil:
 		return "it is the name of an address that these services have"
-	case n.reverse():
+	case n.reverse() && z.reg.isReady(n):
 		return "it is the name of private addresses, which nobody else knows (RFC 6303), and no service has"
 	case f.isStatic:
 		return "it is nobody's outside of this site (RFC 6761, RFC 7686)"

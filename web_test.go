@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -79,6 +80,7 @@ func TestResolve(t *testing.T) {
 		{z, "name=loop.cname.docker", "own NOERROR loop.cname.docker.; loop.cname.docker by loop.cname.docker: the closest service; loop.cname.docker by loop.cname.docker: the closest service"},
 		{z, "name=nosuch.docker", "own NXDOMAIN; nosuch.docker: it is under docker, and no service"},
 		{starting, "name=nosuch.docker", "own SERVFAIL; nosuch.docker: nobody knows yet"},
+		{starting, "name=1.0.0.10.in-addr.arpa&type=PTR", "own SERVFAIL; 1.0.0.10.in-addr.arpa: nobody knows yet"},
 		{z, "name=localhost", "own NOERROR 127.0.0.1; localhost: localhost is"},
 		{z, "name=x.onion", "own NXDOMAIN; x.onion: it is nobody's"},
 		{z, "name=www.example.org", "forwarded; www.example.org: it is not ours, so the nameservers of -nameserver are; to 192.0.2.53:53"},
@@ -469,6 +471,30 @@ func TestEventsAreBounded(t *testing.T) {
 	}
 }
 
+// The reply to HEAD has no body, so it ends at once, and nobody listens: else
+// the next request on its connection would wait for ever.
+func TestEventsHead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reg := newTestRegistry(t, "docker")
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		w, done := httptest.NewRecorder(), make(chan struct{})
+		go func() {
+			defer close(done)
+			apiOf(t, reg).ServeHTTP(w, httptest.NewRequestWithContext(ctx, "HEAD", "http://localhost/events", nil))
+		}()
+		synctest.Wait()
+		select {
+		case <-done:
+			if got := w.Header().Get("Content-Type"); w.Code != 200 || got != "text/event-stream" {
+				t.Errorf("got %d, content type %q", w.Code, got)
+			}
+		default:
+			t.Errorf("the request goes on, with %d listeners", reg.feed.count())
+		}
+	})
+}
+
 // Containers die, the API changes them, and listeners read, all at once: what
 // a listener knows in the end is what there is.
 func TestEventsBesidePatchAndDeath(t *testing.T) {
@@ -672,6 +698,10 @@ func TestHTTPSocket(t *testing.T) {
 	}
 	if err := run(t.Context(), args, environ(nil), log, log); err == nil || !strings.Contains(err.Error(), "another program listens there") {
 		t.Errorf("a second one: %v; want it to be told that there is one", err)
+	}
+	bad := append(args, "-healthcheck", "-http-token-file="+dir+"/nothere", "-nameserver="+dir+"/nothere") // dnsdock goes on when they go
+	if err := run(t.Context(), bad, environ(nil), log, log); err != nil {
+		t.Errorf("-healthcheck while files can't be read: %v", err)
 	}
 	cancel()
 	if err := <-done; err != nil {
