@@ -454,6 +454,10 @@ func (z *zone) explain(n name, qname string, qtype uint16, c client) (*resolutio
 	if k == kindCached { // the upstream's own CNAMEs have no rule here
 		chain = chain[:1+slices.IndexFunc(chain, func(n name) bool { _, ours := z.authority(n); return !ours })]
 	}
+	if k == kindRefused && isMeta(qtype) && qtype != dns.TypeANY {
+		res.Why = []reason{{Name: text(n), Rule: "questions of this type are not answered, whatever the name"}}
+		return res, nil
+	}
 	for _, at := range chain {
 		why, err := z.reason(at, qtype, c, left != nil)
 		if err != nil {

@@ -88,7 +88,9 @@ func TestResolve(t *testing.T) {
 		{z, "name=a.corp.example&client=198.51.100.7", "refused REFUSED; a.corp.example: it is not ours, and nothing is forwarded for this client"},
 		{z, "name=a.blocked.test", "refused REFUSED; a.blocked.test: it is not ours, and there is no -nameserver"},
 		{z, "name=docker&type=SOA", "own NOERROR dnsdock.docker. hostmaster.docker. 7 3600 600 86400 5; docker by web.nginx.docker one.redis.docker two.redis.docker db.one.redis.docker srv.img.docker: all names"},
-		{z, "name=docker&type=AXFR", "refused REFUSED; docker by web.nginx.docker one.redis.docker two.redis.docker db.one.redis.docker srv.img.docker: all names"},
+		{z, "name=docker&type=AXFR", "refused REFUSED; docker: questions of this type"},
+		{z, "name=www.example.org&type=AXFR", "refused REFUSED; www.example.org: questions of this type"},
+		{z, "name=www.example.org&type=OPT", "refused FORMERR; www.example.org: questions of this type"},
 		{z, "name=www.example.org&type=TYPE65", "forwarded; www.example.org: it is not ours, so the nameservers of -nameserver are; to 192.0.2.53:53"},
 		{z, "type=A", "400 parameter name: empty name: write one"},
 		{z, "name=a..b", `400 parameter name: "a..b" is no domain name: write labels`},
@@ -771,6 +773,7 @@ func TestMetrics(t *testing.T) {
 			`dnsdock_queries_total{transport="T",type="A",rcode="NOERROR",kind="cached"}`:       3,
 			`dnsdock_query_duration_seconds_count{transport="T",kind="cached"}`:                 3,
 			`dnsdock_query_duration_seconds_count{transport="T",kind="forwarded"}`:              6,
+			`dnsdock_query_duration_seconds_count{transport="T",kind="refused"}`:                6,
 			`dnsdock_query_duration_seconds_bucket{transport="T",kind="own",le="+Inf"}`:         12,
 		} {
 			series = strings.ReplaceAll(series, `"T"`, `"`+transport+`"`)
