@@ -1078,3 +1078,16 @@ func TestBurstsAreCounted(t *testing.T) {
 		}
 	}
 }
+
+// A query that an upstream is spared is none that it was asked.
+func TestAskedAreCounted(t *testing.T) {
+	z := newForwardZone(t, closedUpstream(t))
+	for i := range 200 {
+		if got := z.fwd.answer(t.Context(), newQuestion(mustName(t, fmt.Sprintf("n%d.example.org", i)), dns.TypeA, questionRD), 0, netip.MustParseAddr("127.0.0.1")); got == nil || got.rcode() != dns.RcodeServerFailure {
+			t.Fatalf("query %d: got %v", i, got)
+		}
+	}
+	if u := z.fwd.status().Upstreams[0]; u.Queries != u.Failures || u.Queries == 0 {
+		t.Errorf("%d queries, %d failures of an upstream that never answers; want the same", u.Queries, u.Failures)
+	}
+}
