@@ -170,9 +170,10 @@ func (z *zone) note(m *dns.Msg, k answerKind, c client, took time.Duration, err 
 }
 
 // noteRejected counts and logs the reply to what screen rejects.
-func (z *zone) noteRejected(reply []byte, from netip.Addr, c *counts) {
+func (z *zone) noteRejected(reply []byte, from netip.Addr, c *counts, took time.Duration) {
 	rcode := int(reply[3] & 0xf)
 	c.add(kindRefused, rcode, dns.TypeNone)
+	c.addTime(kindRefused, took, 1)
 	if z.logs() {
 		z.log.Debug("query can't be read", "client", from, "rcode", dns.RcodeToString[rcode], "kind", kindRefused)
 	}

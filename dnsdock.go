@@ -553,6 +553,12 @@ func parseConfig(args []string, getenv func(string) string) (*config, error) {
 	if cfg.naming.apex, err = parseApex(environment, domain); err != nil {
 		return nil, err
 	}
+	if cfg.check { // it needs no file: one that is bad now is not the end of what runs
+		return cfg, nil
+	}
+	if err := upstreams.readFiles(); err != nil {
+		return nil, err
+	}
 	if cfg.tokenFile != "" {
 		if _, err := readToken(cfg.tokenFile); err != nil {
 			return nil, fmt.Errorf("invalid value %q for flag -http-token-file: %w", cfg.tokenFile, err)
@@ -658,10 +664,7 @@ const maxCache = 16 << 30 // octets
 // the name in its certificate behind, or the path of a resolv.conf.
 func parseUpstream(s string) (u server, err error) {
 	if strings.HasPrefix(s, "/") {
-		if _, err = readResolvConf(s); err != nil {
-			err = fmt.Errorf("%w: write the path of a file as resolv.conf(5)", err)
-		}
-		return server{file: s}, err
+		return server{file: s}, nil
 	}
 	text, port := s, uint16(53)
 	if text, u.tls = strings.CutPrefix(s, "tls://"); u.tls {
@@ -719,6 +722,19 @@ func (f *routeFlag) set(s string) (err error) {
 			return err
 		}
 		f.routes[domain] = append(f.routes[domain], addr)
+	}
+	return nil
+}
+
+// readFiles returns an error if a resolv.conf can't be read.
+func (f *routeFlag) readFiles() error {
+	for _, s := range slices.Concat(slices.Collect(maps.Values(f.routes))...) {
+		if s.file == "" {
+			continue
+		}
+		if _, err := readResolvConf(s.file); err != nil {
+			return fmt.Errorf("invalid value %q for flag -nameserver: %w: write the path of a file as resolv.conf(5)", s.file, err)
+		}
 	}
 	return nil
 }

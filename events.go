@@ -121,6 +121,11 @@ func (f *feed) catchUp(l *listener) (c change, missed bool) {
 // many listen.
 func (a *api) events(w http.ResponseWriter, r *http.Request) {
 	f := a.reg.feed
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("X-Accel-Buffering", "no") // nginx would keep it back
+	if r.Method == http.MethodHead {
+		return // its reply ends with the header
+	}
 	l, number, err := f.listen(remoteAddr(r))
 	if err != nil {
 		w.Header().Set("Retry-After", "10")
@@ -128,8 +133,6 @@ func (a *api) events(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer f.leave(l)
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("X-Accel-Buffering", "no") // nginx would keep it back
 	to := http.NewResponseController(w)
 	_ = to.SetReadDeadline(time.Time{}) // else it ends with the time for a request; only a test's writer has none
 	first := change{number: number, event: "hello"}

@@ -100,7 +100,7 @@ func (p *packetConn) ReadFrom(b []byte) (n int, addr net.Addr, err error) {
 				return copy(b, query), p.batch.peer(i), nil
 			}
 			if reply != nil {
-				p.zone.noteRejected(reply, p.batch.from(i).Addr(), p.counts)
+				p.zone.noteRejected(reply, p.batch.from(i).Addr(), p.counts, time.Since(p.begun)-p.arrived)
 				p.batch.send(i, append(p.batch.space(), reply...))
 			}
 		}

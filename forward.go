@@ -566,15 +566,15 @@ func isFailure(rcode int) bool {
 
 // note logs when an upstream stops answering, and when it does again.
 func (f *forwarder) note(u *upstream, t *flight, err error) {
+	if errors.Is(err, errAway) {
+		return // it was not asked
+	}
 	u.queries.Add(1)
 	if err == nil {
 		u.loops.Store(false)
 		if u.failures.Load() != 0 && u.failures.Swap(0) >= failuresToLog {
 			f.log.Info("upstream answers again", "upstream", u)
 		}
-		return
-	}
-	if errors.Is(err, errAway) {
 		return
 	}
 	u.failed.Add(1)

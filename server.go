@@ -341,7 +341,7 @@ func (s *tcpServer) serveConn(c *tcpConn) {
 		case reply == nil:
 			continue
 		}
-		s.zone.noteRejected(reply, from.addr, s.zone.traffic.shared(overTCP))
+		s.zone.noteRejected(reply, from.addr, s.zone.traffic.shared(overTCP), time.Since(time.Unix(0, c.used.Load())))
 		_ = c.send(reply) // its error is the next read's
 	}
 }

@@ -454,6 +454,10 @@ func (z *zone) explain(n name, qname string, qtype uint16, c client) (*resolutio
 	if k == kindCached { // the upstream's own CNAMEs have no rule here
 		chain = chain[:1+slices.IndexFunc(chain, func(n name) bool { _, ours := z.authority(n); return !ours })]
 	}
+	if k == kindRefused && isMeta(qtype) && qtype != dns.TypeANY {
+		res.Why = []reason{{Name: text(n), Rule: "questions of this type are not answered, whatever the name"}}
+		return res, nil
+	}
 	for _, at := range chain {
 		why, err := z.reason(at, qtype, c, left != nil)
 		if err != nil {
@@ -575,7 +579,7 @@ func (z *zone) rule(n, top name, f found) string {
 		return "localhost is the machine itself (RFC 6761)"
 	case n.reverse() && f.owners != nil:
 		return "it is the name of an address that these services have"
-	case n.reverse():
+	case n.reverse() && z.reg.isReady(n):
 		return "it is the name of private addresses, which nobody else knows (RFC 6303), and no service has"
 	case f.isStatic:
 		return "it is nobody's outside of this site (RFC 6761, RFC 7686)"

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -79,6 +80,7 @@ func TestResolve(t *testing.T) {
 		{z, "name=loop.cname.docker", "own NOERROR loop.cname.docker.; loop.cname.docker by loop.cname.docker: the closest service; loop.cname.docker by loop.cname.docker: the closest service"},
 		{z, "name=nosuch.docker", "own NXDOMAIN; nosuch.docker: it is under docker, and no service"},
 		{starting, "name=nosuch.docker", "own SERVFAIL; nosuch.docker: nobody knows yet"},
+		{starting, "name=1.0.0.10.in-addr.arpa&type=PTR", "own SERVFAIL; 1.0.0.10.in-addr.arpa: nobody knows yet"},
 		{z, "name=localhost", "own NOERROR 127.0.0.1; localhost: localhost is"},
 		{z, "name=x.onion", "own NXDOMAIN; x.onion: it is nobody's"},
 		{z, "name=www.example.org", "forwarded; www.example.org: it is not ours, so the nameservers of -nameserver are; to 192.0.2.53:53"},
@@ -86,7 +88,9 @@ func TestResolve(t *testing.T) {
 		{z, "name=a.corp.example&client=198.51.100.7", "refused REFUSED; a.corp.example: it is not ours, and nothing is forwarded for this client"},
 		{z, "name=a.blocked.test", "refused REFUSED; a.blocked.test: it is not ours, and there is no -nameserver"},
 		{z, "name=docker&type=SOA", "own NOERROR dnsdock.docker. hostmaster.docker. 7 3600 600 86400 5; docker by web.nginx.docker one.redis.docker two.redis.docker db.one.redis.docker srv.img.docker: all names"},
-		{z, "name=docker&type=AXFR", "refused REFUSED; docker by web.nginx.docker one.redis.docker two.redis.docker db.one.redis.docker srv.img.docker: all names"},
+		{z, "name=docker&type=AXFR", "refused REFUSED; docker: questions of this type"},
+		{z, "name=www.example.org&type=AXFR", "refused REFUSED; www.example.org: questions of this type"},
+		{z, "name=www.example.org&type=OPT", "refused FORMERR; www.example.org: questions of this type"},
 		{z, "name=www.example.org&type=TYPE65", "forwarded; www.example.org: it is not ours, so the nameservers of -nameserver are; to 192.0.2.53:53"},
 		{z, "type=A", "400 parameter name: empty name: write one"},
 		{z, "name=a..b", `400 parameter name: "a..b" is no domain name: write labels`},
@@ -469,6 +473,30 @@ func TestEventsAreBounded(t *testing.T) {
 	}
 }
 
+// The reply to HEAD has no body, so it ends at once, and nobody listens: else
+// the next request on its connection would wait for ever.
+func TestEventsHead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reg := newTestRegistry(t, "docker")
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		w, done := httptest.NewRecorder(), make(chan struct{})
+		go func() {
+			defer close(done)
+			apiOf(t, reg).ServeHTTP(w, httptest.NewRequestWithContext(ctx, "HEAD", "http://localhost/events", nil))
+		}()
+		synctest.Wait()
+		select {
+		case <-done:
+			if got := w.Header().Get("Content-Type"); w.Code != 200 || got != "text/event-stream" {
+				t.Errorf("got %d, content type %q", w.Code, got)
+			}
+		default:
+			t.Errorf("the request goes on, with %d listeners", reg.feed.count())
+		}
+	})
+}
+
 // Containers die, the API changes them, and listeners read, all at once: what
 // a listener knows in the end is what there is.
 func TestEventsBesidePatchAndDeath(t *testing.T) {
@@ -673,6 +701,10 @@ func TestHTTPSocket(t *testing.T) {
 	if err := run(t.Context(), args, environ(nil), log, log); err == nil || !strings.Contains(err.Error(), "another program listens there") {
 		t.Errorf("a second one: %v; want it to be told that there is one", err)
 	}
+	bad := append(args, "-healthcheck", "-http-token-file="+dir+"/nothere", "-nameserver="+dir+"/nothere") // dnsdock goes on when they go
+	if err := run(t.Context(), bad, environ(nil), log, log); err != nil {
+		t.Errorf("-healthcheck while files can't be read: %v", err)
+	}
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
@@ -741,6 +773,7 @@ func TestMetrics(t *testing.T) {
 			`dnsdock_queries_total{transport="T",type="A",rcode="NOERROR",kind="cached"}`:       3,
 			`dnsdock_query_duration_seconds_count{transport="T",kind="cached"}`:                 3,
 			`dnsdock_query_duration_seconds_count{transport="T",kind="forwarded"}`:              6,
+			`dnsdock_query_duration_seconds_count{transport="T",kind="refused"}`:                6,
 			`dnsdock_query_duration_seconds_bucket{transport="T",kind="own",le="+Inf"}`:         12,
 		} {
 			series = strings.ReplaceAll(series, `"T"`, `"`+transport+`"`)
@@ -1043,5 +1076,18 @@ func TestBurstsAreCounted(t *testing.T) {
 		if kind == kindForwarded && times != 20 { // those of the fast path are counted after they are sent
 			t.Errorf("the time of %d that are %s is counted; want 20", times, kind)
 		}
+	}
+}
+
+// A query that an upstream is spared is none that it was asked.
+func TestAskedAreCounted(t *testing.T) {
+	z := newForwardZone(t, closedUpstream(t))
+	for i := range 200 {
+		if got := z.fwd.answer(t.Context(), newQuestion(mustName(t, fmt.Sprintf("n%d.example.org", i)), dns.TypeA, questionRD), 0, netip.MustParseAddr("127.0.0.1")); got == nil || got.rcode() != dns.RcodeServerFailure {
+			t.Fatalf("query %d: got %v", i, got)
+		}
+	}
+	if u := z.fwd.status().Upstreams[0]; u.Queries != u.Failures || u.Queries == 0 {
+		t.Errorf("%d queries, %d failures of an upstream that never answers; want the same", u.Queries, u.Failures)
 	}
 }
