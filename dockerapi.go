@@ -1083,8 +1083,25 @@ func (w *watcher) service(c *container) (*service, []problem) {
 	s, problems := n.serviceOf(c, w.client.engine.text)
 	if s != nil {
 		s.id += w.suffix
+		s.addrs = w.ofHost(s.addrs)
 	}
 	return s, problems
+}
+
+// ofHost returns addrs with the address of an engine elsewhere in the place of
+// the host's, which is not the one that a client asked then.
+func (w *watcher) ofHost(addrs []netip.Addr) []netip.Addr {
+	at, err := netip.ParseAddrPort(w.client.engine.addr)
+	if err != nil || w.client.engine.network != "tcp" || isLocalAddr(at.Addr()) || w.naming.host != nil {
+		return addrs
+	}
+	addrs = slices.Clone(addrs)
+	for i, a := range addrs {
+		if !a.IsValid() {
+			addrs[i] = at.Addr().Unmap().WithZone("")
+		}
+	}
+	return addrs
 }
 
 // remember notes that j was reconciled as it is, and logs each of its

@@ -1493,3 +1493,26 @@ func TestRecordedEngines(t *testing.T) {
 		})
 	}
 }
+
+// The host of an engine elsewhere is that machine, and not what the client
+// asked.
+func TestHostOfAnEngineElsewhere(t *testing.T) {
+	for url, want := range map[string]string{
+		"unix:///var/run/docker.sock": "host", "tcp://127.0.0.1:2375": "host", "tcp://engine.example.com:2376": "host",
+		"tcp://203.0.113.5:2376": "203.0.113.5", "tcp://[2001:db8::5]:2376": "2001:db8::5",
+	} {
+		u, err := parseEngineURL(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := &watcher{client: &dockerClient{engine: u}}
+		addrs := []netip.Addr{{}, netip.MustParseAddr("10.0.0.1")}
+		if got := addrTexts(w.ofHost(addrs)); got[0] != want || got[1] != "10.0.0.1" || addrs[0].IsValid() {
+			t.Errorf("%s: got %v; want %s", url, got, want)
+		}
+		w.naming.host = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
+		if got := addrTexts(w.ofHost(addrs)); got[0] != "host" {
+			t.Errorf("%s with -host-address: got %v; want it left to that", url, got)
+		}
+	}
+}

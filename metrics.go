@@ -219,7 +219,7 @@ func (a *api) metrics(w http.ResponseWriter, _ *http.Request) {
 	a.writeEngines(&p)
 	a.writeForwarder(&p)
 	p.metric("dnsdock_services", "gauge", "Services that are published.", float64(a.reg.published().len()))
-	p.metric("dnsdock_ready", "gauge", "1 once the containers are known for the first time.", oneIf(a.reg.ready.Load()))
+	p.metric("dnsdock_ready", "gauge", "1 once the containers are known for the first time.", oneIf(a.reg.isKnown()))
 	p.metric("dnsdock_event_listeners", "gauge", "Clients of /events.", float64(a.reg.feed.count()))
 	p.family("dnsdock_build_info", "gauge", "1; the labels say what runs.")
 	p.sample("", 1, "version", buildVersion(), "goversion", runtime.Version())

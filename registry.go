@@ -32,6 +32,7 @@ type registry struct {
 	ttl   atomic.Uint32            // seconds: the default TTL
 	ser   atomic.Uint32            // SOA serial, grows with each change
 	ready atomic.Bool              // no zone waits for an engine's first list
+	known atomic.Bool              // the engines that are not away have told what they have, one at least
 
 	zones    []name                             // the apex, and those of engines with a domain of their own, the longest first; read-only
 	settled  table[name, bool]                  // the zones that do not wait, while others do
@@ -156,10 +157,17 @@ func (r *registry) isReady(n name) bool {
 	if r.ready.Load() {
 		return true
 	}
-	zone, _ := r.zoneOf(n)
-	ok, _ := r.settled.load(zone)
+	zone, ok := r.zoneOf(n)
+	if !ok {
+		return r.known.Load()
+	}
+	ok, _ = r.settled.load(zone)
 	return ok
 }
+
+// isKnown reports whether the engines have told what they have, but for those
+// that are away.
+func (r *registry) isKnown() bool { return r.ready.Load() || r.known.Load() }
 
 // addEngine makes a zone wait for an engine.
 func (r *registry) addEngine(engine string, zone name) {
@@ -198,9 +206,14 @@ func (r *registry) engineAway(engine string) {
 // told what it has, and each other one has too, or is away.
 func (r *registry) settleZonesLocked() {
 	listed, waits := make(map[name]bool), make(map[name]bool)
+	anyListed, anyWaits := false, false
 	for _, e := range r.engines {
+		anyListed, anyWaits = anyListed || e.listed, anyWaits || !e.listed && !e.away
 		listed[e.zone] = listed[e.zone] || e.listed
 		waits[e.zone] = waits[e.zone] || !e.listed && !e.away
+	}
+	if anyListed && !anyWaits {
+		r.known.Store(true)
 	}
 	all := true
 	for _, zone := range r.zones {

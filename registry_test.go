@@ -781,3 +781,27 @@ func TestTrim(t *testing.T) {
 		t.Errorf("closest: got %s", got)
 	}
 }
+
+// An engine that is away since the start keeps the names of its own zone
+// waiting, and nothing else.
+func TestEngineAwayKeepsOthersReady(t *testing.T) {
+	b := mustName(t, "b.docker2")
+	reg := newRegistry(naming{apex: mustName(t, "docker")}, 5, slog.New(slog.DiscardHandler), b)
+	reg.addEngine("one", mustName(t, "docker"))
+	reg.addEngine("two", b)
+	want := func(what string, own, other, reverse, known bool) {
+		t.Helper()
+		got := [4]bool{reg.isReady(mustName(t, "x.docker")), reg.isReady(mustName(t, "x.b.docker2")), reg.isReady(mustName(t, "1.0.0.10.in-addr.arpa")), reg.isKnown()}
+		if got != [4]bool{own, other, reverse, known} {
+			t.Errorf("%s: got %v; want %v", what, got, [4]bool{own, other, reverse, known})
+		}
+	}
+	none := func(string) bool { return false }
+	want("at first", false, false, false, false)
+	reg.engineAway("two")
+	want("one is away", false, false, false, false)
+	reg.engineFound("one", none)
+	want("the other has told", true, false, true, true)
+	reg.engineFound("two", none)
+	want("both have", true, true, true, true)
+}

@@ -303,7 +303,7 @@ type statusJSON struct {
 
 func (a *api) current() statusJSON {
 	return statusJSON{
-		Version: buildVersion(), Started: a.started.UTC(), Ready: a.reg.ready.Load(), Domain: text(a.reg.naming.apex), TTL: a.reg.ttl.Load(),
+		Version: buildVersion(), Started: a.started.UTC(), Ready: a.reg.isKnown(), Domain: text(a.reg.naming.apex), TTL: a.reg.ttl.Load(),
 		Writes: a.lock.String(), Services: a.reg.published().len(), Queries: a.zone.traffic.byKind(), Engines: a.engineStates(), forwarderStatus: a.zone.fwd.status(),
 	}
 }
@@ -452,7 +452,9 @@ func (z *zone) explain(n name, qname string, qtype uint16, c client) (*resolutio
 		res.Rcode = dns.RcodeToString[m.Rcode]
 	}
 	if k == kindCached { // the upstream's own CNAMEs have no rule here
-		chain = chain[:1+slices.IndexFunc(chain, func(n name) bool { _, ours := z.authority(n); return !ours })]
+		if last := slices.IndexFunc(chain, func(n name) bool { _, ours := z.authority(n); return !ours }); last >= 0 { // else it became ours meanwhile
+			chain = chain[:last+1]
+		}
 	}
 	if k == kindRefused && isMeta(qtype) && qtype != dns.TypeANY {
 		res.Why = []reason{{Name: text(n), Rule: "questions of this type are not answered, whatever the name"}}
