@@ -146,7 +146,7 @@ func (f *forwarder) depart(q question, c *waitingClient) *flight {
 // patience is how long the first of all upstreams has, as in askAll.
 func (t *flight) patience() time.Duration {
 	upstreams, _ := t.fwd.upstreams(t.name())
-	return t.fwd.share(2*t.fwd.timeout, len(upstreams), len(upstreams))
+	return t.fwd.share(t.fwd.inAll(), len(upstreams), len(upstreams))
 }
 
 // late sends t's query once more, which may have got lost, and the next time

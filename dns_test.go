@@ -1898,7 +1898,7 @@ func TestHostAddress(t *testing.T) {
 	reg := newTestRegistry(t, "docker")
 	z := newTestZone(t, reg)
 	putContainers(t, reg,
-		container{name: "h", image: "app", networks: []endpoint{hostNetwork}},
+		container{name: "h", image: "app", networks: []endpoint{hostNetwork()}},
 		container{name: "dns", image: "dnsdock", networks: []endpoint{netAt("a", "10.1.0.53/24 fd00:1::53/64"), netAt("b", "10.2.0.53/24")}},
 		container{name: "mixed", image: "app", labels: map[string]string{"com.dnsdock.ip_addr": "host, 192.0.2.7"}},
 	)

@@ -732,7 +732,7 @@ func (f *routeFlag) readFiles() error {
 		if s.file == "" {
 			continue
 		}
-		if _, err := readResolvConf(s.file); err != nil {
+		if _, err := readSmall(s.file, maxResolvConf); err != nil {
 			return fmt.Errorf("invalid value %q for flag -nameserver: %w: write the path of a file as resolv.conf(5)", s.file, err)
 		}
 	}

@@ -450,7 +450,7 @@ func (j *containerJSON) container(internal map[string]bool) *container {
 	case shared:
 		c.shares = id
 	case j.HostConfig.NetworkMode == "host":
-		c.networks = []endpoint{hostNetwork}
+		c.networks = []endpoint{hostNetwork()}
 	default:
 		for _, n := range sortedKeys(j.NetworkSettings.Networks) {
 			e := j.NetworkSettings.Networks[n]

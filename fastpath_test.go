@@ -50,7 +50,7 @@ func fastZone(t testing.TB) *zone {
 		{name: "inside", image: "nets2", networks: []endpoint{netAt("!i", "10.8.3.2/24")}, exposed: []port{{number: 80, proto: "tcp"}}},
 		{name: "one", image: "sides", networks: []endpoint{netAt("a", "10.8.1.3/24")}, exposed: []port{{number: 80, proto: "tcp"}}},
 		{name: "two", image: "sides", networks: []endpoint{netAt("b", "10.8.2.3/24")}, exposed: []port{{number: 80, proto: "tcp"}}},
-		{name: "h", image: "host", networks: []endpoint{hostNetwork}},
+		{name: "h", image: "host", networks: []endpoint{hostNetwork()}},
 		{name: "well", image: "health", networks: []endpoint{netAt("a", "10.8.1.4/24")}},
 		{name: "sick", image: "health", sick: true, networks: []endpoint{netAt("a", "10.8.1.5/24 fd00:8:1::5/64")}},
 		{name: "web1", image: "c", networks: []endpoint{netAt("a", "10.8.1.6/24")},

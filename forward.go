@@ -21,8 +21,7 @@ import (
 )
 
 const (
-	upstreamTimeout = 2 * time.Second         // for one upstream, where there are others
-	forwardTimeout  = 4 * time.Second         // for all of them: clients wait 5 s
+	upstreamTimeout = 2 * time.Second         // for one upstream, where there are others; for all of them twice that: clients wait 5 s
 	staleTimeout    = 1800 * time.Millisecond // after which a client gets what was good once (RFC 8767 section 5)
 	maxInFlight     = 1000                    // queries that wait for upstreams
 	maxClientFlight = 250                     // of one client; containers behind a proxy are one
@@ -33,7 +32,7 @@ const (
 	followPeriod    = 2 * time.Second         // in which a resolv.conf is looked at
 	maxResolvConf   = 1 << 20                 // octets
 	muchFailed      = 1000                    // questions; less is not worth a walk through the cache
-	maxOfFile       = 8                       // nameservers that are taken from it: each has a share of forwardTimeout
+	maxOfFile       = 8                       // nameservers that are taken from it: each has a share of the time
 )
 
 // A forwarder asks the upstreams what is not ours, and keeps what they say.
@@ -124,7 +123,7 @@ func (f *forwarder) load() (err error) {
 			if s.file == "" {
 				continue
 			}
-			b, e := readResolvConf(s.file)
+			b, e := readSmall(s.file, maxResolvConf)
 			if e == nil && len(f.nameservers(b)) == 0 {
 				e = fmt.Errorf("%s names no nameserver but dnsdock itself: write a line such as: nameserver 192.0.2.53", s.file)
 			}
@@ -188,14 +187,14 @@ func (f *forwarder) setRoutes(nameservers map[string][]server) {
 	f.cache.clear()
 }
 
-// readResolvConf reads a file, and nothing that may have no end.
-func readResolvConf(path string) ([]byte, error) {
+// readSmall reads a file, and nothing that may have no end, or more octets.
+func readSmall(path string, most int64) ([]byte, error) {
 	info, err := os.Stat(path)
 	switch {
 	case err != nil:
 		return nil, err
-	case !info.Mode().IsRegular() || info.Size() > maxResolvConf:
-		return nil, fmt.Errorf("%s is no file of less than %d octets", path, maxResolvConf)
+	case !info.Mode().IsRegular() || info.Size() > most:
+		return nil, fmt.Errorf("%s is no file of at most %d octets", path, most)
 	}
 	return os.ReadFile(path)
 }
@@ -354,7 +353,7 @@ type outing struct {
 	id uint16
 }
 
-// answer returns what upstreams say to q. It takes forwardTimeout at most, and
+// answer returns what upstreams say to q. It takes f.inAll() at most, and
 // no time at all where too many wait: then it is nil.
 func (f *forwarder) answer(ctx context.Context, q question, id uint16, client netip.Addr) *response {
 	old := f.cache.get(q)
@@ -522,7 +521,7 @@ func (f *forwarder) askAll(ctx context.Context, t *flight, upstreams []*upstream
 		begun = t.begun // some of the time is over
 	}
 	for i, u := range order {
-		left := f.share(2*f.timeout-time.Since(begun), len(order)-i, len(order))
+		left := f.share(f.inAll()-time.Since(begun), len(order)-i, len(order))
 		if left <= 0 {
 			break
 		}
@@ -545,6 +544,9 @@ func (f *forwarder) askAll(ctx context.Context, t *flight, upstreams []*upstream
 	}
 	return cut
 }
+
+// inAll is how long all upstreams together may take.
+func (f *forwarder) inAll() time.Duration { return 2 * f.timeout }
 
 // share is how much of the time that is left one upstream may take where rest
 // of so many are still to be asked: the first is given time to look things up.

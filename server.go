@@ -238,11 +238,7 @@ func (s *tcpServer) shutdown(ctx context.Context) error {
 // add serves a connection. Where there are too many, of its client or in
 // all, the one that is idle for longest makes room.
 func (s *tcpServer) add(nc net.Conn) {
-	c := &tcpConn{Conn: nc, client: addrOf(nc.RemoteAddr())}
-	if c.client.Is6() {
-		p, _ := c.client.Prefix(64) // no error: it is IPv6
-		c.client = p.Addr()
-	}
+	c := &tcpConn{Conn: nc, client: subnet(addrOf(nc.RemoteAddr()))}
 	c.used.Store(time.Now().UnixNano())
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -372,12 +368,17 @@ func (s *tcpServer) read(c *tcpConn, idle time.Duration) ([]byte, error) {
 	if err := s.deadline(c, tcpRead); err != nil {
 		return nil, err
 	}
+	return readMessage(c.in)
+}
+
+// readMessage reads a message of a stream, RFC 1035 section 4.2.2.
+func readMessage(in io.Reader) ([]byte, error) {
 	var size [2]byte
-	if _, err := io.ReadFull(c.in, size[:]); err != nil {
+	if _, err := io.ReadFull(in, size[:]); err != nil {
 		return nil, err
 	}
 	n := int(binary.BigEndian.Uint16(size[:]))
-	b, err := io.ReadAll(io.LimitReader(c.in, int64(n))) // takes memory for what came, not for what is claimed
+	b, err := io.ReadAll(io.LimitReader(in, int64(n))) // takes memory for what came, not for what is claimed
 	if err == nil && len(b) < n {
 		err = io.ErrUnexpectedEOF
 	}

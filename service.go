@@ -222,8 +222,10 @@ type endpoint struct {
 	priority int // of its gateway
 }
 
-// hostNetwork is the end of a container that has the host's network.
-var hostNetwork = endpoint{network: network{name: "host"}, addrs: []netip.Addr{{}}}
+// hostNetwork returns the end of a container that has the host's network.
+func hostNetwork() endpoint {
+	return endpoint{network: network{name: "host"}, addrs: []netip.Addr{{}}}
+}
 
 // A problem is a value of a container that can't be used.
 type problem struct {

@@ -10,7 +10,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -522,23 +521,14 @@ func (s *socket) read() {
 	}
 }
 
-// readFrame reads a message of a stream, RFC 1035 section 4.2.2. The end of
-// its time is an error of its own only before the first octet.
+// readFrame reads a message of a stream. The end of its time is an error of its
+// own only before the first octet.
 func (s *socket) readFrame(in *bufio.Reader) ([]byte, error) {
 	if _, err := in.Peek(1); err != nil {
 		return nil, err
 	}
 	_ = s.SetReadDeadline(time.Now().Add(s.idle)) // fails where the read does
-	var size [2]byte
-	_, err := io.ReadFull(in, size[:])
-	n := int64(binary.BigEndian.Uint16(size[:]))
-	var b []byte
-	if err == nil {
-		b, err = io.ReadAll(io.LimitReader(in, n)) // takes memory for what came, not for what is claimed
-	}
-	if err == nil && int64(len(b)) < n {
-		err = io.ErrUnexpectedEOF
-	}
+	b, err := readMessage(in)
 	if err != nil {
 		err = fmt.Errorf("in a message: %v", err)
 	}

@@ -269,14 +269,7 @@ func (l *lock) reload() {
 
 // readToken reads a file that holds a token and nothing else.
 func readToken(file string) (string, error) {
-	info, err := os.Stat(file)
-	switch {
-	case err != nil:
-		return "", err
-	case !info.Mode().IsRegular() || info.Size() > maxToken:
-		return "", fmt.Errorf("%s is no file of at most %d octets", file, maxToken)
-	}
-	b, err := os.ReadFile(file)
+	b, err := readSmall(file, maxToken)
 	if err != nil {
 		return "", err
 	}
