@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/dnsname"
 	"io"
 	"net/http"
 	"net/netip"
@@ -222,7 +223,7 @@ func (a *api) put(r *http.Request) (int, any, error) {
 
 // whole returns p with defaults for what it does not set.
 func whole(p patch) patch {
-	return patch{cname: new(name), txt: &[]string{}, ports: &[]port{}, ttl: new(defaultTTL), aliases: &[]name{}}.over(p)
+	return patch{cname: new(dnsname.Name), txt: &[]string{}, ports: &[]port{}, ttl: new(defaultTTL), aliases: &[]dnsname.Name{}}.over(p)
 }
 
 func (a *api) exists(id string) bool {
@@ -301,37 +302,19 @@ type originJSON struct {
 func toJSON(s *service) serviceJSON {
 	j := serviceJSON{
 		Name: s.name, Image: s.image, IPs: addrTexts(s.addrs), TXT: s.txt, TTL: s.ttl,
-		Aliases: texts(s.aliases), Names: texts(s.names()),
+		Aliases: dnsname.Texts(s.aliases), Names: dnsname.Texts(s.names()),
 		Origin: originJSON{s.origin.engine, s.origin.container, s.origin.image},
 		State:  s.state, Since: s.since,
 	}
 	if s.cname == "" {
 		j.IP = j.IPs[0]
 	} else {
-		j.CNAME = text(s.cname)
+		j.CNAME = dnsname.Text(s.cname)
 	}
 	for _, p := range s.ports {
 		j.Ports = append(j.Ports, p.String())
 	}
 	return j
-}
-
-// text returns a name as people write it, without the last dot. It stays
-// behind a space, which readStrings would trim.
-func text(n name) string {
-	s := n.String()
-	if strings.HasSuffix(s, " .") {
-		return s
-	}
-	return strings.TrimSuffix(s, ".")
-}
-
-func texts(names []name) []string {
-	list := make([]string, 0, len(names))
-	for _, n := range names {
-		list = append(list, text(n))
-	}
-	return list
 }
 
 // readPatch reads a JSON object of properties, in any letter case. The body
@@ -421,7 +404,7 @@ func readPart(value json.RawMessage) (*string, error) {
 		return nil, errors.New(`write a string, as in "foo"`)
 	}
 	*s = strings.TrimSpace(*s)
-	_, err := parseLabels(*s)
+	_, err := dnsname.ParseLabels(*s)
 	return s, err
 }
 
@@ -446,15 +429,15 @@ func readAddrs(value json.RawMessage) ([]netip.Addr, error) {
 }
 
 // readTarget reads the name of a CNAME; the empty one takes it away.
-func readTarget(value json.RawMessage) (*name, error) {
+func readTarget(value json.RawMessage) (*dnsname.Name, error) {
 	var s *string
 	if err := json.Unmarshal(value, &s); err != nil || s == nil {
 		return nil, errors.New(`write a name, as in "www.example.com", or ""`)
 	}
 	if strings.TrimSpace(*s) == "" {
-		return new(name), nil
+		return new(dnsname.Name), nil
 	}
-	target, err := parseTarget(*s)
+	target, err := dnsname.ParseTarget(*s)
 	return &target, err
 }
 
@@ -479,8 +462,8 @@ func readPorts(value json.RawMessage) (*[]port, error) {
 }
 
 // readAliases reads what readStrings does, as absolute names; none is good.
-func readAliases(value json.RawMessage) (*[]name, error) {
-	aliases, err := readItems(value, `["db.docker"]`, parseAlias, name.labels)
+func readAliases(value json.RawMessage) (*[]dnsname.Name, error) {
+	aliases, err := readItems(value, `["db.docker"]`, dnsname.ParseAlias, dnsname.Name.Labels)
 	return &aliases, err
 }
 

@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"github.com/rayje/dnsdock/internal/dnsname"
 	"net"
 	"net/netip"
 	"os"
@@ -70,7 +71,7 @@ func (p *packetConn) ask(i int) (ok bool) {
 		return false
 	}
 	upstreams, routed := z.fwd.upstreams(q.name())
-	if len(upstreams) == 0 || !routed && isPlain(q.name()) {
+	if len(upstreams) == 0 || !routed && dnsname.IsSingle(q.name()) {
 		return false
 	}
 	s := p.socketOf(upstreams[0])

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	fifo "container/list"
 	"encoding/binary"
+	"github.com/rayje/dnsdock/internal/dnsname"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,13 +32,13 @@ const (
 	questionDO = 0x80 // DNSSEC is understood
 )
 
-func newQuestion(n name, qtype uint16, flags byte) question {
+func newQuestion(n dnsname.Name, qtype uint16, flags byte) question {
 	return question(n) + question([]byte{byte(qtype >> 8), byte(qtype), flags})
 }
 
-func (q question) name() name    { return name(q[:len(q)-3]) }
-func (q question) qtype() uint16 { return uint16(q[len(q)-3])<<8 | uint16(q[len(q)-2]) }
-func (q question) flags() byte   { return q[len(q)-1] }
+func (q question) name() dnsname.Name { return dnsname.Name(q[:len(q)-3]) }
+func (q question) qtype() uint16      { return uint16(q[len(q)-3])<<8 | uint16(q[len(q)-2]) }
+func (q question) flags() byte        { return q[len(q)-1] }
 
 // A response is what upstreams say to a question, in wire format: all that
 // follows the question in a message, without an OPT. Names in it are compressed
@@ -134,10 +135,10 @@ func addressSize(qtype uint16) int {
 
 // skipRecord returns where the record at off ends, -1 if that is not in b.
 func skipRecord(b []byte, off int) int {
-	for off < len(b) && 0 < b[off] && b[off] <= maxLabelLen {
+	for off < len(b) && 0 < b[off] && b[off] <= dnsname.MaxLabelLen {
 		off += 1 + int(b[off])
 	}
-	if off < len(b) && b[off] > maxLabelLen { // a pointer
+	if off < len(b) && b[off] > dnsname.MaxLabelLen { // a pointer
 		off++
 	}
 	const fixed = 1 + 10 // the end of the name, and all before the data

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"github.com/rayje/dnsdock/internal/dnsname"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -377,7 +378,7 @@ func TestCacheAndOurs(t *testing.T) {
 // aliased is a container's service with an alias.
 func aliased(t *testing.T, id, alias string) *service {
 	t.Helper()
-	return &service{id: id, owners: []name{mustName(t, "shop.web.docker"), mustName(t, alias)}, addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, ttl: defaultTTL}
+	return &service{id: id, owners: []dnsname.Name{mustName(t, "shop.web.docker"), mustName(t, alias)}, addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, ttl: defaultTTL}
 }
 
 // The aliases that are gone have a bound.

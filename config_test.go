@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/dnsname"
 	"maps"
 	"net"
 	"net/netip"
@@ -58,9 +59,9 @@ func showConfig(c *config) string {
 		add("tls", *c.tls, "")
 	}
 	add("apex", c.naming.apex, "docker.")
-	add("nameserver", c.upstreams[root], "[8.8.8.8:53]")
+	add("nameserver", c.upstreams[dnsname.Root], "[8.8.8.8:53]")
 	for _, domain := range slices.Sorted(maps.Keys(c.upstreams)) {
-		if domain != root {
+		if domain != dnsname.Root {
 			add("nameserver", fmt.Sprint(domain, c.upstreams[domain]), "")
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/dnsname"
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
@@ -26,10 +27,6 @@ const (
 )
 
 const (
-	localhost name = "\x09localhost\x00"
-	invalid   name = "\x07invalid\x00"
-	onion     name = "\x05onion\x00"
-
 	hostmaster = "\x0ahostmaster" // the label before a zone's name, RFC 2142 section 7
 
 	soaRefresh, soaRetry, soaExpire = 3600, 600, 86400 // seconds; for secondaries, of which there are none
@@ -40,9 +37,9 @@ const (
 type zone struct {
 	reg   *registry
 	fwd   *forwarder
-	apex  name
-	host  name          // dnsdock.<apex>: our own name
-	local map[name]bool // the zones of localZones
+	apex  dnsname.Name
+	host  dnsname.Name          // dnsdock.<apex>: our own name
+	local map[dnsname.Name]bool // the zones of localZones
 	log   *slog.Logger
 	kept  *replies // for the fast path
 
@@ -66,7 +63,7 @@ func newZone(ctx context.Context, reg *registry, fwd *forwarder, log *slog.Logge
 // answered here so that no question about them leaves it: reverse zones of
 // private and special addresses (RFC 6303 section 4, RFC 7793), test, localhost
 // and invalid (RFC 6761 sections 6.2 to 6.4), and onion (RFC 7686 section 2).
-func localZones() map[name]bool {
+func localZones() map[dnsname.Name]bool {
 	zones := strings.Fields(`localhost invalid test onion
 		0.in-addr.arpa 127.in-addr.arpa 254.169.in-addr.arpa 255.255.255.255.in-addr.arpa
 		10.in-addr.arpa 168.192.in-addr.arpa 2.0.192.in-addr.arpa 100.51.198.in-addr.arpa 113.0.203.in-addr.arpa
@@ -80,9 +77,9 @@ func localZones() map[name]bool {
 	for _, digit := range []string{"0.", "1."} { // :: and ::1
 		zones = append(zones, digit+strings.Repeat("0.", 31)+"ip6.arpa")
 	}
-	all := make(map[name]bool)
+	all := make(map[dnsname.Name]bool)
 	for _, text := range zones {
-		n, err := parseName(text)
+		n, err := dnsname.Parse(text)
 		if err != nil {
 			panic(err) // none of them has one
 		}
@@ -188,7 +185,7 @@ func (z *zone) keep(req, m *dns.Msg, b []byte, serial uint32) {
 	if len(m.Answer) == 0 || m.Answer[0].Header().Rrtype != dns.TypeSRV || m.Truncated || len(b) > maxUDPSize || z.logs() {
 		return
 	}
-	if n, err := parseName(req.Question[0].Name); err == nil && !n.wild() {
+	if n, err := dnsname.Parse(req.Question[0].Name); err == nil && !n.HasWildcard() {
 		z.kept.keep(n, serial, b, m.IsEdns0() != nil)
 	}
 }
@@ -299,7 +296,7 @@ func (z *zone) reply(req *dns.Msg, c client) (m *dns.Msg, left *dns.Question) {
 		return m, nil
 	}
 	q := req.Question[0]
-	n, err := parseName(q.Name)
+	n, err := dnsname.Parse(q.Name)
 	switch {
 	case err != nil, q.Qtype == dns.TypeOPT, q.Qtype == dns.TypeTSIG: // these are never asked for
 		m.Rcode = dns.RcodeFormatError
@@ -316,15 +313,15 @@ func (z *zone) reply(req *dns.Msg, c client) (m *dns.Msg, left *dns.Question) {
 // resolve answers the question of m, which is about n, along CNAMEs. It
 // returns what is left to ask an upstream, if anything: the question itself
 // where it is not ours, or that of a CNAME's target.
-func (z *zone) resolve(m *dns.Msg, n name, c client) (left *dns.Question) {
+func (z *zone) resolve(m *dns.Msg, n dnsname.Name, c client) (left *dns.Question) {
 	q := m.Question[0]
-	var chain []name
+	var chain []dnsname.Name
 	for len(chain) < maxChain && !slices.Contains(chain, n) {
 		top, ok := z.authority(n)
 		if !ok {
 			if alias, ok := z.reg.gone(n); ok {
 				m.Authoritative, m.Rcode = true, dns.RcodeNameError
-				m.Ns = append(m.Ns, z.soa(ending(q.Name, alias.labels()), alias, 0))
+				m.Ns = append(m.Ns, z.soa(ending(q.Name, alias.Labels()), alias, 0))
 				return nil
 			}
 			return z.foreign(m, n, q, len(chain) > 0)
@@ -342,10 +339,10 @@ func (z *zone) resolve(m *dns.Msg, n name, c client) (left *dns.Question) {
 
 // foreign returns q, which is about n, if an upstream is to be asked. Else m
 // is REFUSED, or ends with the CNAME, as the client can follow it elsewhere.
-func (z *zone) foreign(m *dns.Msg, n name, q dns.Question, chained bool) (left *dns.Question) {
+func (z *zone) foreign(m *dns.Msg, n dnsname.Name, q dns.Question, chained bool) (left *dns.Question) {
 	upstreams, routed := z.fwd.upstreams(n)
 	switch {
-	case m.RecursionAvailable && len(upstreams) > 0 && !routed && isPlain(n) && !isOfTLD(q.Qtype): // a host of this site, of which nobody outside knows
+	case m.RecursionAvailable && len(upstreams) > 0 && !routed && dnsname.IsSingle(n) && !isOfTLD(q.Qtype): // a host of this site, of which nobody outside knows
 		if _, above := z.reg.nodes.load(n); !above && !z.reg.isAboveZone(n) && !z.fwd.routes.Load().anyBelow(n) {
 			m.Rcode = dns.RcodeNameError
 		}
@@ -357,9 +354,6 @@ func (z *zone) foreign(m *dns.Msg, n name, q dns.Question, chained bool) (left *
 	return nil
 }
 
-// isPlain reports whether n has one label.
-func isPlain(n name) bool { return n != root && n.parent() == root }
-
 // isOfTLD reports whether top-level domains have records of a type, which
 // those ask for who look things up themselves.
 func isOfTLD(qtype uint16) bool {
@@ -369,17 +363,17 @@ func isOfTLD(qtype uint16) bool {
 // authority returns the highest name above n that we answer for: the apex,
 // an alias outside of it, a local zone, or a known address's own name. It is
 // not ok where n is not ours: an upstream may be configured for a local zone.
-func (z *zone) authority(n name) (top name, ok bool) {
+func (z *zone) authority(n dnsname.Name) (top dnsname.Name, ok bool) {
 	if top, ok := z.reg.zoneOf(n); ok {
 		return top, true
 	}
 	if top, ok := z.reg.cover(n); ok {
 		return top, true
 	}
-	for top = n; top != root && !z.local[top]; {
-		top = top.parent()
+	for top = n; top != dnsname.Root && !z.local[top]; {
+		top = top.Parent()
 	}
-	if _, routed := z.fwd.upstreams(n); top != root && !routed {
+	if _, routed := z.fwd.upstreams(n); top != dnsname.Root && !routed {
 		return top, true
 	}
 	return n, z.reg.at(n) != nil
@@ -409,7 +403,7 @@ type servicePort struct {
 // ours is top, if much may have to be looked at for it: with 100,000 services
 // that is some milliseconds, and shall not be at once for many. The caller
 // calls done. It is not ok where too many wait.
-func (z *zone) inTurn(n, top name, c client) (done func(), ok bool) {
+func (z *zone) inTurn(n, top dnsname.Name, c client) (done func(), ok bool) {
 	if !z.isMuch(n, top) {
 		return func() {}, true
 	}
@@ -430,44 +424,44 @@ func (z *zone) inTurn(n, top name, c client) (done func(), ok bool) {
 
 // isMuch reports whether an answer about n looks at all services, at all
 // addresses, or at very many of the services below a name.
-func (z *zone) isMuch(n, top name) bool {
-	if n.reverse() {
-		p, ok := n.prefix()
+func (z *zone) isMuch(n, top dnsname.Name) bool {
+	if n.IsReverse() {
+		p, ok := n.Prefix()
 		v := z.reg.at(n)
 		return ok && !p.IsSingleIP() || v != nil && v.len() > many
 	}
 	if !z.reg.isZone(top) && z.local[top] {
 		return false
 	}
-	if n.wild() {
-		if n = z.reg.trim(n); n.wild() {
+	if n.HasWildcard() {
+		if n = z.reg.trim(n); n.HasWildcard() {
 			return true
 		}
 	}
 	for range 3 { // itself, or _port._protocol before it
-		for _, nodes := range []*table[name, *node]{&z.reg.nodes, &z.reg.compose} {
+		for _, nodes := range []*table[dnsname.Name, *node]{&z.reg.nodes, &z.reg.compose} {
 			if at, ok := nodes.load(n); ok && at.below.len() > many {
 				return true
 			}
 		}
-		if label := n.label(); label == "" || label[0] != '_' {
+		if label := n.Label(); label == "" || label[0] != '_' {
 			break
 		}
-		n = n.parent()
+		n = n.Parent()
 	}
 	return false
 }
 
 // find looks up n, whose highest name of ours is top.
-func (z *zone) find(n, top name) (f found) {
+func (z *zone) find(n, top dnsname.Name) (f found) {
 	f.isZone = n == top && (z.reg.isZone(top) || z.local[top])
 	switch {
-	case n.reverse():
+	case n.IsReverse():
 		f.owners = z.reg.at(n)
 		f.exists = f.isZone || f.owners != nil || z.fwd.routes.Load().anyBelow(n) || z.reg.anyBelow(n)
 		return f
 	case !z.reg.isZone(top) && z.local[top]:
-		f.isStatic, f.loopback = true, top == localhost
+		f.isStatic, f.loopback = true, top == dnsname.Localhost
 		f.exists = f.isZone || f.loopback || z.reg.isAboveZone(n) || z.fwd.routes.Load().anyBelow(n)
 		return f
 	}
@@ -487,7 +481,7 @@ func (z *zone) find(n, top name) (f found) {
 // the closest owner name at or above n, unless a service with addresses is
 // closer; or one of those below n if there is nothing else. Of several it is
 // always the same.
-func (z *zone) cnameOf(n name, views []*view) (best *service) {
+func (z *zone) cnameOf(n dnsname.Name, views []*view) (best *service) {
 	at, ok := z.reg.nodes.load(n)
 	if !ok {
 		at, ok = z.reg.compose.load(n)
@@ -501,7 +495,7 @@ func (z *zone) cnameOf(n name, views []*view) (best *service) {
 		}
 		views = append(views, below)
 	}
-	mixed := func(i int) bool { return n.wild() || ok && i == len(views)-1 } // of any depth
+	mixed := func(i int) bool { return n.HasWildcard() || ok && i == len(views)-1 } // of any depth
 	for i, v := range views {
 		switch {
 		case v.has(hasData) && (mixed(i) || !v.has(hasCNAME)):
@@ -514,7 +508,7 @@ func (z *zone) cnameOf(n name, views []*view) (best *service) {
 				best = s
 			}
 		}
-		if !n.wild() {
+		if !n.HasWildcard() {
 			break
 		}
 	}
@@ -524,13 +518,13 @@ func (z *zone) cnameOf(n name, views []*view) (best *service) {
 // findPorts returns what a name _port._protocol.name finds: the services at
 // name, by the names rule, that have such a port. Port is a number or a name.
 // It exists if it has some, and so does _protocol.name then.
-func (z *zone) findPorts(n, top name) (list []servicePort, exists bool) {
-	label, proto, rest := n.label(), n.parent().label(), n.parent().parent()
+func (z *zone) findPorts(n, top dnsname.Name) (list []servicePort, exists bool) {
+	label, proto, rest := n.Label(), n.Parent().Label(), n.Parent().Parent()
 	between := !isProtoLabel(proto) && isProtoLabel(label)
 	if between {
-		proto, rest = label, n.parent()
+		proto, rest = label, n.Parent()
 	}
-	if !isProtoLabel(proto) || !rest.under(top) {
+	if !isProtoLabel(proto) || !rest.Under(top) {
 		return nil, false
 	}
 	for s := range some(z.reg.match(rest, nil), hasPorts) {
@@ -561,7 +555,7 @@ func (p port) isAt(label string) bool {
 
 // answerOurs answers q, the question about n, whose highest name of ours is
 // top. Where n is a CNAME that q goes on with, it returns its target.
-func (z *zone) answerOurs(m *dns.Msg, q dns.Question, n, top name, c client) (next name) {
+func (z *zone) answerOurs(m *dns.Msg, q dns.Question, n, top dnsname.Name, c client) (next dnsname.Name) {
 	ready := z.reg.isReady(n) // before find: what is published between the two is not missed
 	done, ok := z.inTurn(n, top, c)
 	if !ok {
@@ -588,7 +582,7 @@ func (z *zone) answerOurs(m *dns.Msg, q dns.Question, n, top name, c client) (ne
 		if !f.exists {
 			m.Rcode = dns.RcodeNameError
 		}
-		m.Ns = append(m.Ns, z.soa(ending(q.Name, top.labels()), top, maxNegative)) // makes it cacheable, RFC 2308 section 3
+		m.Ns = append(m.Ns, z.soa(ending(q.Name, top.Labels()), top, maxNegative)) // makes it cacheable, RFC 2308 section 3
 	}
 	return ""
 }
@@ -604,7 +598,7 @@ func (z *zone) notReady(m *dns.Msg) {
 
 // addRecords adds what n has of the type that q asks for, and to the
 // additional section the addresses that are asked for next.
-func (z *zone) addRecords(m *dns.Msg, q dns.Question, n name, f found, c client) {
+func (z *zone) addRecords(m *dns.Msg, q dns.Question, n dnsname.Name, f found, c client) {
 	most := c.size/minRR + 1 // one more than can fit: that makes it truncated
 	add := func(rr dns.RR) { m.Answer = append(m.Answer, rr) }
 	switch q.Qtype {
@@ -647,7 +641,7 @@ func (z *zone) addRecords(m *dns.Msg, q dns.Question, n name, f found, c client)
 }
 
 // addrs returns the address records of n under the name owner.
-func (z *zone) addrs(owner string, n name, f found, qtype uint16, c client) (list []dns.RR) {
+func (z *zone) addrs(owner string, n dnsname.Name, f found, qtype uint16, c client) (list []dns.RR) {
 	var addrs []netip.Addr
 	v4, ttl := qtype == dns.TypeA, z.reg.ttl.Load()
 	switch {
@@ -675,7 +669,7 @@ func (z *zone) addrs(owner string, n name, f found, qtype uint16, c client) (lis
 }
 
 // bothAddrs returns the IPv4 and the IPv6 addresses of n.
-func (z *zone) bothAddrs(owner string, n name, f found, c client) []dns.RR {
+func (z *zone) bothAddrs(owner string, n dnsname.Name, f found, c client) []dns.RR {
 	if f.cname != nil {
 		return nil
 	}
@@ -699,10 +693,10 @@ func (z *zone) addSRV(m *dns.Msg, owner string, ports []servicePort, most int, c
 	}
 	h := header(owner, dns.TypeSRV, ttl)
 	type target struct {
-		name   name
+		name   dnsname.Name
 		number uint16
 	}
-	seen, hosts := make(map[target]bool), make(map[name]bool)
+	seen, hosts := make(map[target]bool), make(map[dnsname.Name]bool)
 	var extra []dns.RR
 	for i, first := 0, rand.IntN(len(ports)); i < len(ports) && len(m.Answer) < most; i++ {
 		p := ports[(first+i)%len(ports)]
@@ -753,11 +747,11 @@ func charStrings(text string) (list []string) {
 
 // mostSpecific returns the owner names of a view's services, the one of most labels
 // first, and no more than that many.
-func mostSpecific(v *view, most int) (list []name) {
-	var byLabels [maxNameLen/2 + 1][]name
+func mostSpecific(v *view, most int) (list []dnsname.Name) {
+	var byLabels [dnsname.MaxLen/2 + 1][]dnsname.Name
 	for s := range some([]*view{v}, hasData) {
 		for _, o := range s.owners {
-			byLabels[o.labels()] = append(byLabels[o.labels()], o)
+			byLabels[o.Labels()] = append(byLabels[o.Labels()], o)
 		}
 	}
 	slices.Reverse(byLabels[:])
@@ -779,13 +773,13 @@ func ending(s string, labels int) string {
 // soa returns the SOA record of the zone top, which owner is, in the case that
 // was asked: so all names in it compress. Its TTL and its last field are how
 // many seconds a negative answer may be cached: most at most.
-func (z *zone) soa(owner string, top name, most uint32) *dns.SOA {
+func (z *zone) soa(owner string, top dnsname.Name, most uint32) *dns.SOA {
 	ttl := min(z.reg.ttl.Load(), most)
 	ns, mbox := z.host.String(), owner
 	if top == z.apex {
 		ns = "dnsdock." + owner
 	}
-	if len(hostmaster)+len(top) <= maxNameLen { // only a long alias can be longer
+	if len(hostmaster)+len(top) <= dnsname.MaxLen { // only a long alias can be longer
 		mbox = "hostmaster." + owner
 	}
 	return &dns.SOA{
@@ -803,7 +797,7 @@ func (z *zone) soa(owner string, top name, most uint32) *dns.SOA {
 // forward completes m, a reply without records or with CNAMEs, by what
 // upstreams answer to q, or have answered before: then it is cached.
 func (z *zone) forward(m, req *dns.Msg, q dns.Question, c client) (cached bool) {
-	n, _ := parseName(q.Name) // no error: it was one before
+	n, _ := dnsname.Parse(q.Name) // no error: it was one before
 	begun := time.Now()
 	r := z.fwd.answer(z.ctx, newQuestion(n, q.Qtype, questionFlags(req)), req.Id, c.addr)
 	cached = r != nil && r.born.Before(begun)

@@ -18,6 +18,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/dnsname"
 	"io"
 	"log/slog"
 	"maps"
@@ -379,7 +380,7 @@ type config struct {
 // An engine is one that is watched.
 type engine struct {
 	engineURL
-	domain name // of its own; empty: the apex
+	domain dnsname.Name // of its own; empty: the apex
 }
 
 // String is for the log.
@@ -387,7 +388,7 @@ func (e engine) String() string {
 	if e.domain == "" {
 		return e.text
 	}
-	return e.text + "=" + text(e.domain)
+	return e.text + "=" + dnsname.Text(e.domain)
 }
 
 // parseEngine reads URL or URL=DOMAIN. A path may hold '=' too.
@@ -433,7 +434,7 @@ func (f *engineFlag) set(s string) error {
 }
 
 // zones are the domains that engines have of their own.
-func (cfg *config) zones() (zones []name) {
+func (cfg *config) zones() (zones []dnsname.Name) {
 	for _, e := range cfg.engines {
 		if e.domain != "" {
 			zones = append(zones, e.domain)
@@ -448,7 +449,7 @@ func (cfg *config) zones() (zones []name) {
 func parseConfig(args []string, getenv func(string) string) (*config, error) {
 	cfg := &config{verbose: true, cache: 16 << 20, naming: naming{compose: true, health: true}}
 	dnsAddrs := list[string]{items: []string{":53"}, parse: parseListen}
-	upstreams := routeFlag{routes: routes[server]{root: {{addr: netip.MustParseAddrPort("8.8.8.8:53")}}}, isSet: make(map[name]bool)}
+	upstreams := routeFlag{routes: routes[server]{dnsname.Root: {{addr: netip.MustParseAddrPort("8.8.8.8:53")}}}, isSet: make(map[dnsname.Name]bool)}
 	allow := list[netip.Prefix]{parse: parseCIDR}
 	engines := engineFlag{}
 	networks := list[string]{parse: parseNetwork}
@@ -566,8 +567,8 @@ func parseConfig(args []string, getenv func(string) string) (*config, error) {
 	}
 	for domain := range cfg.upstreams {
 		for _, zone := range append(cfg.zones(), cfg.naming.apex) {
-			if domain != root && domain.under(zone) {
-				return nil, fmt.Errorf("invalid value %q for flag -nameserver: dnsdock answers names under %s itself: write another domain", text(domain)+"=", zone)
+			if domain != dnsname.Root && domain.Under(zone) {
+				return nil, fmt.Errorf("invalid value %q for flag -nameserver: dnsdock answers names under %s itself: write another domain", dnsname.Text(domain)+"=", zone)
 			}
 		}
 	}
@@ -699,11 +700,11 @@ func parseUpstreamAddr(s string, port uint16) (netip.AddrPort, error) {
 // DOMAIN= those for a domain. The first time replaces the default.
 type routeFlag struct {
 	routes routes[server]
-	isSet  map[name]bool
+	isSet  map[dnsname.Name]bool
 }
 
 func (f *routeFlag) set(s string) (err error) {
-	domain := root
+	domain := dnsname.Root
 	for text := range strings.SplitSeq(s, ",") {
 		if before, addr, ok := strings.Cut(text, "="); ok {
 			if domain, err = parseDomain(before); err != nil {
@@ -740,12 +741,12 @@ func (f *routeFlag) readFiles() error {
 }
 
 // parseDomain reads the domain before the addresses of its nameservers.
-func parseDomain(s string) (name, error) {
+func parseDomain(s string) (dnsname.Name, error) {
 	labels, err := parseSuffix(strings.TrimSpace(s))
 	if err == nil && labels == "" {
 		err = errors.New("write a domain before '=', as in corp.example=10.0.0.53")
 	}
-	return name(labels) + root, err
+	return dnsname.Name(labels) + dnsname.Root, err
 }
 
 // parseCIDR reads a range of addresses, or a single one.
@@ -764,7 +765,7 @@ func parseCIDR(s string) (netip.Prefix, error) {
 const maxApex = 200 // octets
 
 // parseApex makes the apex of the values of -environment and -domain.
-func parseApex(environment, domain string) (apex name, err error) {
+func parseApex(environment, domain string) (apex dnsname.Name, err error) {
 	labels, err := parseSuffix(environment)
 	if err != nil {
 		return "", fmt.Errorf("invalid value %q for flag -environment: %w", environment, err)
@@ -776,15 +777,15 @@ func parseApex(environment, domain string) (apex name, err error) {
 	case len(labels)+len(zone) > maxApex:
 		return "", fmt.Errorf("invalid value %q for flag -environment: %w", environment, errLongApex)
 	}
-	return name(labels) + zone, nil
+	return dnsname.Name(labels) + zone, nil
 }
 
 var errLongApex = fmt.Errorf("the names' common end has over %d octets: write a shorter one", maxApex)
 
 // parseZone reads a domain that names end in.
-func parseZone(s string) (zone name, err error) {
+func parseZone(s string) (zone dnsname.Name, err error) {
 	labels, err := parseSuffix(s)
-	zone = name(labels) + root
+	zone = dnsname.Name(labels) + dnsname.Root
 	switch {
 	case err != nil:
 		return "", err
@@ -792,7 +793,7 @@ func parseZone(s string) (zone name, err error) {
 		return "", errors.New("write a domain, as in docker or docker.example.com")
 	case len(zone) > maxApex:
 		return "", errLongApex
-	case zone.reverse(), arpa4.under(zone):
+	case zone.IsReverse(), dnsname.InAddrArpa.Under(zone):
 		return "", errors.New("it is for addresses: write another, as in docker")
 	}
 	return zone, nil
@@ -818,7 +819,7 @@ func parseSuffix(part string) (labels string, err error) {
 	if strings.Trim(part, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") != "" {
 		return "", errors.New("write letters, digits, '-' and '_', with dots between labels")
 	}
-	return parseLabels(part)
+	return dnsname.ParseLabels(part)
 }
 
 // refuseSelf returns an error if an upstream is dnsdock itself, which would

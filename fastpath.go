@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/binary"
+	"github.com/rayje/dnsdock/internal/dnsname"
 	"hash/maphash"
 	"math/rand/v2"
 	"net"
@@ -169,8 +170,8 @@ func (p *packetConn) WriteTo(b []byte, addr net.Addr) (int, error) {
 // It belongs to one goroutine.
 type fastPath struct {
 	zone    *zone
-	missed  question             // that the last query asks and upstreams have to answer, in the fastPath's memory; empty if there is none
-	name    [maxNameLen + 3]byte // of the query, in lower case, and the rest of the question
+	missed  question                 // that the last query asks and upstreams have to answer, in the fastPath's memory; empty if there is none
+	name    [dnsname.MaxLen + 3]byte // of the query, in lower case, and the rest of the question
 	views   [8]*view
 	counts  *counts
 	untimed [answerKinds]uint64 // answers whose time is still to be counted: with the clock read for each they would take half as long again
@@ -178,7 +179,7 @@ type fastPath struct {
 
 // A plainQuery is what a fastPath reads of a query.
 type plainQuery struct {
-	name  name // in the fastPath's memory
+	name  dnsname.Name // in the fastPath's memory
 	qtype uint16
 	end   int  // of the question in the query
 	size  int  // octets of a reply that the client takes
@@ -257,7 +258,7 @@ func (f *fastPath) read(b []byte, most int) (q plainQuery, ok bool) {
 			return q, false
 		}
 		n := int(b[end])
-		if n > maxLabelLen || end+1+n > len(b) || end-headerLen+1+n > maxNameLen {
+		if n > dnsname.MaxLabelLen || end+1+n > len(b) || end-headerLen+1+n > dnsname.MaxLen {
 			return q, false
 		}
 		if n == 1 && b[end+1] == '*' {
@@ -274,7 +275,7 @@ func (f *fastPath) read(b []byte, most int) (q plainQuery, ok bool) {
 			break
 		}
 	}
-	q.name = name(unsafe.String(&f.name[0], end-headerLen)) // no copy: nothing keeps it
+	q.name = dnsname.Name(unsafe.String(&f.name[0], end-headerLen)) // no copy: nothing keeps it
 	q.end = end + 4
 	if q.end > len(b) || binary.BigEndian.Uint16(b[end+2:]) != dns.ClassINET {
 		return q, false
@@ -319,7 +320,7 @@ func (f *fastPath) fill(r *writer) bool {
 			return f.foreign(r)
 		}
 	}
-	first, second := n.label(), n.parent().label()
+	first, second := n.Label(), n.Parent().Label()
 	switch {
 	case n == z.host:
 		return false
@@ -465,7 +466,7 @@ func (r *writer) records(s *rrset) bool {
 
 // negative writes that there is nothing, with the SOA of top, as zone.soa
 // makes it.
-func (r *writer) negative(rcode byte, top name) bool {
+func (r *writer) negative(rcode byte, top dnsname.Name) bool {
 	z := r.zone
 	ttl := min(z.reg.ttl.Load(), maxNegative)
 	pointer := uint16(0xc000 | headerLen + len(r.name) - len(top)) // to top in the question
@@ -483,7 +484,7 @@ func (r *writer) negative(rcode byte, top name) bool {
 	} else {
 		b = append(b, z.host...)
 	}
-	if len(hostmaster)+len(top) <= maxNameLen {
+	if len(hostmaster)+len(top) <= dnsname.MaxLen {
 		b = append(b, hostmaster...)
 	}
 	b = binary.BigEndian.AppendUint16(b, pointer)
@@ -602,7 +603,7 @@ type hotSlot struct {
 }
 
 // find returns the place of the answer to a query.
-func (h *hotAnswers) find(n name, qtype uint16) hotSlot {
+func (h *hotAnswers) find(n dnsname.Name, qtype uint16) hotSlot {
 	s := hotSlot{hotAnswers: h, qtype: qtype, changes: h.changes.Load(), epoch: h.epoch.Load()}
 	if slots := h.slots.Load(); slots != nil && (qtype == dns.TypeA || qtype == dns.TypeAAAA) {
 		s.at = h.slot(*slots, n, qtype)
@@ -611,12 +612,12 @@ func (h *hotAnswers) find(n name, qtype uint16) hotSlot {
 	return s
 }
 
-func (h *hotAnswers) slot(slots []atomic.Pointer[hotAnswer], n name, qtype uint16) *atomic.Pointer[hotAnswer] {
+func (h *hotAnswers) slot(slots []atomic.Pointer[hotAnswer], n dnsname.Name, qtype uint16) *atomic.Pointer[hotAnswer] {
 	return &slots[(maphash.String(h.seed, string(n))+uint64(qtype))&uint64(len(slots)-1)]
 }
 
 // record returns the record of the answer if it is there.
-func (s *hotSlot) record(n name) []byte {
+func (s *hotSlot) record(n dnsname.Name) []byte {
 	a := s.was
 	if a == nil || a.epoch != s.epoch || a.qtype != s.qtype || string(a.data[:a.nameLen]) != string(n) {
 		return nil
@@ -629,7 +630,7 @@ func (s *hotSlot) isFree() bool { return s.at != nil && (s.was == nil || s.was.e
 
 // keep keeps an answer, made since find for a free place, if it is of one
 // record and short, and reports whether it is.
-func (s *hotSlot) keep(n name, answer *rrset) bool {
+func (s *hotSlot) keep(n dnsname.Name, answer *rrset) bool {
 	if answer.count != 1 || len(n)+len(answer.rrs) > len(hotAnswer{}.data) {
 		return false
 	}
@@ -643,7 +644,7 @@ func (s *hotSlot) keep(n name, answer *rrset) bool {
 
 // change forgets the answers to names, all of them if the change is to others
 // too. There are count services now.
-func (h *hotAnswers) change(count int, all bool, names ...map[name]bool) {
+func (h *hotAnswers) change(count int, all bool, names ...map[dnsname.Name]bool) {
 	h.changes.Add(1)
 	slots := h.slots.Load()
 	switch {
@@ -670,7 +671,7 @@ func (h *hotAnswers) change(count int, all bool, names ...map[name]bool) {
 // no node for: those of ports. They are not used any more when anything has
 // changed, and dropped when there are too many.
 type replies struct {
-	table[name, *keptReply]
+	table[dnsname.Name, *keptReply]
 	count atomic.Int32 // of what is in the table, at times a little more or less
 }
 
@@ -694,7 +695,7 @@ func (s *replies) fill(r *writer, reg *registry) bool {
 }
 
 // keep keeps b, an answer about n that was made from the registry of that serial.
-func (s *replies) keep(n name, serial uint32, b []byte, opt bool) {
+func (s *replies) keep(n dnsname.Name, serial uint32, b []byte, opt bool) {
 	if opt {
 		b = b[:len(b)-optLen]
 	}

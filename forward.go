@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/dnsname"
 	"log/slog"
 	"maps"
 	"net/netip"
@@ -65,23 +66,23 @@ type forwarder struct {
 
 // routes are the upstreams for the names at or below each domain; those of
 // the root are for all others. A domain may have none.
-type routes[T any] map[name][]T
+type routes[T any] map[dnsname.Name][]T
 
 // find returns the upstreams for n, those of the longest domain. It is not
 // specific if they are for all names.
-func (r routes[T]) find(n name) (upstreams []T, specific bool) {
-	for ; n != root; n = n.parent() {
+func (r routes[T]) find(n dnsname.Name) (upstreams []T, specific bool) {
+	for ; n != dnsname.Root; n = n.Parent() {
 		if list, ok := r[n]; ok {
 			return list, true
 		}
 	}
-	return r[root], false
+	return r[dnsname.Root], false
 }
 
 // anyBelow reports whether a domain of r is below n.
-func (r routes[T]) anyBelow(n name) bool {
+func (r routes[T]) anyBelow(n dnsname.Name) bool {
 	for domain := range r {
-		if domain != root && domain.under(n) {
+		if domain != dnsname.Root && domain.Under(n) {
 			return true
 		}
 	}
@@ -106,7 +107,7 @@ func newForwarder(servers routes[server], allowed []netip.Prefix, cacheSize int6
 
 // upstreams returns those for n, and whether they are for a domain that it
 // is in.
-func (f *forwarder) upstreams(n name) (list []*upstream, specific bool) {
+func (f *forwarder) upstreams(n dnsname.Name) (list []*upstream, specific bool) {
 	return f.routes.Load().find(n)
 }
 
@@ -443,7 +444,7 @@ func (f *forwarder) isEcho(t *flight, id uint16, client netip.Addr) bool {
 }
 
 // noteLoop logs that an upstream asks us, once in a minute.
-func (f *forwarder) noteLoop(u *upstream, n name) {
+func (f *forwarder) noteLoop(u *upstream, n dnsname.Name) {
 	u.loops.Store(true)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -757,8 +758,8 @@ func (f *forwarder) status() forwarderStatus {
 			if all[addr] == nil {
 				all[addr] = &upstreamStatus{Addr: addr, Up: u.failures.Load() < failuresToLog, Queries: u.queries.Load(), Failures: u.failed.Load()}
 			}
-			if domain != root {
-				all[addr].Domains = append(all[addr].Domains, text(domain))
+			if domain != dnsname.Root {
+				all[addr].Domains = append(all[addr].Domains, dnsname.Text(domain))
 			}
 		}
 	}
@@ -779,10 +780,10 @@ func (c *cache) status() cacheStatus {
 }
 
 // route tells whom n is forwarded to, and for which domain they are.
-func (f *forwarder) route(n name) (domain name, addrs []string) {
+func (f *forwarder) route(n dnsname.Name) (domain dnsname.Name, addrs []string) {
 	routes := *f.routes.Load()
 	upstreams, specific := routes.find(n)
-	for domain = root; specific && domain == root; n = n.parent() {
+	for domain = dnsname.Root; specific && domain == dnsname.Root; n = n.Parent() {
 		if _, ok := routes[n]; ok {
 			domain = n
 		}

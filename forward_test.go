@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/dnsname"
 	"io"
 	"log/slog"
 	"net"
@@ -162,7 +163,7 @@ func servers(addrs ...netip.AddrPort) (list []server) {
 func newForwardZone(t testing.TB, upstreams ...netip.AddrPort) *zone {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	f := loaded(t, newForwarder(routes[server]{root: servers(upstreams...)}, nil, 0, log))
+	f := loaded(t, newForwarder(routes[server]{dnsname.Root: servers(upstreams...)}, nil, 0, log))
 	f.timeout = patience
 	return newZone(t.Context(), filledRegistry(t, "docker", 5), f, log)
 }
@@ -830,7 +831,7 @@ func FuzzUpstreamReply(f *testing.F) {
 		if r.IsEdns0() != nil {
 			req.SetEdns0(600, true)
 		}
-		n, err := parseName(r.Question[0].Name)
+		n, err := dnsname.Parse(r.Question[0].Name)
 		if err != nil || r.Question[0].Qclass != dns.ClassINET {
 			return
 		}
@@ -895,7 +896,7 @@ func TestRoutes(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	first := server{addr: closedUpstream(t)}
 	f := loaded(t, newForwarder(routes[server]{
-		root:                                {to("192.0.2.1")},
+		dnsname.Root:                        {to("192.0.2.1")},
 		mustName(t, "corp.example"):         {first, to("192.0.2.2")},
 		mustName(t, "a.corp.example"):       {to("192.0.2.3")},
 		mustName(t, "blocked.test"):         nil,

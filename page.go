@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	_ "embed"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/dnsname"
 	"html"
 	"net/http"
 	"slices"
@@ -188,13 +189,13 @@ func (m *markup) putMore(count int) {
 
 func (m *markup) putService(s *service, status statusJSON) {
 	m.put(`<tr data-id="%s"><td data-label="names"><div>`, s.id)
-	for _, n := range texts(begin(s.names())) {
+	for _, n := range dnsname.Texts(begin(s.names())) {
 		m.put(`<button class="copy" type="button" title="copy">%s</button>`, n)
 	}
 	m.putMore(len(s.names()) - len(begin(s.names())))
 	m.put(`</div><td data-label="addresses"><div>`)
 	if s.cname != "" {
-		m.put(`CNAME <code>%s</code>`, text(s.cname))
+		m.put(`CNAME <code>%s</code>`, dnsname.Text(s.cname))
 	}
 	for _, addr := range addrTexts(begin(s.addrs)) {
 		m.put(`<code>%s</code> `, addr)
@@ -235,7 +236,7 @@ func (a *api) rows(search string) (first []*service, count int) {
 	all := a.reg.published()
 	all.walk(^kind(0), 0, all.len(), pausing(func(s *service) bool {
 		if s.holds(search) {
-			hits = append(hits, hit{text(s.owners[0]), s})
+			hits = append(hits, hit{dnsname.Text(s.owners[0]), s})
 		}
 		return true
 	}))
@@ -250,8 +251,8 @@ func (a *api) rows(search string) (first []*service, count int) {
 func (s *service) holds(search string) bool {
 	has := func(text string) bool { return strings.Contains(strings.ToLower(text), search) }
 	return search == "" || has(s.id) || has(s.origin.container) || has(s.origin.image) || has(s.origin.engine) || has(s.state) ||
-		s.cname != "" && has(text(s.cname)) ||
-		slices.ContainsFunc(s.names(), func(o name) bool { return has(text(o)) }) ||
+		s.cname != "" && has(dnsname.Text(s.cname)) ||
+		slices.ContainsFunc(s.names(), func(o dnsname.Name) bool { return has(dnsname.Text(o)) }) ||
 		slices.ContainsFunc(addrTexts(s.addrs), has)
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"github.com/rayje/dnsdock/internal/dnsname"
 	"hash/maphash"
 	"iter"
 	"log/slog"
@@ -26,17 +27,17 @@ type registry struct {
 	log    *slog.Logger
 	feed   *feed // is told of each change
 
-	nodes table[name, *node]       // by each name that a service is at or below, the root left out
-	hot   hotAnswers               // from nodes
-	addrs table[netip.Addr, *view] // of the services, by each address that is answered
-	ttl   atomic.Uint32            // seconds: the default TTL
-	ser   atomic.Uint32            // SOA serial, grows with each change
-	ready atomic.Bool              // no zone waits for an engine's first list
-	known atomic.Bool              // the engines that are not away have told what they have, one at least
+	nodes table[dnsname.Name, *node] // by each name that a service is at or below, the root left out
+	hot   hotAnswers                 // from nodes
+	addrs table[netip.Addr, *view]   // of the services, by each address that is answered
+	ttl   atomic.Uint32              // seconds: the default TTL
+	ser   atomic.Uint32              // SOA serial, grows with each change
+	ready atomic.Bool                // no zone waits for an engine's first list
+	known atomic.Bool                // the engines that are not away have told what they have, one at least
 
-	zones    []name                             // the apex, and those of engines with a domain of their own, the longest first; read-only
-	settled  table[name, bool]                  // the zones that do not wait, while others do
-	compose  table[name, *node]                 // by each name of compose, and those above it up to a zone
+	zones    []dnsname.Name                     // the apex, and those of engines with a domain of their own, the longest first; read-only
+	settled  table[dnsname.Name, bool]          // the zones that do not wait, while others do
+	compose  table[dnsname.Name, *node]         // by each name of compose, and those above it up to a zone
 	composed atomic.Bool                        // there are some, or have been
 	networks table[intern.Handle[network], int] // of services, how many
 
@@ -56,9 +57,9 @@ type registry struct {
 
 // An engineState is how far it is known what an engine has.
 type engineState struct {
-	zone   name // of its containers
-	listed bool // its first list is done
-	away   bool // it was away before that
+	zone   dnsname.Name // of its containers
+	listed bool         // its first list is done
+	away   bool         // it was away before that
 }
 
 // A node is what the registry knows of one name. It is never written again
@@ -104,7 +105,7 @@ var (
 
 // newRegistry returns an empty registry with a default TTL in seconds. Zones
 // are those of engines with a domain of their own.
-func newRegistry(n naming, ttl uint32, log *slog.Logger, zones ...name) *registry {
+func newRegistry(n naming, ttl uint32, log *slog.Logger, zones ...dnsname.Name) *registry {
 	r := &registry{
 		naming:   n,
 		log:      log,
@@ -116,7 +117,9 @@ func newRegistry(n naming, ttl uint32, log *slog.Logger, zones ...name) *registr
 		zones:    unique(append(zones, n.apex)),
 		hot:      hotAnswers{seed: maphash.MakeSeed()},
 	}
-	slices.SortFunc(r.zones, func(a, b name) int { return cmp.Or(cmp.Compare(len(b), len(a)), strings.Compare(string(a), string(b))) })
+	slices.SortFunc(r.zones, func(a, b dnsname.Name) int {
+		return cmp.Or(cmp.Compare(len(b), len(a)), strings.Compare(string(a), string(b)))
+	})
 	r.ttl.Store(ttl)
 	r.ser.Store(uint32(time.Now().Unix())) // grows over restarts too, RFC 1912 section 2.2
 	return r
@@ -127,7 +130,7 @@ func newRegistry(n naming, ttl uint32, log *slog.Logger, zones ...name) *registr
 func (r *registry) published() *set {
 	top := r.naming.apex
 	if len(r.zones) > 1 {
-		top = root
+		top = dnsname.Root
 	}
 	if n, ok := r.nodes.load(top); ok {
 		return n.below.set
@@ -136,9 +139,9 @@ func (r *registry) published() *set {
 }
 
 // zoneOf returns the zone that n is in: the apex, or an engine's own domain.
-func (r *registry) zoneOf(n name) (zone name, ok bool) {
+func (r *registry) zoneOf(n dnsname.Name) (zone dnsname.Name, ok bool) {
 	for _, z := range r.zones {
-		if n.under(z) {
+		if n.Under(z) {
 			return z, true
 		}
 	}
@@ -146,14 +149,14 @@ func (r *registry) zoneOf(n name) (zone name, ok bool) {
 }
 
 // isAboveZone reports whether n is a zone or above one.
-func (r *registry) isAboveZone(n name) bool {
-	return slices.ContainsFunc(r.zones, func(zone name) bool { return zone.under(n) })
+func (r *registry) isAboveZone(n dnsname.Name) bool {
+	return slices.ContainsFunc(r.zones, func(zone dnsname.Name) bool { return zone.Under(n) })
 }
 
-func (r *registry) isZone(n name) bool { return slices.Contains(r.zones, n) }
+func (r *registry) isZone(n dnsname.Name) bool { return slices.Contains(r.zones, n) }
 
 // isReady reports whether all is known of the zone that n is in.
-func (r *registry) isReady(n name) bool {
+func (r *registry) isReady(n dnsname.Name) bool {
 	if r.ready.Load() {
 		return true
 	}
@@ -170,7 +173,7 @@ func (r *registry) isReady(n name) bool {
 func (r *registry) isKnown() bool { return r.ready.Load() || r.known.Load() }
 
 // addEngine makes a zone wait for an engine.
-func (r *registry) addEngine(engine string, zone name) {
+func (r *registry) addEngine(engine string, zone dnsname.Name) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.engines[engine] = &engineState{zone: zone}
@@ -205,7 +208,7 @@ func (r *registry) engineAway(engine string) {
 // settleZonesLocked finds the zones that wait no more: an engine of theirs has
 // told what it has, and each other one has too, or is away.
 func (r *registry) settleZonesLocked() {
-	listed, waits := make(map[name]bool), make(map[name]bool)
+	listed, waits := make(map[dnsname.Name]bool), make(map[dnsname.Name]bool)
 	anyListed, anyWaits := false, false
 	for _, e := range r.engines {
 		anyListed, anyWaits = anyListed || e.listed, anyWaits || !e.listed && !e.away
@@ -239,10 +242,10 @@ func (r *registry) settleZonesLocked() {
 //
 // The apex, what is above it, and names of one label answer themselves
 // only: they would swallow every unknown name.
-func (r *registry) match(q name, views []*view) []*view {
+func (r *registry) match(q dnsname.Name, views []*view) []*view {
 	asked := q
-	if q.wild() {
-		if q = r.trim(q); q.wild() {
+	if q.HasWildcard() {
+		if q = r.trim(q); q.HasWildcard() {
 			return append(views, r.matchWild(asked, q)...)
 		}
 	}
@@ -252,7 +255,7 @@ func (r *registry) match(q name, views []*view) []*view {
 		}
 		views = append(views, &n.below)
 	}
-	for a := q.parent(); r.covers(a, q) && !(r.naming.closest && len(views) > 0); a = a.parent() {
+	for a := q.Parent(); r.covers(a, q) && !(r.naming.closest && len(views) > 0); a = a.Parent() {
 		if n, ok := r.nodes.load(a); ok && n.here != nil {
 			views = append(views, n.here)
 		}
@@ -266,9 +269,9 @@ func (r *registry) match(q name, views []*view) []*view {
 // matchCompose is match for the names of compose, which are asked for only
 // where nothing else matches: so they never add to what another name is
 // answered. The project alone is no name of theirs, and answers nothing.
-func (r *registry) matchCompose(asked, q name, views []*view) []*view {
+func (r *registry) matchCompose(asked, q dnsname.Name, views []*view) []*view {
 	zone, ok := r.zoneOf(q)
-	if !ok || asked.labels() < zone.labels()+2 {
+	if !ok || asked.Labels() < zone.Labels()+2 {
 		return views
 	}
 	if n, ok := r.compose.load(q); ok {
@@ -277,7 +280,7 @@ func (r *registry) matchCompose(asked, q name, views []*view) []*view {
 		}
 		views = append(views, &n.below)
 	}
-	for a := q.parent(); len(a) > len(zone) && !(r.naming.closest && len(views) > 0); a = a.parent() {
+	for a := q.Parent(); len(a) > len(zone) && !(r.naming.closest && len(views) > 0); a = a.Parent() {
 		if n, ok := r.compose.load(a); ok && n.here != nil {
 			views = append(views, n.here)
 		}
@@ -287,7 +290,7 @@ func (r *registry) matchCompose(asked, q name, views []*view) []*view {
 
 // isAboveCompose reports whether n, which nothing answers, is the name of a
 // project: names are below it, so it exists (RFC 8020).
-func (r *registry) isAboveCompose(n name) bool {
+func (r *registry) isAboveCompose(n dnsname.Name) bool {
 	if !r.composed.Load() {
 		return false
 	}
@@ -298,9 +301,9 @@ func (r *registry) isAboveCompose(n name) bool {
 // trim takes from q the '*' in front that make no difference: what is at or
 // below their parent is what they match, unless only the closest names count
 // or the parent answers for itself only.
-func (r *registry) trim(q name) name {
-	for !r.naming.closest && q.label() == "*" {
-		parent := q.parent()
+func (r *registry) trim(q dnsname.Name) dnsname.Name {
+	for !r.naming.closest && q.Label() == "*" {
+		parent := q.Parent()
 		if n, ok := r.nodes.load(parent); ok && n.here != nil && !r.covers(parent, q) {
 			break
 		}
@@ -311,33 +314,33 @@ func (r *registry) trim(q name) name {
 
 // matchWild walks all services: a '*' in the middle has no node. Asked is q
 // before it was trimmed.
-func (r *registry) matchWild(asked, q name) (found []*view) {
-	found = r.walkWild(q, func(s *service) []name { return s.owners }, r.covers)
-	if zone, ok := r.zoneOf(q); len(found) == 0 && r.composed.Load() && ok && asked.labels() >= zone.labels()+2 {
-		var one [1]name
-		found = r.walkWild(asked, func(s *service) []name {
+func (r *registry) matchWild(asked, q dnsname.Name) (found []*view) {
+	found = r.walkWild(q, func(s *service) []dnsname.Name { return s.owners }, r.covers)
+	if zone, ok := r.zoneOf(q); len(found) == 0 && r.composed.Load() && ok && asked.Labels() >= zone.Labels()+2 {
+		var one [1]dnsname.Name
+		found = r.walkWild(asked, func(s *service) []dnsname.Name {
 			if one[0] = s.compose; s.compose == "" {
 				return nil
 			}
 			return one[:]
-		}, func(_, q name) bool { return true })
+		}, func(_, q dnsname.Name) bool { return true })
 	}
 	return found
 }
 
 // walkWild returns the services one of whose names matches q. The closest
 // names are all that are not shorter than q, else the longest.
-func (r *registry) walkWild(q name, names func(*service) []name, covers func(a, q name) bool) (found []*view) {
+func (r *registry) walkWild(q dnsname.Name, names func(*service) []dnsname.Name, covers func(a, q dnsname.Name) bool) (found []*view) {
 	all := newView(r.published())
 	if all == nil {
 		return nil
 	}
-	labels := q.split()
+	labels := q.Split()
 	closest := -len(labels)
 	for s := range some([]*view{all}, ^kind(0)) {
 		best := closest - 1
 		for _, o := range names(s) {
-			if ok, more := matches(labels, o); ok && (more >= 0 || covers(o, q)) {
+			if ok, more := dnsname.Matches(labels, o); ok && (more >= 0 || covers(o, q)) {
 				best = max(best, min(more, 0))
 			}
 		}
@@ -397,12 +400,12 @@ func anyHas(views []*view, k kind) bool {
 }
 
 // covers reports whether the owner name a, an ancestor of q, may answer for q.
-func (r *registry) covers(a, q name) bool {
-	if a == root || a.parent() == root {
+func (r *registry) covers(a, q dnsname.Name) bool {
+	if a == dnsname.Root || a.Parent() == dnsname.Root {
 		return false
 	}
 	for _, zone := range r.zones {
-		if q.under(zone) && zone.under(a) {
+		if q.Under(zone) && zone.Under(a) {
 			return false
 		}
 	}
@@ -411,8 +414,8 @@ func (r *registry) covers(a, q name) bool {
 
 // cover returns the alias that q is at or below, for a q outside the apex;
 // not ok if there is none, so that q is not ours.
-func (r *registry) cover(q name) (alias name, ok bool) {
-	for a := q; a != root && (a == q || r.covers(a, q)); a = a.parent() {
+func (r *registry) cover(q dnsname.Name) (alias dnsname.Name, ok bool) {
+	for a := q; a != dnsname.Root && (a == q || r.covers(a, q)); a = a.Parent() {
 		if n, ok := r.nodes.load(a); ok && n.here != nil {
 			return a, true
 		}
@@ -423,7 +426,7 @@ func (r *registry) cover(q name) (alias name, ok bool) {
 // goneAliases are aliases outside of the apex whose container died, and when.
 // The world's answer to such a name would be another host's address.
 type goneAliases struct {
-	table[name, time.Time]
+	table[dnsname.Name, time.Time]
 	count atomic.Int32
 }
 
@@ -435,11 +438,11 @@ const (
 // gone returns the alias that n is at or below, which is outside of the apex and
 // of all aliases, if its container died within goneFor. While an
 // engine is away, that stays so.
-func (r *registry) gone(n name) (alias name, ok bool) {
+func (r *registry) gone(n dnsname.Name) (alias dnsname.Name, ok bool) {
 	if r.goneAliases.count.Load() == 0 {
 		return "", false
 	}
-	for a := n; a != root && (a == n || r.covers(a, n)); a = a.parent() {
+	for a := n; a != dnsname.Root && (a == n || r.covers(a, n)); a = a.Parent() {
 		if died, ok := r.goneAliases.load(a); ok && (time.Since(died) < goneFor || r.away.Load() > 0) {
 			return a, true
 		}
@@ -489,11 +492,11 @@ func (r *registry) dropGoneLocked() {
 
 // at returns the view of the services that publish the address whose reverse
 // name n is, nil if there is none.
-func (r *registry) at(n name) *view {
-	if !n.reverse() {
+func (r *registry) at(n dnsname.Name) *view {
+	if !n.IsReverse() {
 		return nil
 	}
-	p, ok := n.prefix()
+	p, ok := n.Prefix()
 	if !ok || !p.IsSingleIP() {
 		return nil
 	}
@@ -503,8 +506,8 @@ func (r *registry) at(n name) *view {
 
 // anyBelow reports whether a reverse name of a published address is below n.
 // It walks all addresses.
-func (r *registry) anyBelow(n name) bool {
-	p, ok := n.prefix()
+func (r *registry) anyBelow(n dnsname.Name) bool {
+	p, ok := n.Prefix()
 	if !ok || p.IsSingleIP() {
 		return false
 	}
@@ -903,16 +906,16 @@ func (r *registry) settleLocked(id string, died bool) {
 func begin[T any](list []T) []T { return list[:min(len(list), 20)] }
 
 func (r *registry) swapNodesLocked(old *service, s *set) {
-	now, before := make(map[name]bool), old.paths()
-	apex := func(n name) name { zone, _ := r.zoneOf(n); return zone }
-	composeNow, composeBefore := make(map[name]bool), old.composePaths(apex)
+	now, before := make(map[dnsname.Name]bool), old.paths()
+	apex := func(n dnsname.Name) dnsname.Name { zone, _ := r.zoneOf(n); return zone }
+	composeNow, composeBefore := make(map[dnsname.Name]bool), old.composePaths(apex)
 	if s != nil {
 		now, composeNow = s.paths(), s.composePaths(apex)
 	}
 	if len(r.zones) > 1 { // for published
-		for _, paths := range []map[name]bool{now, before} {
+		for _, paths := range []map[dnsname.Name]bool{now, before} {
 			if len(paths) > 0 {
-				paths[root] = false
+				paths[dnsname.Root] = false
 			}
 		}
 	}
@@ -926,7 +929,7 @@ func (r *registry) swapNodesLocked(old *service, s *set) {
 }
 
 // swap puts the one service of s at the names of now, and takes old from those of before.
-func swap(nodes *table[name, *node], old *service, s *set, now, before map[name]bool) {
+func swap(nodes *table[dnsname.Name, *node], old *service, s *set, now, before map[dnsname.Name]bool) {
 	for n, isOwner := range now {
 		o, _ := nodes.load(n)
 		nodes.store(n, o.with(s, isOwner))
@@ -946,7 +949,7 @@ func swap(nodes *table[name, *node], old *service, s *set, now, before map[name]
 
 // coversOthersLocked reports whether other names are below one of the owner
 // names among paths: they may be answered from it too.
-func (r *registry) coversOthersLocked(paths map[name]bool) bool {
+func (r *registry) coversOthersLocked(paths map[dnsname.Name]bool) bool {
 	for n, isOwner := range paths {
 		if o, ok := r.nodes.load(n); ok && isOwner && (o.here == nil || o.here.len() < o.below.len()) {
 			return true

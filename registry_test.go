@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/dnsname"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -45,7 +46,7 @@ func testService(t testing.TB, r *registry, id, part, image, addr string, aliase
 func matched(t testing.TB, r *registry, q string) string {
 	t.Helper()
 	n := mustName(t, q)
-	if _, ok := r.cover(n); !ok && !n.under(r.naming.apex) {
+	if _, ok := r.cover(n); !ok && !n.Under(r.naming.apex) {
 		return "foreign"
 	}
 	var ids []string
@@ -245,16 +246,16 @@ func FuzzNamesRule(f *testing.F) {
 			}
 			apex := r.naming.apex.String()
 			ours := strings.HasSuffix("."+q+".", "."+apex)
-			ids, closest := linearly(r, q, func(s *service) []name { return s.owners }, apex)
+			ids, closest := linearly(r, q, func(s *service) []dnsname.Name { return s.owners }, apex)
 			for s := range r.published().all(^kind(0)) {
 				for _, o := range s.owners { // at or below an alias
-					if q+"." == o.String() || o.labels() > 1 && strings.HasSuffix(q+".", "."+o.String()) {
+					if q+"." == o.String() || o.Labels() > 1 && strings.HasSuffix(q+".", "."+o.String()) {
 						ours = true
 					}
 				}
 			}
 			if len(ids) == 0 && strings.Count(q+".", ".") >= strings.Count(apex, ".")+2 && strings.HasSuffix(q+".", "."+apex) {
-				ids, closest = linearly(r, q, func(s *service) (list []name) {
+				ids, closest = linearly(r, q, func(s *service) (list []dnsname.Name) {
 					if s.compose != "" {
 						list = append(list, s.compose)
 					}
@@ -279,7 +280,7 @@ func FuzzNamesRule(f *testing.F) {
 
 // linearly returns the ids of the services of which one of the names matches q, and
 // of those the ones with the closest names.
-func linearly(r *registry, q string, names func(*service) []name, apex string) (ids, closest []string) {
+func linearly(r *registry, q string, names func(*service) []dnsname.Name, apex string) (ids, closest []string) {
 	longer := -100 // by how many labels the names in closest are longer than q; 1 for any
 	for s := range r.published().all(^kind(0)) {
 		for _, o := range names(s) {
@@ -287,7 +288,7 @@ func linearly(r *registry, q string, names func(*service) []name, apex string) (
 				continue
 			}
 			ids = append(ids, s.id)
-			by := min(o.labels()-strings.Count(q, ".")-1, 1)
+			by := min(o.Labels()-strings.Count(q, ".")-1, 1)
 			if strings.Contains(q, "*") {
 				by = min(by, 0)
 			}
@@ -306,7 +307,7 @@ func linearly(r *registry, q string, names func(*service) []name, apex string) (
 // service and a name is where it must be, and nowhere else.
 func checkRegistry(t testing.TB, r *registry) {
 	t.Helper()
-	nodes := make(map[name]map[bool]map[string]bool) // name -> here? -> ids
+	nodes := make(map[dnsname.Name]map[bool]map[string]bool) // name -> here? -> ids
 	addrs := make(map[netip.Addr]map[string]bool)
 	for s := range r.published().all(^kind(0)) {
 		id := s.id
@@ -314,7 +315,7 @@ func checkRegistry(t testing.TB, r *registry) {
 			t.Fatalf("%s is not what it shall be", id)
 		}
 		for _, o := range s.owners {
-			for n := o; n != root; n = n.parent() {
+			for n := o; n != dnsname.Root; n = n.Parent() {
 				if nodes[n] == nil {
 					nodes[n] = map[bool]map[string]bool{true: {}, false: {}}
 				}
@@ -346,10 +347,10 @@ func checkRegistry(t testing.TB, r *registry) {
 		}
 		return m
 	}
-	above := make(map[name]bool) // and at names of compose
+	above := make(map[dnsname.Name]bool) // and at names of compose
 	networks := make(map[intern.Handle[network]]int)
 	for s := range r.published().all(^kind(0)) {
-		for n := s.compose; n != "" && n != r.naming.apex; n = n.parent() {
+		for n := s.compose; n != "" && n != r.naming.apex; n = n.Parent() {
 			above[n] = true
 		}
 		for _, e := range s.ends {
@@ -358,7 +359,7 @@ func checkRegistry(t testing.TB, r *registry) {
 	}
 	for n, node := range r.compose.all() {
 		for s := range node.below.all(^kind(0)) {
-			if r.published().get(s.id) != s || !s.compose.under(n) {
+			if r.published().get(s.id) != s || !s.compose.Under(n) {
 				t.Fatalf("%s is stale, or not below %v", s.id, n)
 			}
 		}
@@ -468,7 +469,7 @@ func TestOverlays(t *testing.T) {
 	ptr := func(s string) *string { return &s }
 	whole := func(part, image, addr string) patch {
 		ttl := 7
-		return patch{name: &part, image: &image, addrs: []netip.Addr{netip.MustParseAddr(addr)}, ttl: &ttl, aliases: &[]name{}}
+		return patch{name: &part, image: &image, addrs: []netip.Addr{netip.MustParseAddr(addr)}, ttl: &ttl, aliases: &[]dnsname.Name{}}
 	}
 	for _, c := range []struct {
 		what string
@@ -594,7 +595,7 @@ func TestOverlayTooLongForNow(t *testing.T) {
 func TestMadeByHand(t *testing.T) {
 	r := newTestRegistry(t, "docker")
 	part, image, ttl := "foo", "bar", 30
-	p := patch{name: &part, image: &image, addrs: []netip.Addr{netip.MustParseAddr("192.168.0.3")}, ttl: &ttl, aliases: &[]name{}}
+	p := patch{name: &part, image: &image, addrs: []netip.Addr{netip.MustParseAddr("192.168.0.3")}, ttl: &ttl, aliases: &[]dnsname.Name{}}
 	if _, isNew, err := r.set("newid", p); !isNew || err != nil {
 		t.Fatalf("set: new %v, %v", isNew, err)
 	}
@@ -748,7 +749,7 @@ func BenchmarkLookUp(b *testing.B) {
 		r := filled(b, count)
 		var views [8]*view
 		for _, qname := range []string{"c%d.image%d.docker", "x.c%d.image%d.docker", "y%d.z%d.docker"} {
-			var names []name
+			var names []dnsname.Name
 			for i := range min(count, 1000) {
 				i *= count / min(count, 1000)
 				names = append(names, mustName(b, fmt.Sprintf(qname, i, i/10)))

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"github.com/rayje/dnsdock/internal/dnsname"
 	"io"
 	"net"
 	"net/netip"
@@ -106,7 +107,7 @@ func finish(b []byte, end int, opt []byte) []byte {
 // with the header, if it is none, or its name is compressed: nothing comes
 // before the first name of a message.
 func plainQuestion(b []byte, off int) (end int, ok bool) {
-	for start := off; off < len(b) && b[off] <= maxLabelLen && off-start < maxNameLen; off += 1 + int(b[off]) {
+	for start := off; off < len(b) && b[off] <= dnsname.MaxLabelLen && off-start < dnsname.MaxLen; off += 1 + int(b[off]) {
 		if b[off] == 0 {
 			if end = off + 1 + 4; end <= len(b) { // type and class
 				return end, true

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/dnsname"
 	"maps"
 	"net/netip"
 	"slices"
@@ -11,33 +12,31 @@ import (
 	"strings"
 	"time"
 	intern "unique"
-
-	"github.com/miekg/dns"
 )
 
 // A service is what one container, or one call of the HTTP API, publishes:
 // records under owner names. It is never written again once the registry
 // holds it; a change is a new service.
 type service struct {
-	id      string       // the container's id, or what the API call chose
-	name    string       // container part of the full name; may be empty
-	image   string       // image part of the full name, with its region; may be empty
-	addrs   []netip.Addr // at least one unless there is a cname; those of internal networks last; not valid: the host's
-	ends    []end        // whose networks addrs are on, in that order; nil: nobody's, set by hand
-	cname   name         // the name that all of its own stand for, with no other records; empty: none
-	txt     []string     // one TXT record each, in its octets
-	ports   []port       // one SRV record each, by number, in a fixed order
-	ttl     int          // seconds; defaultTTL: whatever the registry's default is
-	aliases []name       // further absolute names
-	compose name         // <number>.<service>.<project>.<apex>; empty: compose did not make it
-	sick    bool         // its health check fails
+	id      string         // the container's id, or what the API call chose
+	name    string         // container part of the full name; may be empty
+	image   string         // image part of the full name, with its region; may be empty
+	addrs   []netip.Addr   // at least one unless there is a cname; those of internal networks last; not valid: the host's
+	ends    []end          // whose networks addrs are on, in that order; nil: nobody's, set by hand
+	cname   dnsname.Name   // the name that all of its own stand for, with no other records; empty: none
+	txt     []string       // one TXT record each, in its octets
+	ports   []port         // one SRV record each, by number, in a fixed order
+	ttl     int            // seconds; defaultTTL: whatever the registry's default is
+	aliases []dnsname.Name // further absolute names
+	compose dnsname.Name   // <number>.<service>.<project>.<apex>; empty: compose did not make it
+	sick    bool           // its health check fails
 	origin  origin
 	state   string    // of the container: "running", "exited", ...; empty for one made by hand
 	since   time.Time // when it started, or was made; zero where nobody tells
 
 	// owners are the names that it is found at: the full name, then the
 	// aliases, without duplicates. naming.own derives them from the fields above.
-	owners []name
+	owners []dnsname.Name
 }
 
 // origin says where a service comes from. It is empty for one made by hand.
@@ -80,7 +79,7 @@ func (s *service) addrsFor(client netip.Addr) (addrs []netip.Addr, near bool) {
 }
 
 // names are all that s has, the full one first.
-func (s *service) names() []name {
+func (s *service) names() []dnsname.Name {
 	if s.compose == "" {
 		return s.owners
 	}
@@ -119,10 +118,10 @@ func (s *service) equal(t *service) bool {
 
 // naming makes services and their owner names. It is read-only after start.
 type naming struct {
-	apex    name // [environment.]domain: the name that all full names end in
-	alias   bool // each container is <container-name>.<apex> too
-	all     bool // containers that do not run are published too
-	closest bool // a query is answered from the closest owner name only
+	apex    dnsname.Name // [environment.]domain: the name that all full names end in
+	alias   bool         // each container is <container-name>.<apex> too
+	all     bool         // containers that do not run are published too
+	closest bool         // a query is answered from the closest owner name only
 
 	compose  bool         // containers of compose are found by its names too
 	health   bool         // health checks count
@@ -137,7 +136,7 @@ func (n naming) own(s *service) error {
 	if err != nil {
 		return err
 	}
-	owners := append([]name{full}, s.aliases...)
+	owners := append([]dnsname.Name{full}, s.aliases...)
 	if n.alias && s.name != "" && s.origin != (origin{}) {
 		bare, err := n.join(s.name)
 		if err != nil {
@@ -161,19 +160,19 @@ func unique[T comparable](list []T) []T {
 }
 
 // join makes the name of parts under the apex; an empty part is left out.
-func (n naming) join(parts ...string) (name, error) {
+func (n naming) join(parts ...string) (dnsname.Name, error) {
 	var labels string
 	for _, p := range parts {
-		l, err := parseLabels(p)
+		l, err := dnsname.ParseLabels(p)
 		if err != nil {
 			return "", err
 		}
 		labels += l
 	}
-	if len(labels)+len(n.apex) > maxNameLen {
-		return "", fmt.Errorf("%q with %v has over %d octets: write a shorter one", strings.Join(parts, "."), n.apex, maxNameLen)
+	if len(labels)+len(n.apex) > dnsname.MaxLen {
+		return "", fmt.Errorf("%q with %v has over %d octets: write a shorter one", strings.Join(parts, "."), n.apex, dnsname.MaxLen)
 	}
-	return name(labels) + n.apex, nil
+	return dnsname.Name(labels) + n.apex, nil
 }
 
 // A container is what the mapping to a service needs to know of one.
@@ -394,7 +393,7 @@ func (m *mapping) choose(ownSource, own string, sources ...string) (list choices
 			c.value, _, _ = strings.Cut(c.value, ",")
 			c.value = strings.TrimSpace(c.value)
 		}
-		_, err := parseLabels(c.value)
+		_, err := dnsname.ParseLabels(c.value)
 		switch {
 		case err == nil:
 			list = append(list, c)
@@ -589,7 +588,7 @@ func (c *container) reaches() (names []string) {
 // what docker-compose run started.
 //
 // https://github.com/docker/compose/blob/main/pkg/api/labels.go
-func (m *mapping) compose(n naming) name {
+func (m *mapping) compose(n naming) dnsname.Name {
 	const prefix = "com.docker.compose."
 	project, service := m.labels[prefix+"project"], m.labels[prefix+"service"]
 	if oneoff := m.labels[prefix+"oneoff"]; project == "" || service == "" || strings.EqualFold(oneoff, "true") {
@@ -675,13 +674,13 @@ func (m *mapping) ignoresHealth() (ignores bool) {
 	return ignores
 }
 
-func (m *mapping) aliases() []name {
-	return items(m, parseAlias, name.labels, "$DNSDOCK_ALIAS", "com.dnsdock.alias")
+func (m *mapping) aliases() []dnsname.Name {
+	return items(m, dnsname.ParseAlias, dnsname.Name.Labels, "$DNSDOCK_ALIAS", "com.dnsdock.alias")
 }
 
-func (m *mapping) cname() (target name) {
+func (m *mapping) cname() (target dnsname.Name) {
 	m.first(func(_, v string) (err error) {
-		target, err = parseTarget(v)
+		target, err = dnsname.ParseTarget(v)
 		return err
 	}, "$DNSDOCK_CNAME", "com.dnsdock.cname")
 	return target
@@ -825,7 +824,7 @@ func parsePortNumber(s string) (uint16, error) {
 // parsePortName reads the name of a port, which with '_' before it is a label.
 func parsePortName(s string) (string, error) {
 	s = strings.ToLower(strings.TrimSpace(s))
-	if s == "" || len(s) >= maxLabelLen || strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
+	if s == "" || len(s) >= dnsname.MaxLabelLen || strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
 		return "", errors.New("write the port's name in letters, digits, '-' and '_', as in http")
 	}
 	return s, nil
@@ -849,222 +848,15 @@ func parseAddr(s string) (netip.Addr, error) {
 	return a.Unmap(), nil
 }
 
-// A name is an absolute domain name in lower case, in the wire format of RFC
-// 1035 section 3.1: a label is its length and its octets, and the root ends
-// it. So no escape has two spellings, and the parent is a slice of it. All
-// names come from parseName, or from others by join and parent.
-type name string
-
-const root name = "\x00"
-
-const (
-	maxNameLen  = 255 // octets, RFC 1035 section 2.3.4
-	maxLabelLen = 63  // octets
-)
-
-// parseName reads the presentation format of RFC 1035 section 5.1 (which
-// is also how miekg/dns gives the names it unpacks); with or without
-// the last dot, the name is absolute.
-func parseName(s string) (name, error) {
-	if s == "" {
-		return "", errors.New("empty name: write one, as in db.docker")
-	}
-	var wire [maxNameLen]byte
-	end, err := dns.PackDomainName(dns.Fqdn(s), wire[:], 0, nil, false)
-	if err != nil {
-		return "", fmt.Errorf("%.300q is no domain name: write labels of 1 to 63 octets with dots between them, %d octets in all", s, maxNameLen)
-	}
-	for i, c := range wire[:end] { // a length is below 64, so never a letter
-		if 'A' <= c && c <= 'Z' {
-			wire[i] = c + 'a' - 'A'
-		}
-	}
-	return name(wire[:end]), nil
-}
-
-// parseLabels reads a part of a name, of any number of labels, and returns
-// the octets that join puts before the apex. An empty part is no label.
-func parseLabels(part string) (string, error) {
-	if part == "" {
-		return "", nil
-	}
-	n, err := parseName(part)
-	if err != nil {
-		return "", err
-	}
-	if n == root || n.wild() {
-		return "", fmt.Errorf("%q can't be part of a name: write letters, digits, '-' and '_'", part)
-	}
-	return string(n[:len(n)-1]), nil
-}
-
-// parseAlias reads an absolute name that a container may claim. Whoever may
-// start a container may claim one, so what would take all names, or the
-// names of addresses, is refused.
-func parseAlias(s string) (name, error) {
-	n, err := parseName(strings.TrimSpace(s))
-	switch {
-	case err != nil:
-		return "", err
-	case n == root:
-		return "", errors.New("an alias can't be the root: write a name, as in db.docker")
-	case n.wild():
-		return "", errors.New("an alias can't hold '*': write the name without it, all names below it are answered too")
-	case n.reverse():
-		return "", errors.New("an alias can't be in a reverse zone: PTR follows from the addresses")
-	case n.under(localhost), n.under(invalid), n.under(onion):
-		return "", errors.New("an alias can't be under localhost, invalid or onion, which are nobody's: write another name, as in db.docker")
-	}
-	return n, nil
-}
-
-// parseTarget reads the absolute name that a CNAME points to.
-func parseTarget(s string) (name, error) {
-	n, err := parseName(strings.TrimSpace(s))
-	if err == nil && (n == root || n.wild()) {
-		return "", errors.New("a CNAME can't point to the root or to '*': write a name, as in www.example.com")
-	}
-	return n, err
-}
-
-// String gives the presentation format, with the last dot.
-func (n name) String() string {
-	s, _, err := dns.UnpackDomainName([]byte(n), 0)
-	if err != nil {
-		return fmt.Sprintf("%q", string(n)) // not a value of parseName
-	}
-	return s
-}
-
-// parent is n without its first label. The root is its own parent.
-func (n name) parent() name {
-	if n == root {
-		return root
-	}
-	return n[1+n[0]:]
-}
-
-// MarshalText implements encoding.TextMarshaler, for a log in JSON.
-func (n name) MarshalText() ([]byte, error) { return []byte(n.String()), nil }
-
-// labels counts the labels; the root has none.
-func (n name) labels() (count int) {
-	for ; n != root; n = n.parent() {
-		count++
-	}
-	return count
-}
-
-// under reports whether n is zone or below it.
-func (n name) under(zone name) bool {
-	for len(n) > len(zone) {
-		n = n.parent()
-	}
-	return n == zone
-}
-
-// label is the first label; empty for the root.
-func (n name) label() string { return string(n[1:max(1, 1+n[0])]) }
-
-// wild reports whether one of the labels is '*'.
-func (n name) wild() bool {
-	for ; n != root; n = n.parent() {
-		if n[:2] == "\x01*" {
-			return true
-		}
-	}
-	return false
-}
-
-// matches is the names rule: label by label from the right, the shorter one
-// decides, and '*' in the query matches any label of owner. The query is
-// given by its labels, the leftmost first. More tells how many labels owner
-// has more than the query.
-func matches(query []string, owner name) (ok bool, more int) {
-	var starts [maxNameLen / 2]byte // of each label of owner
-	count := 0
-	for i := 0; owner[i] != 0; i += 1 + int(owner[i]) {
-		starts[count] = byte(i)
-		count++
-	}
-	more = count - len(query)
-	for i := range min(count, len(query)) {
-		start := int(starts[count-1-i])
-		label := owner[start+1 : start+1+int(owner[start])]
-		if q := query[len(query)-1-i]; q != "*" && q != string(label) {
-			return false, more
-		}
-	}
-	return true, more
-}
-
-// split returns the labels, the leftmost first.
-func (n name) split() (labels []string) {
-	for ; n != root; n = n.parent() {
-		labels = append(labels, string(n[1:1+n[0]]))
-	}
-	return labels
-}
-
-const (
-	arpa4 name = "\x07in-addr\x04arpa\x00"
-	arpa6 name = "\x03ip6\x04arpa\x00"
-)
-
-// reverse reports whether n is in one of the zones of address names.
-func (n name) reverse() bool { return n.under(arpa4) || n.under(arpa6) }
-
-// prefix returns the addresses that a reverse name is of: decimal labels
-// under in-addr.arpa (RFC 1035 section 3.5) or hex digits under ip6.arpa (RFC
-// 3596 section 2.5), down to a single one.
-func (n name) prefix() (p netip.Prefix, ok bool) {
-	var octets [16]byte
-	count := n.labels() - 2
-	switch {
-	case n.under(arpa4) && count <= 4:
-		for i := count - 1; i >= 0; i, n = i-1, n.parent() {
-			if octets[i], ok = decimal(n.label()); !ok {
-				return p, false
-			}
-		}
-		return netip.PrefixFrom(netip.AddrFrom4([4]byte(octets[:4])), 8*count), true
-	case n.under(arpa6) && count <= 32:
-		for i := count - 1; i >= 0; i, n = i-1, n.parent() {
-			digit := strings.IndexByte("0123456789abcdef", n[1])
-			if n[0] != 1 || digit < 0 {
-				return p, false
-			}
-			octets[i/2] |= byte(digit) << (4 * (1 - i%2)) // the high half first
-		}
-		a := netip.AddrFrom16(octets)
-		return netip.PrefixFrom(a, 4*count), !a.Is4In6()
-	}
-	return p, false
-}
-
-// decimal reads an octet in its one spelling.
-func decimal(s string) (octet byte, ok bool) {
-	n := 0
-	for i := range len(s) {
-		if s[i] < '0' || s[i] > '9' || n == 0 && i > 0 {
-			return 0, false
-		}
-		if n = 10*n + int(s[i]-'0'); n > 255 {
-			return 0, false
-		}
-	}
-	return byte(n), s != ""
-}
-
 // paths returns each name at or above one of the owner names of s, the root
 // left out; true for the owner names themselves.
-func (s *service) paths() map[name]bool {
-	all := make(map[name]bool)
+func (s *service) paths() map[dnsname.Name]bool {
+	all := make(map[dnsname.Name]bool)
 	if s == nil {
 		return all
 	}
 	for _, o := range s.owners {
-		for n := o; n != root; n = n.parent() {
+		for n := o; n != dnsname.Root; n = n.Parent() {
 			if _, ok := all[n]; !ok {
 				all[n] = false
 			}
@@ -1075,12 +867,12 @@ func (s *service) paths() map[name]bool {
 }
 
 // composePaths returns each name from the one of compose up to below the apex.
-func (s *service) composePaths(apex func(name) name) map[name]bool {
-	all := make(map[name]bool)
+func (s *service) composePaths(apex func(dnsname.Name) dnsname.Name) map[dnsname.Name]bool {
+	all := make(map[dnsname.Name]bool)
 	if s == nil || s.compose == "" {
 		return all
 	}
-	for n, top := s.compose, apex(s.compose); n != top && n != root; n = n.parent() {
+	for n, top := s.compose, apex(s.compose); n != top && n != dnsname.Root; n = n.Parent() {
 		all[n] = n == s.compose
 	}
 	return all
@@ -1092,11 +884,11 @@ type patch struct {
 	name    *string
 	image   *string
 	addrs   []netip.Addr
-	cname   *name // not empty: in place of all addresses, and the other way round
+	cname   *dnsname.Name // not empty: in place of all addresses, and the other way round
 	txt     *[]string
 	ports   *[]port
 	ttl     *int
-	aliases *[]name
+	aliases *[]dnsname.Name
 }
 
 // over returns p with what q sets in place of its own.
@@ -1108,7 +900,7 @@ func (p patch) over(q patch) patch {
 	case q.cname != nil && *q.cname != "":
 		p.cname, p.addrs = q.cname, nil
 	case len(q.addrs) > 0:
-		p.cname, p.addrs = new(name), q.addrs
+		p.cname, p.addrs = new(dnsname.Name), q.addrs
 	case q.cname != nil:
 		p.cname = q.cname
 	}

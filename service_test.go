@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/dnsname"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
@@ -15,9 +16,9 @@ import (
 )
 
 // mustName is parseName for names that tests know to be good.
-func mustName(t testing.TB, s string) name {
+func mustName(t testing.TB, s string) dnsname.Name {
 	t.Helper()
-	n, err := parseName(s)
+	n, err := dnsname.Parse(s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,13 +37,13 @@ func TestParseName(t *testing.T) {
 		{"É.docker", `\195\137.docker.`},
 		{strings.Repeat("a", 63) + ".docker", strings.Repeat("a", 63) + ".docker."},
 	} {
-		n, err := parseName(c.in)
+		n, err := dnsname.Parse(c.in)
 		if err != nil || n.String() != c.want {
 			t.Errorf("parseName(%q) = %v, %v; want %v", c.in, n, err, c.want)
 		}
 	}
 	for _, in := range []string{"", "..", ".docker", "a..docker", strings.Repeat("a", 64), strings.Repeat("a.", 128), `a\`} {
-		if n, err := parseName(in); err == nil {
+		if n, err := dnsname.Parse(in); err == nil {
 			t.Errorf("parseName(%q) = %v; want an error", in, n)
 		}
 	}
@@ -60,7 +61,7 @@ func TestNameUnder(t *testing.T) {
 		{`a\.docker`, "docker", false}, // one label
 		{"docker", ".", true},
 	} {
-		if got := mustName(t, c.n).under(mustName(t, c.zone)); got != c.want {
+		if got := mustName(t, c.n).Under(mustName(t, c.zone)); got != c.want {
 			t.Errorf("%s under %s = %v; want %v", c.n, c.zone, got, c.want)
 		}
 	}
@@ -72,7 +73,7 @@ func TestNameAddr(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if a, ok := mustName(t, rev).prefix(); !ok || !a.IsSingleIP() || a.Addr().String() != text {
+		if a, ok := mustName(t, rev).Prefix(); !ok || !a.IsSingleIP() || a.Addr().String() != text {
 			t.Errorf("addr of %s = %v, %v; want %s", rev, a, ok, text)
 		}
 	}
@@ -81,7 +82,7 @@ func TestNameAddr(t *testing.T) {
 		`1\.2.0.17.172.in-addr.arpa`, "ip6.arpa", "1.ip6.arpa", strings.Repeat("g.", 32) + "ip6.arpa", strings.Repeat(":.", 32) + "ip6.arpa",
 		"2.0.17.172.docker",
 	} {
-		if a, ok := mustName(t, n).prefix(); ok && a.IsSingleIP() {
+		if a, ok := mustName(t, n).Prefix(); ok && a.IsSingleIP() {
 			t.Errorf("addr of %s = %v; want none", n, a)
 		}
 	}
@@ -92,20 +93,20 @@ func TestNameAddr(t *testing.T) {
 func FuzzName(f *testing.F) {
 	f.Add(strings.Repeat("a.", 127))
 	f.Fuzz(func(t *testing.T, s string) {
-		n, err := parseName(s)
+		n, err := dnsname.Parse(s)
 		if err != nil {
 			return
 		}
-		if len(n) > maxNameLen {
+		if len(n) > dnsname.MaxLen {
 			t.Fatalf("%q: %d octets", s, len(n))
 		}
-		if again, err := parseName(n.String()); err != nil || again != n {
+		if again, err := dnsname.Parse(n.String()); err != nil || again != n {
 			t.Fatalf("parseName(%q) = %q, %v; want %q", n.String(), again, err, n)
 		}
-		if got := len(n.split()); got != n.labels() || got != dns.CountLabel(n.String()) {
-			t.Fatalf("%v: %d labels, split gives %d; want %d", n, n.labels(), got, dns.CountLabel(n.String()))
+		if got := len(n.Split()); got != n.Labels() || got != dns.CountLabel(n.String()) {
+			t.Fatalf("%v: %d labels, split gives %d; want %d", n, n.Labels(), got, dns.CountLabel(n.String()))
 		}
-		if _, ok := n.prefix(); ok && !n.reverse() {
+		if _, ok := n.Prefix(); ok && !n.IsReverse() {
 			t.Fatalf("%v is of addresses but not reverse", n)
 		}
 	})
@@ -423,7 +424,7 @@ func TestVeryManyAliases(t *testing.T) {
 		s, problems := n.serviceOf(testContainer(func(c *container) { c.env["DNSDOCK_ALIAS"] = text.String() }), "e")
 		labels := 0
 		for _, a := range s.aliases {
-			labels += a.labels()
+			labels += a.Labels()
 		}
 		if labels < maxItems/4 || labels > maxItems || len(s.owners) != 1+len(s.aliases) {
 			t.Errorf("%d aliases with %d labels, %d owners; want %d labels at most, and one owner more", len(s.aliases), labels, len(s.owners), maxItems)
@@ -465,14 +466,14 @@ func FuzzContainer(f *testing.F) {
 				t.Fatalf("%s is on a network of %+v, and gets no address", client, s)
 			}
 		}
-		if s.compose != "" && (s.compose.wild() || !s.compose.under(n.apex) || s.compose.labels() < n.apex.labels()+2) {
+		if s.compose != "" && (s.compose.HasWildcard() || !s.compose.Under(n.apex) || s.compose.Labels() < n.apex.Labels()+2) {
 			t.Fatalf("name of compose %v", s.compose)
 		}
 		if (len(s.addrs) == 0) != (s.cname != "") || len(s.owners) == 0 || len(s.ports) > maxPorts {
 			t.Fatalf("service %+v without names, with both or neither of addresses and a CNAME, or with too many ports", s)
 		}
 		for _, o := range s.owners {
-			if again, err := parseName(o.String()); err != nil || again != o || o.wild() || o.reverse() {
+			if again, err := dnsname.Parse(o.String()); err != nil || again != o || o.HasWildcard() || o.IsReverse() {
 				t.Fatalf("owner %v: %v", o, err)
 			}
 		}
@@ -592,7 +593,7 @@ func TestComposeName(t *testing.T) {
 	}
 	for _, c := range []struct {
 		labels   map[string]string
-		want     name
+		want     dnsname.Name
 		problems int
 	}{
 		{labels("shop", "Web", "1", "False"), mustName(t, "1.web.shop.docker"), 0},

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/dnsname"
 	"io/fs"
 	"log/slog"
 	"net/netip"
@@ -186,7 +187,7 @@ func encodePatch(p patch) json.RawMessage {
 	if p.cname != nil {
 		target := ""
 		if *p.cname != "" {
-			target = text(*p.cname)
+			target = dnsname.Text(*p.cname)
 		}
 		j.CNAME = &target
 	}
@@ -198,7 +199,7 @@ func encodePatch(p patch) json.RawMessage {
 		j.Ports = &list
 	}
 	if p.aliases != nil {
-		list := texts(*p.aliases)
+		list := dnsname.Texts(*p.aliases)
 		j.Aliases = &list
 	}
 	data, err := json.Marshal(j)

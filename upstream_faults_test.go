@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"github.com/rayje/dnsdock/internal/dnsname"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -22,7 +23,7 @@ import (
 func TestResolvConfOfOwnAddressOnly(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "resolv.conf")
 	_ = os.WriteFile(file, []byte("nameserver 192.0.2.53\n"), 0o644)
-	f := newForwarder(routes[server]{root: {{file: file}}}, nil, 0, slog.New(slog.DiscardHandler))
+	f := newForwarder(routes[server]{dnsname.Root: {{file: file}}}, nil, 0, slog.New(slog.DiscardHandler))
 	f.isSelf = func(a netip.AddrPort) bool { return a.Addr().IsLoopback() }
 	loaded(t, f)
 	_ = os.WriteFile(file, []byte("nameserver 127.0.0.1\n"), 0o644)
@@ -57,7 +58,7 @@ func TestResolvConfOfManyLines(t *testing.T) {
 		fmt.Fprintf(&text, "nameserver 192.0.2.%d\n", i)
 	}
 	_ = os.WriteFile(file, []byte(text.String()), 0o644)
-	f := loaded(t, newForwarder(routes[server]{root: {{file: file}}}, nil, 0, slog.New(slog.DiscardHandler)))
+	f := loaded(t, newForwarder(routes[server]{dnsname.Root: {{file: file}}}, nil, 0, slog.New(slog.DiscardHandler)))
 	if list, _ := f.upstreams(mustName(t, "www.example")); len(list) > 8 {
 		t.Errorf("got %d upstreams: each has %v", len(list), 2*f.timeout/time.Duration(len(list)))
 	}
@@ -212,7 +213,7 @@ func TestCacheAfterRoutesChange(t *testing.T) {
 		reply(z, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512)
 	}()
 	<-asked
-	z.fwd.servers = routes[server]{root: servers(startUpstream(t, answer(t, address("192.0.2.2")), nil))}
+	z.fwd.servers = routes[server]{dnsname.Root: servers(startUpstream(t, answer(t, address("192.0.2.2")), nil))}
 	z.fwd.setRoutes(nil)
 	close(release)
 	<-done
@@ -225,7 +226,7 @@ func TestCacheAfterRoutesChange(t *testing.T) {
 // An upstream may fail any number of times.
 func TestManyFailures(t *testing.T) {
 	z := newForwardZone(t, closedUpstream(t))
-	u := (*z.fwd.routes.Load())[root][0]
+	u := (*z.fwd.routes.Load())[dnsname.Root][0]
 	for range 5000 {
 		z.fwd.note(u, &flight{question: newQuestion(mustName(t, "a"), 1, 1)}, errTimeout)
 	}
@@ -302,7 +303,7 @@ func TestRefusingUpstreamCostsLittle(t *testing.T) {
 	for i := range 900 {
 		reply(z, new(dns.Msg).SetQuestion(fmt.Sprintf("%d.example.com.", i), dns.TypeA), netip.Addr{}, 512)
 	}
-	u := (*z.fwd.routes.Load())[root][0]
+	u := (*z.fwd.routes.Load())[dnsname.Root][0]
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.fresh > 100 {

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/dnsname"
 	"io"
 	"log/slog"
 	"net"
@@ -225,7 +226,7 @@ func TestUpstreamPorts(t *testing.T) {
 		t.Errorf("got %d ports and %d IDs in 400 queries; want 390 of each", len(ports), len(ids))
 	}
 	mu.Unlock()
-	u := (*z.fwd.routes.Load())[root][0]
+	u := (*z.fwd.routes.Load())[dnsname.Root][0]
 	shared := make(map[*socket]bool)
 	count := 0
 	for range 30_000 { // as if they were asked
@@ -381,7 +382,7 @@ func TestForwardingLoop(t *testing.T) {
 	}
 	zones[0].fwd.log = slog.New(slog.NewTextHandler(log, nil))
 	for i, z := range zones {
-		z.fwd.servers = routes[server]{root: servers(addrs[1-i])}
+		z.fwd.servers = routes[server]{dnsname.Root: servers(addrs[1-i])}
 		z.fwd.setRoutes(nil)
 	}
 	for i := range 5 {
@@ -439,17 +440,17 @@ func TestResolvConf(t *testing.T) {
 	}
 	own := netip.MustParseAddrPort("127.0.0.1:53")
 	write("# a comment\nsearch example.com\nnameserver 127.0.0.1\nnameserver  192.0.2.53 # first\nnameserver 2001:db8::53\nnameserver fe80::1%eth0\nnameserver nonsense\nnameserver\nnameserver 192.0.2.53\noptions ndots:5\n")
-	f := newForwarder(routes[server]{root: {{file: file}, {addr: netip.MustParseAddrPort("9.9.9.9:53")}}, mustName(t, "corp.example"): {{file: file}}}, nil, 0, slog.New(slog.DiscardHandler))
+	f := newForwarder(routes[server]{dnsname.Root: {{file: file}, {addr: netip.MustParseAddrPort("9.9.9.9:53")}}, mustName(t, "corp.example"): {{file: file}}}, nil, 0, slog.New(slog.DiscardHandler))
 	f.isSelf = func(a netip.AddrPort) bool { return a == own }
 	show := func() string {
-		return fmt.Sprint((*f.routes.Load())[root], (*f.routes.Load())[mustName(t, "corp.example")])
+		return fmt.Sprint((*f.routes.Load())[dnsname.Root], (*f.routes.Load())[mustName(t, "corp.example")])
 	}
 	const first = "[192.0.2.53:53 [2001:db8::53]:53 [fe80::1%eth0]:53 9.9.9.9:53] [192.0.2.53:53 [2001:db8::53]:53 [fe80::1%eth0]:53]"
 	loaded(t, f)
 	if got := show(); got != first {
 		t.Errorf("got %v; want %v", got, first)
 	}
-	kept := (*f.routes.Load())[root][0]
+	kept := (*f.routes.Load())[dnsname.Root][0]
 	for what, text := range map[string]string{"empty": "", "no nameserver": "search example.com\n"} {
 		write(text)
 		if err := f.load(); err == nil || !strings.Contains(err.Error(), "nameserver 192.0.2.53") {
@@ -470,7 +471,7 @@ func TestResolvConf(t *testing.T) {
 	if got, want := show(), "[192.0.2.53:53 192.0.2.54:53 9.9.9.9:53] [192.0.2.53:53 192.0.2.54:53]"; got != want {
 		t.Errorf("got %v; want %v", got, want)
 	}
-	if (*f.routes.Load())[root][0] != kept {
+	if (*f.routes.Load())[dnsname.Root][0] != kept {
 		t.Error("an upstream that stays is another one now: what is known of it is lost")
 	}
 }
@@ -535,7 +536,7 @@ func newTLSZone(t *testing.T, a *authority, s server) *zone {
 	z.fwd.asks = true
 	z.fwd.roots = x509.NewCertPool()
 	z.fwd.roots.AddCert(a.cert)
-	z.fwd.servers = routes[server]{root: {s}}
+	z.fwd.servers = routes[server]{dnsname.Root: {s}}
 	z.fwd.setRoutes(nil)
 	return z
 }
@@ -682,7 +683,7 @@ func TestUpstreamComesBack(t *testing.T) {
 	if ask(); asked.Load() != 1 {
 		t.Errorf("the one that failed was asked %d times; want once", asked.Load())
 	}
-	(*z.fwd.routes.Load())[root][0].retry.Store(0) // some time later
+	(*z.fwd.routes.Load())[dnsname.Root][0].retry.Store(0) // some time later
 	if got := ask(); got != "192.0.2.2" {
 		t.Errorf("got %v; want the answer of the one that works: no client is to find out", got)
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/dnsname"
 	"io"
 	"net"
 	"net/netip"
@@ -185,7 +186,7 @@ func TestTLSIdleEndsAfterSlowHandshake(t *testing.T) {
 	z.fwd.timeout = 100 * time.Millisecond
 	reply(z, new(dns.Msg).SetQuestion("a.example.com.", dns.TypeA), netip.Addr{}, 512)
 	close(asked)
-	u := (*z.fwd.routes.Load())[root][0]
+	u := (*z.fwd.routes.Load())[dnsname.Root][0]
 	<-u.link.made
 	s := u.link.socket
 	if s == nil {

@@ -7,6 +7,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/dnsname"
 	"iter"
 	"log/slog"
 	"net"
@@ -144,7 +145,7 @@ func (a *api) guard(next http.Handler) http.Handler {
 		isRead := r.Method == http.MethodGet || r.Method == http.MethodHead
 		switch {
 		case !a.ownHost(r):
-			writeError(w, http.StatusForbidden, fmt.Errorf("host %.100q is not ours: use an address, localhost, dnsdock or a name under %s", r.Host, text(a.reg.naming.apex)))
+			writeError(w, http.StatusForbidden, fmt.Errorf("host %.100q is not ours: use an address, localhost, dnsdock or a name under %s", r.Host, dnsname.Text(a.reg.naming.apex)))
 			return
 		case isRead && isForeign(r):
 			forbid(w, r)
@@ -177,15 +178,15 @@ func (a *api) ownHost(r *http.Request) bool {
 		return true
 	}
 	machine, _ := os.Hostname() // or it is not told
-	n, err := parseName(host)
+	n, err := dnsname.Parse(host)
 	if err != nil {
 		return false
 	}
-	if _, ok := a.reg.cover(n); ok || strings.EqualFold(text(n), machine) {
+	if _, ok := a.reg.cover(n); ok || strings.EqualFold(dnsname.Text(n), machine) {
 		return true
 	}
 	_, ours := a.reg.zoneOf(n)
-	return ours || n == localhost || n == "\x07dnsdock\x00"
+	return ours || n == dnsname.Localhost || n == "\x07dnsdock\x00"
 }
 
 // isForeign reports whether a page of another origin reads. A link there may
@@ -296,7 +297,7 @@ type statusJSON struct {
 
 func (a *api) current() statusJSON {
 	return statusJSON{
-		Version: buildVersion(), Started: a.started.UTC(), Ready: a.reg.isKnown(), Domain: text(a.reg.naming.apex), TTL: a.reg.ttl.Load(),
+		Version: buildVersion(), Started: a.started.UTC(), Ready: a.reg.isKnown(), Domain: dnsname.Text(a.reg.naming.apex), TTL: a.reg.ttl.Load(),
 		Writes: a.lock.String(), Services: a.reg.published().len(), Queries: a.zone.traffic.byKind(), Engines: a.engineStates(), forwarderStatus: a.zone.fwd.status(),
 	}
 }
@@ -373,7 +374,7 @@ func (a *api) resolve(r *http.Request) (int, any, error) {
 }
 
 func (a *api) explain(r *http.Request, qname, qtype, from string) (res *resolution, err error) {
-	n, err := parseName(strings.TrimSpace(qname))
+	n, err := dnsname.Parse(strings.TrimSpace(qname))
 	if err != nil {
 		return nil, fmt.Errorf("parameter name: %w", err)
 	}
@@ -416,7 +417,7 @@ func parseType(s string) (uint16, error) {
 }
 
 // explain answers as DNS does, but asks no upstream, and says why.
-func (z *zone) explain(n name, qname string, qtype uint16, c client) (*resolution, error) {
+func (z *zone) explain(n dnsname.Name, qname string, qtype uint16, c client) (*resolution, error) {
 	req := new(dns.Msg).SetQuestion(qname, qtype)
 	m, left := z.reply(req, c)
 	k := kindOf(m, left)
@@ -430,13 +431,13 @@ func (z *zone) explain(n name, qname string, qtype uint16, c client) (*resolutio
 	if err != nil {
 		return nil, err
 	}
-	res := &resolution{Name: text(n), Type: dns.Type(qtype).String(), Client: c.addr, Kind: k.String(), Answers: []recordJSON{}}
-	chain := []name{n}
+	res := &resolution{Name: dnsname.Text(n), Type: dns.Type(qtype).String(), Client: c.addr, Kind: k.String(), Answers: []recordJSON{}}
+	chain := []dnsname.Name{n}
 	for _, rr := range m.Answer {
 		h := rr.Header()
 		res.Answers = append(res.Answers, recordJSON{strings.TrimSuffix(h.Name, "."), dns.Type(h.Rrtype).String(), h.Ttl, strings.TrimPrefix(rr.String(), h.String())})
 		if cname, ok := rr.(*dns.CNAME); ok && qtype != dns.TypeCNAME && qtype != dns.TypeANY {
-			if next, err := parseName(cname.Target); err == nil {
+			if next, err := dnsname.Parse(cname.Target); err == nil {
 				chain = append(chain, next)
 			}
 		}
@@ -445,12 +446,12 @@ func (z *zone) explain(n name, qname string, qtype uint16, c client) (*resolutio
 		res.Rcode = dns.RcodeToString[m.Rcode]
 	}
 	if k == kindCached { // the upstream's own CNAMEs have no rule here
-		if last := slices.IndexFunc(chain, func(n name) bool { _, ours := z.authority(n); return !ours }); last >= 0 { // else it became ours meanwhile
+		if last := slices.IndexFunc(chain, func(n dnsname.Name) bool { _, ours := z.authority(n); return !ours }); last >= 0 { // else it became ours meanwhile
 			chain = chain[:last+1]
 		}
 	}
 	if k == kindRefused && isMeta(qtype) && qtype != dns.TypeANY {
-		res.Why = []reason{{Name: text(n), Rule: "questions of this type are not answered, whatever the name"}}
+		res.Why = []reason{{Name: dnsname.Text(n), Rule: "questions of this type are not answered, whatever the name"}}
 		return res, nil
 	}
 	for _, at := range chain {
@@ -468,7 +469,7 @@ func (z *zone) explain(n name, qname string, qtype uint16, c client) (*resolutio
 
 // known completes m, as forward does, by what upstreams have answered before to q.
 func (z *zone) known(m, req *dns.Msg, q dns.Question) bool {
-	n, _ := parseName(q.Name) // no error: it was one before
+	n, _ := dnsname.Parse(q.Name) // no error: it was one before
 	r := z.fwd.cache.get(newQuestion(n, q.Qtype, questionFlags(req)))
 	if r == nil || r.at(time.Since(r.born)) < tired || r.rcode() == dns.RcodeServerFailure {
 		return false
@@ -481,8 +482,8 @@ func (z *zone) known(m, req *dns.Msg, q dns.Question) bool {
 }
 
 // reason says why n, one of a chain of CNAMEs, is answered as it is.
-func (z *zone) reason(n name, qtype uint16, c client, forwarded bool) (why reason, err error) {
-	why.Name = text(n)
+func (z *zone) reason(n dnsname.Name, qtype uint16, c client, forwarded bool) (why reason, err error) {
+	why.Name = dnsname.Text(n)
 	top, ok := z.authority(n)
 	if !ok {
 		why.Rule = z.foreignRule(n, c, forwarded)
@@ -497,10 +498,10 @@ func (z *zone) reason(n name, qtype uint16, c client, forwarded bool) (why reaso
 	why.Rule = z.rule(n, top, f)
 	switch {
 	case f.owners != nil:
-		why.add(f.owners.all(hasData), func(name) bool { return true })
+		why.add(f.owners.all(hasData), func(dnsname.Name) bool { return true })
 	case len(f.ports) > 0:
 		for _, p := range f.ports {
-			why.add(one(p.service).all(hasPorts), func(o name) bool { return o == p.owners[0] })
+			why.add(one(p.service).all(hasPorts), func(o dnsname.Name) bool { return o == p.owners[0] })
 		}
 	case f.cname != nil:
 		why.add(one(f.cname).all(hasCNAME), z.fits(n))
@@ -533,7 +534,7 @@ func (z *zone) giving(v *view, qtype uint16, c client, well bool) iter.Seq[*serv
 }
 
 // add adds services, each with those of its names that fit.
-func (r *reason) add(services iter.Seq[*service], fits func(name) bool) {
+func (r *reason) add(services iter.Seq[*service], fits func(dnsname.Name) bool) {
 	for s := range services {
 		if slices.ContainsFunc(r.Services, func(known source) bool { return known.ID == s.id }) {
 			continue
@@ -541,22 +542,22 @@ func (r *reason) add(services iter.Seq[*service], fits func(name) bool) {
 		if r.More = len(r.Services) == maxSources; r.More {
 			return
 		}
-		names := slices.DeleteFunc(slices.Clone(s.names()), func(o name) bool { return !fits(o) })
-		r.Services = append(r.Services, source{s.id, s.origin.container, texts(begin(names))})
+		names := slices.DeleteFunc(slices.Clone(s.names()), func(o dnsname.Name) bool { return !fits(o) })
+		r.Services = append(r.Services, source{s.id, s.origin.container, dnsname.Texts(begin(names))})
 	}
 }
 
 // foreignRule says what becomes of n, which is not ours.
-func (z *zone) foreignRule(n name, c client, forwarded bool) string {
+func (z *zone) foreignRule(n dnsname.Name, c client, forwarded bool) string {
 	domain, upstreams := z.fwd.route(n)
 	alias, died := z.reg.gone(n)
 	switch {
 	case died:
-		return fmt.Sprintf("a container that died not long ago had the alias %s: another host's address would be wrong", text(alias))
-	case forwarded && domain == root:
+		return fmt.Sprintf("a container that died not long ago had the alias %s: another host's address would be wrong", dnsname.Text(alias))
+	case forwarded && domain == dnsname.Root:
 		return "it is not ours, so the nameservers of -nameserver are asked"
 	case forwarded:
-		return fmt.Sprintf("it is not ours, so the nameservers of -nameserver=%s= are asked", text(domain))
+		return fmt.Sprintf("it is not ours, so the nameservers of -nameserver=%s= are asked", dnsname.Text(domain))
 	case len(upstreams) == 0:
 		return "it is not ours, and there is no -nameserver for it"
 	case !z.fwd.serves(c.addr):
@@ -566,15 +567,15 @@ func (z *zone) foreignRule(n name, c client, forwarded bool) string {
 }
 
 // rule says by which rule n, whose highest name of ours is top, has what is found.
-func (z *zone) rule(n, top name, f found) string {
+func (z *zone) rule(n, top dnsname.Name, f found) string {
 	switch {
 	case f.isHost:
 		return "it is the name of dnsdock itself: the address that was asked"
 	case f.loopback:
 		return "localhost is the machine itself (RFC 6761)"
-	case n.reverse() && f.owners != nil:
+	case n.IsReverse() && f.owners != nil:
 		return "it is the name of an address that these services have"
-	case n.reverse() && z.reg.isReady(n):
+	case n.IsReverse() && z.reg.isReady(n):
 		return "it is the name of private addresses, which nobody else knows (RFC 6303), and no service has"
 	case f.isStatic:
 		return "it is nobody's outside of this site (RFC 6761, RFC 7686)"
@@ -593,11 +594,11 @@ func (z *zone) rule(n, top name, f found) string {
 	case n == z.apex:
 		return "it is the domain, and nothing is published"
 	}
-	return fmt.Sprintf("it is under %s, and no service has a name that fits", text(top))
+	return fmt.Sprintf("it is under %s, and no service has a name that fits", dnsname.Text(top))
 }
 
 // isOfCompose reports whether n finds v by the services' names of compose.
-func (z *zone) isOfCompose(n name, v *view) bool {
+func (z *zone) isOfCompose(n dnsname.Name, v *view) bool {
 	for s := range v.all(^kind(0)) {
 		return !slices.ContainsFunc(s.owners, z.fits(n)) // it is the same for all
 	}
@@ -605,10 +606,10 @@ func (z *zone) isOfCompose(n name, v *view) bool {
 }
 
 // fits tells of an owner name whether it answers for n.
-func (z *zone) fits(n name) func(name) bool {
-	labels := n.split()
-	return func(o name) bool {
-		ok, more := matches(labels, o)
+func (z *zone) fits(n dnsname.Name) func(dnsname.Name) bool {
+	labels := n.Split()
+	return func(o dnsname.Name) bool {
+		ok, more := dnsname.Matches(labels, o)
 		return ok && (more >= 0 || z.reg.covers(o, n))
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/dnsname"
 	"io"
 	"log/slog"
 	"net"
@@ -43,7 +44,7 @@ func resolveZone(t testing.TB) *zone {
 		`{"name":"out","image":"cname","cname":"www.example.org"}`,
 		`{"name":"loop","image":"cname","cname":"loop.cname.docker"}`)
 	closed, corp := server{addr: netip.MustParseAddrPort("192.0.2.53:53")}, server{addr: netip.MustParseAddrPort("10.0.0.53:853"), tls: true, name: "ns.corp.example"}
-	routed := routes[server]{root: {closed}, mustName(t, "corp.example"): {corp, closed}, mustName(t, "blocked.test"): nil}
+	routed := routes[server]{dnsname.Root: {closed}, mustName(t, "corp.example"): {corp, closed}, mustName(t, "blocked.test"): nil}
 	log := slog.New(slog.DiscardHandler)
 	fwd := newForwarder(routed, nil, 1<<20, log)
 	if err := fwd.load(); err != nil {
