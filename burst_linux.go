@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/dnswire"
 	"net"
 	"net/netip"
 	"os"
@@ -80,8 +81,8 @@ func (p *packetConn) ask(i int) (ok bool) {
 	}
 	from := p.batch.from(i)
 	c := &waitingClient{conn: p, addr: from.Addr(), packet: bytes.Clone(p.batch.packet(i)), arrived: p.begun.Add(p.arrived)}
-	c.plainQuery, _ = p.fast.read(p.batch.packet(i), maxUDPSize) // ok: it was before
-	c.name = ""                                                  // it is in the fast path's memory
+	c.plainQuery, _ = p.fast.read(p.batch.packet(i), dnswire.MaxUDPSize) // ok: it was before
+	c.name = ""                                                          // it is in the fast path's memory
 	t := z.fwd.depart(question(bytes.Clone([]byte(q))), c)
 	if t == nil {
 		s.end(new(waiter)) // it was taken for nothing
@@ -242,7 +243,7 @@ func (c *waitingClient) tell(r *response, out *batch) {
 
 // cut has the zone make a reply of r, which is too large for the client.
 func (c *waitingClient) cut(r *response) {
-	query, _ := screen(c.packet)
+	query, _ := dnswire.Screen(c.packet)
 	req := new(dns.Msg)
 	if req.Unpack(query) != nil { // the fast path reads less
 		return

@@ -5,6 +5,7 @@ import (
 	fifo "container/list"
 	"encoding/binary"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/dnswire"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,7 +66,7 @@ func newResponse(q question, m *dns.Msg, good time.Duration) (*response, error) 
 	if err != nil {
 		return nil, err
 	}
-	start := headerLen + len(q.name()) + 4
+	start := dnswire.HeaderLen + len(q.name()) + 4
 	r := &response{question: q, rrs: b[start:], born: time.Now(), good: good}
 	r.flags = [2]byte{b[2] & 0x02, b[3] & 0x2f}
 	copy(r.counts[:], b[6:])
@@ -88,7 +89,7 @@ func plainResponse(q question, b []byte) *response {
 	if size == 0 || b[2]&0x02 != 0 || b[3]&0xf != dns.RcodeSuccess {
 		return nil
 	}
-	start, count := headerLen+len(q.name())+4, int(binary.BigEndian.Uint16(b[6:]))
+	start, count := dnswire.HeaderLen+len(q.name())+4, int(binary.BigEndian.Uint16(b[6:]))
 	end := start + count*(fixedRR+size)
 	if count == 0 || end > len(b) {
 		return nil
@@ -97,7 +98,7 @@ func plainResponse(q question, b []byte) *response {
 	copy(r.counts[:], b[6:8])
 	for off := start; off < end; off += fixedRR + size {
 		rr := b[off:]
-		if binary.BigEndian.Uint16(rr) != 0xc000|headerLen || binary.BigEndian.Uint16(rr[2:]) != q.qtype() ||
+		if binary.BigEndian.Uint16(rr) != 0xc000|dnswire.HeaderLen || binary.BigEndian.Uint16(rr[2:]) != q.qtype() ||
 			binary.BigEndian.Uint16(rr[4:]) != dns.ClassINET || int(binary.BigEndian.Uint16(rr[10:])) != size {
 			return nil
 		}
@@ -111,7 +112,7 @@ func plainResponse(q question, b []byte) *response {
 	off := end
 	for range int(binary.BigEndian.Uint16(b[8:])) + int(binary.BigEndian.Uint16(b[10:])) {
 		at := off
-		if off = skipRecord(b, at); off < 0 || binary.BigEndian.Uint16(b[at+1:]) == dns.TypeOPT && b[at+5] != 0 { // that is the rcode too
+		if off = dnswire.SkipRecord(b, at); off < 0 || binary.BigEndian.Uint16(b[at+1:]) == dns.TypeOPT && b[at+5] != 0 { // that is the rcode too
 			return nil
 		}
 	}
@@ -131,24 +132,6 @@ func addressSize(qtype uint16) int {
 		return 16
 	}
 	return 0
-}
-
-// skipRecord returns where the record at off ends, -1 if that is not in b.
-func skipRecord(b []byte, off int) int {
-	for off < len(b) && 0 < b[off] && b[off] <= dnsname.MaxLabelLen {
-		off += 1 + int(b[off])
-	}
-	if off < len(b) && b[off] > dnsname.MaxLabelLen { // a pointer
-		off++
-	}
-	const fixed = 1 + 10 // the end of the name, and all before the data
-	if off+fixed > len(b) {
-		return -1
-	}
-	if off += fixed + int(binary.BigEndian.Uint16(b[off+fixed-2:])); off > len(b) {
-		return -1
-	}
-	return off
 }
 
 // failed is the response to q where no upstream has one.
@@ -217,7 +200,7 @@ func (r *response) write(w *writer, age time.Duration, force int64) (ok bool) {
 
 // message returns r, of that age, as a message.
 func (r *response) message(age time.Duration) (*dns.Msg, error) {
-	w := writer{plainQuery: plainQuery{size: dns.MaxMsgSize, ad: true}, reply: make([]byte, headerLen, headerLen+len(r.question)+4+len(r.rrs))}
+	w := writer{plainQuery: plainQuery{size: dns.MaxMsgSize, ad: true}, reply: make([]byte, dnswire.HeaderLen, dnswire.HeaderLen+len(r.question)+4+len(r.rrs))}
 	w.header()[5] = 1
 	w.reply = append(w.reply, r.question[:len(r.question)-1]...)
 	w.reply = append(w.reply, 0, byte(dns.ClassINET))

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/dnswire"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -324,7 +325,7 @@ func TestCacheAllocates(t *testing.T) {
 	}
 	fast, out, client := newFastPath(z), make([]byte, 0, 512), netip.MustParseAddr("127.0.0.1")
 	if n := testing.AllocsPerRun(100, func() {
-		if fast.answer(packet, client, maxUDPSize, out) == nil {
+		if fast.answer(packet, client, dnswire.MaxUDPSize, out) == nil {
 			t.Fatal("the fast path declines")
 		}
 	}); n != 0 {
@@ -427,11 +428,11 @@ func FuzzPlainResponse(f *testing.F) {
 			qtype = dns.TypeAAAA
 		}
 		q := newQuestion(mustName(t, "www.example.com"), qtype, questionRD)
-		if len(data) < headerLen || !isReply(data, q.message(true, false)) {
+		if len(data) < dnswire.HeaderLen || !dnswire.IsReply(data, q.message(true, false)) {
 			return
 		}
 		data = append([]byte(nil), data...)
-		copy(data[headerLen:], questionOf(q.message(true, false)))
+		copy(data[dnswire.HeaderLen:], dnswire.Question(q.message(true, false)))
 		r := plainResponse(q, data)
 		if r == nil {
 			return

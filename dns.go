@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/dnswire"
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
@@ -182,7 +183,7 @@ func (z *zone) logs() bool { return z.log.Enabled(z.ctx, slog.LevelDebug) }
 // keep has b, the answer m to req in wire format, kept for the fast path if
 // it is of a kind that is: SRV records, made from the registry of that serial.
 func (z *zone) keep(req, m *dns.Msg, b []byte, serial uint32) {
-	if len(m.Answer) == 0 || m.Answer[0].Header().Rrtype != dns.TypeSRV || m.Truncated || len(b) > maxUDPSize || z.logs() {
+	if len(m.Answer) == 0 || m.Answer[0].Header().Rrtype != dns.TypeSRV || m.Truncated || len(b) > dnswire.MaxUDPSize || z.logs() {
 		return
 	}
 	if n, err := dnsname.Parse(req.Question[0].Name); err == nil && !n.HasWildcard() {
@@ -263,7 +264,7 @@ func (z *zone) blank(req *dns.Msg, c client, rcode int) *dns.Msg {
 	m.RecursionAvailable = z.fwd.serves(c.addr)
 	m.Rcode = rcode
 	if opt := req.IsEdns0(); opt != nil {
-		m.SetEdns0(maxUDPSize, opt.Do())
+		m.SetEdns0(dnswire.MaxUDPSize, opt.Do())
 	}
 	return m
 }
@@ -272,7 +273,7 @@ func (z *zone) blank(req *dns.Msg, c client, rcode int) *dns.Msg {
 // section 6.2.
 func udpSize(req *dns.Msg) int {
 	if opt := req.IsEdns0(); opt != nil {
-		return min(max(int(opt.UDPSize()), dns.MinMsgSize), maxUDPSize)
+		return min(max(int(opt.UDPSize()), dns.MinMsgSize), dnswire.MaxUDPSize)
 	}
 	return dns.MinMsgSize
 }

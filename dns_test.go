@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/dnswire"
 	"io"
 	"log/slog"
 	"maps"
@@ -606,8 +607,8 @@ func TestEDNS(t *testing.T) {
 					if opt == nil {
 						t.Fatal("got no OPT; want one, as one was sent")
 					}
-					if opt.Do() != do || opt.Version() != 0 || opt.UDPSize() != maxUDPSize || opt.Hdr.Name != "." {
-						t.Errorf("got %v; want version 0, DO %t, size %d", opt, do, maxUDPSize)
+					if opt.Do() != do || opt.Version() != 0 || opt.UDPSize() != dnswire.MaxUDPSize || opt.Hdr.Name != "." {
+						t.Errorf("got %v; want version 0, DO %t, size %d", opt, do, dnswire.MaxUDPSize)
 					}
 					if r := exchange(t, network, addr, new(dns.Msg).SetQuestion(qname, dns.TypeA)); r.IsEdns0() != nil {
 						t.Errorf("got %v; want no OPT, as none was sent", r.IsEdns0())
@@ -1076,8 +1077,8 @@ func awaitUDP(t *testing.T, c net.Conn, req *dns.Msg) error {
 			return err
 		}
 		m := new(dns.Msg)
-		if err := m.Unpack(buf[:n]); err != nil || n > maxUDPSize || !m.Response {
-			t.Fatalf("got %x, %v; want a reply of at most %d octets", buf[:n], err, maxUDPSize)
+		if err := m.Unpack(buf[:n]); err != nil || n > dnswire.MaxUDPSize || !m.Response {
+			t.Fatalf("got %x, %v; want a reply of at most %d octets", buf[:n], err, dnswire.MaxUDPSize)
 		}
 		if m.Id == req.Id && slices.Equal(m.Question, req.Question) {
 			if len(m.Answer) != 1 {
@@ -1343,7 +1344,7 @@ func FuzzQuery(f *testing.F) {
 	zones := map[bool]*zone{true: newTestZone(f, reg), false: newTestZone(f, filledRegistry(f, "docker", 0))}
 	zones[false].reg.ready.Store(false)
 	f.Fuzz(func(t *testing.T, data []byte, ready bool) {
-		query, _ := screen(slices.Clone(data))
+		query, _ := dnswire.Screen(slices.Clone(data))
 		if query == nil {
 			return // the server's
 		}
@@ -1600,7 +1601,7 @@ func TestWhatIsLeftOut(t *testing.T) {
 		truncated      bool
 	}{
 		{dns.MaxMsgSize, 30, 60, false},
-		{maxUDPSize, 30, 2, false},
+		{dnswire.MaxUDPSize, 30, 2, false},
 		{dns.MinMsgSize, 12, 0, true},
 	} {
 		req := new(dns.Msg).SetQuestion("_80._tcp.nginx.docker.", dns.TypeSRV)
@@ -1634,7 +1635,7 @@ func TestMuchTXT(t *testing.T) {
 // However many short texts there are: whole, or cut with TC as late as can be.
 func TestManyTXT(t *testing.T) {
 	for _, tt := range []struct{ count, length, size int }{
-		{120, 2, maxUDPSize}, {50, 1, maxUDPSize}, {50, 1, 512}, {20, 250, maxUDPSize}, {1300, 62, dns.MaxMsgSize}, {120, 2, dns.MaxMsgSize},
+		{120, 2, dnswire.MaxUDPSize}, {50, 1, dnswire.MaxUDPSize}, {50, 1, 512}, {20, 250, dnswire.MaxUDPSize}, {1300, 62, dns.MaxMsgSize}, {120, 2, dns.MaxMsgSize},
 	} {
 		reg := filledRegistry(t, "docker", 0)
 		for i := range tt.count {
@@ -1663,7 +1664,7 @@ func TestEscapedTXT(t *testing.T) {
 	s := testService(t, reg, "bs", "bs", "bs", "10.0.0.1")
 	s.txt = []string{strings.Repeat(`\`, 250), strings.Repeat(`\`, 249) + "a", strings.Repeat(`\`, 200) + `"`}
 	reg.put(s.id, s)
-	_, b, err := packed(newTestZone(t, reg), new(dns.Msg).SetQuestion("bs.bs.docker.", dns.TypeTXT), netip.Addr{}, maxUDPSize)
+	_, b, err := packed(newTestZone(t, reg), new(dns.Msg).SetQuestion("bs.bs.docker.", dns.TypeTXT), netip.Addr{}, dnswire.MaxUDPSize)
 	m := new(dns.Msg)
 	if err != nil || m.Unpack(b) != nil || len(m.Answer) != 3 || m.Truncated {
 		t.Errorf("got %d octets, %d records, TC %t, %v; want 3 records", len(b), len(m.Answer), m.Truncated, err)
@@ -1865,7 +1866,7 @@ func TestNamesAboveZones(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		checkFast(t, newFastPath(z), packet, netip.MustParseAddr("192.0.2.1"), maxUDPSize)
+		checkFast(t, newFastPath(z), packet, netip.MustParseAddr("192.0.2.1"), dnswire.MaxUDPSize)
 	}
 }
 

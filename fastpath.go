@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/dnswire"
 	"hash/maphash"
 	"math/rand/v2"
 	"net"
@@ -31,7 +32,7 @@ func newUDPServer(z *zone, conn *net.UDPConn) (*dns.Server, <-chan struct{}) {
 	return &dns.Server{
 		Handler:           z,
 		PacketConn:        newPacketConn(z, conn),
-		UDPSize:           maxQuery,
+		UDPSize:           dnswire.MaxQuery,
 		NotifyStartedFunc: func() { close(started) },
 	}, started
 }
@@ -87,14 +88,14 @@ func (p *packetConn) ReadFrom(b []byte) (n int, addr net.Addr, err error) {
 	for {
 		for ; p.next < p.count; p.next++ {
 			i, packet := p.next, p.batch.packet(p.next)
-			if reply := p.fast.answer(packet, p.batch.from(i).Addr(), maxUDPSize, p.batch.space()); reply != nil {
+			if reply := p.fast.answer(packet, p.batch.from(i).Addr(), dnswire.MaxUDPSize, p.batch.space()); reply != nil {
 				p.batch.send(i, reply)
 				continue
 			}
 			if p.fast != nil && p.fast.missed != "" && p.ask(i) {
 				continue
 			}
-			query, reply := screen(packet)
+			query, reply := dnswire.Screen(packet)
 			if query != nil {
 				p.end()
 				p.next++
@@ -249,16 +250,16 @@ func (f *fastPath) answer(query []byte, client netip.Addr, most int, reply []byt
 // perhaps an OPT of version 0.
 func (f *fastPath) read(b []byte, most int) (q plainQuery, ok bool) {
 	const counts = 1 << 48 // of each section, as one number: a question and no more
-	if len(b) < headerLen || b[2]&0xf8 != 0 || binary.BigEndian.Uint64(b[4:])&^1 != counts {
+	if len(b) < dnswire.HeaderLen || b[2]&0xf8 != 0 || binary.BigEndian.Uint64(b[4:])&^1 != counts {
 		return q, false
 	}
-	end := headerLen
+	end := dnswire.HeaderLen
 	for {
 		if end >= len(b) {
 			return q, false
 		}
 		n := int(b[end])
-		if n > dnsname.MaxLabelLen || end+1+n > len(b) || end-headerLen+1+n > dnsname.MaxLen {
+		if n > dnsname.MaxLabelLen || end+1+n > len(b) || end-dnswire.HeaderLen+1+n > dnsname.MaxLen {
 			return q, false
 		}
 		if n == 1 && b[end+1] == '*' {
@@ -269,27 +270,27 @@ func (f *fastPath) read(b []byte, most int) (q plainQuery, ok bool) {
 			if 'A' <= c && c <= 'Z' {
 				c += 'a' - 'A'
 			}
-			f.name[i-headerLen] = c
+			f.name[i-dnswire.HeaderLen] = c
 		}
 		if end += 1 + n; n == 0 {
 			break
 		}
 	}
-	q.name = dnsname.Name(unsafe.String(&f.name[0], end-headerLen)) // no copy: nothing keeps it
+	q.name = dnsname.Name(unsafe.String(&f.name[0], end-dnswire.HeaderLen)) // no copy: nothing keeps it
 	q.end = end + 4
 	if q.end > len(b) || binary.BigEndian.Uint16(b[end+2:]) != dns.ClassINET {
 		return q, false
 	}
 	q.qtype, q.size = binary.BigEndian.Uint16(b[end:]), min(most, dns.MinMsgSize)
-	if most > maxUDPSize {
+	if most > dnswire.MaxUDPSize {
 		q.size = most
 	}
 	if b[11] == 0 {
 		return q, q.end == len(b)
 	}
 	opt := b[q.end:]
-	if len(opt) < optLen || opt[0] != 0 || binary.BigEndian.Uint16(opt[1:]) != dns.TypeOPT || opt[6] != 0 ||
-		len(opt) != optLen+int(binary.BigEndian.Uint16(opt[9:])) || !areOptions(opt[optLen:]) {
+	if len(opt) < dnswire.OPTLen || opt[0] != 0 || binary.BigEndian.Uint16(opt[1:]) != dns.TypeOPT || opt[6] != 0 ||
+		len(opt) != dnswire.OPTLen+int(binary.BigEndian.Uint16(opt[9:])) || !dnswire.AreOptions(opt[dnswire.OPTLen:]) {
 		return q, false
 	}
 	q.opt, q.do = true, opt[7]&0x80
@@ -416,17 +417,17 @@ func (r *writer) begin(query []byte, client netip.Addr) bool {
 	if serves {
 		h[3] |= 0x80
 	}
-	clear(h[6:headerLen])
+	clear(h[6:dnswire.HeaderLen])
 	return known
 }
 
-func (r *writer) header() []byte { return r.reply[r.start : r.start+headerLen] }
+func (r *writer) header() []byte { return r.reply[r.start : r.start+dnswire.HeaderLen] }
 
 // room is how many octets the reply may still have, its OPT apart.
 func (r *writer) room() int {
 	room := r.size - (len(r.reply) - r.start)
 	if r.opt {
-		room -= optLen
+		room -= dnswire.OPTLen
 	}
 	return room
 }
@@ -435,7 +436,7 @@ func (r *writer) room() int {
 func (r *writer) finish() []byte {
 	if r.opt {
 		r.header()[11]++
-		r.reply = append(r.reply, 0, 0, byte(dns.TypeOPT), maxUDPSize>>8, maxUDPSize&0xff, 0, 0, r.do, 0, 0, 0)
+		r.reply = append(r.reply, 0, 0, byte(dns.TypeOPT), dnswire.MaxUDPSize>>8, dnswire.MaxUDPSize&0xff, 0, 0, r.do, 0, 0, 0)
 	}
 	return r.reply
 }
@@ -469,7 +470,7 @@ func (r *writer) records(s *rrset) bool {
 func (r *writer) negative(rcode byte, top dnsname.Name) bool {
 	z := r.zone
 	ttl := min(z.reg.ttl.Load(), maxNegative)
-	pointer := uint16(0xc000 | headerLen + len(r.name) - len(top)) // to top in the question
+	pointer := uint16(0xc000 | dnswire.HeaderLen + len(r.name) - len(top)) // to top in the question
 	h := r.header()
 	h[3] |= rcode
 	h[9] = 1
@@ -560,7 +561,7 @@ func (r *registry) pack(v *view, qtype uint16) *rrset {
 
 // add adds a record.
 func (s *rrset) add(qtype uint16, ttl uint32, data []byte) {
-	s.rrs = binary.BigEndian.AppendUint16(s.rrs, 0xc000|headerLen)
+	s.rrs = binary.BigEndian.AppendUint16(s.rrs, 0xc000|dnswire.HeaderLen)
 	s.rrs = binary.BigEndian.AppendUint16(s.rrs, qtype)
 	s.rrs = binary.BigEndian.AppendUint16(s.rrs, dns.ClassINET)
 	s.rrs = binary.BigEndian.AppendUint32(s.rrs, ttl)
@@ -697,9 +698,9 @@ func (s *replies) fill(r *writer, reg *registry) bool {
 // keep keeps b, an answer about n that was made from the registry of that serial.
 func (s *replies) keep(n dnsname.Name, serial uint32, b []byte, opt bool) {
 	if opt {
-		b = b[:len(b)-optLen]
+		b = b[:len(b)-dnswire.OPTLen]
 	}
-	k := &keptReply{serial: serial, rest: bytes.Clone(b[headerLen+len(n)+4:])}
+	k := &keptReply{serial: serial, rest: bytes.Clone(b[dnswire.HeaderLen+len(n)+4:])}
 	copy(k.counts[:], b[6:])
 	if opt {
 		k.counts[5]--

@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/binary"
+	"github.com/rayje/dnsdock/internal/dnswire"
 	"net"
 	"net/netip"
 	"os"
@@ -47,8 +48,8 @@ type batch struct {
 	inVecs   [batchSize]syscall.Iovec
 	outVecs  [batchSize]syscall.Iovec
 	froms    [batchSize]syscall.RawSockaddrInet6 // or a RawSockaddrInet4, as its family says
-	packets  [batchSize][maxQuery]byte
-	replies  [batchSize][maxUDPSize]byte
+	packets  [batchSize][dnswire.MaxQuery]byte
+	replies  [batchSize][dnswire.MaxUDPSize]byte
 	oobs     [batchSize][oobSpace]byte
 	oobSize  int
 	got      int           // packets of the last read
@@ -71,7 +72,7 @@ func newBatch(conn *net.UDPConn, oobSize int) *batch {
 	b := &batch{conn: raw, oobSize: oobSize, got: batchSize}
 	for i := range batchSize {
 		b.inVecs[i].Base = &b.packets[i][0]
-		b.inVecs[i].SetLen(maxQuery)
+		b.inVecs[i].SetLen(dnswire.MaxQuery)
 		in, out := &b.in[i], &b.out[i]
 		in.Iov, in.Iovlen, in.Name = &b.inVecs[i], 1, (*byte)(unsafe.Pointer(&b.froms[i]))
 		out.Iov, out.Iovlen = &b.outVecs[i], 1

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"github.com/rayje/dnsdock/internal/dnswire"
 	"net"
 	"net/netip"
 	"syscall"
@@ -21,8 +22,8 @@ const batchSize = 1
 // does too outside of Linux.
 type batch struct {
 	conn   *net.UDPConn
-	buf    [maxQuery]byte
-	out    [maxUDPSize]byte
+	buf    [dnswire.MaxQuery]byte
+	out    [dnswire.MaxUDPSize]byte
 	oob    []byte
 	size   int // octets of the packet in buf
 	oobLen int // and of its control message

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/dnswire"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -76,13 +77,13 @@ var nearby = []string{"192.0.2.1", "10.8.1.9", "fd00:8:1::9", "10.8.2.9", "10.8.
 // slowly is what a client is answered without a fast path; nil if it is not
 // at once.
 func slowly(z *zone, packet []byte, from netip.Addr, most int) []byte {
-	query, _ := screen(bytes.Clone(packet))
+	query, _ := dnswire.Screen(bytes.Clone(packet))
 	req := new(dns.Msg)
 	if query == nil || req.Unpack(query) != nil {
 		return nil
 	}
 	c := client{addr: from, size: most}
-	if most == maxUDPSize {
+	if most == dnswire.MaxUDPSize {
 		c.size = udpSize(req)
 	}
 	var reply []byte
@@ -154,7 +155,7 @@ func FuzzFastPath(f *testing.F) {
 	paths := []*fastPath{newFastPath(z), newFastPath(empty), newFastPath(starting), newFastPath(closest)}
 	f.Fuzz(func(t *testing.T, packet []byte) {
 		for _, path := range paths {
-			for _, most := range []int{maxUDPSize, dns.MaxMsgSize} {
+			for _, most := range []int{dnswire.MaxUDPSize, dns.MaxMsgSize} {
 				_ = slowly(path.zone, packet, netip.Addr{}, most) // may be kept
 				for _, client := range nearby {
 					checkFast(t, path, packet, netip.MustParseAddr(client), most)
@@ -248,7 +249,7 @@ func TestFastPath(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, most := range []int{maxUDPSize, dns.MaxMsgSize} {
+			for _, most := range []int{dnswire.MaxUDPSize, dns.MaxMsgSize} {
 				_ = slowly(z, packet, netip.Addr{}, most)
 				want := tt.takes || tt.qname == "many.redis.docker." && most == dns.MaxMsgSize
 				for _, client := range nearby {
@@ -287,8 +288,8 @@ func TestKeptRepliesAreBounded(t *testing.T) {
 	}
 	count := 0
 	for n, k := range z.kept.all() {
-		if count++; len(k.rest) > maxUDPSize {
-			t.Fatalf("%d octets are kept for %v; want at most %d", len(k.rest), n, maxUDPSize)
+		if count++; len(k.rest) > dnswire.MaxUDPSize {
+			t.Fatalf("%d octets are kept for %v; want at most %d", len(k.rest), n, dnswire.MaxUDPSize)
 		}
 	}
 	if count == 0 || count > maxReplies {
@@ -303,18 +304,18 @@ func TestFastPathDoesNotReadInterfaces(t *testing.T) {
 	publish(t, z.reg, `{"name":"web","image":"nginx","ip":"10.0.0.1"}`)
 	f := newFastPath(z)
 	packet, public := packQuery(t, 1, "web.nginx.docker.", dns.TypeA), netip.MustParseAddr("198.51.100.9")
-	if !checkFast(t, f, packet, netip.MustParseAddr("127.0.0.1"), maxUDPSize) || z.fwd.clients.subnets.Load() != nil {
+	if !checkFast(t, f, packet, netip.MustParseAddr("127.0.0.1"), dnswire.MaxUDPSize) || z.fwd.clients.subnets.Load() != nil {
 		t.Fatal("a local client is left to the slow path, or the subnets were read for it")
 	}
-	if f.answer(packet, public, maxUDPSize, nil) != nil {
+	if f.answer(packet, public, dnswire.MaxUDPSize, nil) != nil {
 		t.Error("the fast path answers a client that may be local or not")
 	}
-	_ = slowly(z, packet, public, maxUDPSize)
-	if !checkFast(t, f, packet, public, maxUDPSize) {
+	_ = slowly(z, packet, public, dnswire.MaxUDPSize)
+	if !checkFast(t, f, packet, public, dnswire.MaxUDPSize) {
 		t.Error("the fast path declines a client that is known")
 	}
 	z.fwd.clients.subnets.Store(&subnets{read: time.Now().Add(-time.Hour)})
-	if f.answer(packet, public, maxUDPSize, nil) != nil {
+	if f.answer(packet, public, dnswire.MaxUDPSize, nil) != nil {
 		t.Error("the fast path goes by what was an hour ago")
 	}
 }
@@ -323,7 +324,7 @@ func TestFastPathDoesNotReadInterfaces(t *testing.T) {
 func TestFastPathAllocates(t *testing.T) {
 	z := fastZone(t)
 	f := newFastPath(z)
-	client, reply := netip.MustParseAddr("127.0.0.1"), make([]byte, 0, maxUDPSize)
+	client, reply := netip.MustParseAddr("127.0.0.1"), make([]byte, 0, dnswire.MaxUDPSize)
 	for _, q := range []struct {
 		qname string
 		qtype uint16
@@ -339,11 +340,11 @@ func TestFastPathAllocates(t *testing.T) {
 		{"_http._tcp.nginx.docker.", dns.TypeSRV},
 	} {
 		packet := packQuery(t, 1, q.qname, q.qtype)
-		refresh := func() { _ = slowly(z, packet, client, maxUDPSize) }
+		refresh := func() { _ = slowly(z, packet, client, dnswire.MaxUDPSize) }
 		refresh()
 		taken := true
 		n := testing.AllocsPerRun(timesAnswered/2, func() {
-			taken = f.answer(packet, client, maxUDPSize, reply) != nil && taken
+			taken = f.answer(packet, client, dnswire.MaxUDPSize, reply) != nil && taken
 		})
 		if n != 0 || !taken {
 			t.Errorf("%s %s: taken %t, %v allocations; want none", q.qname, dns.Type(q.qtype), taken, n)
@@ -356,7 +357,7 @@ func BenchmarkAnswer(b *testing.B) {
 	for _, count := range []int{10, 1000, 100_000} {
 		z := newTestZone(b, filled(b, count))
 		f := newFastPath(z)
-		client, reply := netip.MustParseAddr("127.0.0.1"), make([]byte, 0, maxUDPSize)
+		client, reply := netip.MustParseAddr("127.0.0.1"), make([]byte, 0, dnswire.MaxUDPSize)
 		var packets [][]byte
 		for i := range min(count, 1000) {
 			i *= count / min(count, 1000)
@@ -365,7 +366,7 @@ func BenchmarkAnswer(b *testing.B) {
 		b.Run(fmt.Sprint("fast/", count), func(b *testing.B) {
 			b.ReportAllocs()
 			for n := 0; b.Loop(); n++ {
-				if f.answer(packets[n%len(packets)], client, maxUDPSize, reply) == nil {
+				if f.answer(packets[n%len(packets)], client, dnswire.MaxUDPSize, reply) == nil {
 					b.Fatal("declined")
 				}
 			}
@@ -373,7 +374,7 @@ func BenchmarkAnswer(b *testing.B) {
 		b.Run(fmt.Sprint("slow/", count), func(b *testing.B) {
 			b.ReportAllocs()
 			for n := 0; b.Loop(); n++ {
-				if slowly(z, packets[n%len(packets)], client, maxUDPSize) == nil {
+				if slowly(z, packets[n%len(packets)], client, dnswire.MaxUDPSize) == nil {
 					b.Fatal("no answer")
 				}
 			}
@@ -406,7 +407,7 @@ func TestFastPathFollowsChanges(t *testing.T) {
 			qname := part() + "." + part() + []string{".docker.", ".example.com.", "." + part() + ".docker."}[rnd.IntN(3)]
 			packet := packQuery(t, 1, qname, []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeTXT}[rnd.IntN(3)])
 			for range 2 { // the second time from what the first one kept
-				if checkFast(t, f, packet, netip.MustParseAddr("192.0.2.1"), maxUDPSize) {
+				if checkFast(t, f, packet, netip.MustParseAddr("192.0.2.1"), dnswire.MaxUDPSize) {
 					taken++
 				}
 			}
@@ -437,7 +438,7 @@ func TestFastPathBesideChanges(t *testing.T) {
 			f := newFastPath(z)
 			for !stop.Load() {
 				before := now.Load()
-				b := f.answer(packet, netip.MustParseAddr("127.0.0.1"), maxUDPSize, nil)
+				b := f.answer(packet, netip.MustParseAddr("127.0.0.1"), dnswire.MaxUDPSize, nil)
 				after := now.Load() + 1 // that one may be half done
 				if got := int64(b[len(b)-1]); after-before < 100 && (got-before+200)%200 > after-before {
 					t.Errorf("got version %d; want one from %d to %d", got, before%200, after%200)
@@ -467,7 +468,7 @@ func TestFastPathLongApex(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if !checkFast(t, f, packet, netip.MustParseAddr("127.0.0.1"), maxUDPSize) && strings.HasSuffix(qname, "."+apex) {
+				if !checkFast(t, f, packet, netip.MustParseAddr("127.0.0.1"), dnswire.MaxUDPSize) && strings.HasSuffix(qname, "."+apex) {
 					t.Errorf("%s: declined", asked)
 				}
 			}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/dnswire"
 	"io"
 	"log/slog"
 	"net"
@@ -417,14 +418,14 @@ func TestForwardedReply(t *testing.T) {
 					if r.AuthenticatedData != edns || r.Zero || r.RecursionDesired != edns {
 						t.Errorf("got flags %v; want AD as the upstream's where DO asks for it, RD as the client's, and no Z", r.MsgHdr)
 					}
-					if opt := r.IsEdns0(); !edns && len(r.Extra) != 0 || edns && (len(r.Extra) != 1 || !opt.Do() || len(opt.Option) != 0 || opt.UDPSize() != maxUDPSize) {
+					if opt := r.IsEdns0(); !edns && len(r.Extra) != 0 || edns && (len(r.Extra) != 1 || !opt.Do() || len(opt.Option) != 0 || opt.UDPSize() != dnswire.MaxUDPSize) {
 						t.Errorf("got additional records %v; want one OPT of our own if one was sent, and nothing else", r.Extra)
 					}
 					q := asked.Load()
 					if !strings.EqualFold(q.Question[0].Name, req.Question[0].Name) || q.RecursionDesired != edns || q.CheckingDisabled != edns || q.Response {
 						t.Errorf("the upstream was asked %v; want the client's question and flags", q)
 					}
-					if opt := q.IsEdns0(); opt == nil || opt.UDPSize() != maxUDPSize || opt.Do() != edns || len(opt.Option) != 0 {
+					if opt := q.IsEdns0(); opt == nil || opt.UDPSize() != dnswire.MaxUDPSize || opt.Do() != edns || len(opt.Option) != 0 {
 						t.Errorf("the upstream was sent %v; want an OPT of our own, with DO as the client's", opt)
 					}
 				})

@@ -5,8 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"github.com/rayje/dnsdock/internal/dnsname"
-	"io"
+	"github.com/rayje/dnsdock/internal/dnswire"
 	"net"
 	"net/netip"
 	"sync"
@@ -17,9 +16,6 @@ import (
 )
 
 const (
-	maxUDPSize = 1232 // octets of a UDP reply: what passes everywhere unfragmented (DNS Flag Day 2020)
-	maxQuery   = 4096 // octets of a UDP query that are read; no honest one is near it
-
 	maxConns       = 1000                  // TCP connections at a time
 	maxClientConns = 200                   // of one client; containers behind a proxy are one
 	tcpFirst       = 2 * time.Second       // for a new client to begin its query
@@ -30,134 +26,6 @@ const (
 	workerIdle     = time.Second           // after which a goroutine ends that has no connection
 	acceptPause    = 50 * time.Millisecond // after an accept that failed, as for want of descriptors
 )
-
-const (
-	headerLen = 12
-	optLen    = 11 // octets of an OPT record without options
-
-	flagQR, flagRD, flagAD, flagCD = 1 << 15, 1 << 8, 1 << 5, 1 << 4
-	opcodeMask                     = 0xf << 11
-)
-
-// screen reads a message from a client, strictly, and returns of a query what
-// counts: its header with the flags that a client may set, the question, and
-// a bare OPT record if it has one. All else in it is ignored, but has to
-// be well-formed. The result is in place of b. For what can't be answered
-// it returns the reply instead, and neither for what must not be: less than a
-// header, and replies, as two servers would go on for ever.
-//
-// RFC 1035 section 4.1, RFC 6891 section 6.
-func screen(b []byte) (query, reply []byte) {
-	if len(b) < headerLen {
-		return nil, nil
-	}
-	flags, questions := binary.BigEndian.Uint16(b[2:]), binary.BigEndian.Uint16(b[4:])
-	if flags&flagQR != 0 {
-		return nil, nil
-	}
-	end, ok := headerLen, true
-	for range questions {
-		if end, ok = plainQuestion(b, end); !ok {
-			break
-		}
-	}
-	var opt []byte
-	if ok {
-		opt, ok = walk(b, end)
-	}
-	switch {
-	case flags&opcodeMask != dns.OpcodeQuery<<11:
-		return nil, reject(b, headerLen, opt, dns.RcodeNotImplemented)
-	case questions != 1:
-		return nil, reject(b, headerLen, opt, dns.RcodeFormatError)
-	case !ok:
-		return nil, reject(b, end, opt, dns.RcodeFormatError)
-	}
-	binary.BigEndian.PutUint16(b[2:], flags&(flagRD|flagAD|flagCD))
-	return finish(b, end, opt), nil
-}
-
-// reject makes b, whose question ends at end, a reply without records.
-func reject(b []byte, end int, opt []byte, rcode uint16) []byte {
-	flags := binary.BigEndian.Uint16(b[2:])
-	binary.BigEndian.PutUint16(b[2:], flagQR|flags&(opcodeMask|flagRD)|rcode)
-	if opt != nil {
-		binary.BigEndian.PutUint16(opt[3:], maxUDPSize)
-		opt[5], opt[6], opt[7], opt[8] = 0, 0, opt[7]&0x80, 0 // version 0, and DO as it was
-	}
-	return finish(b, end, opt)
-}
-
-// finish makes b, whose question ends at end, a message of that and opt.
-func finish(b []byte, end int, opt []byte) []byte {
-	clear(b[4:headerLen])
-	if end > headerLen {
-		b[5] = 1
-	}
-	b = b[:end]
-	if opt != nil {
-		b[11] = 1
-		b = append(b, opt[:optLen-2]...) // where it was, or before
-		b = append(b, 0, 0)
-	}
-	return b
-}
-
-// plainQuestion returns where the question at off ends. It is not ok, and ends
-// with the header, if it is none, or its name is compressed: nothing comes
-// before the first name of a message.
-func plainQuestion(b []byte, off int) (end int, ok bool) {
-	for start := off; off < len(b) && b[off] <= dnsname.MaxLabelLen && off-start < dnsname.MaxLen; off += 1 + int(b[off]) {
-		if b[off] == 0 {
-			if end = off + 1 + 4; end <= len(b) { // type and class
-				return end, true
-			}
-			break
-		}
-	}
-	return headerLen, false
-}
-
-// walk passes the records from off on. It returns the OPT record, nil if
-// there is none, and whether all is well-formed and ends with b.
-func walk(b []byte, off int) (opt []byte, ok bool) {
-	const typeAt, lengthAt, fixed = 0, 8, 10
-	others := int(binary.BigEndian.Uint16(b[6:])) + int(binary.BigEndian.Uint16(b[8:]))
-	for i := range others + int(binary.BigEndian.Uint16(b[10:])) {
-		_, body, err := dns.UnpackDomainName(b, off)
-		if err != nil || body+fixed > len(b) {
-			return opt, false
-		}
-		rdata := body + fixed
-		next := rdata + int(binary.BigEndian.Uint16(b[body+lengthAt:]))
-		if next > len(b) {
-			return opt, false
-		}
-		if binary.BigEndian.Uint16(b[body+typeAt:]) == dns.TypeOPT {
-			if opt != nil || i < others || b[off] != 0 { // one, in the additional section, at the root
-				return opt, false
-			}
-			opt = append(opt, b[off:off+optLen]...)
-			if version := opt[6]; version == 0 && !areOptions(b[rdata:next]) {
-				return opt, false
-			}
-		}
-		off = next
-	}
-	return opt, off == len(b)
-}
-
-// areOptions reports whether b is a list of EDNS options, whatever they are.
-func areOptions(b []byte) bool {
-	for len(b) >= 4 {
-		n := 4 + int(binary.BigEndian.Uint16(b[2:]))
-		if n > len(b) {
-			return false
-		}
-		b = b[n:]
-	}
-	return len(b) == 0
-}
 
 // A tcpServer answers DNS over TCP: pipelined queries at once, and those
 // that wait for an upstream when its answer is there, so that no query waits
@@ -265,7 +133,7 @@ func (s *tcpServer) add(nc net.Conn) {
 // work serves a connection, and then others: a goroutine whose stack has
 // grown, and buffers, are worth as much as the rest of a short connection.
 func (s *tcpServer) work(c *tcpConn) {
-	b := &buffers{fast: newFastPath(s.zone).countedBy(s.zone.traffic.take(overTCP)), in: bufio.NewReaderSize(nil, maxQuery)}
+	b := &buffers{fast: newFastPath(s.zone).countedBy(s.zone.traffic.take(overTCP)), in: bufio.NewReaderSize(nil, dnswire.MaxQuery)}
 	for {
 		c.buffers = b
 		b.in.Reset(c.Conn)
@@ -327,14 +195,14 @@ func (s *tcpServer) serveConn(c *tcpConn) {
 		if c.answer(b, from.addr) {
 			continue
 		}
-		query, reply := screen(b)
+		query, reply := dnswire.Screen(b)
 		var req dns.Msg
 		switch {
 		case query != nil && req.Unpack(query) == nil:
 			s.zone.answer(&req, from, later, c.send)
 			continue
 		case query != nil: // what the library can't read after all
-			reply = reject(query, headerLen, nil, dns.RcodeFormatError)
+			reply = dnswire.Reject(query, dnswire.HeaderLen, nil, dns.RcodeFormatError)
 		case reply == nil:
 			continue
 		}
@@ -369,21 +237,7 @@ func (s *tcpServer) read(c *tcpConn, idle time.Duration) ([]byte, error) {
 	if err := s.deadline(c, tcpRead); err != nil {
 		return nil, err
 	}
-	return readMessage(c.in)
-}
-
-// readMessage reads a message of a stream, RFC 1035 section 4.2.2.
-func readMessage(in io.Reader) ([]byte, error) {
-	var size [2]byte
-	if _, err := io.ReadFull(in, size[:]); err != nil {
-		return nil, err
-	}
-	n := int(binary.BigEndian.Uint16(size[:]))
-	b, err := io.ReadAll(io.LimitReader(in, int64(n))) // takes memory for what came, not for what is claimed
-	if err == nil && len(b) < n {
-		err = io.ErrUnexpectedEOF
-	}
-	return b, err
+	return dnswire.ReadMessage(c.in)
 }
 
 // buffered returns the next message if all of it has been read.

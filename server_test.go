@@ -8,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/dnswire"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -70,7 +71,7 @@ func TestScreen(t *testing.T) {
 		{"nothing", nil, nil, nil},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
-			query, reply := screen(bytes.Clone(tt.packet))
+			query, reply := dnswire.Screen(bytes.Clone(tt.packet))
 			if !bytes.Equal(query, tt.query) || !bytes.Equal(reply, tt.reply) {
 				t.Errorf("got query\n%sand reply\n%swant query\n%sand reply\n%s", hex.Dump(query), hex.Dump(reply), hex.Dump(tt.query), hex.Dump(tt.reply))
 			}
@@ -82,7 +83,7 @@ func TestScreen(t *testing.T) {
 // that the library reads and that screen leaves as it is, or a reply.
 func FuzzScreen(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
-		query, reply := screen(bytes.Clone(b))
+		query, reply := dnswire.Screen(bytes.Clone(b))
 		if len(query) > len(b) || len(reply) > len(b) || query != nil && reply != nil {
 			t.Fatalf("got query %x and reply %x", query, reply)
 		}
@@ -92,14 +93,14 @@ func FuzzScreen(f *testing.F) {
 			if err := m.Unpack(query); err != nil || len(m.Question) != 1 || m.Response || len(m.Answer)+len(m.Ns) > 0 {
 				t.Fatalf("got query %x: %v, %v", query, m, err)
 			}
-			if again, _ := screen(bytes.Clone(query)); !bytes.Equal(again, query) {
+			if again, _ := dnswire.Screen(bytes.Clone(query)); !bytes.Equal(again, query) {
 				t.Fatalf("got %x, and of that %x", query, again)
 			}
 		case reply != nil:
 			if err := m.Unpack(reply); err != nil || !m.Response || m.Id != binary.BigEndian.Uint16(b) || m.Rcode == dns.RcodeSuccess {
 				t.Fatalf("got reply %x: %v, %v", reply, m, err)
 			}
-		case len(b) >= headerLen && b[2]&0x80 == 0:
+		case len(b) >= dnswire.HeaderLen && b[2]&0x80 == 0:
 			t.Fatalf("got no answer to %x", b)
 		}
 	})
@@ -194,7 +195,7 @@ func headline(m *dns.Msg) string {
 	if opt.Do() {
 		s += " do"
 	}
-	if z := opt.Hdr.Ttl & 0x7fff; z != 0 || len(opt.Option) > 0 || opt.UDPSize() != maxUDPSize {
+	if z := opt.Hdr.Ttl & 0x7fff; z != 0 || len(opt.Option) > 0 || opt.UDPSize() != dnswire.MaxUDPSize {
 		s += fmt.Sprintf(" z=%x options=%v size=%d", z, opt.Option, opt.UDPSize())
 	}
 	return s
@@ -212,7 +213,7 @@ func heldUpstream(t *testing.T) (up netip.AddrPort, asked <-chan struct{}, relea
 	}
 	t.Cleanup(func() { _ = pc.Close() })
 	wg.Go(func() {
-		buf := make([]byte, maxQuery)
+		buf := make([]byte, dnswire.MaxQuery)
 		for {
 			n, from, err := pc.ReadFromUDPAddrPort(buf)
 			if err != nil {

@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/dnswire"
 	"net"
 	"net/netip"
 	"os"
@@ -528,7 +529,7 @@ func (s *socket) readFrame(in *bufio.Reader) ([]byte, error) {
 		return nil, err
 	}
 	_ = s.SetReadDeadline(time.Now().Add(s.idle)) // fails where the read does
-	b, err := readMessage(in)
+	b, err := dnswire.ReadMessage(in)
 	if err != nil {
 		err = fmt.Errorf("in a message: %v", err)
 	}
@@ -557,11 +558,11 @@ func (s *socket) deliver(b []byte, out *batch) {
 	switch {
 	case w == nil:
 	case w.flight != nil:
-		copy(b[headerLen:], questionOf(w.query)) // in our letter case: names point to it
+		copy(b[dnswire.HeaderLen:], dnswire.Question(w.query)) // in our letter case: names point to it
 		w.flight.land(b, out)
 	default:
 		b = bytes.Clone(b)
-		copy(b[headerLen:], questionOf(w.query))
+		copy(b[dnswire.HeaderLen:], dnswire.Question(w.query))
 		w.give(b)
 	}
 }
@@ -570,8 +571,8 @@ func (s *socket) waiterFor(b []byte) *waiter {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.heard = time.Now()
-	if len(b) >= headerLen {
-		if w := s.waiting[binary.BigEndian.Uint16(b)]; w != nil && isReply(b, w.query) {
+	if len(b) >= dnswire.HeaderLen {
+		if w := s.waiting[binary.BigEndian.Uint16(b)]; w != nil && dnswire.IsReply(b, w.query) {
 			return w
 		}
 	}
@@ -588,32 +589,6 @@ func (w *waiter) give(reply []byte) {
 	case w.replies <- reply:
 	default:
 	}
-}
-
-// isReply reports whether b is a reply to the query q: it has its question.
-func isReply(b, q []byte) bool {
-	const responseAndOpcode = 0xf8
-	q = questionOf(q)
-	if b[2]&responseAndOpcode != 0x80 || b[4] != 0 || b[5] != 1 || len(b) < headerLen+len(q) {
-		return false
-	}
-	for i, c := range b[headerLen:][:len(q)] {
-		if i < len(q)-4 && 'A' <= c && c <= 'Z' { // of the name; q's is in lower case
-			c += 'a' - 'A'
-		}
-		if c != q[i] {
-			return false
-		}
-	}
-	return true
-}
-
-// questionOf returns the question of a query that message made.
-func questionOf(q []byte) []byte {
-	end := headerLen
-	for ; q[end] != 0; end += 1 + int(q[end]) {
-	}
-	return q[headerLen : end+1+4]
 }
 
 // fail closes s: all who wait are told, and no query is sent any more.
@@ -636,7 +611,7 @@ func (s *socket) fail(err error) {
 // validated (RFC 6840 section 5.7).
 func (q question) message(edns, padded bool) []byte {
 	n := q.name()
-	b := make([]byte, headerLen, headerLen+len(n)+4+optLen+padding)
+	b := make([]byte, dnswire.HeaderLen, dnswire.HeaderLen+len(n)+4+dnswire.OPTLen+padding)
 	b[2], b[3], b[5] = q.flags()&questionRD, 0x20|q.flags()&questionCD, 1
 	b = append(b, n...)
 	b = append(b, byte(q.qtype()>>8), byte(q.qtype()), 0, byte(dns.ClassINET))
@@ -644,7 +619,7 @@ func (q question) message(edns, padded bool) []byte {
 		return b
 	}
 	b[11] = 1
-	b = append(b, 0, 0, byte(dns.TypeOPT), maxUDPSize>>8, maxUDPSize&0xff, 0, 0, q.flags()&questionDO, 0, 0, 0)
+	b = append(b, 0, 0, byte(dns.TypeOPT), dnswire.MaxUDPSize>>8, dnswire.MaxUDPSize&0xff, 0, 0, q.flags()&questionDO, 0, 0, 0)
 	if padded {
 		const option = 4 // octets before its data
 		n := padding - 1 - (len(b)+option+padding-1)%padding

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/dnswire"
 	"io"
 	"log/slog"
 	"net"
@@ -915,7 +916,7 @@ func TestLogJSON(t *testing.T) {
 		log := newLogger(cfg, b)
 		z := newZone(t.Context(), newRegistry(naming{apex: mustName(t, "docker")}, 0, log), newForwarder(nil, nil, 0, log), log)
 		z.reg.put("x", testService(t, z.reg, "x", "web", "nginx", "10.0.0.1", "www.docker"))
-		_ = slowly(z, packQuery(t, 1, "web.nginx.docker.", dns.TypeA), netip.MustParseAddr("192.0.2.1"), maxUDPSize)
+		_ = slowly(z, packQuery(t, 1, "web.nginx.docker.", dns.TypeA), netip.MustParseAddr("192.0.2.1"), dnswire.MaxUDPSize)
 		log.Info("x", "domain", z.apex, "addr", &net.TCPAddr{IP: net.IP{127, 0, 0, 1}, Port: 53}, "took", time.Second, "err", errors.New("e"), "n", 7)
 	}
 	want := []map[string]any{
