@@ -7,6 +7,7 @@ import (
 	"context"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
+	"github.com/rayje/dnsdock/internal/stats"
 	"net"
 	"net/netip"
 	"os"
@@ -229,12 +230,12 @@ func (c *waitingClient) tell(r *response, out *batch) {
 	z := c.conn.fast.zone
 	w := writer{zone: z, plainQuery: c.plainQuery, reply: out.space()}
 	if w.begin(c.packet, c.addr) && r.write(&w, time.Since(r.born), z.forcedTTL()) {
-		kind, counts := kindForwarded, z.traffic.shared(overUDP)
+		kind, counts := stats.Forwarded, z.traffic.Shared(stats.UDP)
 		if r.born.Before(c.arrived) {
-			kind = kindCached
+			kind = stats.Cached
 		}
-		counts.add(kind, r.rcode(), c.qtype)
-		counts.addTime(kind, time.Since(c.arrived), 1)
+		counts.Add(kind, r.rcode(), c.qtype)
+		counts.AddTime(kind, time.Since(c.arrived), 1)
 		out.sendOn(c.conn.batch.conn, w.finish(), &c.to)
 		return
 	}
@@ -256,7 +257,7 @@ func (c *waitingClient) cut(r *response) {
 	}
 	if m, b, _, err := z.finish(m, req, from, nil); err == nil {
 		_, _ = c.conn.WriteTo(b, to) // it can't be told
-		z.note(m, kindForwarded, from, time.Since(c.arrived), nil)
+		z.note(m, stats.Forwarded, from, time.Since(c.arrived), nil)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
+	"github.com/rayje/dnsdock/internal/stats"
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
@@ -44,7 +45,7 @@ type zone struct {
 	log   *slog.Logger
 	kept  *replies // for the fast path
 
-	traffic *traffic // what was answered
+	traffic *stats.Traffic // what was answered
 
 	walkers chan struct{} // one for each query in line
 	walking *sync.Mutex   // held by the one that looks at much
@@ -56,7 +57,7 @@ type zone struct {
 // that are being forwarded end.
 func newZone(ctx context.Context, reg *registry, fwd *forwarder, log *slog.Logger) *zone {
 	apex := reg.naming.apex
-	return &zone{reg: reg, fwd: fwd, apex: apex, host: "\x07dnsdock" + apex, local: localZones(), log: log, kept: new(replies), traffic: new(traffic),
+	return &zone{reg: reg, fwd: fwd, apex: apex, host: "\x07dnsdock" + apex, local: localZones(), log: log, kept: new(replies), traffic: new(stats.Traffic),
 		walkers: make(chan struct{}, maxWalkers), walking: new(sync.Mutex), ctx: ctx}
 }
 
@@ -95,7 +96,7 @@ type client struct {
 	local netip.Addr // the address of ours that it asked; not valid if the system does not tell
 	alone *bool      // is set where others may get another answer; nil: nobody asks
 	size  int        // octets of a reply that it takes
-	over  transport
+	over  stats.Transport
 
 	beforeWait func() // is called before the answer waits for others, if not nil
 }
@@ -123,7 +124,7 @@ func (z *zone) answer(req *dns.Msg, c client, later func(func()), send func([]by
 	finish := func() {
 		m, b, cached, err := z.finish(m, req, c, left)
 		if cached {
-			kind = kindCached
+			kind = stats.Cached
 		}
 		if err == nil {
 			if left == nil && len(m.Extra) == extra && !*c.alone { // nothing of it was left out
@@ -142,38 +143,38 @@ func (z *zone) answer(req *dns.Msg, c client, later func(func()), send func([]by
 
 // kindOf returns what the answer m is made of, with a question left for an
 // upstream.
-func kindOf(m *dns.Msg, left *dns.Question) answerKind {
+func kindOf(m *dns.Msg, left *dns.Question) stats.Kind {
 	switch {
 	case left != nil:
-		return kindForwarded
+		return stats.Forwarded
 	case m.Rcode == dns.RcodeRefused, m.Rcode == dns.RcodeFormatError, m.Rcode == dns.RcodeNotImplemented, m.Rcode == dns.RcodeBadVers:
-		return kindRefused
+		return stats.Refused
 	}
-	return kindOwn
+	return stats.Own
 }
 
 // note counts and logs an answer; err is what became of it on its way.
-func (z *zone) note(m *dns.Msg, k answerKind, c client, took time.Duration, err error) {
+func (z *zone) note(m *dns.Msg, k stats.Kind, c client, took time.Duration, err error) {
 	q := dns.Question{}
 	if len(m.Question) > 0 {
 		q = m.Question[0]
 	}
-	counts := z.traffic.shared(c.over)
-	counts.add(k, m.Rcode, q.Qtype)
-	counts.addTime(k, took, 1)
+	counts := z.traffic.Shared(c.over)
+	counts.Add(k, m.Rcode, q.Qtype)
+	counts.AddTime(k, took, 1)
 	if z.logs() {
-		z.log.Debug("query", "client", c.addr, "over", transportNames[c.over], "name", q.Name, "type", dns.Type(q.Qtype), "rcode", dns.RcodeToString[m.Rcode],
+		z.log.Debug("query", "client", c.addr, "over", stats.TransportNames[c.over], "name", q.Name, "type", dns.Type(q.Qtype), "rcode", dns.RcodeToString[m.Rcode],
 			"kind", k, "answers", len(m.Answer), "took", took, "err", err)
 	}
 }
 
 // noteRejected counts and logs the reply to what screen rejects.
-func (z *zone) noteRejected(reply []byte, from netip.Addr, c *counts, took time.Duration) {
+func (z *zone) noteRejected(reply []byte, from netip.Addr, c *stats.Counts, took time.Duration) {
 	rcode := int(reply[3] & 0xf)
-	c.add(kindRefused, rcode, dns.TypeNone)
-	c.addTime(kindRefused, took, 1)
+	c.Add(stats.Refused, rcode, dns.TypeNone)
+	c.AddTime(stats.Refused, took, 1)
 	if z.logs() {
-		z.log.Debug("query can't be read", "client", from, "rcode", dns.RcodeToString[rcode], "kind", kindRefused)
+		z.log.Debug("query can't be read", "client", from, "rcode", dns.RcodeToString[rcode], "kind", stats.Refused)
 	}
 }
 

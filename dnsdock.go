@@ -19,6 +19,7 @@ import (
 	"flag"
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/stats"
 	"io"
 	"log/slog"
 	"maps"
@@ -940,9 +941,6 @@ func bindHTTP(addr string) (net.Listener, error) {
 	return ln, nil
 }
 
-// maxReaders bounds the UDP sockets of one address.
-const maxReaders = 16
-
 // bindDNS opens UDP and TCP on the same port, also where addr has port 0: a
 // port that is free for one may be taken for the other, so it tries some. Of
 // UDP there is a socket for each processor, where the system spreads clients
@@ -970,7 +968,7 @@ func tryDNS(addr string) (udp []*net.UDPConn, tcp net.Listener, err error) {
 	addr = net.JoinHostPort(host, strconv.Itoa(tcp.Addr().(*net.TCPAddr).Port)) // what port 0 became
 	readers := 1
 	if spreadsClients {
-		readers = min(runtime.GOMAXPROCS(0), maxReaders)
+		readers = min(runtime.GOMAXPROCS(0), stats.MaxReaders)
 	}
 	for range readers {
 		pc, err := (&net.ListenConfig{Control: reusePort}).ListenPacket(context.Background(), family("udp", addr), addr)

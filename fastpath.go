@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
+	"github.com/rayje/dnsdock/internal/stats"
 	"hash/maphash"
 	"math/rand/v2"
 	"net"
@@ -44,7 +45,7 @@ func newUDPServer(z *zone, conn *net.UDPConn) (*dns.Server, <-chan struct{}) {
 type packetConn struct {
 	*net.UDPConn
 	zone    *zone
-	counts  *counts
+	counts  *stats.Counts
 	fast    *fastPath
 	batch   *batch
 	next    int           // the packet of batch that is to be looked at
@@ -76,7 +77,7 @@ func newPacketConn(z *zone, conn *net.UDPConn) *packetConn {
 			oobSize = max(len(ipv6.NewControlMessage(ipv6.FlagDst|ipv6.FlagInterface)), len(ipv4.NewControlMessage(ipv4.FlagDst|ipv4.FlagInterface)))
 		}
 	}
-	counts := z.traffic.take(overUDP)
+	counts := z.traffic.Take(stats.UDP)
 	return &packetConn{UDPConn: conn, zone: z, counts: counts, fast: newFastPath(z).countedBy(counts), batch: newBatch(conn, oobSize),
 		alone: runtime.GOMAXPROCS(0) == 1, begun: time.Now()}
 }
@@ -174,8 +175,8 @@ type fastPath struct {
 	missed  question                 // that the last query asks and upstreams have to answer, in the fastPath's memory; empty if there is none
 	name    [dnsname.MaxLen + 3]byte // of the query, in lower case, and the rest of the question
 	views   [8]*view
-	counts  *counts
-	untimed [answerKinds]uint64 // answers whose time is still to be counted: with the clock read for each they would take half as long again
+	counts  *stats.Counts
+	untimed [stats.Kinds]uint64 // answers whose time is still to be counted: with the clock read for each they would take half as long again
 }
 
 // A plainQuery is what a fastPath reads of a query.
@@ -195,11 +196,11 @@ func newFastPath(z *zone) *fastPath {
 	if z.logs() {
 		return nil
 	}
-	return &fastPath{zone: z, counts: z.traffic.shared(overTCP)}
+	return &fastPath{zone: z, counts: z.traffic.Shared(stats.TCP)}
 }
 
 // countedBy has f count in c.
-func (f *fastPath) countedBy(c *counts) *fastPath {
+func (f *fastPath) countedBy(c *stats.Counts) *fastPath {
 	if f != nil {
 		f.counts = c
 	}
@@ -207,17 +208,17 @@ func (f *fastPath) countedBy(c *counts) *fastPath {
 }
 
 // hasUntimed reports whether took is to be called.
-func (f *fastPath) hasUntimed() bool { return f != nil && f.untimed != [answerKinds]uint64{} }
+func (f *fastPath) hasUntimed() bool { return f != nil && f.untimed != [stats.Kinds]uint64{} }
 
 // took counts the time of all answers that it was not counted of yet: each
 // took that long.
 func (f *fastPath) took(d time.Duration) {
 	for k, n := range f.untimed {
 		if n > 0 {
-			f.counts.addTime(answerKind(k), d, n)
+			f.counts.AddTime(stats.Kind(k), d, n)
 		}
 	}
-	f.untimed = [answerKinds]uint64{}
+	f.untimed = [stats.Kinds]uint64{}
 }
 
 // answer appends the reply to a query from a client to reply, in most octets
@@ -241,7 +242,7 @@ func (f *fastPath) answer(query []byte, client netip.Addr, most int, reply []byt
 		return nil
 	}
 	answer = r.finish()
-	f.counts.add(r.kind, int(r.header()[3]&0xf), q.qtype)
+	f.counts.Add(r.kind, int(r.header()[3]&0xf), q.qtype)
 	f.untimed[r.kind]++
 	return answer
 }
@@ -378,7 +379,7 @@ func (f *fastPath) foreign(r *writer) bool {
 		age := time.Since(known.born)
 		switch is := known.at(age); {
 		case is >= tired:
-			r.kind = kindCached
+			r.kind = stats.Cached
 			return known.write(r, age, z.forcedTTL())
 		case is == stale: // bursts don't know when that is to be given
 			return false
@@ -402,7 +403,7 @@ type writer struct {
 	plainQuery
 	reply []byte // all of it so far
 	start int    // where the reply begins in it
-	kind  answerKind
+	kind  stats.Kind
 }
 
 // begin writes the header and the question, with the octets that were sent.

@@ -6,6 +6,7 @@ import (
 	_ "embed"
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/stats"
 	"html"
 	"net/http"
 	"slices"
@@ -81,7 +82,7 @@ func (m *markup) putFacts(s statusJSON) {
 }
 
 func (m *markup) putPlots(queries map[string]uint64) {
-	for _, kind := range kindNames {
+	for _, kind := range stats.KindNames {
 		m.put(`<div class="%s" data-kind="%s"><span class="dim">%s</span> <strong class="rate"></strong>
       <svg viewBox="0 0 60 30" preserveAspectRatio="none" role="img" aria-label="%s queries a second, of the last two minutes"><polyline points=""></polyline></svg>
       <span class="dim total">%s</span></div>

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"github.com/rayje/dnsdock/internal/dnswire"
+	"github.com/rayje/dnsdock/internal/stats"
 	"net"
 	"net/netip"
 	"sync"
@@ -133,7 +134,7 @@ func (s *tcpServer) add(nc net.Conn) {
 // work serves a connection, and then others: a goroutine whose stack has
 // grown, and buffers, are worth as much as the rest of a short connection.
 func (s *tcpServer) work(c *tcpConn) {
-	b := &buffers{fast: newFastPath(s.zone).countedBy(s.zone.traffic.take(overTCP)), in: bufio.NewReaderSize(nil, dnswire.MaxQuery)}
+	b := &buffers{fast: newFastPath(s.zone).countedBy(s.zone.traffic.Take(stats.TCP)), in: bufio.NewReaderSize(nil, dnswire.MaxQuery)}
 	for {
 		c.buffers = b
 		b.in.Reset(c.Conn)
@@ -176,7 +177,7 @@ func (s *tcpServer) oldestLocked(is func(*tcpConn) bool) (oldest *tcpConn) {
 // serveConn answers the queries of c until it is idle for too long, breaks a
 // rule or takes no replies, and returns when all are answered.
 func (s *tcpServer) serveConn(c *tcpConn) {
-	from := client{addr: addrOf(c.RemoteAddr()), local: addrOf(c.LocalAddr()), size: dns.MaxMsgSize, over: overTCP,
+	from := client{addr: addrOf(c.RemoteAddr()), local: addrOf(c.LocalAddr()), size: dns.MaxMsgSize, over: stats.TCP,
 		beforeWait: func() { _ = c.flush() }} // its error is the next read's
 	var waiting sync.WaitGroup
 	defer waiting.Wait()
@@ -206,7 +207,7 @@ func (s *tcpServer) serveConn(c *tcpConn) {
 		case reply == nil:
 			continue
 		}
-		s.zone.noteRejected(reply, from.addr, s.zone.traffic.shared(overTCP), time.Since(time.Unix(0, c.used.Load())))
+		s.zone.noteRejected(reply, from.addr, s.zone.traffic.Shared(stats.TCP), time.Since(time.Unix(0, c.used.Load())))
 		_ = c.send(reply) // its error is the next read's
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/stats"
 	"iter"
 	"log/slog"
 	"net"
@@ -298,7 +299,7 @@ type statusJSON struct {
 func (a *api) current() statusJSON {
 	return statusJSON{
 		Version: buildVersion(), Started: a.started.UTC(), Ready: a.reg.isKnown(), Domain: dnsname.Text(a.reg.naming.apex), TTL: a.reg.ttl.Load(),
-		Writes: a.lock.String(), Services: a.reg.published().len(), Queries: a.zone.traffic.byKind(), Engines: a.engineStates(), forwarderStatus: a.zone.fwd.status(),
+		Writes: a.lock.String(), Services: a.reg.published().len(), Queries: a.zone.traffic.ByKind(), Engines: a.engineStates(), forwarderStatus: a.zone.fwd.status(),
 	}
 }
 
@@ -383,7 +384,7 @@ func (a *api) explain(r *http.Request, qname, qtype, from string) (res *resoluti
 		return nil, fmt.Errorf("parameter type: %w", err)
 	}
 	at, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	c := client{addr: remoteAddr(r), local: addrOf(at), size: dns.MaxMsgSize, over: overTCP}
+	c := client{addr: remoteAddr(r), local: addrOf(at), size: dns.MaxMsgSize, over: stats.TCP}
 	if from = strings.TrimSpace(from); from != "" {
 		if c.addr, err = parseAddr(from); err != nil {
 			return nil, fmt.Errorf("parameter client: %w", err)
@@ -422,7 +423,7 @@ func (z *zone) explain(n dnsname.Name, qname string, qtype uint16, c client) (*r
 	m, left := z.reply(req, c)
 	k := kindOf(m, left)
 	if left != nil && z.known(m, req, *left) {
-		k = kindCached
+		k = stats.Cached
 	}
 	b, err := pack(m, c.size)
 	if err == nil {
@@ -442,15 +443,15 @@ func (z *zone) explain(n dnsname.Name, qname string, qtype uint16, c client) (*r
 			}
 		}
 	}
-	if k != kindForwarded {
+	if k != stats.Forwarded {
 		res.Rcode = dns.RcodeToString[m.Rcode]
 	}
-	if k == kindCached { // the upstream's own CNAMEs have no rule here
+	if k == stats.Cached { // the upstream's own CNAMEs have no rule here
 		if last := slices.IndexFunc(chain, func(n dnsname.Name) bool { _, ours := z.authority(n); return !ours }); last >= 0 { // else it became ours meanwhile
 			chain = chain[:last+1]
 		}
 	}
-	if k == kindRefused && isMeta(qtype) && qtype != dns.TypeANY {
+	if k == stats.Refused && isMeta(qtype) && qtype != dns.TypeANY {
 		res.Why = []reason{{Name: dnsname.Text(n), Rule: "questions of this type are not answered, whatever the name"}}
 		return res, nil
 	}

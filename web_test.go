@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
+	"github.com/rayje/dnsdock/internal/stats"
 	"io"
 	"log/slog"
 	"net"
@@ -814,11 +815,11 @@ func TestMetrics(t *testing.T) {
 
 // Readers that count at the same time share no line of the processor's cache.
 func TestCountsAreApart(t *testing.T) {
-	var all traffic
+	var all stats.Traffic
 	at := make(map[uintptr]int)
-	for i := range maxReaders {
-		c := all.take(overUDP)
-		first, last := uintptr(unsafe.Pointer(&c.queries)), uintptr(unsafe.Pointer(c))+unsafe.Sizeof(*c)-1
+	for i := range stats.MaxReaders {
+		c := all.Take(stats.UDP)
+		first, last := uintptr(unsafe.Pointer(&c.Queries)), uintptr(unsafe.Pointer(c))+unsafe.Sizeof(*c)-1
 		for line := first / 64; line <= last/64; line++ {
 			if other, ok := at[line]; ok {
 				t.Fatalf("the counts %d and %d share a line", other, i)
@@ -845,9 +846,9 @@ func (in *instance) metrics(t *testing.T) map[string]float64 {
 
 // Labels hold whatever engines and upstreams are called.
 func TestExpositionEscapes(t *testing.T) {
-	var p exposition
-	p.family("x", "gauge", "X.")
-	p.sample("", 1, "a", "\"\\\n\xff{}", "b", "")
+	var p stats.Exposition
+	p.Family("x", "gauge", "X.")
+	p.Sample("", 1, "a", "\"\\\n\xff{}", "b", "")
 	if got, want := p.String(), "# HELP x X.\n# TYPE x gauge\nx{a=\"\\\"\\\\\\n\uFFFD{}\",b=\"\"} 1\n"; got != want {
 		t.Errorf("got %s; want %s", got, want)
 	}
@@ -1064,18 +1065,18 @@ func TestBurstsAreCounted(t *testing.T) {
 		}
 	}
 	addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
-	for _, kind := range []answerKind{kindForwarded, kindCached} {
+	for _, kind := range []stats.Kind{stats.Forwarded, stats.Cached} {
 		for i := range 20 {
 			exchange(t, "udp", addr, new(dns.Msg).SetQuestion(fmt.Sprintf("n%d.example.org.", i), dns.TypeA))
 		}
-		if got := z.traffic.byKind()[kind.String()]; got != 20 {
+		if got := z.traffic.ByKind()[kind.String()]; got != 20 {
 			t.Errorf("%d are %s; want 20", got, kind)
 		}
 		times := uint64(0)
-		for i := range len(bounds) + 1 {
-			times += z.traffic.sum(int(overUDP), func(c *counts) uint64 { return c.took[kind].buckets[i].Load() })
+		for i := range len(stats.Bounds) + 1 {
+			times += z.traffic.Sum(int(stats.UDP), func(c *stats.Counts) uint64 { return c.Took[kind].Buckets[i].Load() })
 		}
-		if kind == kindForwarded && times != 20 { // those of the fast path are counted after they are sent
+		if kind == stats.Forwarded && times != 20 { // those of the fast path are counted after they are sent
 			t.Errorf("the time of %d that are %s is counted; want 20", times, kind)
 		}
 	}
