@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/publish"
 	"io"
 	"net/http"
 	"net/netip"
@@ -65,13 +66,13 @@ func newAPI(z *zone, l *lock, engines ...*watcher) http.Handler {
 			}
 			mux.Handle(method+" "+path, call)
 		}
-		allowed := strings.Join(sortedKeys(calls), ", ")
+		allowed := strings.Join(publish.SortedKeys(calls), ", ")
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Allow", allowed)
 			writeError(w, http.StatusMethodNotAllowed, fmt.Errorf("method %s is not for this path: use %s", r.Method, allowed))
 		})
 	}
-	known := strings.ReplaceAll(strings.Join(sortedKeys(routes), ", "), "{$}", "")
+	known := strings.ReplaceAll(strings.Join(publish.SortedKeys(routes), ", "), "{$}", "")
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusNotFound, fmt.Errorf("no such path: use %s", known))
 	})
@@ -168,8 +169,8 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 func (a *api) list(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	before, after := "{", "{}\n"
-	for s := range a.reg.published().all(^kind(0)) {
-		id, _ := json.Marshal(s.id) // no errors: it is strings and numbers
+	for s := range a.reg.published().all(^publish.Kind(0)) {
+		id, _ := json.Marshal(s.ID) // no errors: it is strings and numbers
 		service, _ := json.MarshalIndent(toJSON(s), "  ", "  ")
 		if _, err := fmt.Fprintf(w, "%s\n  %s: %s", before, id, service); err != nil {
 			return // the client went away
@@ -199,13 +200,13 @@ func (a *api) put(r *http.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	switch {
-	case p.name == nil:
+	case p.Name == nil:
 		err = errors.New(`property "name" is missing: write the container part, as in "name": "foo"`)
-	case p.image == nil:
+	case p.Image == nil:
 		err = errors.New(`property "image" is missing: write the image part, as in "image": "bar"`)
-	case *p.name == "" && *p.image == "" && !a.exists(id): // a container may have neither, and what GET gives, PUT takes
+	case *p.Name == "" && *p.Image == "" && !a.exists(id): // a container may have neither, and what GET gives, PUT takes
 		err = errors.New(`properties "name" and "image" are both empty: write one of them, as in "name": "foo"`)
-	case len(p.addrs) == 0 && (p.cname == nil || *p.cname == ""):
+	case len(p.Addrs) == 0 && (p.CNAME == nil || *p.CNAME == ""):
 		err = errors.New(`property "ip" is missing: write an address, as in "ip": "192.168.0.3", or a "cname"`)
 	}
 	if err != nil {
@@ -222,8 +223,8 @@ func (a *api) put(r *http.Request) (int, any, error) {
 }
 
 // whole returns p with defaults for what it does not set.
-func whole(p patch) patch {
-	return patch{cname: new(dnsname.Name), txt: &[]string{}, ports: &[]port{}, ttl: new(defaultTTL), aliases: &[]dnsname.Name{}}.over(p)
+func whole(p publish.Patch) publish.Patch {
+	return publish.Patch{CNAME: new(dnsname.Name), TXT: &[]string{}, Ports: &[]publish.Port{}, TTL: new(publish.DefaultTTL), Aliases: &[]dnsname.Name{}}.Over(p)
 }
 
 func (a *api) exists(id string) bool {
@@ -266,7 +267,7 @@ func (a *api) setTTL(r *http.Request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	ttl, err := parseTTL(string(body))
+	ttl, err := publish.ParseTTL(string(body))
 	if err != nil {
 		return 0, nil, err
 	}
@@ -299,19 +300,19 @@ type originJSON struct {
 	Image     string `json:"image,omitempty"`
 }
 
-func toJSON(s *service) serviceJSON {
+func toJSON(s *publish.Service) serviceJSON {
 	j := serviceJSON{
-		Name: s.name, Image: s.image, IPs: addrTexts(s.addrs), TXT: s.txt, TTL: s.ttl,
-		Aliases: dnsname.Texts(s.aliases), Names: dnsname.Texts(s.names()),
-		Origin: originJSON{s.origin.engine, s.origin.container, s.origin.image},
-		State:  s.state, Since: s.since,
+		Name: s.Name, Image: s.Image, IPs: publish.AddrTexts(s.Addrs), TXT: s.TXT, TTL: s.TTL,
+		Aliases: dnsname.Texts(s.Aliases), Names: dnsname.Texts(s.Names()),
+		Origin: originJSON{s.Origin.Engine, s.Origin.Container, s.Origin.Image},
+		State:  s.State, Since: s.Since,
 	}
-	if s.cname == "" {
+	if s.CNAME == "" {
 		j.IP = j.IPs[0]
 	} else {
-		j.CNAME = dnsname.Text(s.cname)
+		j.CNAME = dnsname.Text(s.CNAME)
 	}
-	for _, p := range s.ports {
+	for _, p := range s.Ports {
 		j.Ports = append(j.Ports, p.String())
 	}
 	return j
@@ -319,7 +320,7 @@ func toJSON(s *service) serviceJSON {
 
 // readPatch reads a JSON object of properties, in any letter case. The body
 // may be of any content type: curl -d sends that of a form.
-func readPatch(body io.Reader) (p patch, err error) {
+func readPatch(body io.Reader) (p publish.Patch, err error) {
 	data, err := io.ReadAll(body)
 	if err != nil {
 		return p, err
@@ -329,7 +330,7 @@ func readPatch(body io.Reader) (p patch, err error) {
 		return p, errors.New(`body is no JSON object: write one, as in {"name": "foo", "image": "bar", "ip": "192.168.0.3"}`)
 	}
 	properties := make(map[string]json.RawMessage)
-	for _, key := range sortedKeys(raw) {
+	for _, key := range publish.SortedKeys(raw) {
 		k := strings.ToLower(key)
 		if k == "alias" {
 			k = "aliases"
@@ -339,15 +340,15 @@ func readPatch(body io.Reader) (p patch, err error) {
 		}
 		properties[k] = raw[key]
 	}
-	for _, k := range sortedKeys(properties) {
-		if err := p.setProperty(k, properties[k]); err != nil {
+	for _, k := range publish.SortedKeys(properties) {
+		if err := setProperty(&p, k, properties[k]); err != nil {
 			return p, fmt.Errorf("property %q: %w", k, err)
 		}
 	}
-	switch isAlias := p.cname != nil && *p.cname != ""; {
-	case isAlias && len(p.addrs) > 0:
+	switch isAlias := p.CNAME != nil && *p.CNAME != ""; {
+	case isAlias && len(p.Addrs) > 0:
 		err = errors.New(`properties "cname" and "ip" can't be both: write only one of the two`)
-	case !isAlias && p.addrs != nil && len(p.addrs) == 0:
+	case !isAlias && p.Addrs != nil && len(p.Addrs) == 0:
 		err = errors.New(`property "ip": write at least one address, as in "192.168.0.3", or a "cname" instead`)
 	}
 	return p, err
@@ -367,30 +368,30 @@ func decode(data []byte, v any) error {
 
 // setProperty sets the property k, in lower case. For each service, ip comes
 // before ips.
-func (p *patch) setProperty(k string, value json.RawMessage) (err error) {
+func setProperty(p *publish.Patch, k string, value json.RawMessage) (err error) {
 	switch k {
 	case "name":
-		p.name, err = readPart(value)
+		p.Name, err = readPart(value)
 	case "image":
-		p.image, err = readPart(value)
+		p.Image, err = readPart(value)
 	case "ip":
-		p.addrs, err = readAddrs(value)
+		p.Addrs, err = readAddrs(value)
 	case "ips":
-		given := p.addrs
-		missing := func(a netip.Addr) bool { return !slices.Contains(p.addrs, a) }
-		if p.addrs, err = readAddrs(value); err == nil && slices.ContainsFunc(given, missing) {
+		given := p.Addrs
+		missing := func(a netip.Addr) bool { return !slices.Contains(p.Addrs, a) }
+		if p.Addrs, err = readAddrs(value); err == nil && slices.ContainsFunc(given, missing) {
 			err = errors.New(`"ip" is not one of them: write only one of the two`)
 		}
 	case "cname":
-		p.cname, err = readTarget(value)
+		p.CNAME, err = readTarget(value)
 	case "txt":
-		p.txt, err = readTXT(value)
+		p.TXT, err = readTXT(value)
 	case "ports":
-		p.ports, err = readPorts(value)
+		p.Ports, err = readPorts(value)
 	case "ttl":
-		p.ttl, err = readTTL(value)
+		p.TTL, err = readTTL(value)
 	case "aliases":
-		p.aliases, err = readAliases(value)
+		p.Aliases, err = readAliases(value)
 	case "names", "origin", "state", "since": // read-only: what GET gives, PUT takes
 	default:
 		err = errors.New("unknown: write name, image, ip, ips, cname, txt, ports, ttl or aliases")
@@ -410,8 +411,8 @@ func readPart(value json.RawMessage) (*string, error) {
 
 func readTTL(value json.RawMessage) (*int, error) {
 	var n *int
-	if err := json.Unmarshal(value, &n); err != nil || n == nil || *n < defaultTTL || *n > maxTTL {
-		return nil, fmt.Errorf("write seconds from 0 to %d, or -1 for the default", maxTTL)
+	if err := json.Unmarshal(value, &n); err != nil || n == nil || *n < publish.DefaultTTL || *n > publish.MaxTTL {
+		return nil, fmt.Errorf("write seconds from 0 to %d, or -1 for the default", publish.MaxTTL)
 	}
 	return n, nil
 }
@@ -423,9 +424,9 @@ func readAddrs(value json.RawMessage) ([]netip.Addr, error) {
 		if s == "host" {
 			return netip.Addr{}, nil
 		}
-		return parseAddr(s)
+		return publish.ParseAddr(s)
 	}
-	return readItems(value, `"192.168.0.3"`, parse, addrCost)
+	return readItems(value, `"192.168.0.3"`, parse, publish.AddrCost)
 }
 
 // readTarget reads the name of a CNAME; the empty one takes it away.
@@ -447,17 +448,17 @@ func readTXT(value json.RawMessage) (*[]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf(`%w, as in "v=spf1 -all"`, err)
 	}
-	list, err = parseTXT(list)
+	list, err = publish.ParseTXT(list)
 	return &list, err
 }
 
 // readPorts reads what readStrings does, as ports; none is good.
-func readPorts(value json.RawMessage) (*[]port, error) {
-	ports, err := readItems(value, `["80/tcp=http"]`, parsePort, func(port) int { return maxItems / maxPorts })
-	if errors.Is(err, errTooMany) {
-		err = errPorts
+func readPorts(value json.RawMessage) (*[]publish.Port, error) {
+	ports, err := readItems(value, `["80/tcp=http"]`, publish.ParsePort, func(publish.Port) int { return publish.MaxItems / publish.MaxPorts })
+	if errors.Is(err, publish.ErrTooMany) {
+		err = publish.ErrPorts
 	}
-	slices.SortFunc(ports, port.compare)
+	slices.SortFunc(ports, publish.Port.Compare)
 	return &ports, err
 }
 
@@ -482,11 +483,11 @@ func readItems[T comparable](value json.RawMessage, example string, parse func(s
 		}
 		items = append(items, item)
 	}
-	items = unique(items)
-	left := maxItems
+	items = publish.Unique(items)
+	left := publish.MaxItems
 	for _, item := range items {
 		if left -= cost(item); left < 0 {
-			return nil, errTooMany
+			return nil, publish.ErrTooMany
 		}
 	}
 	return items, nil

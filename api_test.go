@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/publish"
 	"io"
 	"log/slog"
 	"net/http"
@@ -299,7 +300,7 @@ func TestAPIBadProperties(t *testing.T) {
 		{`{"txt":5}`, `"txt": write a string or a list`},
 		{`{"txt":null}`, `"txt": write a string or a list`},
 		{`{"txt":[null]}`, `"txt": write a string or a list`},
-		{`{"txt":"` + strings.Repeat("x", maxTXT) + `"}`, `"txt": too long`},
+		{`{"txt":"` + strings.Repeat("x", publish.MaxTXT) + `"}`, `"txt": too long`},
 		{`{"ports":"http"}`, `"ports": "http": write PORT/PROTOCOL`},
 		{`{"ports":["80/icmp"]}`, `write PORT/PROTOCOL`},
 		{`{"ports":["80/tcp=a.b"]}`, `write the port's name`},
@@ -330,7 +331,7 @@ func TestAPIBadProperties(t *testing.T) {
 
 func manyPorts() string {
 	var b strings.Builder
-	for i := range maxPorts + 1 {
+	for i := range publish.MaxPorts + 1 {
 		fmt.Fprintf(&b, "%d,", i)
 	}
 	return b.String()
@@ -341,8 +342,8 @@ func manyPorts() string {
 func TestAPIAddressOrCNAME(t *testing.T) {
 	h, reg := newTestAPI(t)
 	base := testService(t, reg, fakeID("dddd"), "lb", "proxy", "")
-	base.cname = mustName(t, "lb.example.com")
-	reg.put(base.id, base)
+	base.CNAME = mustName(t, "lb.example.com")
+	reg.put(base.ID, base)
 	for _, step := range []struct {
 		body string
 		want string // address and CNAME; else the error
@@ -372,8 +373,8 @@ func TestAPIAddressOrCNAME(t *testing.T) {
 			t.Errorf("%s: got %q; want %q", step.body, got, step.want)
 		}
 	}
-	reg.put(base.id, base) // a resync changes nothing
-	if s, err := reg.lookup("dddd"); err != nil || s.addrs[0] != netip.MustParseAddr("10.0.0.8") {
+	reg.put(base.ID, base) // a resync changes nothing
+	if s, err := reg.lookup("dddd"); err != nil || s.Addrs[0] != netip.MustParseAddr("10.0.0.8") {
 		t.Errorf("after a resync: got %v, %v; want 10.0.0.8", s, err)
 	}
 }
@@ -396,7 +397,7 @@ func TestAPIRoundTrip(t *testing.T) {
 	if err := json.Unmarshal(call(t, h, "GET", "/services", "").Body.Bytes(), &all); err != nil || len(all) != 8 {
 		t.Fatalf("GET /services: got %d services, %v; want 8", len(all), err)
 	}
-	for _, id := range sortedKeys(all) {
+	for _, id := range publish.SortedKeys(all) {
 		for _, method := range []string{"PUT", "PATCH"} {
 			serial := reg.ser.Load()
 			r := call(t, h, method, "/services/"+id, string(all[id]))
@@ -590,7 +591,7 @@ func TestPatchRacesDeath(t *testing.T) {
 		}
 		if i%2 == 1 {
 			reg.put(id, s)
-			if got, _ := reg.lookup(id); got == nil || got.ttl != defaultTTL {
+			if got, _ := reg.lookup(id); got == nil || got.TTL != publish.DefaultTTL {
 				t.Fatalf("a new one under its id: got %v; want no trace of the PATCH", got)
 			}
 			reg.forget(id)
@@ -797,13 +798,13 @@ func TestAPISlowClients(t *testing.T) {
 // is accepted again and means the same.
 func FuzzServiceJSON(f *testing.F) {
 	reg := newTestRegistry(f, "docker")
-	base := &service{id: "x", name: "n", image: "i", addrs: []netip.Addr{netip.MustParseAddr("10.9.9.9")}}
+	base := &publish.Service{ID: "x", Name: "n", Image: "i", Addrs: []netip.Addr{netip.MustParseAddr("10.9.9.9")}}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		p, err := readPatch(bytes.NewReader(body))
 		if err != nil {
 			return
 		}
-		s, err := reg.naming.patched(base, p)
+		s, err := reg.naming.Patched(base, p)
 		if err != nil {
 			return // its parts are too long together
 		}
@@ -815,7 +816,7 @@ func FuzzServiceJSON(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%s is given and not accepted: %v", text, err)
 		}
-		if got, err := reg.naming.patched(&service{id: "x"}, again); err != nil || !got.equal(s) {
+		if got, err := reg.naming.Patched(&publish.Service{ID: "x"}, again); err != nil || !got.Equal(s) {
 			t.Errorf("%s: got %+v, %v; want %+v", text, got, err, s)
 		}
 	})
@@ -850,7 +851,7 @@ func TestAPIVeryManyAliases(t *testing.T) {
 		t.Errorf("readPatch: %v; want an error that says how many", err)
 	}
 	p, err := readPatch(strings.NewReader(body(strings.Repeat("a.d,", 200000))))
-	if err != nil || len(*p.aliases) != 1 {
+	if err != nil || len(*p.Aliases) != 1 {
 		t.Errorf("the same alias again and again: %v; want it once", err)
 	}
 }

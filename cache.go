@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
+	"github.com/rayje/dnsdock/internal/publish"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -103,7 +104,7 @@ func plainResponse(q question, b []byte) *response {
 			return nil
 		}
 		ttl := binary.BigEndian.Uint32(rr[6:])
-		if ttl > maxTTL { // RFC 2181 section 8
+		if ttl > publish.MaxTTL { // RFC 2181 section 8
 			return nil
 		}
 		r.good = min(r.good, time.Duration(ttl)*time.Second)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
+	"github.com/rayje/dnsdock/internal/publish"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -377,9 +378,9 @@ func TestCacheAndOurs(t *testing.T) {
 }
 
 // aliased is a container's service with an alias.
-func aliased(t *testing.T, id, alias string) *service {
+func aliased(t *testing.T, id, alias string) *publish.Service {
 	t.Helper()
-	return &service{id: id, owners: []dnsname.Name{mustName(t, "shop.web.docker"), mustName(t, alias)}, addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, ttl: defaultTTL}
+	return &publish.Service{ID: id, Owners: []dnsname.Name{mustName(t, "shop.web.docker"), mustName(t, alias)}, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, TTL: publish.DefaultTTL}
 }
 
 // The aliases that are gone have a bound.
@@ -388,7 +389,7 @@ func TestGoneAliasesAreBounded(t *testing.T) {
 	z.log = slog.New(slog.DiscardHandler)
 	s := aliased(t, "id", "x.example.com")
 	for i := range maxGone + 100 {
-		s.owners = append(s.owners, mustName(t, fmt.Sprintf("%d.example.com", i)))
+		s.Owners = append(s.Owners, mustName(t, fmt.Sprintf("%d.example.com", i)))
 	}
 	z.reg.put("id", s)
 	z.reg.forget("id")

@@ -58,7 +58,7 @@ func showConfig(c *config) string {
 	if c.tls != nil {
 		add("tls", *c.tls, "")
 	}
-	add("apex", c.naming.apex, "docker.")
+	add("apex", c.naming.Apex, "docker.")
 	add("nameserver", c.upstreams[dnsname.Root], "[8.8.8.8:53]")
 	for _, domain := range slices.Sorted(maps.Keys(c.upstreams)) {
 		if domain != dnsname.Root {
@@ -66,15 +66,15 @@ func showConfig(c *config) string {
 		}
 	}
 	add("allow", c.allow, "[]")
-	add("closest", c.naming.closest, "false")
+	add("closest", c.naming.Closest, "false")
 	add("ttl", c.ttl, "0")
-	add("alias", c.naming.alias, "false")
-	add("all", c.naming.all, "false")
+	add("alias", c.naming.Alias, "false")
+	add("all", c.naming.All, "false")
 	add("cache", c.cache, "16777216")
-	add("network", c.naming.networks, "[]")
-	add("host-address", c.naming.host, "[]")
-	add("compose", c.naming.compose, "true")
-	add("health", c.naming.health, "true")
+	add("network", c.naming.Networks, "[]")
+	add("host-address", c.naming.Host, "[]")
+	add("compose", c.naming.Compose, "true")
+	add("health", c.naming.Health, "true")
 	add("state", c.state, "")
 	add("forcettl", c.forceTTL, "false")
 	add("verbose", c.verbose, "true")

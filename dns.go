@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
+	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"sort"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -56,7 +56,7 @@ type zone struct {
 // newZone returns a zone for the apex of reg. When ctx is done, the queries
 // that are being forwarded end.
 func newZone(ctx context.Context, reg *registry, fwd *forwarder, log *slog.Logger) *zone {
-	apex := reg.naming.apex
+	apex := reg.naming.Apex
 	return &zone{reg: reg, fwd: fwd, apex: apex, host: "\x07dnsdock" + apex, local: localZones(), log: log, kept: new(replies), traffic: new(stats.Traffic),
 		walkers: make(chan struct{}, maxWalkers), walking: new(sync.Mutex), ctx: ctx}
 }
@@ -384,21 +384,21 @@ func (z *zone) authority(n dnsname.Name) (top dnsname.Name, ok bool) {
 // A found is what there is at a name of ours.
 type found struct {
 	exists   bool
-	isZone   bool     // it is the top of a zone, with SOA and NS
-	isStatic bool     // no container changes it
-	isHost   bool     // it is our own name, and no container's
-	loopback bool     // it is localhost, or below
-	views    []*view  // by the names rule; without data where there is a cname
-	hasData  bool     // a service of views has no CNAME
-	cname    *service // whose CNAME it is instead
+	isZone   bool             // it is the top of a zone, with SOA and NS
+	isStatic bool             // no container changes it
+	isHost   bool             // it is our own name, and no container's
+	loopback bool             // it is localhost, or below
+	views    []*view          // by the names rule; without data where there is a cname
+	hasData  bool             // a service of views has no CNAME
+	cname    *publish.Service // whose CNAME it is instead
 	ports    []servicePort
 	owners   *view // of whose address it is the name; nil if of nobody's
 }
 
 // A servicePort is one SRV record.
 type servicePort struct {
-	*service
-	port
+	*publish.Service
+	publish.Port
 }
 
 // inTurn waits for the turn of a question about n, whose highest name of
@@ -469,11 +469,11 @@ func (z *zone) find(n, top dnsname.Name) (f found) {
 	}
 	var hasPorts bool
 	f.views = z.reg.match(n, nil)
-	f.hasData = anyHas(f.views, hasData)
+	f.hasData = anyHas(f.views, publish.HasData)
 	f.isHost = n == z.host && !f.hasData
 	f.ports, hasPorts = z.findPorts(n, top)
 	f.exists = f.isZone || f.isHost || hasPorts || len(f.views) > 0 || z.reg.isAboveCompose(n) || z.reg.isAboveZone(n)
-	if !f.isZone && n != z.host && anyHas(f.views, hasCNAME) { // a zone has SOA and NS, and a CNAME must not be named by these
+	if !f.isZone && n != z.host && anyHas(f.views, publish.HasCNAME) { // a zone has SOA and NS, and a CNAME must not be named by these
 		f.cname = z.cnameOf(n, f.views)
 	}
 	return f
@@ -483,7 +483,7 @@ func (z *zone) find(n, top dnsname.Name) (f found) {
 // the closest owner name at or above n, unless a service with addresses is
 // closer; or one of those below n if there is nothing else. Of several it is
 // always the same.
-func (z *zone) cnameOf(n dnsname.Name, views []*view) (best *service) {
+func (z *zone) cnameOf(n dnsname.Name, views []*view) (best *publish.Service) {
 	at, ok := z.reg.nodes.load(n)
 	if !ok {
 		at, ok = z.reg.compose.load(n)
@@ -500,13 +500,13 @@ func (z *zone) cnameOf(n dnsname.Name, views []*view) (best *service) {
 	mixed := func(i int) bool { return n.HasWildcard() || ok && i == len(views)-1 } // of any depth
 	for i, v := range views {
 		switch {
-		case v.has(hasData) && (mixed(i) || !v.has(hasCNAME)):
+		case v.has(publish.HasData) && (mixed(i) || !v.has(publish.HasCNAME)):
 			return nil
-		case !v.has(hasCNAME):
+		case !v.has(publish.HasCNAME):
 			continue
 		}
-		for s := range v.all(hasCNAME) {
-			if best == nil || cmp.Or(cmp.Compare(order(!s.sick), order(!best.sick)), strings.Compare(string(s.cname), string(best.cname))) < 0 {
+		for s := range v.all(publish.HasCNAME) {
+			if best == nil || cmp.Or(cmp.Compare(publish.Order(!s.Sick), publish.Order(!best.Sick)), strings.Compare(string(s.CNAME), string(best.CNAME))) < 0 {
 				best = s
 			}
 		}
@@ -529,9 +529,9 @@ func (z *zone) findPorts(n, top dnsname.Name) (list []servicePort, exists bool) 
 	if !isProtoLabel(proto) || !rest.Under(top) {
 		return nil, false
 	}
-	for s := range some(z.reg.match(rest, nil), hasPorts) {
-		for _, p := range s.ports {
-			if proto != "_"+p.proto || !between && !p.isAt(label) {
+	for s := range some(z.reg.match(rest, nil), publish.HasPorts) {
+		for _, p := range s.Ports {
+			if proto != "_"+p.Proto || !between && !p.IsAt(label) {
 				continue
 			}
 			if between {
@@ -540,19 +540,15 @@ func (z *zone) findPorts(n, top dnsname.Name) (list []servicePort, exists bool) 
 			list = append(list, servicePort{s, p})
 		}
 	}
-	isWell := func(p servicePort) bool { return !p.sick }
+	isWell := func(p servicePort) bool { return !p.Sick }
 	if slices.ContainsFunc(list, isWell) {
-		list = slices.DeleteFunc(list, func(p servicePort) bool { return p.sick })
+		list = slices.DeleteFunc(list, func(p servicePort) bool { return p.Sick })
 	}
 	return list, len(list) > 0
 }
 
-func isProtoLabel(label string) bool { return label != "" && label[0] == '_' && isProto(label[1:]) }
-
-// isAt reports whether p is the port of the label _number or _name, or '*'.
-func (p port) isAt(label string) bool {
-	text, ok := strings.CutPrefix(label, "_")
-	return label == "*" || ok && (text == strconv.Itoa(int(p.number)) || text == p.name && text != "")
+func isProtoLabel(label string) bool {
+	return label != "" && label[0] == '_' && publish.IsProto(label[1:])
 }
 
 // answerOurs answers q, the question about n, whose highest name of ours is
@@ -568,11 +564,11 @@ func (z *zone) answerOurs(m *dns.Msg, q dns.Question, n, top dnsname.Name, c cli
 	f := z.find(n, top)
 	if f.cname != nil {
 		h := header(q.Name, dns.TypeCNAME, z.reg.ttlOf(f.cname))
-		m.Answer = append(m.Answer, &dns.CNAME{Hdr: h, Target: f.cname.cname.String()})
+		m.Answer = append(m.Answer, &dns.CNAME{Hdr: h, Target: f.cname.CNAME.String()})
 		if q.Qtype == dns.TypeCNAME || q.Qtype == dns.TypeANY {
 			return ""
 		}
-		return f.cname.cname
+		return f.cname.CNAME
 	}
 	before := len(m.Answer)
 	z.addRecords(m, q, n, f, c)
@@ -689,9 +685,9 @@ func (z *zone) addSRV(m *dns.Msg, owner string, ports []servicePort, most int, c
 	if len(ports) == 0 {
 		return
 	}
-	ttl := uint32(maxTTL)
+	ttl := uint32(publish.MaxTTL)
 	for _, p := range ports {
-		ttl = min(ttl, z.reg.ttlOf(p.service))
+		ttl = min(ttl, z.reg.ttlOf(p.Service))
 	}
 	h := header(owner, dns.TypeSRV, ttl)
 	type target struct {
@@ -702,7 +698,7 @@ func (z *zone) addSRV(m *dns.Msg, owner string, ports []servicePort, most int, c
 	var extra []dns.RR
 	for i, first := 0, rand.IntN(len(ports)); i < len(ports) && len(m.Answer) < most; i++ {
 		p := ports[(first+i)%len(ports)]
-		t := target{p.owners[0], p.number}
+		t := target{p.Owners[0], p.Number}
 		if seen[t] {
 			continue
 		}
@@ -722,8 +718,8 @@ func (z *zone) addSRV(m *dns.Msg, owner string, ports []servicePort, most int, c
 // size octets.
 func allTXT(views []*view, size int) (list []string) {
 	seen := make(map[string]bool)
-	for s := range some(views, hasTXT) {
-		for _, text := range s.txt {
+	for s := range some(views, publish.HasTXT) {
+		for _, text := range s.TXT {
 			if seen[text] {
 				continue
 			}
@@ -751,13 +747,13 @@ func charStrings(text string) (list []string) {
 // first, and no more than that many.
 func mostSpecific(v *view, most int) (list []dnsname.Name) {
 	var byLabels [dnsname.MaxLen/2 + 1][]dnsname.Name
-	for s := range some([]*view{v}, hasData) {
-		for _, o := range s.owners {
+	for s := range some([]*view{v}, publish.HasData) {
+		for _, o := range s.Owners {
 			byLabels[o.Labels()] = append(byLabels[o.Labels()], o)
 		}
 	}
 	slices.Reverse(byLabels[:])
-	list = unique(slices.Concat(byLabels[:]...))
+	list = publish.Unique(slices.Concat(byLabels[:]...))
 	return list[:min(len(list), most)]
 }
 

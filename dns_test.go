@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnswire"
+	"github.com/rayje/dnsdock/internal/publish"
 	"io"
 	"log/slog"
 	"maps"
@@ -38,19 +39,19 @@ type pub struct {
 // first list, which held pubs.
 func filledRegistry(t testing.TB, apex string, ttl uint32, pubs ...pub) *registry {
 	t.Helper()
-	reg := newRegistry(naming{apex: mustName(t, apex)}, ttl, slog.New(slog.DiscardHandler))
+	reg := newRegistry(publish.Naming{Apex: mustName(t, apex)}, ttl, slog.New(slog.DiscardHandler))
 	for i, p := range pubs {
-		s := &service{id: fmt.Sprintf("%04x", i), name: p.name, image: p.image, ttl: p.ttl}
+		s := &publish.Service{ID: fmt.Sprintf("%04x", i), Name: p.name, Image: p.image, TTL: p.ttl}
 		for _, a := range strings.Fields(p.addrs) {
-			s.addrs = append(s.addrs, netip.MustParseAddr(a))
+			s.Addrs = append(s.Addrs, netip.MustParseAddr(a))
 		}
 		for _, a := range strings.Fields(p.aliases) {
-			s.aliases = append(s.aliases, mustName(t, a))
+			s.Aliases = append(s.Aliases, mustName(t, a))
 		}
-		if err := reg.naming.own(s); err != nil {
+		if err := reg.naming.Own(s); err != nil {
 			t.Fatal(err)
 		}
-		reg.put(s.id, s)
+		reg.put(s.ID, s)
 	}
 	reg.ready.Store(true)
 	reg.ser.Store(7)
@@ -176,7 +177,7 @@ func TestNoDataForManyServices(t *testing.T) {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			var pubs []pub
 			for i := range n {
-				pubs = append(pubs, pub{fmt.Sprintf("redis%d", i), "redis", defaultTTL, fmt.Sprintf("172.17.0.%d", i+1), ""})
+				pubs = append(pubs, pub{fmt.Sprintf("redis%d", i), "redis", publish.DefaultTTL, fmt.Sprintf("172.17.0.%d", i+1), ""})
 			}
 			z := newTestZone(t, filledRegistry(t, "docker", 0, pubs...))
 			addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
@@ -199,9 +200,9 @@ func TestReply(t *testing.T) {
 	reg := filledRegistry(t, "docker", 60,
 		pub{"redis1", "redis", 30, "172.17.0.2 fd00::2", "db.docker shop.example.com"},
 		pub{"redis2", "redis", 20, "172.17.0.3 172.17.0.2", "db.docker"},
-		pub{"web", "nginx", defaultTTL, "172.17.0.4", "org box"},
+		pub{"web", "nginx", publish.DefaultTTL, "172.17.0.4", "org box"},
 		pub{"v6", "only", 0, "fd00::6", ""},
-		pub{"under_score", "a.b", defaultTTL, "172.17.0.7", "deep.er.example.net"},
+		pub{"under_score", "a.b", publish.DefaultTTL, "172.17.0.7", "deep.er.example.net"},
 	)
 	const (
 		soa     = " docker. 5 SOA dnsdock.docker. hostmaster.docker. 7 3600 600 86400 5"
@@ -379,7 +380,7 @@ func TestReplyApex(t *testing.T) {
 		{"docker.example.com", "docker.", "REFUSED"},
 	} {
 		t.Run(tt.apex+" "+tt.qname, func(t *testing.T) {
-			z := newTestZone(t, filledRegistry(t, tt.apex, 0, pub{"one", "redis", defaultTTL, "10.0.0.1", ""}))
+			z := newTestZone(t, filledRegistry(t, tt.apex, 0, pub{"one", "redis", publish.DefaultTTL, "10.0.0.1", ""}))
 			m := reply(z, new(dns.Msg).SetQuestion(tt.qname, dns.TypeA), netip.MustParseAddr("127.0.0.1"), dns.MaxMsgSize)
 			if got := showSorted(m); got != tt.want {
 				t.Errorf("\ngot  %v;\nwant %v", got, tt.want)
@@ -391,7 +392,7 @@ func TestReplyApex(t *testing.T) {
 // What is not known may come up any moment: it is cached for -ttl, and never
 // for more than some seconds.
 func TestNegativeTTL(t *testing.T) {
-	for _, tt := range []struct{ ttl, want uint32 }{{0, 0}, {3, 3}, {5, 5}, {6, 5}, {maxTTL, 5}} {
+	for _, tt := range []struct{ ttl, want uint32 }{{0, 0}, {3, 3}, {5, 5}, {6, 5}, {publish.MaxTTL, 5}} {
 		reg := filledRegistry(t, "docker", tt.ttl, pub{"web", "nginx", 99, "10.0.0.1", ""})
 		for _, qname := range []string{"unknown.docker.", "web.nginx.docker."} {
 			m := reply(newTestZone(t, reg), new(dns.Msg).SetQuestion(qname, dns.TypeTXT), netip.Addr{}, dns.MaxMsgSize)
@@ -451,7 +452,7 @@ func TestRotation(t *testing.T) {
 
 // Before the engine's first list is done, nobody knows what does not exist.
 func TestNotReady(t *testing.T) {
-	reg := filledRegistry(t, "docker", 0, pub{"web", "nginx", defaultTTL, "10.0.0.1", "shop.example.com"})
+	reg := filledRegistry(t, "docker", 0, pub{"web", "nginx", publish.DefaultTTL, "10.0.0.1", "shop.example.com"})
 	reg.ready.Store(false)
 	z := newTestZone(t, reg)
 	const soa = " docker. 0 SOA dnsdock.docker. hostmaster.docker. 7 3600 600 86400 0"
@@ -1337,7 +1338,7 @@ func FuzzQuery(f *testing.F) {
 		pub{"web", "nginx", 30, "172.17.0.2 fd00::2", "shop.example.com com"},
 		pub{"many", "redis", 30, strings.Join(many, " "), "a\\.\\000b.docker"},
 	)
-	publish(f, reg,
+	publishTest(f, reg,
 		`{"name":"srv","image":"nginx","ip":"10.2.0.1","ports":["80/tcp=http","53/udp"],"txt":["a","b"]}`,
 		`{"name":"front","image":"nginx","cname":"srv.nginx.docker"}`,
 		`{"name":"loop","image":"loop","cname":"x.loop.docker"}`)
@@ -1407,7 +1408,7 @@ func TestReplyIsBounded(t *testing.T) {
 }
 
 // publish makes services by hand in reg, from what the HTTP API takes.
-func publish(t testing.TB, reg *registry, services ...string) {
+func publishTest(t testing.TB, reg *registry, services ...string) {
 	t.Helper()
 	h := apiOf(t, reg)
 	for i, body := range services {
@@ -1427,7 +1428,7 @@ func showExtra(m *dns.Msg) string {
 // SRV, TXT and CNAME records, and what is in the additional section.
 func TestRecords(t *testing.T) {
 	reg := filledRegistry(t, "docker", 60)
-	publish(t, reg,
+	publishTest(t, reg,
 		`{"name":"web1","image":"nginx","ips":["10.0.0.1","fd00::1"],"ports":["80/tcp=http","443/tcp","53/udp=http"],"txt":["v=1, \\\" \\065","owner=me"],"ttl":30}`,
 		`{"name":"web2","image":"nginx","ip":"10.0.0.2","ports":"80/tcp=http","txt":"owner=me","aliases":["shop.example.com"],"ttl":20}`,
 		`{"name":"front","image":"proxy","cname":"web1.nginx.docker","aliases":["front.example.com"],"ttl":9}`,
@@ -1594,7 +1595,7 @@ func TestWhatIsLeftOut(t *testing.T) {
 	for i := range 30 {
 		services = append(services, fmt.Sprintf(`{"name":"web%d","image":"nginx","ips":["10.0.0.%d","10.0.1.%d"],"ports":"80"}`, i, i, i))
 	}
-	publish(t, reg, services...)
+	publishTest(t, reg, services...)
 	for _, tt := range []struct {
 		size           int
 		answers, extra int
@@ -1622,9 +1623,9 @@ func TestMuchTXT(t *testing.T) {
 	reg := filledRegistry(t, "docker", 0)
 	var services []string
 	for i := range 20 {
-		services = append(services, fmt.Sprintf(`{"name":"web%d","image":"nginx","ip":"10.0.0.1","txt":"%d%s"}`, i, i, strings.Repeat("x", maxTXT-5)))
+		services = append(services, fmt.Sprintf(`{"name":"web%d","image":"nginx","ip":"10.0.0.1","txt":"%d%s"}`, i, i, strings.Repeat("x", publish.MaxTXT-5)))
 	}
-	publish(t, reg, services...)
+	publishTest(t, reg, services...)
 	_, b, err := packed(newTestZone(t, reg), new(dns.Msg).SetQuestion("nginx.docker.", dns.TypeTXT), netip.Addr{}, dns.MaxMsgSize)
 	m := new(dns.Msg)
 	if err != nil || m.Unpack(b) != nil || len(m.Answer) != 7 || !m.Truncated {
@@ -1640,11 +1641,11 @@ func TestManyTXT(t *testing.T) {
 		reg := filledRegistry(t, "docker", 0)
 		for i := range tt.count {
 			s := testService(t, reg, fmt.Sprint(i), fmt.Sprint(i), "txt", "10.0.0.1")
-			s.txt = []string{fmt.Sprintf("%0*x", tt.length, i)}
+			s.TXT = []string{fmt.Sprintf("%0*x", tt.length, i)}
 			if tt.length == 1 {
-				s.txt[0] = string(rune('A' + i))
+				s.TXT[0] = string(rune('A' + i))
 			}
-			reg.put(s.id, s)
+			reg.put(s.ID, s)
 		}
 		_, b, err := packed(newTestZone(t, reg), new(dns.Msg).SetQuestion("txt.docker.", dns.TypeTXT), netip.Addr{}, tt.size)
 		m := new(dns.Msg)
@@ -1662,8 +1663,8 @@ func TestManyTXT(t *testing.T) {
 func TestEscapedTXT(t *testing.T) {
 	reg := filledRegistry(t, "docker", 0)
 	s := testService(t, reg, "bs", "bs", "bs", "10.0.0.1")
-	s.txt = []string{strings.Repeat(`\`, 250), strings.Repeat(`\`, 249) + "a", strings.Repeat(`\`, 200) + `"`}
-	reg.put(s.id, s)
+	s.TXT = []string{strings.Repeat(`\`, 250), strings.Repeat(`\`, 249) + "a", strings.Repeat(`\`, 200) + `"`}
+	reg.put(s.ID, s)
 	_, b, err := packed(newTestZone(t, reg), new(dns.Msg).SetQuestion("bs.bs.docker.", dns.TypeTXT), netip.Addr{}, dnswire.MaxUDPSize)
 	m := new(dns.Msg)
 	if err != nil || m.Unpack(b) != nil || len(m.Answer) != 3 || m.Truncated {
@@ -1674,7 +1675,7 @@ func TestEscapedTXT(t *testing.T) {
 // Our own name is never a CNAME: NS and SOA name it, RFC 2181 section 10.3.
 func TestOwnNameIsNoCNAME(t *testing.T) {
 	reg := filledRegistry(t, "docker", 0, pub{"web", "nginx", 0, "10.0.0.1", ""})
-	publish(t, reg, `{"name":"dnsdock","image":"","cname":"web.nginx.docker"}`)
+	publishTest(t, reg, `{"name":"dnsdock","image":"","cname":"web.nginx.docker"}`)
 	m := reply(newTestZone(t, reg), new(dns.Msg).SetQuestion("dnsdock.docker.", dns.TypeA), netip.MustParseAddr("10.0.0.53"), 512)
 	if got, want := show(m), "NOERROR aa; dnsdock.docker. 0 A 10.0.0.53;"; got != want {
 		t.Errorf("got %v; want %v", got, want)
@@ -1688,8 +1689,8 @@ func TestManyInTurn(t *testing.T) {
 	reg := filledRegistry(t, "docker", 0, pub{"web", "nginx", 0, "10.0.0.1", ""})
 	for i := range many + 1 {
 		s := testService(t, reg, fmt.Sprint("s", i), fmt.Sprint("s", i), "big", "10.1.0.1")
-		s.ports = []port{{80, "tcp", "http"}}
-		reg.put(s.id, s)
+		s.Ports = []publish.Port{{80, "tcp", "http"}}
+		reg.put(s.ID, s)
 	}
 	z := newTestZone(t, reg)
 	ask := func(qname string) string {
@@ -1745,17 +1746,17 @@ func TestMetaTypes(t *testing.T) {
 }
 
 // putContainers publishes containers as the watcher would.
-func putContainers(t testing.TB, reg *registry, list ...container) {
+func putContainers(t testing.TB, reg *registry, list ...publish.Container) {
 	t.Helper()
 	for _, c := range list {
-		if c.id == "" {
-			c.id = c.name
+		if c.ID == "" {
+			c.ID = c.Name
 		}
-		s, problems := reg.naming.serviceOf(&c, "e")
+		s, problems := reg.naming.ServiceOf(&c, "e")
 		if problems != nil {
 			t.Fatal(problems)
 		}
-		reg.put(c.id, s)
+		reg.put(c.ID, s)
 	}
 }
 
@@ -1790,14 +1791,14 @@ func newClientAt(addr, local string) client {
 func TestAnswersByClient(t *testing.T) {
 	reg := newTestRegistry(t, "docker")
 	z := newTestZone(t, reg)
-	tcp := []port{{number: 80, proto: "tcp"}}
+	tcp := []publish.Port{{Number: 80, Proto: "tcp"}}
 	putContainers(t, reg,
-		container{name: "a1", image: "web", networks: []endpoint{netAt("a", "10.1.0.11/24")}, exposed: tcp},
-		container{name: "a2", image: "web", networks: []endpoint{netAt("a", "10.1.0.12/24")}, exposed: tcp},
-		container{name: "b1", image: "web", networks: []endpoint{netAt("b", "10.2.0.11/24")}, exposed: tcp},
-		container{name: "i1", image: "web", networks: []endpoint{netAt("!i", "10.3.0.11/24")}},
-		container{name: "ab", image: "db", networks: []endpoint{netAt("b", "10.2.0.20/24"), netAt("a", "10.1.0.20/24 fd00:1::20/64")}, exposed: tcp},
-		container{name: "in", image: "db2", networks: []endpoint{netAt("!i", "10.3.0.20/24")}, exposed: tcp},
+		publish.Container{Name: "a1", Image: "web", Networks: []publish.Endpoint{netAt("a", "10.1.0.11/24")}, Exposed: tcp},
+		publish.Container{Name: "a2", Image: "web", Networks: []publish.Endpoint{netAt("a", "10.1.0.12/24")}, Exposed: tcp},
+		publish.Container{Name: "b1", Image: "web", Networks: []publish.Endpoint{netAt("b", "10.2.0.11/24")}, Exposed: tcp},
+		publish.Container{Name: "i1", Image: "web", Networks: []publish.Endpoint{netAt("!i", "10.3.0.11/24")}},
+		publish.Container{Name: "ab", Image: "db", Networks: []publish.Endpoint{netAt("b", "10.2.0.20/24"), netAt("a", "10.1.0.20/24 fd00:1::20/64")}, Exposed: tcp},
+		publish.Container{Name: "in", Image: "db2", Networks: []publish.Endpoint{netAt("!i", "10.3.0.20/24")}, Exposed: tcp},
 	)
 	for _, c := range []struct {
 		client, qname string
@@ -1837,7 +1838,7 @@ func TestAnswersByClient(t *testing.T) {
 func TestAnswersByPlaces(t *testing.T) {
 	reg := newTestRegistry(t, "docker")
 	z := newTestZone(t, reg)
-	putContainers(t, reg, container{name: "site", image: "web", labels: map[string]string{"com.dnsdock.ip_addr": "container:p1,container:p2"}, others: map[string][]endpoint{
+	putContainers(t, reg, publish.Container{Name: "site", Image: "web", Labels: map[string]string{"com.dnsdock.ip_addr": "container:p1,container:p2"}, Others: map[string][]publish.Endpoint{
 		"p1": {netAt("a", "10.1.0.11/24"), netAt("b", "10.2.0.11/24")},
 		"p2": {netAt("a", "10.1.0.12/24"), netAt("b", "10.2.0.12/24")},
 	}})
@@ -1855,7 +1856,7 @@ func TestAnswersByPlaces(t *testing.T) {
 // What is above the domain of an engine exists, whatever is in that (RFC 8020).
 func TestNamesAboveZones(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
-	reg := newRegistry(naming{apex: mustName(t, "docker")}, 60, log, mustName(t, "b.c.docker"))
+	reg := newRegistry(publish.Naming{Apex: mustName(t, "docker")}, 60, log, mustName(t, "b.c.docker"))
 	reg.ready.Store(true)
 	z := newTestZone(t, reg)
 	for qname, want := range map[string]string{"c.docker.": "NOERROR", "b.c.docker.": "NOERROR", "d.docker.": "NXDOMAIN", "x.b.c.docker.": "NXDOMAIN"} {
@@ -1879,7 +1880,7 @@ func TestNearFirstOfMany(t *testing.T) {
 		if i%500 == 7 {
 			n = netAt("near", fmt.Sprintf("10.2.0.%d/16", 2+i/500))
 		}
-		putContainers(t, reg, container{name: fmt.Sprint("c", i), image: "many", networks: []endpoint{n}})
+		putContainers(t, reg, publish.Container{Name: fmt.Sprint("c", i), Image: "many", Networks: []publish.Endpoint{n}})
 	}
 	c := newClientAt("10.2.9.9", "")
 	c.size = dns.MinMsgSize
@@ -1899,9 +1900,9 @@ func TestHostAddress(t *testing.T) {
 	reg := newTestRegistry(t, "docker")
 	z := newTestZone(t, reg)
 	putContainers(t, reg,
-		container{name: "h", image: "app", networks: []endpoint{hostNetwork()}},
-		container{name: "dns", image: "dnsdock", networks: []endpoint{netAt("a", "10.1.0.53/24 fd00:1::53/64"), netAt("b", "10.2.0.53/24")}},
-		container{name: "mixed", image: "app", labels: map[string]string{"com.dnsdock.ip_addr": "host, 192.0.2.7"}},
+		publish.Container{Name: "h", Image: "app", Networks: []publish.Endpoint{publish.HostNetwork()}},
+		publish.Container{Name: "dns", Image: "dnsdock", Networks: []publish.Endpoint{netAt("a", "10.1.0.53/24 fd00:1::53/64"), netAt("b", "10.2.0.53/24")}},
+		publish.Container{Name: "mixed", Image: "app", Labels: map[string]string{"com.dnsdock.ip_addr": "host, 192.0.2.7"}},
 	)
 	check := func(local, qname string, qtype uint16, want string) {
 		t.Helper()
@@ -1917,7 +1918,7 @@ func TestHostAddress(t *testing.T) {
 	check("10.2.0.53", "h.app.docker.", dns.TypeA, "NOERROR 10.2.0.1")
 	check("", "h.app.docker.", dns.TypeA, "NOERROR") // the system does not tell
 	check("172.17.0.1", "1.0.17.172.in-addr.arpa.", dns.TypePTR, "NXDOMAIN")
-	putContainers(t, reg, container{name: "byhand", image: "x", labels: map[string]string{"com.dnsdock.ip_addr": "192.168.1.4"}})
+	putContainers(t, reg, publish.Container{Name: "byhand", Image: "x", Labels: map[string]string{"com.dnsdock.ip_addr": "192.168.1.4"}})
 	check("192.168.1.4", "h.app.docker.", dns.TypeA, "NOERROR 192.168.1.4") // the address of the host is a container's by hand
 	for range 10 {
 		got := strings.Fields(answersTo(z, "192.0.2.1", "172.17.0.1", "mixed.app.docker.", dns.TypeA))
@@ -1926,7 +1927,7 @@ func TestHostAddress(t *testing.T) {
 			t.Errorf("mixed: got %v; want %v", got, want)
 		}
 	}
-	reg.naming.host = []netip.Addr{netip.MustParseAddr("198.51.100.4"), netip.MustParseAddr("2001:db8::4")}
+	reg.naming.Host = []netip.Addr{netip.MustParseAddr("198.51.100.4"), netip.MustParseAddr("2001:db8::4")}
 	check("10.1.0.53", "h.app.docker.", dns.TypeA, "NOERROR 198.51.100.4")
 	check("127.0.0.1", "h.app.docker.", dns.TypeAAAA, "NOERROR 2001:db8::4")
 }
@@ -1935,14 +1936,14 @@ func TestHostAddress(t *testing.T) {
 // there, for the client that asks.
 func TestHealthChecks(t *testing.T) {
 	reg := newTestRegistry(t, "docker")
-	reg.naming.health = true
+	reg.naming.Health = true
 	z := newTestZone(t, reg)
-	tcp := []port{{number: 80, proto: "tcp"}}
+	tcp := []publish.Port{{Number: 80, Proto: "tcp"}}
 	put := func(name, image, addr string, sick bool, labels ...string) {
-		c := container{name: name, image: image, sick: sick, networks: []endpoint{netAt("a", addr)}, exposed: tcp, labels: map[string]string{}}
+		c := publish.Container{Name: name, Image: image, Sick: sick, Networks: []publish.Endpoint{netAt("a", addr)}, Exposed: tcp, Labels: map[string]string{}}
 		for _, l := range labels {
 			k, v, _ := strings.Cut(l, "=")
-			c.labels[k] = v
+			c.Labels[k] = v
 		}
 		putContainers(t, reg, c)
 	}
@@ -1966,14 +1967,14 @@ func TestHealthChecks(t *testing.T) {
 	check("192.0.2.1", "_80._tcp.w1.web.docker.", dns.TypeSRV, "NOERROR 10.1.0.1 w1.web.docker.")
 	put("w2", "web", "10.1.0.2/24", true, "com.dnsdock.health=ignore")
 	check("192.0.2.1", "web.docker.", dns.TypeA, "NOERROR 10.1.0.2")
-	reg.naming.health = false
+	reg.naming.Health = false
 	put("w1", "web", "10.1.0.1/24", true)
 	check("192.0.2.1", "web.docker.", dns.TypeA, "NOERROR 10.1.0.1 10.1.0.2")
 
 	// The healthy one is on an internal network, out of reach of others.
-	reg.naming.health = true
+	reg.naming.Health = true
 	put("d1", "db", "10.1.0.5/24", true)
-	putContainers(t, reg, container{name: "d2", image: "db", networks: []endpoint{netAt("!i", "10.3.0.6/24")}})
+	putContainers(t, reg, publish.Container{Name: "d2", Image: "db", Networks: []publish.Endpoint{netAt("!i", "10.3.0.6/24")}})
 	check("192.0.2.1", "db.docker.", dns.TypeA, "NOERROR 10.1.0.5")
 	check("10.3.0.99", "db.docker.", dns.TypeA, "NOERROR 10.3.0.6")
 	check("192.0.2.1", "docker.", dns.TypeA, "NOERROR 10.1.0.1 10.1.0.2")
@@ -1982,10 +1983,10 @@ func TestHealthChecks(t *testing.T) {
 // The names of compose answer where no other does.
 func TestComposeNames(t *testing.T) {
 	reg := newTestRegistry(t, "docker")
-	reg.naming.compose = true
+	reg.naming.Compose = true
 	z := newTestZone(t, reg)
-	instance := func(project, service, number, name, image, addr string) container {
-		return container{name: name, image: image, networks: []endpoint{netAt("a", addr)}, exposed: []port{{number: 80, proto: "tcp"}}, labels: map[string]string{
+	instance := func(project, service, number, name, image, addr string) publish.Container {
+		return publish.Container{Name: name, Image: image, Networks: []publish.Endpoint{netAt("a", addr)}, Exposed: []publish.Port{{Number: 80, Proto: "tcp"}}, Labels: map[string]string{
 			"com.docker.compose.project": project, "com.docker.compose.service": service, "com.docker.compose.container-number": number}}
 	}
 	putContainers(t, reg,
@@ -1993,9 +1994,9 @@ func TestComposeNames(t *testing.T) {
 		instance("shop", "web", "2", "shop_web_2", "nginx", "10.1.0.2/24"),
 		instance("shop", "db", "1", "shop_db_1", "redis", "10.1.0.3/24"),
 		instance("redis", "web", "1", "redis_web_1", "nginx", "10.1.0.4/24"), // a project that is called as an image is
-		container{name: "cache", image: "blog", networks: []endpoint{netAt("a", "10.1.0.5/24")}},
+		publish.Container{Name: "cache", Image: "blog", Networks: []publish.Endpoint{netAt("a", "10.1.0.5/24")}},
 		instance("blog", "cache", "1", "blog_cache_1", "nginx", "10.1.0.6/24"),
-		container{name: "al", image: "x", networks: []endpoint{netAt("a", "10.1.0.7/24")}, labels: map[string]string{"com.dnsdock.alias": "ali.docker"}},
+		publish.Container{Name: "al", Image: "x", Networks: []publish.Endpoint{netAt("a", "10.1.0.7/24")}, Labels: map[string]string{"com.dnsdock.alias": "ali.docker"}},
 		instance("ali", "web", "1", "ali_web_1", "nginx", "10.1.0.8/24"),
 	)
 	for _, c := range []struct{ qname, want string }{
@@ -2023,7 +2024,7 @@ func TestComposeNames(t *testing.T) {
 		{"2.*.docker.", "NOERROR 10.1.0.7"}, // below the alias
 	} {
 		for _, closest := range []bool{false, true} {
-			reg.naming.closest = closest
+			reg.naming.Closest = closest
 			if closest && (c.qname == "redis.docker." || c.qname == "1.*.shop.docker.") { // the same by other rules
 				continue
 			}
@@ -2034,7 +2035,7 @@ func TestComposeNames(t *testing.T) {
 			}
 		}
 	}
-	reg.naming.closest = false
+	reg.naming.Closest = false
 	if got := answersTo(z, "192.0.2.1", "", "_80._tcp.1.web.shop.docker.", dns.TypeSRV); got != "NOERROR shop_web_1.nginx.docker. 10.1.0.1" {
 		t.Errorf("SRV: got %q", got)
 	}

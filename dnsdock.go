@@ -19,6 +19,7 @@ import (
 	"flag"
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
 	"io"
 	"log/slog"
@@ -177,12 +178,12 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	reloads := []func(){fwd.reload}
 	for _, e := range cfg.engines {
 		n := cfg.naming
-		n.apex = cmp.Or(e.domain, n.apex)
+		n.Apex = cmp.Or(e.domain, n.Apex)
 		w := newWatcher(newDockerClient(e.engineURL, cfg.tls), n, reg, log)
 		watchers, reloads = append(watchers, w), append(reloads, w.reload)
 	}
 	lock := &lock{readOnly: cfg.readOnly, file: cfg.tokenFile, log: log}
-	log.Info("dnsdock starts", "version", buildVersion(), "domain", cfg.naming.apex, "engines", cfg.engines)
+	log.Info("dnsdock starts", "version", buildVersion(), "domain", cfg.naming.Apex, "engines", cfg.engines)
 	drained, drain := context.WithCancel(context.Background()) // done when HTTP has ended
 	last := func(stop func(context.Context) error) func(context.Context) error {
 		return func(ctx context.Context) error {
@@ -269,7 +270,7 @@ func healthcheck(ctx context.Context, cfg *config) error {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	if cfg.http == "" {
-		m := new(dns.Msg).SetQuestion("dnsdock."+cfg.naming.apex.String(), dns.TypeSOA)
+		m := new(dns.Msg).SetQuestion("dnsdock."+cfg.naming.Apex.String(), dns.TypeSOA)
 		r, _, err := new(dns.Client).ExchangeContext(ctx, m, reachable(cfg.dns[0]))
 		if err == nil && r.Rcode != dns.RcodeSuccess {
 			err = fmt.Errorf("%s: %s", m.Question[0].Name, dns.RcodeToString[r.Rcode])
@@ -365,7 +366,7 @@ type config struct {
 	engines   []engine
 	tls       *tlsFiles // of those on TCP; nil: no TLS
 	state     string    // file; empty: none
-	naming    naming
+	naming    publish.Naming
 	ttl       uint32
 	upstreams routes[server]
 	cache     int64 // octets
@@ -448,13 +449,13 @@ func (cfg *config) zones() (zones []dnsname.Name) {
 // about the engine. Its errors name the flag and the value, and say
 // what to write instead; flag.ErrHelp is returned as it is.
 func parseConfig(args []string, getenv func(string) string) (*config, error) {
-	cfg := &config{verbose: true, cache: 16 << 20, naming: naming{compose: true, health: true}}
+	cfg := &config{verbose: true, cache: 16 << 20, naming: publish.Naming{Compose: true, Health: true}}
 	dnsAddrs := list[string]{items: []string{":53"}, parse: parseListen}
 	upstreams := routeFlag{routes: routes[server]{dnsname.Root: {{addr: netip.MustParseAddrPort("8.8.8.8:53")}}}, isSet: make(map[dnsname.Name]bool)}
 	allow := list[netip.Prefix]{parse: parseCIDR}
 	engines := engineFlag{}
-	networks := list[string]{parse: parseNetwork}
-	hostAddrs := list[netip.Addr]{parse: parseAddr}
+	networks := list[string]{parse: publish.ParseNetwork}
+	hostAddrs := list[netip.Addr]{parse: publish.ParseAddr}
 	httpAddr, domain, environment := ":80", "docker", ""
 	certs := cmp.Or(getenv("DOCKER_CERTS"), getenv("DOCKER_CERT_PATH"), filepath.Join(getenv("HOME"), ".docker"))
 	tlsVerify := getenv("DOCKER_TLS_VERIFY") != ""
@@ -482,8 +483,8 @@ func parseConfig(args []string, getenv func(string) string) (*config, error) {
 	fs.Func("docker", "", engines.set)
 	fs.Var(&networks, "network", "")
 	fs.Var(&hostAddrs, "host-address", "")
-	fs.BoolFunc("compose", "", boolean(&cfg.naming.compose))
-	fs.BoolFunc("health", "", boolean(&cfg.naming.health))
+	fs.BoolFunc("compose", "", boolean(&cfg.naming.Compose))
+	fs.BoolFunc("health", "", boolean(&cfg.naming.Health))
 	fs.StringVar(&cfg.state, "state", "", "")
 	fs.StringVar(&cfg.tokenFile, "http-token-file", "", "")
 	fs.BoolFunc("http-readonly", "", boolean(&cfg.readOnly))
@@ -497,7 +498,7 @@ func parseConfig(args []string, getenv func(string) string) (*config, error) {
 	fs.StringVar(&domain, "domain", domain, "")
 	fs.StringVar(&environment, "environment", environment, "")
 	fs.Func("match", "", func(s string) error {
-		if cfg.naming.closest = s == "closest"; s != "closest" && s != "all" {
+		if cfg.naming.Closest = s == "closest"; s != "closest" && s != "all" {
 			return errors.New("write all or closest")
 		}
 		return nil
@@ -509,11 +510,11 @@ func parseConfig(args []string, getenv func(string) string) (*config, error) {
 		return err
 	})
 	fs.Func("ttl", "", func(s string) (err error) {
-		cfg.ttl, err = parseTTL(s)
+		cfg.ttl, err = publish.ParseTTL(s)
 		return err
 	})
-	fs.BoolFunc("alias", "", boolean(&cfg.naming.alias))
-	fs.BoolFunc("all", "", boolean(&cfg.naming.all))
+	fs.BoolFunc("alias", "", boolean(&cfg.naming.Alias))
+	fs.BoolFunc("all", "", boolean(&cfg.naming.All))
 	fs.BoolFunc("forcettl", "", boolean(&cfg.forceTTL))
 	fs.BoolFunc("tlsverify", "", boolean(&tlsVerify))
 	fs.StringVar(&files.ca, "tlscacert", files.ca, "")
@@ -548,11 +549,11 @@ func parseConfig(args []string, getenv func(string) string) (*config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("invalid value %q for flag -docker or variable DOCKER_HOST: %w", host, err)
 	}
-	cfg.engines, cfg.naming.networks, cfg.naming.host = engines.items, unique(networks.items), unique(hostAddrs.items)
+	cfg.engines, cfg.naming.Networks, cfg.naming.Host = engines.items, publish.Unique(networks.items), publish.Unique(hostAddrs.items)
 	if err := refuseTwice(cfg.engines); err != nil {
 		return nil, err
 	}
-	if cfg.naming.apex, err = parseApex(environment, domain); err != nil {
+	if cfg.naming.Apex, err = parseApex(environment, domain); err != nil {
 		return nil, err
 	}
 	if cfg.check { // it needs no file: one that is bad now is not the end of what runs
@@ -567,7 +568,7 @@ func parseConfig(args []string, getenv func(string) string) (*config, error) {
 		}
 	}
 	for domain := range cfg.upstreams {
-		for _, zone := range append(cfg.zones(), cfg.naming.apex) {
+		for _, zone := range append(cfg.zones(), cfg.naming.Apex) {
 			if domain != dnsname.Root && domain.Under(zone) {
 				return nil, fmt.Errorf("invalid value %q for flag -nameserver: dnsdock answers names under %s itself: write another domain", dnsname.Text(domain)+"=", zone)
 			}
@@ -752,7 +753,7 @@ func parseDomain(s string) (dnsname.Name, error) {
 
 // parseCIDR reads a range of addresses, or a single one.
 func parseCIDR(s string) (netip.Prefix, error) {
-	if a, err := parseAddr(s); err == nil {
+	if a, err := publish.ParseAddr(s); err == nil {
 		return a.Prefix(a.BitLen())
 	}
 	p, err := netip.ParsePrefix(s)

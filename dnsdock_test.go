@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/publish"
 	"io"
 	"maps"
 	"net"
@@ -1648,7 +1649,7 @@ func (s *stage) inspect(t *testing.T, container, format string) string {
 func (s *stage) ip(t *testing.T, container string) string {
 	t.Helper()
 	ip := s.inspect(t, container, "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}")
-	if _, err := parseAddr(ip); err != nil {
+	if _, err := publish.ParseAddr(ip); err != nil {
 		t.Fatalf("container %s has %q; want one address", container, ip)
 	}
 	return ip

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/publish"
 	"io"
 	"log/slog"
 	"maps"
@@ -399,7 +400,7 @@ func (e endpointJSON) addrs() (addrs []netip.Addr) {
 		texts = []string{c.IPv4Address, c.IPv6Address}
 	}
 	for _, s := range texts {
-		if a, err := parseAddr(s); err == nil { // empty where there is none; podman says "<nil>" too
+		if a, err := publish.ParseAddr(s); err == nil { // empty where there is none; podman says "<nil>" too
 			addrs = append(addrs, a)
 		}
 	}
@@ -407,19 +408,19 @@ func (e endpointJSON) addrs() (addrs []netip.Addr) {
 }
 
 // endpoint returns what the mapping needs of e, but whether it is internal.
-func (e endpointJSON) endpoint(name string) endpoint {
-	return endpoint{
-		network:  network{name: name, v4: newIPNet(e.IPAddress, e.IPPrefixLen, e.Gateway), v6: newIPNet(e.GlobalIPv6Address, e.GlobalIPv6PrefixLen, e.IPv6Gateway)},
-		addrs:    e.addrs(),
-		priority: e.GwPriority,
+func (e endpointJSON) endpoint(name string) publish.Endpoint {
+	return publish.Endpoint{
+		Network:  publish.Network{Name: name, V4: newIPNet(e.IPAddress, e.IPPrefixLen, e.Gateway), V6: newIPNet(e.GlobalIPv6Address, e.GlobalIPv6PrefixLen, e.IPv6Gateway)},
+		Addrs:    e.addrs(),
+		Priority: e.GwPriority,
 	}
 }
 
 // newIPNet returns the network of an address, not valid where the engine does not tell it.
-func newIPNet(addr string, bits int, gateway string) (s ipNet) {
-	if a, err := parseAddr(addr); err == nil && bits > 0 {
-		s.Prefix, _ = a.Prefix(bits)      // stays as it is with a length that can't be
-		s.gateway, _ = parseAddr(gateway) // or there is none
+func newIPNet(addr string, bits int, gateway string) (s publish.IPNet) {
+	if a, err := publish.ParseAddr(addr); err == nil && bits > 0 {
+		s.Prefix, _ = a.Prefix(bits)              // stays as it is with a length that can't be
+		s.Gateway, _ = publish.ParseAddr(gateway) // or there is none
 	}
 	return s
 }
@@ -430,38 +431,38 @@ func (j *containerJSON) isSick() bool {
 
 // container returns what the mapping needs of j. Which networks are internal
 // is by their ids.
-func (j *containerJSON) container(internal map[string]bool) *container {
-	c := &container{
-		id:      j.ID,
-		name:    strings.TrimPrefix(j.Name, "/"),
-		image:   j.Config.Image,
-		imageID: j.Image,
-		state:   j.State.Status,
-		sick:    j.isSick(),
-		since:   j.since(),
-		env:     make(map[string]string, len(j.Config.Env)),
-		labels:  j.Config.Labels,
+func (j *containerJSON) container(internal map[string]bool) *publish.Container {
+	c := &publish.Container{
+		ID:      j.ID,
+		Name:    strings.TrimPrefix(j.Name, "/"),
+		Image:   j.Config.Image,
+		ImageID: j.Image,
+		State:   j.State.Status,
+		Sick:    j.isSick(),
+		Since:   j.since(),
+		Env:     make(map[string]string, len(j.Config.Env)),
+		Labels:  j.Config.Labels,
 	}
 	for _, kv := range j.Config.Env {
 		k, v, _ := strings.Cut(kv, "=")
-		c.env[k] = v
+		c.Env[k] = v
 	}
 	switch id, shared := strings.CutPrefix(j.HostConfig.NetworkMode, "container:"); {
 	case shared:
-		c.shares = id
+		c.Shares = id
 	case j.HostConfig.NetworkMode == "host":
-		c.networks = []endpoint{hostNetwork()}
+		c.Networks = []publish.Endpoint{publish.HostNetwork()}
 	default:
-		for _, n := range sortedKeys(j.NetworkSettings.Networks) {
+		for _, n := range publish.SortedKeys(j.NetworkSettings.Networks) {
 			e := j.NetworkSettings.Networks[n]
 			end := e.endpoint(n)
-			end.internal = internal[e.NetworkID]
-			c.networks = append(c.networks, end)
+			end.Internal = internal[e.NetworkID]
+			c.Networks = append(c.Networks, end)
 		}
 	}
 	for text := range j.Config.ExposedPorts {
-		if p, err := parsePort(text); err == nil {
-			c.exposed = append(c.exposed, p)
+		if p, err := publish.ParsePort(text); err == nil {
+			c.Exposed = append(c.Exposed, p)
 		}
 	}
 	return c
@@ -486,7 +487,7 @@ type fingerprint [sha256.Size / 2]byte
 func newFingerprint(name, state string, sick bool, networks map[string]endpointJSON) fingerprint {
 	h := sha256.New()
 	fmt.Fprintf(h, "%s %s %t", strings.TrimPrefix(name, "/"), state, sick)
-	for _, n := range sortedKeys(networks) {
+	for _, n := range publish.SortedKeys(networks) {
 		fmt.Fprintf(h, " %s %v", n, networks[n].addrs())
 	}
 	return fingerprint(h.Sum(nil)[:len(fingerprint{})])
@@ -580,7 +581,7 @@ func (s *eventStream) close() { _ = s.body.Close() } // read only: nothing can b
 // all end at the truth.
 type watcher struct {
 	client *dockerClient
-	naming naming
+	naming publish.Naming
 	reg    *registry
 	log    *slog.Logger
 	suffix string // of its containers' ids in the registry: of all engines but the first, as cloned machines have equal ones
@@ -615,12 +616,12 @@ type watcher struct {
 
 // newWatcher returns a watcher that fills reg from the client's engine, whose
 // containers have the names that n makes. All are made before one runs.
-func newWatcher(client *dockerClient, n naming, reg *registry, log *slog.Logger) *watcher {
+func newWatcher(client *dockerClient, n publish.Naming, reg *registry, log *slog.Logger) *watcher {
 	suffix := ""
 	if len(reg.engines) > 0 {
 		suffix = "@" + client.engine.text
 	}
-	reg.addEngine(client.engine.text, n.apex)
+	reg.addEngine(client.engine.text, n.Apex)
 	return &watcher{
 		client:  client,
 		naming:  n,
@@ -935,7 +936,7 @@ func (w *watcher) reconcile(ctx context.Context, id string) error {
 	}
 	s, problems := w.service(c)
 	w.remember(j, problems)
-	w.moved(id, c.name, j.fingerprint()) // though it is as before: they may have seen what nobody saw here
+	w.moved(id, c.Name, j.fingerprint()) // though it is as before: they may have seen what nobody saw here
 	w.reg.put(id+w.suffix, s)
 	return nil
 }
@@ -952,7 +953,7 @@ const maxFollowed = 16
 
 // container returns what the mapping needs of j, and notes which others it
 // follows before these are inspected: so that no change of them is missed.
-func (w *watcher) container(ctx context.Context, j *containerJSON) (*container, error) {
+func (w *watcher) container(ctx context.Context, j *containerJSON) (*publish.Container, error) {
 	c, err := w.networked(ctx, j)
 	if err != nil {
 		return nil, err
@@ -970,24 +971,24 @@ func (w *watcher) container(ctx context.Context, j *containerJSON) (*container, 
 // follow gives c the addresses that are of others: the networks of the container
 // that it shares them with, and those of the containers that it is to be reached by.
 // Path is how it came here; what leads back is left out.
-func (w *watcher) follow(ctx context.Context, c *container, path []string, all *[]followed) error {
-	if c.shares != "" {
-		other, err := w.other(ctx, c.shares, path, all)
+func (w *watcher) follow(ctx context.Context, c *publish.Container, path []string, all *[]followed) error {
+	if c.Shares != "" {
+		other, err := w.other(ctx, c.Shares, path, all)
 		if err != nil {
 			return err
 		}
 		if other != nil {
-			c.networks = other.networks
+			c.Networks = other.Networks
 		}
 	}
-	c.others = make(map[string][]endpoint)
-	for _, ref := range c.reaches() {
+	c.Others = make(map[string][]publish.Endpoint)
+	for _, ref := range c.Reaches() {
 		other, err := w.other(ctx, ref, path, all)
 		if err != nil {
 			return err
 		}
 		if other != nil {
-			c.others[ref] = (&mapping{container: other}).endpoints(w.naming.networks)
+			c.Others[ref] = (&publish.Mapping{Container: other}).Endpoints(w.naming.Networks)
 		}
 	}
 	return nil
@@ -995,7 +996,7 @@ func (w *watcher) follow(ctx context.Context, c *container, path []string, all *
 
 // other returns the container of that id or name if it runs, with what it
 // follows itself; nil if it does not, or leads back.
-func (w *watcher) other(ctx context.Context, ref string, path []string, all *[]followed) (*container, error) {
+func (w *watcher) other(ctx context.Context, ref string, path []string, all *[]followed) (*publish.Container, error) {
 	if len(*all) >= 2*maxFollowed || slices.Contains(path, ref) {
 		return nil, nil
 	}
@@ -1016,7 +1017,7 @@ func (w *watcher) other(ctx context.Context, ref string, path []string, all *[]f
 	*all = (*all)[:len(*all)-1]
 	note(followed{ref, j.fingerprint()}, followed{j.ID, j.fingerprint()}) // by both: it may be renamed
 	c, err := w.networked(ctx, j)
-	if err != nil || c.state != "running" {
+	if err != nil || c.State != "running" {
 		return nil, err
 	}
 	return c, w.follow(ctx, c, append(slices.Clone(path), j.ID), all)
@@ -1038,7 +1039,7 @@ func (w *watcher) moved(id, name string, now fingerprint) {
 
 // networked returns what the mapping needs of j, by itself. Where the engine
 // does not tell which networks are internal, none is.
-func (w *watcher) networked(ctx context.Context, j *containerJSON) (*container, error) {
+func (w *watcher) networked(ctx context.Context, j *containerJSON) (*publish.Container, error) {
 	w.asking.Lock()
 	defer w.asking.Unlock()
 	isNew := func(name string, e endpointJSON) bool {
@@ -1071,19 +1072,19 @@ func (w *watcher) networked(ctx context.Context, j *containerJSON) (*container, 
 }
 
 // service maps a container to what it publishes, if anything.
-func (w *watcher) service(c *container) (*service, []problem) {
+func (w *watcher) service(c *publish.Container) (*publish.Service, []publish.Problem) {
 	n := w.naming
-	if c.state != "running" && !n.all {
+	if c.State != "running" && !n.All {
 		return nil, nil
 	}
-	if n.all && c.state != "running" && !slices.ContainsFunc(c.networks, func(e endpoint) bool { return len(e.addrs) > 0 }) {
+	if n.All && c.State != "running" && !slices.ContainsFunc(c.Networks, func(e publish.Endpoint) bool { return len(e.Addrs) > 0 }) {
 		// The engine takes the addresses of a container that stopped: keep the last ones.
-		c.networks = w.reg.last(c.id + w.suffix)
+		c.Networks = w.reg.last(c.ID + w.suffix)
 	}
-	s, problems := n.serviceOf(c, w.client.engine.text)
+	s, problems := n.ServiceOf(c, w.client.engine.text)
 	if s != nil {
-		s.id += w.suffix
-		s.addrs = w.ofHost(s.addrs)
+		s.ID += w.suffix
+		s.Addrs = w.ofHost(s.Addrs)
 	}
 	return s, problems
 }
@@ -1092,7 +1093,7 @@ func (w *watcher) service(c *container) (*service, []problem) {
 // the host's, which is not the one that a client asked then.
 func (w *watcher) ofHost(addrs []netip.Addr) []netip.Addr {
 	at, err := netip.ParseAddrPort(w.client.engine.addr)
-	if err != nil || w.client.engine.network != "tcp" || isLocalAddr(at.Addr()) || w.naming.host != nil {
+	if err != nil || w.client.engine.network != "tcp" || isLocalAddr(at.Addr()) || w.naming.Host != nil {
 		return addrs
 	}
 	addrs = slices.Clone(addrs)
@@ -1106,7 +1107,7 @@ func (w *watcher) ofHost(addrs []netip.Addr) []netip.Addr {
 
 // remember notes that j was reconciled as it is, and logs each of its
 // problems once in its life.
-func (w *watcher) remember(j *containerJSON, problems []problem) {
+func (w *watcher) remember(j *containerJSON, problems []publish.Problem) {
 	w.mu.Lock()
 	known, ok := w.known[j.ID]
 	logged := w.told[j.ID]
@@ -1116,13 +1117,13 @@ func (w *watcher) remember(j *containerJSON, problems []problem) {
 		w.log.Info("container can be inspected again", "container", name, "id", j.ID)
 	}
 	for _, p := range problems {
-		text := fmt.Sprintf("%s=%s", p.source, p.value)
+		text := fmt.Sprintf("%s=%s", p.Source, p.Value)
 		if slices.Contains(logged, text) {
 			continue
 		}
 		logged = append(logged, text)
 		w.log.Warn("value can't be used, the rest of the container is published", "container", name,
-			"source", p.source, "value", p.value, "err", p.err)
+			"source", p.Source, "value", p.Value, "err", p.Err)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

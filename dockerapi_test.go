@@ -13,6 +13,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/publish"
 	"io"
 	"log/slog"
 	"math/big"
@@ -332,14 +333,14 @@ type watch struct {
 
 // inWatch runs f in a bubble in which a watcher watches a fake engine. Up
 // says whether the engine answers from the beginning.
-func inWatch(t *testing.T, n naming, up bool, f func(w *watch)) {
+func inWatch(t *testing.T, n publish.Naming, up bool, f func(w *watch)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &watch{T: t, engine: newFakeEngine(), ln: &fakeListener{pipeListener: newPipeListener()}, log: newLogWatch()}
 		w.ln.setDown(!up)
 		srv := &http.Server{Handler: w.engine}
 		var wg sync.WaitGroup
 		wg.Go(func() { _ = srv.Serve(w.ln) })
-		n.apex = mustName(t, "docker")
+		n.Apex = mustName(t, "docker")
 		log := slog.New(slog.NewTextHandler(w.log, nil))
 		w.reg = newRegistry(n, 0, log)
 		client := newClient(engineURL{text: "fake"}, "http://docker", &http.Transport{DialContext: w.ln.dial})
@@ -394,7 +395,7 @@ func (w *watch) wantWithin(d time.Duration, qname, want string) {
 }
 
 func TestWatchEvents(t *testing.T) {
-	inWatch(t, naming{}, true, func(w *watch) {
+	inWatch(t, publish.Naming{}, true, func(w *watch) {
 		e := w.engine
 		w.want("docker", "")
 		if !w.reg.ready.Load() {
@@ -431,7 +432,7 @@ func TestWatchEvents(t *testing.T) {
 
 // Lost, repeated, reordered and false events all end at what is.
 func TestWatchGoesByState(t *testing.T) {
-	inWatch(t, naming{}, true, func(w *watch) {
+	inWatch(t, publish.Naming{}, true, func(w *watch) {
 		e := w.engine
 		e.start("aa", "a", "10.0.0.1")
 		w.want("a.redis.docker", "10.0.0.1")
@@ -461,7 +462,7 @@ func TestWatchGoesByState(t *testing.T) {
 }
 
 func TestWatchIdleCost(t *testing.T) {
-	inWatch(t, naming{}, true, func(w *watch) {
+	inWatch(t, publish.Naming{}, true, func(w *watch) {
 		for i := range 20 {
 			w.engine.set(fmt.Sprintf("%02x", i), &fakeContainer{name: fmt.Sprintf("c%d", i), image: "x", state: "running", addr: fmt.Sprintf("10.0.0.%d", i)})
 		}
@@ -482,7 +483,7 @@ func TestWatchIdleCost(t *testing.T) {
 // While the engine is away nothing changes; when it is back, what changed in
 // between is right within 2 s.
 func TestWatchReconnects(t *testing.T) {
-	inWatch(t, naming{}, true, func(w *watch) {
+	inWatch(t, publish.Naming{}, true, func(w *watch) {
 		e := w.engine
 		e.start("aa", "a", "10.0.0.1")
 		e.start("bb", "b", "10.0.0.2")
@@ -518,7 +519,7 @@ func TestWatchReconnects(t *testing.T) {
 // A stream that a proxy cuts now and then is opened again at once, without
 // noise and without a hot loop.
 func TestWatchStreamCut(t *testing.T) {
-	inWatch(t, naming{}, true, func(w *watch) {
+	inWatch(t, publish.Naming{}, true, func(w *watch) {
 		e := w.engine
 		e.start("aa", "a", "10.0.0.1")
 		w.want("a.redis.docker", "10.0.0.1")
@@ -551,7 +552,7 @@ func TestWatchStreamCut(t *testing.T) {
 // An engine that hangs with its stream open is noticed; when it goes on,
 // all is right again.
 func TestWatchHang(t *testing.T) {
-	inWatch(t, naming{}, true, func(w *watch) {
+	inWatch(t, publish.Naming{}, true, func(w *watch) {
 		e := w.engine
 		e.start("aa", "a", "10.0.0.1")
 		w.want("a.redis.docker", "10.0.0.1")
@@ -575,7 +576,7 @@ func TestWatchHang(t *testing.T) {
 }
 
 func TestWatchEngineComesLate(t *testing.T) {
-	inWatch(t, naming{}, false, func(w *watch) {
+	inWatch(t, publish.Naming{}, false, func(w *watch) {
 		w.engine.set("aa", &fakeContainer{name: "a", image: "redis:7", state: "running", addr: "10.0.0.1"})
 		time.Sleep(time.Hour)
 		synctest.Wait()
@@ -596,7 +597,7 @@ func TestWatchEngineComesLate(t *testing.T) {
 // Ready is what makes an unknown name NXDOMAIN: not before each container
 // of the first list was looked at, the engine's being lost between or not.
 func TestWatchReadiness(t *testing.T) {
-	inWatch(t, naming{}, false, func(w *watch) {
+	inWatch(t, publish.Naming{}, false, func(w *watch) {
 		e := w.engine
 		for i := range 20 {
 			e.set(fmt.Sprintf("%02x", i), &fakeContainer{name: fmt.Sprintf("c%d", i), image: "x", state: "running", addr: "10.0.0.1"})
@@ -635,7 +636,7 @@ func TestWatchReadiness(t *testing.T) {
 
 // What an engine may send wrongly costs at most the container that it is about.
 func TestWatchGarbage(t *testing.T) {
-	inWatch(t, naming{}, true, func(w *watch) {
+	inWatch(t, publish.Naming{}, true, func(w *watch) {
 		e := w.engine
 		e.start("aa", "a", "10.0.0.1")
 		w.want("docker", "10.0.0.1")
@@ -702,7 +703,7 @@ func TestWatchGarbage(t *testing.T) {
 }
 
 func TestWatchRetriesInspect(t *testing.T) {
-	inWatch(t, naming{}, true, func(w *watch) {
+	inWatch(t, publish.Naming{}, true, func(w *watch) {
 		w.engine.update(func() { w.engine.inspect = func(string) (int, string) { return 500, `{"message":"busy"}` } })
 		w.engine.start("aa", "a", "10.0.0.1")
 		w.want("a.redis.docker", "")
@@ -729,7 +730,7 @@ func TestWatchRetriesInspect(t *testing.T) {
 }
 
 func TestWatchAll(t *testing.T) {
-	inWatch(t, naming{all: true}, true, func(w *watch) {
+	inWatch(t, publish.Naming{All: true}, true, func(w *watch) {
 		e := w.engine
 		e.start("aa", "a", "10.0.0.1")
 		w.want("a.redis.docker", "10.0.0.1")
@@ -758,7 +759,7 @@ func TestWatchAll(t *testing.T) {
 
 // Each problem is logged once in a container's life.
 func TestWatchLogsProblemsOnce(t *testing.T) {
-	inWatch(t, naming{}, true, func(w *watch) {
+	inWatch(t, publish.Naming{}, true, func(w *watch) {
 		count := func() int {
 			synctest.Wait()
 			return strings.Count(w.log.String(), "container=a source=DNSDOCK_TTL value=soon")
@@ -782,13 +783,13 @@ func TestWatchLogsProblemsOnce(t *testing.T) {
 // What the API did outlives restarts, renames and outages, and ends with
 // the container, also when its end is not seen.
 func TestWatchKeepsWhatTheAPIDid(t *testing.T) {
-	inWatch(t, naming{}, true, func(w *watch) {
+	inWatch(t, publish.Naming{}, true, func(w *watch) {
 		e := w.engine
 		e.start("aa", "a", "10.0.0.1")
 		e.start("bb", "b", "10.0.0.2")
 		w.want("docker", "10.0.0.1 10.0.0.2")
 		part := "z"
-		if _, err := w.reg.update(fakeID("aa"), patch{name: &part}); err != nil {
+		if _, err := w.reg.update(fakeID("aa"), publish.Patch{Name: &part}); err != nil {
 			t.Fatal(err)
 		}
 		if err := w.reg.remove(fakeID("bb")); err != nil {
@@ -820,7 +821,7 @@ func TestWatchKeepsWhatTheAPIDid(t *testing.T) {
 
 // A storm of events about one container is a few inspects of it.
 func TestWatchCoalesces(t *testing.T) {
-	inWatch(t, naming{}, true, func(w *watch) {
+	inWatch(t, publish.Naming{}, true, func(w *watch) {
 		w.engine.start("aa", "a", "10.0.0.1")
 		w.want("a.redis.docker", "10.0.0.1")
 		release := make(chan struct{})
@@ -860,7 +861,7 @@ func TestWatchCoalesces(t *testing.T) {
 
 // Containers that newly fail to be inspected do not put the next list off.
 func TestWatchListsAmongFailures(t *testing.T) {
-	inWatch(t, naming{}, true, func(w *watch) {
+	inWatch(t, publish.Naming{}, true, func(w *watch) {
 		e := w.engine
 		e.start("aa", "a", "10.0.0.1")
 		w.want("a.redis.docker", "10.0.0.1")
@@ -1154,7 +1155,7 @@ func FuzzEngine(f *testing.F) {
 // A container without a network of its own is answered with the addresses of
 // the one whose network it shares, whatever becomes of that.
 func TestWatchFollows(t *testing.T) {
-	inWatch(t, naming{}, true, func(w *watch) {
+	inWatch(t, publish.Naming{}, true, func(w *watch) {
 		e := w.engine
 		at := func(prefix, name, mode, label string) {
 			c := &fakeContainer{name: name, image: "app", state: "running", mode: mode}
@@ -1215,7 +1216,7 @@ func TestWatchFollows(t *testing.T) {
 // A follower that saw the other while that did not run gets its addresses
 // back, though nobody else saw it stop.
 func TestWatchFollowsRestart(t *testing.T) {
-	inWatch(t, naming{}, true, func(w *watch) {
+	inWatch(t, publish.Naming{}, true, func(w *watch) {
 		e := w.engine
 		e.start("aa", "main", "10.0.0.1")
 		e.set("bb", &fakeContainer{name: "sidecar", image: "app", state: "running", mode: "container:" + fakeID("aa")})
@@ -1231,7 +1232,7 @@ func TestWatchFollowsRestart(t *testing.T) {
 
 // What leads back to itself, or on and on, comes to an end.
 func TestWatchFollowsInCircles(t *testing.T) {
-	inWatch(t, naming{}, true, func(w *watch) {
+	inWatch(t, publish.Naming{}, true, func(w *watch) {
 		e := w.engine
 		set := func(prefix, name, mode, label string) {
 			e.set(prefix, &fakeContainer{name: name, image: "app", state: "running", mode: mode, labels: map[string]string{"com.dnsdock.ip_addr": label}})
@@ -1267,7 +1268,7 @@ func TestWatchFollowsInCircles(t *testing.T) {
 }
 
 func TestWatchHealth(t *testing.T) {
-	inWatch(t, naming{health: true}, true, func(w *watch) {
+	inWatch(t, publish.Naming{Health: true}, true, func(w *watch) {
 		e := w.engine
 		set := func(prefix, name, addr, health string) {
 			e.set(prefix, &fakeContainer{name: name, image: "web", state: "running", addr: addr, health: health})
@@ -1299,7 +1300,7 @@ func TestWatchHealth(t *testing.T) {
 // refused the rest goes on, and the log says so once.
 func TestWatchInternalNetworks(t *testing.T) {
 	for _, refused := range []bool{false, true} {
-		inWatch(t, naming{}, true, func(w *watch) {
+		inWatch(t, publish.Naming{}, true, func(w *watch) {
 			e := w.engine
 			if !refused {
 				e.internal = []string{"in", "pod"}
@@ -1436,7 +1437,7 @@ func TestRecordedEngines(t *testing.T) {
 			if err := json.Unmarshal(data, &r); err != nil {
 				t.Fatal(err)
 			}
-			n := naming{apex: mustName(t, "docker"), health: true}
+			n := publish.Naming{Apex: mustName(t, "docker"), Health: true}
 			reg := newRegistry(n, 0, slog.New(slog.DiscardHandler))
 			ctx, cancel := context.WithCancel(t.Context())
 			var wg sync.WaitGroup
@@ -1470,12 +1471,12 @@ func TestRecordedEngines(t *testing.T) {
 					t.Errorf("%s: not published", qname)
 				}
 			}
-			for s := range reg.published().all(^kind(0)) {
-				if s.sick != (s.name == "sick") {
-					t.Errorf("%s: unhealthy %t", s.name, s.sick)
+			for s := range reg.published().all(^publish.Kind(0)) {
+				if s.Sick != (s.Name == "sick") {
+					t.Errorf("%s: unhealthy %t", s.Name, s.Sick)
 				}
-				if wantTTL := map[string]int{"renamed": 7}[s.name]; wantTTL != 0 && s.ttl != wantTTL {
-					t.Errorf("%s: TTL %d; want %d", s.name, s.ttl, wantTTL)
+				if wantTTL := map[string]int{"renamed": 7}[s.Name]; wantTTL != 0 && s.TTL != wantTTL {
+					t.Errorf("%s: TTL %d; want %d", s.Name, s.TTL, wantTTL)
 				}
 			}
 			list, err := w.client.list(ctx)
@@ -1486,7 +1487,7 @@ func TestRecordedEngines(t *testing.T) {
 			defer w.mu.Unlock()
 			for id, known := range w.known {
 				// A list of podman's does not tell the health: it is inspected with each list while it is unhealthy.
-				if s := reg.published().get(id); list[id] != known && !(strings.Contains(file, "podman") && s != nil && s.sick) {
+				if s := reg.published().get(id); list[id] != known && !(strings.Contains(file, "podman") && s != nil && s.Sick) {
 					t.Errorf("%.12s: the list says something else than the inspect", id)
 				}
 			}
@@ -1507,11 +1508,11 @@ func TestHostOfAnEngineElsewhere(t *testing.T) {
 		}
 		w := &watcher{client: &dockerClient{engine: u}}
 		addrs := []netip.Addr{{}, netip.MustParseAddr("10.0.0.1")}
-		if got := addrTexts(w.ofHost(addrs)); got[0] != want || got[1] != "10.0.0.1" || addrs[0].IsValid() {
+		if got := publish.AddrTexts(w.ofHost(addrs)); got[0] != want || got[1] != "10.0.0.1" || addrs[0].IsValid() {
 			t.Errorf("%s: got %v; want %s", url, got, want)
 		}
-		w.naming.host = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
-		if got := addrTexts(w.ofHost(addrs)); got[0] != "host" {
+		w.naming.Host = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
+		if got := publish.AddrTexts(w.ofHost(addrs)); got[0] != "host" {
 			t.Errorf("%s with -host-address: got %v; want it left to that", url, got)
 		}
 	}

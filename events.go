@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/publish"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -172,7 +173,7 @@ func (f *feed) idOf(number uint64) string { return f.run + "-" + strconv.FormatU
 func (f *feed) append(b []byte, c change) []byte {
 	var data any = struct{}{}
 	switch v := c.about.(type) {
-	case *service:
+	case *publish.Service:
 		data = map[string]any{"id": c.id, "service": toJSON(v)}
 	case engineStatus:
 		data = v

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
+	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
 	"hash/maphash"
 	"math/rand/v2"
@@ -334,17 +335,17 @@ func (f *fastPath) fill(r *writer) bool {
 	ready := z.reg.isReady(n) // before match, as in answerOurs
 	views := z.reg.match(n, f.views[:0])
 	switch isZone := n == top && inZone; {
-	case anyHas(views, hasCNAME):
+	case anyHas(views, publish.HasCNAME):
 		return false
 	case len(views) == 0 && (!ready || !inZone):
 		return false
 	case len(views) == 0 && !isZone && !z.reg.isAboveCompose(n) && !z.reg.isAboveZone(n):
 		return r.negative(dns.RcodeNameError, top)
-	case r.qtype == dns.TypeMX && len(views) > 0, r.qtype == dns.TypeTXT && anyHas(views, hasTXT):
+	case r.qtype == dns.TypeMX && len(views) > 0, r.qtype == dns.TypeTXT && anyHas(views, publish.HasTXT):
 		return false
 	case isZone && (r.qtype == dns.TypeSOA || r.qtype == dns.TypeNS):
 		return false
-	case r.qtype == dns.TypeA && anyHas(views, hasA), r.qtype == dns.TypeAAAA && anyHas(views, hasAAAA):
+	case r.qtype == dns.TypeA && anyHas(views, publish.HasA), r.qtype == dns.TypeAAAA && anyHas(views, publish.HasAAAA):
 		if len(views) > 1 {
 			return false
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnswire"
+	"github.com/rayje/dnsdock/internal/publish"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -29,16 +30,16 @@ func fastZone(t testing.TB) *zone {
 	reg := filledRegistry(t, "docker", 60,
 		pub{"web", "nginx", 30, "172.17.0.2 fd00::2", "shop.example.com com"},
 		pub{"many", "redis", 30, strings.Join(many, " "), "a\\.\\000b.docker"},
-		pub{"more", "than", defaultTTL, strings.Join(more, " "), ""},
-		pub{"only4", "nginx", defaultTTL, "172.17.0.3", "www.shop.example.com"},
+		pub{"more", "than", publish.DefaultTTL, strings.Join(more, " "), ""},
+		pub{"only4", "nginx", publish.DefaultTTL, "172.17.0.3", "www.shop.example.com"},
 		pub{"a", "b", 7, "172.17.0.4", "b.docker"}, // a.b.docker is answered from two
 	)
-	publish(t, reg,
+	publishTest(t, reg,
 		`{"name":"srv","image":"nginx","ip":"10.2.0.1","ports":["80/tcp=http","53/udp"],"txt":["a","b"]}`,
 		`{"name":"srv2","image":"nginx","ip":"10.2.0.2","ports":["80/tcp=http"]}`,
 		`{"name":"front","image":"nginx","cname":"srv.nginx.docker"}`,
 		`{"name":"loop","image":"loop","cname":"x.loop.docker"}`)
-	reg.naming.compose, reg.naming.health = true, true
+	reg.naming.Compose, reg.naming.Health = true, true
 	label := func(kv ...string) map[string]string {
 		m := make(map[string]string)
 		for i := 0; i < len(kv); i += 2 {
@@ -46,27 +47,27 @@ func fastZone(t testing.TB) *zone {
 		}
 		return m
 	}
-	for i, c := range []container{
-		{name: "both", image: "nets", networks: []endpoint{netAt("a", "10.8.1.2/24 fd00:8:1::2/64"), netAt("b", "10.8.2.2/24")}},
-		{name: "inside", image: "nets2", networks: []endpoint{netAt("!i", "10.8.3.2/24")}, exposed: []port{{number: 80, proto: "tcp"}}},
-		{name: "one", image: "sides", networks: []endpoint{netAt("a", "10.8.1.3/24")}, exposed: []port{{number: 80, proto: "tcp"}}},
-		{name: "two", image: "sides", networks: []endpoint{netAt("b", "10.8.2.3/24")}, exposed: []port{{number: 80, proto: "tcp"}}},
-		{name: "h", image: "host", networks: []endpoint{hostNetwork()}},
-		{name: "well", image: "health", networks: []endpoint{netAt("a", "10.8.1.4/24")}},
-		{name: "sick", image: "health", sick: true, networks: []endpoint{netAt("a", "10.8.1.5/24 fd00:8:1::5/64")}},
-		{name: "web1", image: "c", networks: []endpoint{netAt("a", "10.8.1.6/24")},
-			labels: label("com.docker.compose.project", "nets", "com.docker.compose.service", "web", "com.docker.compose.container-number", "1")},
-		{name: "web2", image: "c", networks: []endpoint{netAt("a", "10.8.1.7/24")},
-			labels: label("com.docker.compose.project", "shop", "com.docker.compose.service", "web", "com.docker.compose.container-number", "1")},
-		{name: "web3", image: "c", networks: []endpoint{netAt("b", "10.8.2.7/24")},
-			labels: label("com.docker.compose.project", "shop", "com.docker.compose.service", "web", "com.docker.compose.container-number", "2")},
+	for i, c := range []publish.Container{
+		{Name: "both", Image: "nets", Networks: []publish.Endpoint{netAt("a", "10.8.1.2/24 fd00:8:1::2/64"), netAt("b", "10.8.2.2/24")}},
+		{Name: "inside", Image: "nets2", Networks: []publish.Endpoint{netAt("!i", "10.8.3.2/24")}, Exposed: []publish.Port{{Number: 80, Proto: "tcp"}}},
+		{Name: "one", Image: "sides", Networks: []publish.Endpoint{netAt("a", "10.8.1.3/24")}, Exposed: []publish.Port{{Number: 80, Proto: "tcp"}}},
+		{Name: "two", Image: "sides", Networks: []publish.Endpoint{netAt("b", "10.8.2.3/24")}, Exposed: []publish.Port{{Number: 80, Proto: "tcp"}}},
+		{Name: "h", Image: "host", Networks: []publish.Endpoint{publish.HostNetwork()}},
+		{Name: "well", Image: "health", Networks: []publish.Endpoint{netAt("a", "10.8.1.4/24")}},
+		{Name: "sick", Image: "health", Sick: true, Networks: []publish.Endpoint{netAt("a", "10.8.1.5/24 fd00:8:1::5/64")}},
+		{Name: "web1", Image: "c", Networks: []publish.Endpoint{netAt("a", "10.8.1.6/24")},
+			Labels: label("com.docker.compose.project", "nets", "com.docker.compose.service", "web", "com.docker.compose.container-number", "1")},
+		{Name: "web2", Image: "c", Networks: []publish.Endpoint{netAt("a", "10.8.1.7/24")},
+			Labels: label("com.docker.compose.project", "shop", "com.docker.compose.service", "web", "com.docker.compose.container-number", "1")},
+		{Name: "web3", Image: "c", Networks: []publish.Endpoint{netAt("b", "10.8.2.7/24")},
+			Labels: label("com.docker.compose.project", "shop", "com.docker.compose.service", "web", "com.docker.compose.container-number", "2")},
 	} {
-		c.id = fmt.Sprintf("c%03d", i)
-		s, problems := reg.naming.serviceOf(&c, "e")
+		c.ID = fmt.Sprintf("c%03d", i)
+		s, problems := reg.naming.ServiceOf(&c, "e")
 		if s == nil || problems != nil {
 			t.Fatal(s, problems)
 		}
-		reg.put(c.id, s)
+		reg.put(c.ID, s)
 	}
 	return newTestZone(t, reg)
 }
@@ -151,7 +152,7 @@ func FuzzFastPath(f *testing.F) {
 	starting := fastZone(f)
 	starting.reg.ready.Store(false)
 	closest := fastZone(f)
-	closest.reg.naming.closest = true
+	closest.reg.naming.Closest = true
 	paths := []*fastPath{newFastPath(z), newFastPath(empty), newFastPath(starting), newFastPath(closest)}
 	f.Fuzz(func(t *testing.T, packet []byte) {
 		for _, path := range paths {
@@ -268,13 +269,13 @@ func TestFastPath(t *testing.T) {
 func TestKeptRepliesAreBounded(t *testing.T) {
 	reg := newTestRegistry(t, "docker")
 	s := testService(t, reg, "s", "big", "img", "10.0.0.1")
-	for i := range maxPorts {
-		s.ports = append(s.ports, port{uint16(i), "tcp", "http"})
+	for i := range publish.MaxPorts {
+		s.Ports = append(s.Ports, publish.Port{uint16(i), "tcp", "http"})
 	}
 	few := testService(t, reg, "t", "few", "img", "10.0.0.1")
-	few.ports = []port{{80, "tcp", "http"}}
-	reg.put(s.id, s)
-	reg.put(few.id, few)
+	few.Ports = []publish.Port{{80, "tcp", "http"}}
+	reg.put(s.ID, s)
+	reg.put(few.ID, few)
 	reg.ready.Store(true)
 	z := newTestZone(t, reg)
 	for i := range 2 * maxReplies {
@@ -301,7 +302,7 @@ func TestKeptRepliesAreBounded(t *testing.T) {
 // nothing: it is left to the slow path, until that knows.
 func TestFastPathDoesNotReadInterfaces(t *testing.T) {
 	z := newForwardZone(t, netip.MustParseAddrPort("192.0.2.53:53")) // is not asked
-	publish(t, z.reg, `{"name":"web","image":"nginx","ip":"10.0.0.1"}`)
+	publishTest(t, z.reg, `{"name":"web","image":"nginx","ip":"10.0.0.1"}`)
 	f := newFastPath(z)
 	packet, public := packQuery(t, 1, "web.nginx.docker.", dns.TypeA), netip.MustParseAddr("198.51.100.9")
 	if !checkFast(t, f, packet, netip.MustParseAddr("127.0.0.1"), dnswire.MaxUDPSize) || z.fwd.clients.subnets.Load() != nil {
@@ -428,7 +429,7 @@ func TestFastPathBesideChanges(t *testing.T) {
 	var now atomic.Int64 // the change that is done
 	var stop atomic.Bool
 	var wg sync.WaitGroup
-	versions := make([]*service, 200)
+	versions := make([]*publish.Service, 200)
 	for i := range versions {
 		versions[i] = testService(t, reg, "s", "web", "nginx", fmt.Sprintf("10.0.0.%d", i))
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/publish"
 	"log/slog"
 	"maps"
 	"net/netip"
@@ -219,7 +220,7 @@ func parseResolvConf(b []byte) (list []server) {
 			list = append(list, server{addr: netip.AddrPortFrom(a.Unmap(), 53)})
 		}
 	}
-	return unique(list)
+	return publish.Unique(list)
 }
 
 // run loads the resolv.confs again from time to time, and tidies up, until ctx
@@ -648,7 +649,7 @@ func (f *forwarder) read(q question, r *dns.Msg) (*response, error) {
 	}
 	for _, rr := range slices.Concat(rrs, ns) {
 		h := rr.Header()
-		if h.Ttl > maxTTL {
+		if h.Ttl > publish.MaxTTL {
 			h.Ttl = 0 // RFC 2181 section 8
 		}
 		good = min(good, time.Duration(h.Ttl)*time.Second)
@@ -764,7 +765,7 @@ func (f *forwarder) status() forwarderStatus {
 		}
 	}
 	s := forwarderStatus{Upstreams: []upstreamStatus{}, Cache: f.cache.status()}
-	for _, addr := range sortedKeys(all) {
+	for _, addr := range publish.SortedKeys(all) {
 		s.Upstreams = append(s.Upstreams, *all[addr])
 	}
 	f.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
+	"github.com/rayje/dnsdock/internal/publish"
 	"io"
 	"log/slog"
 	"net"
@@ -301,7 +302,7 @@ func TestForwardChecksReply(t *testing.T) {
 		"a pointer loop":  func(q *dns.Msg) []byte { return append(answerTo(t, q, nil)[:12], "\xc0\x0c\x00\x01\x00\x01"...) },
 	}
 	req := func() *dns.Msg { return new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA) }
-	for _, what := range sortedKeys(fakes) {
+	for _, what := range publish.SortedKeys(fakes) {
 		t.Run(what, func(t *testing.T) {
 			t.Run("first", func(t *testing.T) {
 				z := newForwardZone(t, startUpstream(t, func(q *dns.Msg, _ netip.AddrPort) [][]byte {
@@ -943,7 +944,7 @@ func TestForwardForLocalClients(t *testing.T) {
 	}, nil)
 	z := newForwardZone(t, up)
 	z.fwd.clients.allowed = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24"), netip.MustParsePrefix("2001:db8:1::/48")}
-	publish(t, z.reg, `{"name":"away","image":"a","cname":"www.example.com"}`)
+	publishTest(t, z.reg, `{"name":"away","image":"a","cname":"www.example.com"}`)
 	for text, local := range map[string]bool{
 		"127.0.0.1": true, "127.9.9.9": true, "10.1.2.3": true, "172.16.0.1": true, "172.31.255.255": true, "192.168.1.1": true, "169.254.1.1": true,
 		"::1": true, "fe80::1": true, "fd12::1": true, "fc00::1": true, "203.0.113.255": true, "2001:db8:1:2::3": true,
@@ -1034,7 +1035,7 @@ func TestCNAMEUpstream(t *testing.T) {
 					}
 				}
 			}), nil))
-			publish(t, z.reg, `{"name":"away","image":"a","cname":"www.example.com"}`)
+			publishTest(t, z.reg, `{"name":"away","image":"a","cname":"www.example.com"}`)
 			m := reply(z, new(dns.Msg).SetQuestion("away.a.docker.", dns.TypeA), netip.Addr{}, 512)
 			if got := showSorted(m); got != tt.want || m.AuthenticatedData {
 				t.Errorf("got %v, AD %t; want %v", got, m.AuthenticatedData, tt.want)

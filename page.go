@@ -6,6 +6,7 @@ import (
 	_ "embed"
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
 	"html"
 	"net/http"
@@ -188,73 +189,73 @@ func (m *markup) putMore(count int) {
 	}
 }
 
-func (m *markup) putService(s *service, status statusJSON) {
-	m.put(`<tr data-id="%s"><td data-label="names"><div>`, s.id)
-	for _, n := range dnsname.Texts(begin(s.names())) {
+func (m *markup) putService(s *publish.Service, status statusJSON) {
+	m.put(`<tr data-id="%s"><td data-label="names"><div>`, s.ID)
+	for _, n := range dnsname.Texts(begin(s.Names())) {
 		m.put(`<button class="copy" type="button" title="copy">%s</button>`, n)
 	}
-	m.putMore(len(s.names()) - len(begin(s.names())))
+	m.putMore(len(s.Names()) - len(begin(s.Names())))
 	m.put(`</div><td data-label="addresses"><div>`)
-	if s.cname != "" {
-		m.put(`CNAME <code>%s</code>`, dnsname.Text(s.cname))
+	if s.CNAME != "" {
+		m.put(`CNAME <code>%s</code>`, dnsname.Text(s.CNAME))
 	}
-	for _, addr := range addrTexts(begin(s.addrs)) {
+	for _, addr := range publish.AddrTexts(begin(s.Addrs)) {
 		m.put(`<code>%s</code> `, addr)
 	}
-	m.putMore(len(s.addrs) - len(begin(s.addrs)))
+	m.putMore(len(s.Addrs) - len(begin(s.Addrs)))
 	ttl := int(status.TTL)
-	if s.ttl != defaultTTL {
-		ttl = s.ttl
+	if s.TTL != publish.DefaultTTL {
+		ttl = s.TTL
 	}
 	m.put(`</div><td data-label="TTL" class="short">%s s<td data-label="origin"><div>`, strconv.Itoa(ttl))
-	if s.origin == (origin{}) {
-		m.put(`by hand <span class="dim">%s</span>`, s.id)
+	if s.Origin == (publish.Origin{}) {
+		m.put(`by hand <span class="dim">%s</span>`, s.ID)
 	} else {
-		m.put(`%s <span class="dim">of %s`, s.origin.container, s.origin.image)
+		m.put(`%s <span class="dim">of %s`, s.Origin.Container, s.Origin.Image)
 		if len(status.Engines) > 1 {
-			m.put(` at %s`, s.origin.engine)
+			m.put(` at %s`, s.Origin.Engine)
 		}
 		m.put(`</span>`)
 	}
-	m.put(`</div><td data-label="state">%s`, s.state)
-	if s.sick {
+	m.put(`</div><td data-label="state">%s`, s.State)
+	if s.Sick {
 		m.put(` <span class="bad">unhealthy</span>`)
 	}
-	m.put(`<td data-label="age" class="short">%s</tr>`, age(s.since))
+	m.put(`<td data-label="age" class="short">%s</tr>`, age(s.Since))
 }
 
 // rows returns the services that hold a text, in lower case, by their names,
 // maxRows of them at most, and how many there are. They are looked for by one
 // at a time: with 100,000 of them it takes as much as many queries.
-func (a *api) rows(search string) (first []*service, count int) {
+func (a *api) rows(search string) (first []*publish.Service, count int) {
 	a.looking.Lock()
 	defer a.looking.Unlock()
 	type hit struct {
 		name string
-		*service
+		*publish.Service
 	}
 	var hits []hit
 	all := a.reg.published()
-	all.walk(^kind(0), 0, all.len(), pausing(func(s *service) bool {
-		if s.holds(search) {
-			hits = append(hits, hit{dnsname.Text(s.owners[0]), s})
+	all.walk(^publish.Kind(0), 0, all.len(), pausing(func(s *publish.Service) bool {
+		if holds(s, search) {
+			hits = append(hits, hit{dnsname.Text(s.Owners[0]), s})
 		}
 		return true
 	}))
-	slices.SortFunc(hits, func(a, b hit) int { return cmp.Or(strings.Compare(a.name, b.name), strings.Compare(a.id, b.id)) })
+	slices.SortFunc(hits, func(a, b hit) int { return cmp.Or(strings.Compare(a.name, b.name), strings.Compare(a.ID, b.ID)) })
 	for _, h := range hits[:min(len(hits), maxRows)] {
-		first = append(first, h.service)
+		first = append(first, h.Service)
 	}
 	return first, len(hits)
 }
 
 // holds reports whether a text, in lower case, is in what the page shows of s.
-func (s *service) holds(search string) bool {
+func holds(s *publish.Service, search string) bool {
 	has := func(text string) bool { return strings.Contains(strings.ToLower(text), search) }
-	return search == "" || has(s.id) || has(s.origin.container) || has(s.origin.image) || has(s.origin.engine) || has(s.state) ||
-		s.cname != "" && has(dnsname.Text(s.cname)) ||
-		slices.ContainsFunc(s.names(), func(o dnsname.Name) bool { return has(dnsname.Text(o)) }) ||
-		slices.ContainsFunc(addrTexts(s.addrs), has)
+	return search == "" || has(s.ID) || has(s.Origin.Container) || has(s.Origin.Image) || has(s.Origin.Engine) || has(s.State) ||
+		s.CNAME != "" && has(dnsname.Text(s.CNAME)) ||
+		slices.ContainsFunc(s.Names(), func(o dnsname.Name) bool { return has(dnsname.Text(o)) }) ||
+		slices.ContainsFunc(publish.AddrTexts(s.Addrs), has)
 }
 
 // age is how long ago t was, in one unit.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/publish"
 	"hash/maphash"
 	"iter"
 	"log/slog"
@@ -23,7 +24,7 @@ import (
 // Readers of DNS data never lock: they see immutable nodes through tables.
 // Writers hold mu.
 type registry struct {
-	naming naming
+	naming publish.Naming
 	log    *slog.Logger
 	feed   *feed // is told of each change
 
@@ -35,19 +36,19 @@ type registry struct {
 	ready atomic.Bool                // no zone waits for an engine's first list
 	known atomic.Bool                // the engines that are not away have told what they have, one at least
 
-	zones    []dnsname.Name                     // the apex, and those of engines with a domain of their own, the longest first; read-only
-	settled  table[dnsname.Name, bool]          // the zones that do not wait, while others do
-	compose  table[dnsname.Name, *node]         // by each name of compose, and those above it up to a zone
-	composed atomic.Bool                        // there are some, or have been
-	networks table[intern.Handle[network], int] // of services, how many
+	zones    []dnsname.Name                             // the apex, and those of engines with a domain of their own, the longest first; read-only
+	settled  table[dnsname.Name, bool]                  // the zones that do not wait, while others do
+	compose  table[dnsname.Name, *node]                 // by each name of compose, and those above it up to a zone
+	composed atomic.Bool                                // there are some, or have been
+	networks table[intern.Handle[publish.Network], int] // of services, how many
 
 	goneAliases goneAliases  // names that were ours
 	away        atomic.Int32 // engines that can't be asked now
 
-	mu       sync.Mutex          // guards what follows, and every store to the tables
-	found    map[string]*service // of each container that is known to exist its service as its engine has it, by id; nil if it has none
-	made     map[string]*service // services made by hand
-	overlays map[string]overlay  // what the API did to containers' services, by container id
+	mu       sync.Mutex                  // guards what follows, and every store to the tables
+	found    map[string]*publish.Service // of each container that is known to exist its service as its engine has it, by id; nil if it has none
+	made     map[string]*publish.Service // services made by hand
+	overlays map[string]overlay          // what the API did to containers' services, by container id
 	engines  map[string]*engineState
 	version  uint64 // grows with each change by the API
 	ttlSet   bool   // ttl is from the API
@@ -74,7 +75,7 @@ type node struct {
 // what the fast path keeps of those answers.
 type view struct {
 	*set
-	kinds  kind                     // those of the set, near at hand
+	kinds  publish.Kind             // those of the set, near at hand
 	rrsets [2]atomic.Pointer[rrset] // A and AAAA, or of an address PTR first; nil before they are asked for
 }
 
@@ -87,12 +88,12 @@ func newView(t *set) *view {
 }
 
 // has reports whether a service of v has one of kinds.
-func (v *view) has(k kind) bool { return v.kinds&k != 0 }
+func (v *view) has(k publish.Kind) bool { return v.kinds&k != 0 }
 
 // An overlay is what the API did to a container's service. It holds for as
 // long as the container exists.
 type overlay struct {
-	patch
+	publish.Patch
 	removed bool
 	warned  bool // that its name is left out for now
 }
@@ -105,16 +106,16 @@ var (
 
 // newRegistry returns an empty registry with a default TTL in seconds. Zones
 // are those of engines with a domain of their own.
-func newRegistry(n naming, ttl uint32, log *slog.Logger, zones ...dnsname.Name) *registry {
+func newRegistry(n publish.Naming, ttl uint32, log *slog.Logger, zones ...dnsname.Name) *registry {
 	r := &registry{
 		naming:   n,
 		log:      log,
 		feed:     newFeed(),
-		found:    make(map[string]*service),
-		made:     make(map[string]*service),
+		found:    make(map[string]*publish.Service),
+		made:     make(map[string]*publish.Service),
 		overlays: make(map[string]overlay),
 		engines:  make(map[string]*engineState),
-		zones:    unique(append(zones, n.apex)),
+		zones:    publish.Unique(append(zones, n.Apex)),
 		hot:      hotAnswers{seed: maphash.MakeSeed()},
 	}
 	slices.SortFunc(r.zones, func(a, b dnsname.Name) int {
@@ -128,7 +129,7 @@ func newRegistry(n naming, ttl uint32, log *slog.Logger, zones ...dnsname.Name) 
 // published returns all that is published: each service has a full name,
 // which is at or below the apex or, where there are several, the root.
 func (r *registry) published() *set {
-	top := r.naming.apex
+	top := r.naming.Apex
 	if len(r.zones) > 1 {
 		top = dnsname.Root
 	}
@@ -250,12 +251,12 @@ func (r *registry) match(q dnsname.Name, views []*view) []*view {
 		}
 	}
 	if n, ok := r.nodes.load(q); ok {
-		if r.naming.closest && n.here != nil {
+		if r.naming.Closest && n.here != nil {
 			return append(views, n.here)
 		}
 		views = append(views, &n.below)
 	}
-	for a := q.Parent(); r.covers(a, q) && !(r.naming.closest && len(views) > 0); a = a.Parent() {
+	for a := q.Parent(); r.covers(a, q) && !(r.naming.Closest && len(views) > 0); a = a.Parent() {
 		if n, ok := r.nodes.load(a); ok && n.here != nil {
 			views = append(views, n.here)
 		}
@@ -275,12 +276,12 @@ func (r *registry) matchCompose(asked, q dnsname.Name, views []*view) []*view {
 		return views
 	}
 	if n, ok := r.compose.load(q); ok {
-		if r.naming.closest && n.here != nil {
+		if r.naming.Closest && n.here != nil {
 			return append(views, n.here)
 		}
 		views = append(views, &n.below)
 	}
-	for a := q.Parent(); len(a) > len(zone) && !(r.naming.closest && len(views) > 0); a = a.Parent() {
+	for a := q.Parent(); len(a) > len(zone) && !(r.naming.Closest && len(views) > 0); a = a.Parent() {
 		if n, ok := r.compose.load(a); ok && n.here != nil {
 			views = append(views, n.here)
 		}
@@ -302,7 +303,7 @@ func (r *registry) isAboveCompose(n dnsname.Name) bool {
 // below their parent is what they match, unless only the closest names count
 // or the parent answers for itself only.
 func (r *registry) trim(q dnsname.Name) dnsname.Name {
-	for !r.naming.closest && q.Label() == "*" {
+	for !r.naming.Closest && q.Label() == "*" {
 		parent := q.Parent()
 		if n, ok := r.nodes.load(parent); ok && n.here != nil && !r.covers(parent, q) {
 			break
@@ -315,11 +316,11 @@ func (r *registry) trim(q dnsname.Name) dnsname.Name {
 // matchWild walks all services: a '*' in the middle has no node. Asked is q
 // before it was trimmed.
 func (r *registry) matchWild(asked, q dnsname.Name) (found []*view) {
-	found = r.walkWild(q, func(s *service) []dnsname.Name { return s.owners }, r.covers)
+	found = r.walkWild(q, func(s *publish.Service) []dnsname.Name { return s.Owners }, r.covers)
 	if zone, ok := r.zoneOf(q); len(found) == 0 && r.composed.Load() && ok && asked.Labels() >= zone.Labels()+2 {
 		var one [1]dnsname.Name
-		found = r.walkWild(asked, func(s *service) []dnsname.Name {
-			if one[0] = s.compose; s.compose == "" {
+		found = r.walkWild(asked, func(s *publish.Service) []dnsname.Name {
+			if one[0] = s.Compose; s.Compose == "" {
 				return nil
 			}
 			return one[:]
@@ -330,14 +331,14 @@ func (r *registry) matchWild(asked, q dnsname.Name) (found []*view) {
 
 // walkWild returns the services one of whose names matches q. The closest
 // names are all that are not shorter than q, else the longest.
-func (r *registry) walkWild(q dnsname.Name, names func(*service) []dnsname.Name, covers func(a, q dnsname.Name) bool) (found []*view) {
+func (r *registry) walkWild(q dnsname.Name, names func(*publish.Service) []dnsname.Name, covers func(a, q dnsname.Name) bool) (found []*view) {
 	all := newView(r.published())
 	if all == nil {
 		return nil
 	}
 	labels := q.Split()
 	closest := -len(labels)
-	for s := range some([]*view{all}, ^kind(0)) {
+	for s := range some([]*view{all}, ^publish.Kind(0)) {
 		best := closest - 1
 		for _, o := range names(s) {
 			if ok, more := dnsname.Matches(labels, o); ok && (more >= 0 || covers(o, q)) {
@@ -347,7 +348,7 @@ func (r *registry) walkWild(q dnsname.Name, names func(*service) []dnsname.Name,
 		switch {
 		case best < closest:
 			continue
-		case r.naming.closest && best > closest:
+		case r.naming.Closest && best > closest:
 			found, closest = nil, best
 		}
 		found = append(found, newView(one(s)))
@@ -357,8 +358,8 @@ func (r *registry) walkWild(q dnsname.Name, names func(*service) []dnsname.Name,
 
 // some iterates over those services of views that have one of kinds, from a
 // random one on, so that what fits of many is of all by and by.
-func some(views []*view, k kind) iter.Seq[*service] {
-	return func(take func(*service) bool) {
+func some(views []*view, k publish.Kind) iter.Seq[*publish.Service] {
+	return func(take func(*publish.Service) bool) {
 		yield := pausing(take)
 		total := 0
 		for _, v := range views {
@@ -373,9 +374,9 @@ func some(views []*view, k kind) iter.Seq[*service] {
 }
 
 // pausing returns yield with pauses, in which others run.
-func pausing(yield func(*service) bool) func(*service) bool {
+func pausing(yield func(*publish.Service) bool) func(*publish.Service) bool {
 	count := 0
-	return func(s *service) bool {
+	return func(s *publish.Service) bool {
 		if count++; count%many == 0 {
 			runtime.Gosched()
 		}
@@ -384,7 +385,7 @@ func pausing(yield func(*service) bool) func(*service) bool {
 }
 
 // walkAll is set.walk for several.
-func walkAll(views []*view, k kind, from, to int, yield func(*service) bool) bool {
+func walkAll(views []*view, k publish.Kind, from, to int, yield func(*publish.Service) bool) bool {
 	for _, v := range views {
 		if !v.walk(k, from, to, yield) {
 			return false
@@ -395,7 +396,7 @@ func walkAll(views []*view, k kind, from, to int, yield func(*service) bool) boo
 }
 
 // anyHas reports whether a service of views has one of kinds.
-func anyHas(views []*view, k kind) bool {
+func anyHas(views []*view, k publish.Kind) bool {
 	return slices.ContainsFunc(views, func(v *view) bool { return v.has(k) })
 }
 
@@ -452,9 +453,9 @@ func (r *registry) gone(n dnsname.Name) (alias dnsname.Name, ok bool) {
 
 // noteGoneLocked keeps the aliases that died with a container, and drops those
 // that live again or died long ago.
-func (r *registry) noteGoneLocked(old, s *service, died bool) {
+func (r *registry) noteGoneLocked(old, s *publish.Service, died bool) {
 	if s != nil {
-		for _, o := range s.owners {
+		for _, o := range s.Owners {
 			if _, ok := r.goneAliases.load(o); ok {
 				r.goneAliases.delete(o)
 				r.goneAliases.count.Add(-1)
@@ -464,7 +465,7 @@ func (r *registry) noteGoneLocked(old, s *service, died bool) {
 	if old == nil || !died {
 		return
 	}
-	for _, o := range old.owners {
+	for _, o := range old.Owners {
 		n, ok := r.nodes.load(o)
 		if _, inZone := r.zoneOf(o); inZone || ok && n.here != nil {
 			continue
@@ -531,22 +532,22 @@ func (r *registry) anyBelow(n dnsname.Name) bool {
 // 10,000 services costs no more than its reply holds. It differs where
 // another client may get others, or another order.
 func (r *registry) rrset(views []*view, v4 bool, most int, c client) (addrs []netip.Addr, ttl uint32, differs bool) {
-	family := hasAAAA
+	family := publish.HasAAAA
 	if v4 {
-		family = hasA
+		family = publish.HasA
 	}
 	well := r.anyWell(views, c)
 	isNear := sync.OnceValue(func() bool { return r.isNear(c.addr) }) // is asked for only where there are many
 	seen := make(map[netip.Addr]bool)
 	var near, far rotation
-	var network intern.Handle[network]
+	var network intern.Handle[publish.Network]
 	isFirst := true
 	for s := range some(views, family) {
-		if s.sick && well {
+		if s.Sick && well {
 			continue
 		}
-		differs = differs || !isFirst && s.network() != network
-		network, isFirst = s.network(), false
+		differs = differs || !isFirst && s.Network() != network
+		network, isFirst = s.Network(), false
 		list, beside := r.addrsFor(s, c)
 		group := &far
 		if beside {
@@ -564,14 +565,14 @@ func (r *registry) rrset(views []*view, v4 bool, most int, c client) (addrs []ne
 		}
 	}
 	addrs = append(near.turned(), far.turned()...)
-	return addrs[:min(len(addrs), most)], r.minTTL(views), differs || anyHas(views, varies)
+	return addrs[:min(len(addrs), most)], r.minTTL(views), differs || anyHas(views, publish.Varies)
 }
 
 // addrsFor is service.addrsFor, in an order that changes where that does not
 // matter, with the host's addresses.
-func (r *registry) addrsFor(s *service, c client) (addrs []netip.Addr, near bool) {
-	addrs, near = s.addrsFor(c.addr)
-	if n := len(addrs); n > 1 && len(s.ends) < 2 {
+func (r *registry) addrsFor(s *publish.Service, c client) (addrs []netip.Addr, near bool) {
+	addrs, near = s.AddrsFor(c.addr)
+	if n := len(addrs); n > 1 && len(s.Ends) < 2 {
 		turn := rand.IntN(n)
 		addrs = slices.Concat(addrs[turn:], addrs[:turn])
 	}
@@ -585,14 +586,14 @@ func (r *registry) addrsFor(s *service, c client) (addrs []netip.Addr, near bool
 // one that a client asked. Where that is a container's, dnsdock is in it, and
 // the host is the gateway of its network.
 func (r *registry) hostAddrs(asked netip.Addr) (addrs []netip.Addr) {
-	if r.naming.host != nil {
-		return r.naming.host
+	if r.naming.Host != nil {
+		return r.naming.Host
 	}
 	if v, ok := r.addrs.load(asked); ok {
-		for s := range v.all(hasData) {
-			for _, e := range s.ends {
-				if n := e.net.Value(); n.v4.Contains(asked) || n.v6.Contains(asked) {
-					return []netip.Addr{n.v4.gateway, n.v6.gateway}
+		for s := range v.all(publish.HasData) {
+			for _, e := range s.Ends {
+				if n := e.Net.Value(); n.V4.Contains(asked) || n.V6.Contains(asked) {
+					return []netip.Addr{n.V4.Gateway, n.V6.Gateway}
 				}
 			}
 		}
@@ -603,11 +604,11 @@ func (r *registry) hostAddrs(asked netip.Addr) (addrs []netip.Addr) {
 // anyWell reports whether a service of views whose health check does not
 // fail has an address for the client, where others fail.
 func (r *registry) anyWell(views []*view, c client) bool {
-	if !anyHas(views, isSick) {
+	if !anyHas(views, publish.IsSick) {
 		return false
 	}
-	for s := range some(views, isWell) {
-		if addrs, _ := s.addrsFor(c.addr); len(addrs) > 0 {
+	for s := range some(views, publish.IsWell) {
+		if addrs, _ := s.AddrsFor(c.addr); len(addrs) > 0 {
 			return true
 		}
 	}
@@ -618,7 +619,7 @@ func (r *registry) anyWell(views []*view, c client) bool {
 // worth a search for those beside it if it is not.
 func (r *registry) isNear(client netip.Addr) bool {
 	for n := range r.networks.all() {
-		if n.Value().has(client) {
+		if n.Value().Has(client) {
 			return true
 		}
 	}
@@ -653,33 +654,33 @@ func (t *rotation) turned() []netip.Addr {
 // minTTL returns the smallest TTL of views in seconds, without those of a
 // CNAME; the default where there is none.
 func (r *registry) minTTL(views []*view) uint32 {
-	ttl, standard := uint32(maxTTL), r.ttl.Load()
+	ttl, standard := uint32(publish.MaxTTL), r.ttl.Load()
 	for _, v := range views {
 		ttl = min(ttl, uint32(v.minTTL))
-		if v.has(hasDefault) {
+		if v.has(publish.HasDefault) {
 			ttl = min(ttl, standard)
 		}
 	}
-	if !anyHas(views, hasData) {
+	if !anyHas(views, publish.HasData) {
 		return standard
 	}
 	return ttl
 }
 
 // ttlOf returns the TTL of a service in seconds.
-func (r *registry) ttlOf(s *service) uint32 {
-	if s.ttl == defaultTTL {
+func (r *registry) ttlOf(s *publish.Service) uint32 {
+	if s.TTL == publish.DefaultTTL {
 		return r.ttl.Load()
 	}
-	return uint32(s.ttl)
+	return uint32(s.TTL)
 }
 
 // put publishes a container's service as its engine has it now. A nil
 // service says that the container exists but is not published.
-func (r *registry) put(id string, s *service) {
+func (r *registry) put(id string, s *publish.Service) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if old := r.found[id]; old == nil || !old.equal(s) { // else one of the two would be kept for nothing
+	if old := r.found[id]; old == nil || !old.Equal(s) { // else one of the two would be kept for nothing
 		r.found[id] = s
 	}
 	r.settleLocked(id, true)
@@ -696,24 +697,24 @@ func (r *registry) forget(id string) {
 }
 
 // last returns the addresses that the container's engine gave last.
-func (r *registry) last(id string) []endpoint {
+func (r *registry) last(id string) []publish.Endpoint {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if s := r.found[id]; s != nil {
-		return s.endpoints()
+		return s.Endpoints()
 	}
 	return nil
 }
 
 // lookup returns the service that id names: in full, or for a container the
 // first 4 hex digits or more. Errors: errNotFound, errAmbiguous.
-func (r *registry) lookup(id string) (*service, error) {
+func (r *registry) lookup(id string) (*publish.Service, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.lookupLocked(id)
 }
 
-func (r *registry) lookupLocked(id string) (*service, error) {
+func (r *registry) lookupLocked(id string) (*publish.Service, error) {
 	id, err := r.fullIDLocked(id)
 	if err != nil {
 		return nil, err
@@ -727,7 +728,7 @@ func (r *registry) lookupLocked(id string) (*service, error) {
 // fullIDLocked completes the shortened id of a container. What is not one
 // is returned as it is.
 func (r *registry) fullIDLocked(id string) (string, error) {
-	if r.existsLocked(id) || r.made[id] != nil || !isHex(id, 4) {
+	if r.existsLocked(id) || r.made[id] != nil || !publish.IsHex(id, 4) {
 		return id, nil
 	}
 	full := id
@@ -753,7 +754,7 @@ func (r *registry) existsLocked(id string) bool {
 // For a container's id that holds for as long as the container exists; else
 // it is a service made by hand. Errors: errAmbiguous, errNotPublished, or
 // what can't be used.
-func (r *registry) set(id string, p patch) (s *service, isNew bool, err error) {
+func (r *registry) set(id string, p publish.Patch) (s *publish.Service, isNew bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	id, err = r.fullIDLocked(id)
@@ -765,19 +766,19 @@ func (r *registry) set(id string, p patch) (s *service, isNew bool, err error) {
 	case base == nil && r.existsLocked(id) && r.made[id] == nil:
 		return nil, false, errNotPublished // nor does a container that died meanwhile come back
 	case base == nil || r.made[id] != nil:
-		base = &service{id: id, since: time.Now().UTC().Truncate(time.Second)}
+		base = &publish.Service{ID: id, Since: time.Now().UTC().Truncate(time.Second)}
 		if old := r.made[id]; old != nil {
-			base.since = old.since
+			base.Since = old.Since
 		}
 	}
-	s, err = r.namingOf(base).patched(base, p)
+	s, err = r.namingOf(base).Patched(base, p)
 	if err != nil {
 		return nil, false, err
 	}
 	had := r.published().get(id) != nil
 	r.version++
 	if base == r.found[id] {
-		r.overlays[id] = overlay{patch: p}
+		r.overlays[id] = overlay{Patch: p}
 	} else {
 		r.made[id] = s
 	}
@@ -787,7 +788,7 @@ func (r *registry) set(id string, p patch) (s *service, isNew bool, err error) {
 
 // update changes the service that id names by p. Errors: errNotFound,
 // errAmbiguous, or what can't be used.
-func (r *registry) update(id string, p patch) (*service, error) {
+func (r *registry) update(id string, p publish.Patch) (*publish.Service, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	old, err := r.lookupLocked(id)
@@ -795,22 +796,22 @@ func (r *registry) update(id string, p patch) (*service, error) {
 		return nil, err
 	}
 	r.version++
-	if r.made[old.id] != nil {
-		s, err := r.namingOf(old).patched(old, p)
+	if r.made[old.ID] != nil {
+		s, err := r.namingOf(old).Patched(old, p)
 		if err != nil {
 			return nil, err
 		}
-		r.made[old.id] = s
+		r.made[old.ID] = s
 	} else {
-		all := r.overlays[old.id].over(p)
-		_, err := r.namingOf(old).patched(r.found[old.id], all)
-		if errors.Is(err, errNoAddress) || err != nil && (p.name != nil || p.image != nil) { // else a name that is left out for now would refuse a mere TTL
+		all := r.overlays[old.ID].Over(p)
+		_, err := r.namingOf(old).Patched(r.found[old.ID], all)
+		if errors.Is(err, publish.ErrNoAddress) || err != nil && (p.Name != nil || p.Image != nil) { // else a name that is left out for now would refuse a mere TTL
 			return nil, err
 		}
-		r.overlays[old.id] = overlay{patch: all}
+		r.overlays[old.ID] = overlay{Patch: all}
 	}
-	r.settleLocked(old.id, false)
-	return r.published().get(old.id), nil
+	r.settleLocked(old.ID, false)
+	return r.published().get(old.ID), nil
 }
 
 // remove withdraws the service that id names; a container's stays away for
@@ -823,25 +824,25 @@ func (r *registry) remove(id string) error {
 		return err
 	}
 	r.version++
-	delete(r.made, s.id)
-	if r.existsLocked(s.id) {
-		r.overlays[s.id] = overlay{removed: true}
+	delete(r.made, s.ID)
+	if r.existsLocked(s.ID) {
+		r.overlays[s.ID] = overlay{removed: true}
 	}
-	r.settleLocked(s.id, false)
+	r.settleLocked(s.ID, false)
 	return nil
 }
 
 // namingOf returns how s is named: in the zone of its engine.
-func (r *registry) namingOf(s *service) naming {
+func (r *registry) namingOf(s *publish.Service) publish.Naming {
 	n := r.naming
-	if e := r.engines[s.origin.engine]; e != nil {
-		n.apex = e.zone
+	if e := r.engines[s.Origin.Engine]; e != nil {
+		n.Apex = e.zone
 	}
 	return n
 }
 
 // wantLocked returns what shall be published under id, or nil.
-func (r *registry) wantLocked(id string) *service {
+func (r *registry) wantLocked(id string) *publish.Service {
 	if s := r.made[id]; s != nil {
 		return s
 	}
@@ -854,16 +855,16 @@ func (r *registry) wantLocked(id string) *service {
 		return s
 	}
 	naming := r.namingOf(s)
-	t, err := naming.patched(s, o.patch)
+	t, err := naming.Patched(s, o.Patch)
 	if tooLong := err != nil; tooLong != o.warned { // with a part that the container has now
 		if tooLong {
-			r.log.Warn("name set by the API is left out for now", "container", s.origin.container, "id", id, "err", err)
+			r.log.Warn("name set by the API is left out for now", "container", s.Origin.Container, "id", id, "err", err)
 		}
-		r.overlays[id] = overlay{patch: o.patch, warned: tooLong}
+		r.overlays[id] = overlay{Patch: o.Patch, warned: tooLong}
 	}
 	if err != nil {
-		o.name, o.image = nil, nil
-		t, err = naming.patched(s, o.patch)
+		o.Name, o.Image = nil, nil
+		t, err = naming.Patched(s, o.Patch)
 	}
 	if err != nil {
 		return s
@@ -878,7 +879,7 @@ func (r *registry) wantLocked(id string) *service {
 func (r *registry) settleLocked(id string, died bool) {
 	old := r.published().get(id)
 	s := r.wantLocked(id)
-	if s.equal(old) {
+	if s.Equal(old) {
 		return
 	}
 	var alone *set // of s; the sets that have no other share it
@@ -892,25 +893,25 @@ func (r *registry) settleLocked(id string, died bool) {
 	switch {
 	case old == nil:
 		r.feed.publish("service-added", id, s)
-		r.log.Info("service added", "id", id, "names", begin(s.owners), "addrs", addrTexts(begin(s.addrs)))
+		r.log.Info("service added", "id", id, "names", begin(s.Owners), "addrs", publish.AddrTexts(begin(s.Addrs)))
 	case s == nil:
 		r.feed.publish("service-removed", id, old)
-		r.log.Info("service removed", "id", id, "names", begin(old.owners))
+		r.log.Info("service removed", "id", id, "names", begin(old.Owners))
 	default:
 		r.feed.publish("service-changed", id, s)
-		r.log.Info("service changed", "id", id, "names", begin(s.owners), "addrs", addrTexts(begin(s.addrs)))
+		r.log.Info("service changed", "id", id, "names", begin(s.Owners), "addrs", publish.AddrTexts(begin(s.Addrs)))
 	}
 }
 
 // begin returns as much of list as fits into a line of the log.
 func begin[T any](list []T) []T { return list[:min(len(list), 20)] }
 
-func (r *registry) swapNodesLocked(old *service, s *set) {
-	now, before := make(map[dnsname.Name]bool), old.paths()
+func (r *registry) swapNodesLocked(old *publish.Service, s *set) {
+	now, before := make(map[dnsname.Name]bool), old.Paths()
 	apex := func(n dnsname.Name) dnsname.Name { zone, _ := r.zoneOf(n); return zone }
-	composeNow, composeBefore := make(map[dnsname.Name]bool), old.composePaths(apex)
+	composeNow, composeBefore := make(map[dnsname.Name]bool), old.ComposePaths(apex)
 	if s != nil {
-		now, composeNow = s.paths(), s.composePaths(apex)
+		now, composeNow = s.Paths(), s.ComposePaths(apex)
 	}
 	if len(r.zones) > 1 { // for published
 		for _, paths := range []map[dnsname.Name]bool{now, before} {
@@ -929,7 +930,7 @@ func (r *registry) swapNodesLocked(old *service, s *set) {
 }
 
 // swap puts the one service of s at the names of now, and takes old from those of before.
-func swap(nodes *table[dnsname.Name, *node], old *service, s *set, now, before map[dnsname.Name]bool) {
+func swap(nodes *table[dnsname.Name, *node], old *publish.Service, s *set, now, before map[dnsname.Name]bool) {
 	for n, isOwner := range now {
 		o, _ := nodes.load(n)
 		nodes.store(n, o.with(s, isOwner))
@@ -939,7 +940,7 @@ func swap(nodes *table[dnsname.Name, *node], old *service, s *set, now, before m
 			continue
 		}
 		o, _ := nodes.load(n)
-		if next := o.without(old.id); next != nil {
+		if next := o.without(old.ID); next != nil {
 			nodes.store(n, next)
 		} else {
 			nodes.delete(n)
@@ -969,7 +970,7 @@ func (n *node) with(s *set, isOwner bool) *node {
 	case isOwner:
 		here = here.with(s)
 	case here != nil:
-		here = here.without(s.id)
+		here = here.without(s.ID)
 	}
 	return newNode(n, here, below)
 }
@@ -1004,14 +1005,14 @@ func newNode(n *node, here, below *set) *node {
 	return next
 }
 
-func (r *registry) swapAddrsLocked(old *service, s *set) {
+func (r *registry) swapAddrsLocked(old *publish.Service, s *set) {
 	var now, before []netip.Addr
 	if s != nil {
-		now = s.addrs
-		r.countLocked(s.service, 1)
+		now = s.Addrs
+		r.countLocked(s.Service, 1)
 	}
 	if old != nil {
-		before = old.addrs
+		before = old.Addrs
 		r.countLocked(old, -1)
 	}
 	kept := make(map[netip.Addr]bool, len(now))
@@ -1030,7 +1031,7 @@ func (r *registry) swapAddrsLocked(old *service, s *set) {
 			continue
 		}
 		v, _ := r.addrs.load(a)
-		if rest := newView(v.without(old.id)); rest != nil {
+		if rest := newView(v.without(old.ID)); rest != nil {
 			r.addrs.store(a, rest)
 		} else {
 			r.addrs.delete(a)
@@ -1039,13 +1040,13 @@ func (r *registry) swapAddrsLocked(old *service, s *set) {
 }
 
 // countLocked counts the services on each network.
-func (r *registry) countLocked(s *service, by int) {
-	for _, e := range s.ends {
-		n, _ := r.networks.load(e.net)
+func (r *registry) countLocked(s *publish.Service, by int) {
+	for _, e := range s.Ends {
+		n, _ := r.networks.load(e.Net)
 		if n += by; n > 0 {
-			r.networks.store(e.net, n)
+			r.networks.store(e.Net, n)
 		} else {
-			r.networks.delete(e.net)
+			r.networks.delete(e.Net)
 		}
 	}
 }
@@ -1089,13 +1090,13 @@ func (r *registry) state() (s stateJSON, version uint64) {
 		s.TTL = &ttl
 	}
 	for id, m := range r.made {
-		s.Services[id] = encodePatch(patch{&m.name, &m.image, m.addrs, &m.cname, &m.txt, &m.ports, &m.ttl, &m.aliases})
+		s.Services[id] = encodePatch(publish.Patch{&m.Name, &m.Image, m.Addrs, &m.CNAME, &m.TXT, &m.Ports, &m.TTL, &m.Aliases})
 	}
-	for _, id := range sortedKeys(r.overlays) {
+	for _, id := range publish.SortedKeys(r.overlays) {
 		if o := r.overlays[id]; o.removed {
 			s.Removed = append(s.Removed, id)
 		} else {
-			s.Changes[id] = encodePatch(o.patch)
+			s.Changes[id] = encodePatch(o.Patch)
 		}
 	}
 	return s, r.version

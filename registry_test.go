@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/publish"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -19,23 +20,23 @@ import (
 // newTestRegistry returns an empty, ready registry of the given domain.
 func newTestRegistry(t testing.TB, domain string) *registry {
 	t.Helper()
-	r := newRegistry(naming{apex: mustName(t, domain)}, 0, slog.New(slog.DiscardHandler))
+	r := newRegistry(publish.Naming{Apex: mustName(t, domain)}, 0, slog.New(slog.DiscardHandler))
 	r.ready.Store(true)
 	return r
 }
 
 // testService is a container's service; names are the aliases after
 // the two parts.
-func testService(t testing.TB, r *registry, id, part, image, addr string, aliases ...string) *service {
+func testService(t testing.TB, r *registry, id, part, image, addr string, aliases ...string) *publish.Service {
 	t.Helper()
-	s := &service{id: id, name: part, image: image, ttl: defaultTTL, origin: origin{engine: "e", container: part, image: image}}
+	s := &publish.Service{ID: id, Name: part, Image: image, TTL: publish.DefaultTTL, Origin: publish.Origin{Engine: "e", Container: part, Image: image}}
 	for text := range strings.FieldsSeq(addr) {
-		s.addrs = append(s.addrs, netip.MustParseAddr(text))
+		s.Addrs = append(s.Addrs, netip.MustParseAddr(text))
 	}
 	for _, a := range aliases {
-		s.aliases = append(s.aliases, mustName(t, a))
+		s.Aliases = append(s.Aliases, mustName(t, a))
 	}
-	if err := r.naming.own(s); err != nil {
+	if err := r.naming.Own(s); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -46,12 +47,12 @@ func testService(t testing.TB, r *registry, id, part, image, addr string, aliase
 func matched(t testing.TB, r *registry, q string) string {
 	t.Helper()
 	n := mustName(t, q)
-	if _, ok := r.cover(n); !ok && !n.Under(r.naming.apex) {
+	if _, ok := r.cover(n); !ok && !n.Under(r.naming.Apex) {
 		return "foreign"
 	}
 	var ids []string
-	for s := range some(r.match(n, nil), ^kind(0)) {
-		ids = append(ids, s.id)
+	for s := range some(r.match(n, nil), ^publish.Kind(0)) {
+		ids = append(ids, s.ID)
 	}
 	slices.Sort(ids)
 	return strings.Join(slices.Compact(ids), " ")
@@ -59,13 +60,13 @@ func matched(t testing.TB, r *registry, q string) string {
 
 func TestNamesRule(t *testing.T) {
 	r := newTestRegistry(t, "docker")
-	for _, s := range []*service{
+	for _, s := range []*publish.Service{
 		testService(t, r, "r1", "redis1", "redis", "172.17.0.2"),
 		testService(t, r, "r2", "redis2", "redis", "172.17.0.3"),
 		testService(t, r, "db", "master", "mysql", "172.17.0.4", "db.docker", "shop.example.com", "com"),
 		testService(t, r, "in", "inner", "x", "172.17.0.5", "mysql.docker", "www.shop.example.com"),
 	} {
-		r.put(s.id, s)
+		r.put(s.ID, s)
 	}
 	for _, c := range []struct{ q, want string }{
 		{"docker", "db in r1 r2"},
@@ -118,14 +119,14 @@ func TestNamesRule(t *testing.T) {
 // query goes to the nearest name only.
 func TestClosest(t *testing.T) {
 	r := newTestRegistry(t, "docker")
-	r.naming.closest = true
-	for _, s := range []*service{
+	r.naming.Closest = true
+	for _, s := range []*publish.Service{
 		testService(t, r, "a", "a", "app", "172.17.0.2", "service.x.com"),
 		testService(t, r, "b", "b", "app", "172.17.0.3", "client.service.x.com", "app.docker"),
 		testService(t, r, "c", "c", "db", "172.17.0.4", "x.y.client.service.x.com", "service.x.com"),
 		testService(t, r, "d", "d", "db", "172.17.0.5"),
 	} {
-		r.put(s.id, s)
+		r.put(s.ID, s)
 	}
 	for _, c := range []struct{ q, want string }{
 		{"service.x.com", "a c"},
@@ -159,7 +160,7 @@ func TestClosest(t *testing.T) {
 func TestNamesRuleAtTheApex(t *testing.T) {
 	r := newTestRegistry(t, "docker.example.com")
 	s := testService(t, r, "s", "", "", "172.17.0.2", "docker.example.com", "example.com")
-	r.put(s.id, s)
+	r.put(s.ID, s)
 	for _, c := range []struct{ q, want string }{
 		{"docker.example.com", "s"},
 		{"x.docker.example.com", ""},
@@ -233,7 +234,7 @@ func FuzzNamesRule(f *testing.F) {
 				addr := fmt.Sprintf("10.0.0.%d 10.0.1.%d", rnd.IntN(5), rnd.IntN(5))
 				s := testService(t, r, id, part, image, addr, aliases...)
 				if rnd.IntN(2) == 0 {
-					s.compose = mustName(t, random(3)+"."+random(1)+"."+r.naming.apex.String())
+					s.Compose = mustName(t, random(3)+"."+random(1)+"."+r.naming.Apex.String())
 				}
 				r.put(id, s)
 			}
@@ -242,22 +243,22 @@ func FuzzNamesRule(f *testing.F) {
 		for range 60 {
 			q := random(5, "*")
 			if rnd.IntN(2) == 0 {
-				q += "." + strings.TrimSuffix(r.naming.apex.String(), ".")
+				q += "." + strings.TrimSuffix(r.naming.Apex.String(), ".")
 			}
-			apex := r.naming.apex.String()
+			apex := r.naming.Apex.String()
 			ours := strings.HasSuffix("."+q+".", "."+apex)
-			ids, closest := linearly(r, q, func(s *service) []dnsname.Name { return s.owners }, apex)
-			for s := range r.published().all(^kind(0)) {
-				for _, o := range s.owners { // at or below an alias
+			ids, closest := linearly(r, q, func(s *publish.Service) []dnsname.Name { return s.Owners }, apex)
+			for s := range r.published().all(^publish.Kind(0)) {
+				for _, o := range s.Owners { // at or below an alias
 					if q+"." == o.String() || o.Labels() > 1 && strings.HasSuffix(q+".", "."+o.String()) {
 						ours = true
 					}
 				}
 			}
 			if len(ids) == 0 && strings.Count(q+".", ".") >= strings.Count(apex, ".")+2 && strings.HasSuffix(q+".", "."+apex) {
-				ids, closest = linearly(r, q, func(s *service) (list []dnsname.Name) {
-					if s.compose != "" {
-						list = append(list, s.compose)
+				ids, closest = linearly(r, q, func(s *publish.Service) (list []dnsname.Name) {
+					if s.Compose != "" {
+						list = append(list, s.Compose)
 					}
 					return list
 				}, apex)
@@ -269,25 +270,25 @@ func FuzzNamesRule(f *testing.F) {
 					want = "foreign"
 				}
 				if got := matched(t, r, q); got != want {
-					t.Fatalf("seed %d: %s, closest %t: %q; want %q", seed, q, r.naming.closest, got, want)
+					t.Fatalf("seed %d: %s, closest %t: %q; want %q", seed, q, r.naming.Closest, got, want)
 				}
-				r.naming.closest = true
+				r.naming.Closest = true
 			}
-			r.naming.closest = false
+			r.naming.Closest = false
 		}
 	})
 }
 
 // linearly returns the ids of the services of which one of the names matches q, and
 // of those the ones with the closest names.
-func linearly(r *registry, q string, names func(*service) []dnsname.Name, apex string) (ids, closest []string) {
+func linearly(r *registry, q string, names func(*publish.Service) []dnsname.Name, apex string) (ids, closest []string) {
 	longer := -100 // by how many labels the names in closest are longer than q; 1 for any
-	for s := range r.published().all(^kind(0)) {
+	for s := range r.published().all(^publish.Kind(0)) {
 		for _, o := range names(s) {
 			if !linear(q, o.String(), apex) {
 				continue
 			}
-			ids = append(ids, s.id)
+			ids = append(ids, s.ID)
 			by := min(o.Labels()-strings.Count(q, ".")-1, 1)
 			if strings.Contains(q, "*") {
 				by = min(by, 0)
@@ -296,7 +297,7 @@ func linearly(r *registry, q string, names func(*service) []dnsname.Name, apex s
 				longer, closest = by, nil
 			}
 			if by == longer {
-				closest = append(closest, s.id)
+				closest = append(closest, s.ID)
 			}
 		}
 	}
@@ -309,12 +310,12 @@ func checkRegistry(t testing.TB, r *registry) {
 	t.Helper()
 	nodes := make(map[dnsname.Name]map[bool]map[string]bool) // name -> here? -> ids
 	addrs := make(map[netip.Addr]map[string]bool)
-	for s := range r.published().all(^kind(0)) {
-		id := s.id
-		if !s.equal(r.wantLocked(id)) {
+	for s := range r.published().all(^publish.Kind(0)) {
+		id := s.ID
+		if !s.Equal(r.wantLocked(id)) {
 			t.Fatalf("%s is not what it shall be", id)
 		}
-		for _, o := range s.owners {
+		for _, o := range s.Owners {
 			for n := o; n != dnsname.Root; n = n.Parent() {
 				if nodes[n] == nil {
 					nodes[n] = map[bool]map[string]bool{true: {}, false: {}}
@@ -323,7 +324,7 @@ func checkRegistry(t testing.TB, r *registry) {
 			}
 			nodes[o][true][id] = true
 		}
-		for _, a := range s.addrs {
+		for _, a := range s.Addrs {
 			if !a.IsValid() { // the host's
 				continue
 			}
@@ -339,28 +340,28 @@ func checkRegistry(t testing.TB, r *registry) {
 			return m
 		}
 		checkSet(t, v.set)
-		for s := range v.all(^kind(0)) {
-			if r.published().get(s.id) != s || m[s.id] {
-				t.Fatalf("%s is stale, or there twice", s.id)
+		for s := range v.all(^publish.Kind(0)) {
+			if r.published().get(s.ID) != s || m[s.ID] {
+				t.Fatalf("%s is stale, or there twice", s.ID)
 			}
-			m[s.id] = true
+			m[s.ID] = true
 		}
 		return m
 	}
 	above := make(map[dnsname.Name]bool) // and at names of compose
-	networks := make(map[intern.Handle[network]]int)
-	for s := range r.published().all(^kind(0)) {
-		for n := s.compose; n != "" && n != r.naming.apex; n = n.Parent() {
+	networks := make(map[intern.Handle[publish.Network]]int)
+	for s := range r.published().all(^publish.Kind(0)) {
+		for n := s.Compose; n != "" && n != r.naming.Apex; n = n.Parent() {
 			above[n] = true
 		}
-		for _, e := range s.ends {
-			networks[e.net]++
+		for _, e := range s.Ends {
+			networks[e.Net]++
 		}
 	}
 	for n, node := range r.compose.all() {
-		for s := range node.below.all(^kind(0)) {
-			if r.published().get(s.id) != s || !s.compose.Under(n) {
-				t.Fatalf("%s is stale, or not below %v", s.id, n)
+		for s := range node.below.all(^publish.Kind(0)) {
+			if r.published().get(s.ID) != s || !s.Compose.Under(n) {
+				t.Fatalf("%s is stale, or not below %v", s.ID, n)
 			}
 		}
 		if !above[n] {
@@ -403,7 +404,7 @@ func checkRegistry(t testing.TB, r *registry) {
 // before and after is unknown, or a foreign one of two aliases.
 func TestChangeLeavesNoGap(t *testing.T) {
 	r := newTestRegistry(t, "docker")
-	versions := []*service{
+	versions := []*publish.Service{
 		testService(t, r, "s", "a", "x", "10.0.0.1", "shop.example.com"),
 		testService(t, r, "s", "b", "x", "10.0.0.1 10.0.0.2", "db.docker", "shop.example.com"),
 		testService(t, r, "s", "c", "x", "10.0.0.1", "z.db.docker", "shop.example.com"),
@@ -467,9 +468,9 @@ func TestSerialGrowsWithChanges(t *testing.T) {
 func TestOverlays(t *testing.T) {
 	const id, other = "abcd00", "abcd11"
 	ptr := func(s string) *string { return &s }
-	whole := func(part, image, addr string) patch {
+	whole := func(part, image, addr string) publish.Patch {
 		ttl := 7
-		return patch{name: &part, image: &image, addrs: []netip.Addr{netip.MustParseAddr(addr)}, ttl: &ttl, aliases: &[]dnsname.Name{}}
+		return publish.Patch{Name: &part, Image: &image, Addrs: []netip.Addr{netip.MustParseAddr(addr)}, TTL: &ttl, Aliases: &[]dnsname.Name{}}
 	}
 	for _, c := range []struct {
 		what string
@@ -478,12 +479,12 @@ func TestOverlays(t *testing.T) {
 	}{
 		{"nothing", func(t *testing.T, r *registry) {}, "[a.x.docker.] [10.0.0.9]"},
 		{"patched name", func(t *testing.T, r *registry) {
-			if s, err := r.update(id, patch{name: ptr("b")}); err != nil || s.name != "b" {
+			if s, err := r.update(id, publish.Patch{Name: ptr("b")}); err != nil || s.Name != "b" {
 				t.Errorf("update: %+v, %v", s, err)
 			}
 		}, "[b.x.docker.] [10.0.0.9]"},
 		{"patched twice, by a short id", func(t *testing.T, r *registry) {
-			for _, p := range []patch{{name: ptr("b")}, {image: ptr("y")}} {
+			for _, p := range []publish.Patch{{Name: ptr("b")}, {Image: ptr("y")}} {
 				if _, err := r.update("abcd0", p); err != nil {
 					t.Error(err)
 				}
@@ -501,7 +502,7 @@ func TestOverlays(t *testing.T) {
 			if err := r.remove(id); !errors.Is(err, errNotFound) {
 				t.Errorf("remove again: %v", err)
 			}
-			if _, err := r.update(id, patch{name: ptr("b")}); !errors.Is(err, errNotFound) {
+			if _, err := r.update(id, publish.Patch{Name: ptr("b")}); !errors.Is(err, errNotFound) {
 				t.Errorf("update of a removed one: %v", err)
 			}
 		}, ""},
@@ -521,7 +522,7 @@ func TestOverlays(t *testing.T) {
 				if err != nil {
 					return ""
 				}
-				return fmt.Sprint(s.owners, " ", s.addrs)
+				return fmt.Sprint(s.Owners, " ", s.Addrs)
 			}
 			r.put(other, testService(t, r, other, "o", "x", "10.0.0.8"))
 			r.put(id, testService(t, r, id, "a", "x", "10.0.0.1"))
@@ -530,7 +531,7 @@ func TestOverlays(t *testing.T) {
 			if got := published(); got != "" {
 				t.Errorf("while it is stopped: %s", got)
 			}
-			if _, err := r.update(id, patch{name: ptr("z")}); !errors.Is(err, errNotFound) {
+			if _, err := r.update(id, publish.Patch{Name: ptr("z")}); !errors.Is(err, errNotFound) {
 				t.Errorf("update of a stopped one: %v; want %v", err, errNotFound)
 			}
 			if _, _, err := r.set(id, whole("z", "z", "10.0.0.7")); !errors.Is(err, errNotPublished) {
@@ -561,7 +562,7 @@ func TestOverlayTooLongForNow(t *testing.T) {
 	r.log = slog.New(slog.NewTextHandler(log, nil))
 	image, ttl := strings.TrimSuffix(strings.Repeat(strings.Repeat("y", 55)+".", 4), "."), 77
 	r.put("s", testService(t, r, "s", "a", "x", "10.0.0.1"))
-	if _, err := r.update("s", patch{image: &image, ttl: &ttl}); err != nil {
+	if _, err := r.update("s", publish.Patch{Image: &image, TTL: &ttl}); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ name, image string }{{strings.Repeat("n", 60), "x"}, {"a", image}} {
@@ -569,7 +570,7 @@ func TestOverlayTooLongForNow(t *testing.T) {
 			r.put("s", nil)
 			r.put("s", testService(t, r, "s", c.name, "x", "10.0.0.1"))
 		}
-		if s, err := r.lookup("s"); err != nil || s.image != c.image || s.ttl != ttl {
+		if s, err := r.lookup("s"); err != nil || s.Image != c.image || s.TTL != ttl {
 			t.Errorf("as %s: %+v, %v; want image %s, TTL %d", c.name, s, err, c.image, ttl)
 		}
 	}
@@ -578,10 +579,10 @@ func TestOverlayTooLongForNow(t *testing.T) {
 	}
 	r.put("s", testService(t, r, "s", strings.Repeat("n", 60), "x", "10.0.0.1"))
 	part, short := strings.Repeat("m", 60), "m"
-	if s, err := r.update("s", patch{name: &part}); err == nil {
-		t.Errorf("a name too long with the image that was set: %v; want an error", s.owners)
+	if s, err := r.update("s", publish.Patch{Name: &part}); err == nil {
+		t.Errorf("a name too long with the image that was set: %v; want an error", s.Owners)
 	}
-	for _, p := range []patch{{ttl: &ttl}, {name: &short}} { // what update returns is what is answered
+	for _, p := range []publish.Patch{{TTL: &ttl}, {Name: &short}} { // what update returns is what is answered
 		s, err := r.update("s", p)
 		if live, _ := r.lookup("s"); err != nil || s != live {
 			t.Errorf("update = %+v, %v; want %+v", s, err, live)
@@ -595,7 +596,7 @@ func TestOverlayTooLongForNow(t *testing.T) {
 func TestMadeByHand(t *testing.T) {
 	r := newTestRegistry(t, "docker")
 	part, image, ttl := "foo", "bar", 30
-	p := patch{name: &part, image: &image, addrs: []netip.Addr{netip.MustParseAddr("192.168.0.3")}, ttl: &ttl, aliases: &[]dnsname.Name{}}
+	p := publish.Patch{Name: &part, Image: &image, Addrs: []netip.Addr{netip.MustParseAddr("192.168.0.3")}, TTL: &ttl, Aliases: &[]dnsname.Name{}}
 	if _, isNew, err := r.set("newid", p); !isNew || err != nil {
 		t.Fatalf("set: new %v, %v", isNew, err)
 	}
@@ -606,7 +607,7 @@ func TestMadeByHand(t *testing.T) {
 		t.Errorf("foo.bar.docker: %q; want newid", got)
 	}
 	zero := 0
-	if s, err := r.update("newid", patch{ttl: &zero}); err != nil || s.ttl != 0 || s.name != "foo" {
+	if s, err := r.update("newid", publish.Patch{TTL: &zero}); err != nil || s.TTL != 0 || s.Name != "foo" {
 		t.Errorf("update: %+v, %v", s, err)
 	}
 	if err := r.remove("newid"); err != nil {
@@ -639,14 +640,14 @@ func TestShortIDs(t *testing.T) {
 		{"", "", errNotFound},
 	} {
 		s, err := r.lookup(c.id)
-		if !errors.Is(err, c.err) || c.err == nil && s.id != c.want {
+		if !errors.Is(err, c.err) || c.err == nil && s.ID != c.want {
 			t.Errorf("lookup(%q) = %+v, %v; want %s, %v", c.id, s, err, c.want, c.err)
 		}
 	}
 }
 
 // viewsOf returns a view of each service.
-func viewsOf(services ...*service) (list []*view) {
+func viewsOf(services ...*publish.Service) (list []*view) {
 	for _, s := range services {
 		list = append(list, newView(one(s)))
 	}
@@ -658,18 +659,18 @@ func TestRRset(t *testing.T) {
 	r.setTTL(60)
 	a := testService(t, r, "a", "a", "x", "10.0.0.1 fd00::1")
 	b := testService(t, r, "b", "b", "x", "10.0.0.1 10.0.0.2")
-	b.ttl = 5
+	b.TTL = 5
 	for _, c := range []struct {
-		services []*service
+		services []*publish.Service
 		v4       bool
 		most     int
 		want     string // sorted
 		ttl      uint32
 	}{
-		{[]*service{a, b, a}, true, 9, "[10.0.0.1 10.0.0.2]", 5},
-		{[]*service{a, b}, false, 9, "[fd00::1]", 5},
-		{[]*service{a}, true, 9, "[10.0.0.1]", 60},
-		{[]*service{a, b}, true, 2, "[10.0.0.1 10.0.0.2]", 5},
+		{[]*publish.Service{a, b, a}, true, 9, "[10.0.0.1 10.0.0.2]", 5},
+		{[]*publish.Service{a, b}, false, 9, "[fd00::1]", 5},
+		{[]*publish.Service{a}, true, 9, "[10.0.0.1]", 60},
+		{[]*publish.Service{a, b}, true, 2, "[10.0.0.1 10.0.0.2]", 5},
 		{nil, true, 9, "[]", 60},
 	} {
 		addrs, ttl, _ := r.rrset(viewsOf(c.services...), c.v4, c.most, client{})
@@ -717,7 +718,7 @@ func filled(t testing.TB, count int) *registry {
 	return r
 }
 
-func numbered(t testing.TB, r *registry, i int) *service {
+func numbered(t testing.TB, r *registry, i int) *publish.Service {
 	addr := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
 	return testService(t, r, fmt.Sprint(i), fmt.Sprintf("c%d", i), fmt.Sprintf("image%d", i/10), addr.String())
 }
@@ -727,17 +728,17 @@ func BenchmarkPut(b *testing.B) {
 	for _, count := range []int{10, 1000, 100_000} {
 		b.Run(fmt.Sprint(count), func(b *testing.B) {
 			r := filled(b, count)
-			var versions [2][]*service // of ten
+			var versions [2][]*publish.Service // of ten
 			for i := range 10 {
 				s := numbered(b, r, i*count/10)
 				t := *s
-				t.ttl = 7
+				t.TTL = 7
 				versions[0], versions[1] = append(versions[0], s), append(versions[1], &t)
 			}
 			b.ReportAllocs()
 			for n := 0; b.Loop(); n++ {
 				s := versions[n/10%2][n%10]
-				r.put(s.id, s)
+				r.put(s.ID, s)
 			}
 		})
 	}
@@ -777,7 +778,7 @@ func TestTrim(t *testing.T) {
 			t.Errorf("%s: got %s; want %s", q, got, want)
 		}
 	}
-	r.naming.closest = true
+	r.naming.Closest = true
 	if got := r.trim(mustName(t, "*.nginx.docker")).String(); got != "*.nginx.docker." {
 		t.Errorf("closest: got %s", got)
 	}
@@ -787,7 +788,7 @@ func TestTrim(t *testing.T) {
 // waiting, and nothing else.
 func TestEngineAwayKeepsOthersReady(t *testing.T) {
 	b := mustName(t, "b.docker2")
-	reg := newRegistry(naming{apex: mustName(t, "docker")}, 5, slog.New(slog.DiscardHandler), b)
+	reg := newRegistry(publish.Naming{Apex: mustName(t, "docker")}, 5, slog.New(slog.DiscardHandler), b)
 	reg.addEngine("one", mustName(t, "docker"))
 	reg.addEngine("two", b)
 	want := func(what string, own, other, reverse, known bool) {

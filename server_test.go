@@ -268,7 +268,7 @@ func TestTCPOutOfOrder(t *testing.T) {
 	up, asked, release := heldUpstream(t)
 	z := newForwardZone(t, up)
 	z.fwd.timeout = patience
-	publish(t, z.reg, `{"name":"web","image":"nginx","ip":"10.0.0.1"}`)
+	publishTest(t, z.reg, `{"name":"web","image":"nginx","ip":"10.0.0.1"}`)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -484,7 +484,7 @@ func TestMutants(t *testing.T) {
 		seeds = append(seeds, corpus(t)...)
 	}
 	reg := filledRegistry(t, "docker", 0, pub{"web", "nginx", 0, "10.0.0.1", "shop.example.com"})
-	publish(t, reg, `{"name":"srv","image":"nginx","ip":"10.2.0.1","ports":["80/tcp=http"],"txt":["a","b"]}`, `{"name":"front","image":"nginx","cname":"srv.nginx.docker"}`)
+	publishTest(t, reg, `{"name":"srv","image":"nginx","ip":"10.2.0.1","ports":["80/tcp=http"],"txt":["a","b"]}`, `{"name":"front","image":"nginx","cname":"srv.nginx.docker"}`)
 	begun, was := time.Now(), loadNow()
 	t.Run("packets", func(t *testing.T) {
 		addr := "127.0.0.1:" + serveZone(t, newTestZone(t, reg), "127.0.0.1:0")

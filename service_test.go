@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/publish"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
@@ -131,7 +132,7 @@ func TestImageName(t *testing.T) {
 		{"beefy", "beefy"}, // no hex
 		{"", ""},
 	} {
-		if got := imageName(c.ref, id); got != c.want {
+		if got := publish.ImageName(c.ref, id); got != c.want {
 			t.Errorf("imageName(%q) = %q; want %q", c.ref, got, c.want)
 		}
 	}
@@ -139,11 +140,11 @@ func TestImageName(t *testing.T) {
 
 // testContainer is a running container redis1 of redis:7 with one address,
 // changed by change.
-func testContainer(change func(*container)) *container {
-	c := &container{
-		id: strings.Repeat("ab", 32), name: "redis1", image: "redis:7", imageID: "sha256:0123", state: "running",
-		env: map[string]string{}, labels: map[string]string{},
-		networks: []endpoint{{network: network{name: "bridge"}, addrs: []netip.Addr{netip.MustParseAddr("172.17.0.2")}}},
+func testContainer(change func(*publish.Container)) *publish.Container {
+	c := &publish.Container{
+		ID: strings.Repeat("ab", 32), Name: "redis1", Image: "redis:7", ImageID: "sha256:0123", State: "running",
+		Env: map[string]string{}, Labels: map[string]string{},
+		Networks: []publish.Endpoint{{Network: publish.Network{Name: "bridge"}, Addrs: []netip.Addr{netip.MustParseAddr("172.17.0.2")}}},
 	}
 	if change != nil {
 		change(c)
@@ -152,30 +153,32 @@ func testContainer(change func(*container)) *container {
 }
 
 func TestServiceOf(t *testing.T) {
-	env := func(kv ...string) func(*container) {
-		return func(c *container) {
+	env := func(kv ...string) func(*publish.Container) {
+		return func(c *publish.Container) {
 			for i := 0; i < len(kv); i += 2 {
-				c.env[kv[i]] = kv[i+1]
+				c.Env[kv[i]] = kv[i+1]
 			}
 		}
 	}
-	label := func(kv ...string) func(*container) {
-		return func(c *container) {
+	label := func(kv ...string) func(*publish.Container) {
+		return func(c *publish.Container) {
 			for i := 0; i < len(kv); i += 2 {
-				c.labels[kv[i]] = kv[i+1]
+				c.Labels[kv[i]] = kv[i+1]
 			}
 		}
 	}
-	both := func(fs ...func(*container)) func(*container) {
-		return func(c *container) {
+	both := func(fs ...func(*publish.Container)) func(*publish.Container) {
+		return func(c *publish.Container) {
 			for _, f := range fs {
 				f(c)
 			}
 		}
 	}
-	networks := func(nets ...endpoint) func(*container) { return func(c *container) { c.networks = nets } }
-	net := func(name string, addrs []netip.Addr) endpoint {
-		return endpoint{network: network{name: name}, addrs: addrs}
+	networks := func(nets ...publish.Endpoint) func(*publish.Container) {
+		return func(c *publish.Container) { c.Networks = nets }
+	}
+	net := func(name string, addrs []netip.Addr) publish.Endpoint {
+		return publish.Endpoint{Network: publish.Network{Name: name}, Addrs: addrs}
 	}
 	addrs := func(texts ...string) (list []netip.Addr) {
 		for _, s := range texts {
@@ -188,15 +191,15 @@ func TestServiceOf(t *testing.T) {
 
 	for _, c := range []struct {
 		what     string
-		change   func(*container)
+		change   func(*publish.Container)
 		names    string // space between; empty: not published
 		addrs    string // empty: 172.17.0.2
 		ttl      int    // 0: the default
 		problems string // sources, space between
 	}{
 		{what: "plain", names: "redis1.redis.docker."},
-		{what: "dots and case", change: func(c *container) { c.name = "Web.Front_1" }, names: "web.front_1.redis.docker."},
-		{what: "image ID", change: func(c *container) { c.image = "0123" }, names: "redis1.docker."},
+		{what: "dots and case", change: func(c *publish.Container) { c.Name = "Web.Front_1" }, names: "web.front_1.redis.docker."},
+		{what: "image ID", change: func(c *publish.Container) { c.Image = "0123" }, names: "redis1.docker."},
 		{what: "no address", change: networks(net("bridge", nil))},
 		{what: "all addresses", change: two, names: "redis1.redis.docker.", addrs: "172.17.0.2 fd00::2 10.0.0.2"},
 		{what: "address twice", change: networks(net("a", addrs("10.0.0.2")), net("b", addrs("10.0.0.2"))),
@@ -209,7 +212,7 @@ func TestServiceOf(t *testing.T) {
 		{what: "bad aliases", change: env("DNSDOCK_ALIAS", "., *.example.com, 2.0.17.172.in-addr.arpa, ip6.arpa, a..b, good.docker"),
 			names: "redis1.redis.docker. good.docker.", problems: "DNSDOCK_ALIAS DNSDOCK_ALIAS DNSDOCK_ALIAS DNSDOCK_ALIAS DNSDOCK_ALIAS"},
 		{what: "ttl", change: env("DNSDOCK_TTL", "10"), names: "redis1.redis.docker.", ttl: 10},
-		{what: "ttl max", change: env("DNSDOCK_TTL", "2147483647"), names: "redis1.redis.docker.", ttl: maxTTL},
+		{what: "ttl max", change: env("DNSDOCK_TTL", "2147483647"), names: "redis1.redis.docker.", ttl: publish.MaxTTL},
 		{what: "ttl over", change: env("DNSDOCK_TTL", "2147483648"), names: "redis1.redis.docker.", problems: "DNSDOCK_TTL"},
 		{what: "ttl below", change: env("DNSDOCK_TTL", "-1"), names: "redis1.redis.docker.", problems: "DNSDOCK_TTL"},
 		{what: "ttl text, label good", change: both(env("DNSDOCK_TTL", "soon"), label("com.dnsdock.ttl", "7")), names: "redis1.redis.docker.", ttl: 7, problems: "DNSDOCK_TTL"},
@@ -233,8 +236,8 @@ func TestServiceOf(t *testing.T) {
 		{what: "tags empty", change: env("SERVICE_TAGS", ""), names: "redis.docker."},
 		{what: "tags label empty", change: label("com.dnsdock.tags", ""), names: "redis.docker."},
 		{what: "first tag empty", change: env("SERVICE_TAGS", ",b"), names: "redis.docker."},
-		{what: "region with image ID", change: both(func(c *container) { c.image = "0123" }, env("SERVICE_REGION", "us2")), names: "redis1.us2.docker."},
-		{what: "neither part", change: both(func(c *container) { c.image = "0123" }, env("SERVICE_TAGS", "")), names: "docker."},
+		{what: "region with image ID", change: both(func(c *publish.Container) { c.Image = "0123" }, env("SERVICE_REGION", "us2")), names: "redis1.us2.docker."},
+		{what: "neither part", change: both(func(c *publish.Container) { c.Image = "0123" }, env("SERVICE_TAGS", "")), names: "docker."},
 		{what: "DNSDOCK over SERVICE", change: env("SERVICE_TAGS", "a", "SERVICE_NAME", "b", "DNSDOCK_NAME", "c", "DNSDOCK_IMAGE", "d"), names: "c.d.docker."},
 		{what: "labels", change: label("com.dnsdock.name", "a", "com.dnsdock.image", "b", "com.dnsdock.region", "c", "com.dnsdock.alias", "d.docker", "com.dnsdock.ttl", "9", "com.dnsdock.ip_addr", "10.9.9.9"),
 			names: "a.b.c.docker. d.docker.", addrs: "10.9.9.9", ttl: 9},
@@ -246,34 +249,38 @@ func TestServiceOf(t *testing.T) {
 			names: "v.w.x.docker. y.docker.", addrs: "2.2.2.2", ttl: 2},
 
 		{what: "long label", change: env("DNSDOCK_NAME", long), names: "redis1.redis.docker.", problems: "DNSDOCK_NAME"},
-		{what: "long container name", change: func(c *container) { c.name = long }, names: "redis.docker.", problems: "name"},
-		{what: "long container name, overridden", change: both(func(c *container) { c.name = long }, env("DNSDOCK_NAME", "a"), label("com.dnsdock.name", "..")), names: "a.redis.docker."},
-		{what: "dots in a row", change: func(c *container) { c.name = "a..b" }, names: "redis.docker.", problems: "name"},
+		{what: "long container name", change: func(c *publish.Container) { c.Name = long }, names: "redis.docker.", problems: "name"},
+		{what: "long container name, overridden", change: both(func(c *publish.Container) { c.Name = long }, env("DNSDOCK_NAME", "a"), label("com.dnsdock.name", "..")), names: "a.redis.docker."},
+		{what: "dots in a row", change: func(c *publish.Container) { c.Name = "a..b" }, names: "redis.docker.", problems: "name"},
 		{what: "star", change: env("DNSDOCK_NAME", "*", "DNSDOCK_IMAGE", "a.*"), names: "redis1.redis.docker.", problems: "DNSDOCK_NAME DNSDOCK_IMAGE"},
-		{what: "long name", change: func(c *container) {
-			c.name = strings.TrimSuffix(strings.Repeat(strings.Repeat("y", 63)+".", 3), ".")
-			c.image = strings.Repeat("z", 60)
+		{what: "long name", change: func(c *publish.Container) {
+			c.Name = strings.TrimSuffix(strings.Repeat(strings.Repeat("y", 63)+".", 3), ".")
+			c.Image = strings.Repeat("z", 60)
 		}, names: strings.Repeat("z", 60) + ".docker.", problems: "name"},
 		{what: "long region", change: env("SERVICE_REGION", strings.TrimSuffix(strings.Repeat(strings.Repeat("y", 61)+".", 4), ".")), names: "redis1.redis.docker.", problems: "SERVICE_REGION"},
 		{what: "long override", change: env("DNSDOCK_NAME", strings.TrimSuffix(strings.Repeat(strings.Repeat("y", 61)+".", 4), "."), "SERVICE_REGION", "us2"),
 			names: "redis1.redis.us2.docker.", problems: "DNSDOCK_NAME"},
 		{what: "long override, next one good", change: both(env("DNSDOCK_IMAGE", strings.TrimSuffix(strings.Repeat(strings.Repeat("y", 61)+".", 4), ".")), label("com.dnsdock.image", "b")),
 			names: "redis1.b.docker.", problems: "DNSDOCK_IMAGE"},
-		{what: "long image name, name overridden", change: both(func(c *container) { c.image = strings.TrimSuffix(strings.Repeat(strings.Repeat("z", 61)+".", 4), ".") }, env("DNSDOCK_NAME", "web")),
+		{what: "long image name, name overridden", change: both(func(c *publish.Container) {
+			c.Image = strings.TrimSuffix(strings.Repeat(strings.Repeat("z", 61)+".", 4), ".")
+		}, env("DNSDOCK_NAME", "web")),
 			names: "web.docker.", problems: "image"},
-		{what: "long image name, no container part", change: both(func(c *container) { c.image = strings.TrimSuffix(strings.Repeat(strings.Repeat("z", 61)+".", 4), ".") }, env("SERVICE_TAGS", "")),
+		{what: "long image name, no container part", change: both(func(c *publish.Container) {
+			c.Image = strings.TrimSuffix(strings.Repeat(strings.Repeat("z", 61)+".", 4), ".")
+		}, env("SERVICE_TAGS", "")),
 			names: "docker.", problems: "image"},
 		{what: "very many bad aliases", change: env("DNSDOCK_ALIAS", strings.Repeat("*,", 100000)), names: "redis1.redis.docker.",
-			problems: strings.TrimSpace(strings.Repeat("DNSDOCK_ALIAS ", maxProblems))},
+			problems: strings.TrimSpace(strings.Repeat("DNSDOCK_ALIAS ", publish.MaxProblems))},
 		{what: "bad region", change: env("SERVICE_REGION", "a..b"), names: "redis1.redis.docker.", problems: "SERVICE_REGION"},
 	} {
 		t.Run(c.what, func(t *testing.T) {
-			n := naming{apex: mustName(t, "docker")}
-			s, problems := n.serviceOf(testContainer(c.change), "unix:///d.sock")
+			n := publish.Naming{Apex: mustName(t, "docker")}
+			s, problems := n.ServiceOf(testContainer(c.change), "unix:///d.sock")
 			var sources []string
 			for _, p := range problems {
-				sources = append(sources, p.source)
-				if p.err == nil {
+				sources = append(sources, p.Source)
+				if p.Err == nil {
 					t.Errorf("problem %v without a reason", p)
 				}
 			}
@@ -291,10 +298,10 @@ func TestServiceOf(t *testing.T) {
 				want = addrs(strings.Fields(c.addrs)...)
 			}
 			if c.ttl == 0 {
-				c.ttl = defaultTTL
+				c.ttl = publish.DefaultTTL
 			}
-			if got := fmt.Sprint(s.owners); got != "["+c.names+"]" || !slices.Equal(s.addrs, want) || s.ttl != c.ttl {
-				t.Errorf("got %v %v %v; want %v %v %v", got, s.addrs, s.ttl, c.names, want, c.ttl)
+			if got := fmt.Sprint(s.Owners); got != "["+c.names+"]" || !slices.Equal(s.Addrs, want) || s.TTL != c.ttl {
+				t.Errorf("got %v %v %v; want %v %v %v", got, s.Addrs, s.TTL, c.names, want, c.ttl)
 			}
 		})
 	}
@@ -302,9 +309,9 @@ func TestServiceOf(t *testing.T) {
 
 // What a container has beside addresses.
 func TestServiceOfRecords(t *testing.T) {
-	exposed := func(texts ...string) (list []port) {
+	exposed := func(texts ...string) (list []publish.Port) {
 		for _, text := range texts {
-			p, err := parsePort(text)
+			p, err := publish.ParsePort(text)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -312,14 +319,14 @@ func TestServiceOfRecords(t *testing.T) {
 		}
 		return list
 	}
-	var many []port
+	var many []publish.Port
 	for i := range 65536 {
-		many = append(many, port{number: uint16(65535 - i), proto: "tcp"})
+		many = append(many, publish.Port{Number: uint16(65535 - i), Proto: "tcp"})
 	}
 	for _, c := range []struct {
 		what        string
 		env, labels map[string]string
-		exposed     []port
+		exposed     []publish.Port
 		want        string // "cname", ports, TXT
 		problems    string
 	}{
@@ -332,10 +339,10 @@ func TestServiceOfRecords(t *testing.T) {
 		{what: "no port", env: map[string]string{"SERVICE_080_NAME": "a", "SERVICE_65536_NAME": "b", "SERVICE_NAME": "c", "SERVICE__NAME": "d", "SERVICE_X_NAME": "e"}, want: ` [] []`},
 		{what: "bad port name", exposed: exposed("80/tcp"), env: map[string]string{"SERVICE_80_NAME": "a.b"}, labels: map[string]string{"SERVICE_80_NAME": "www"}, want: ` [80/tcp=www] []`, problems: "SERVICE_80_NAME"},
 		{what: "port name too long", env: map[string]string{"SERVICE_80_NAME": strings.Repeat("x", 63)}, want: ` [80/tcp] []`, problems: "SERVICE_80_NAME"},
-		{what: "all ports", exposed: many, want: fmt.Sprintf(` %d []`, maxPorts), problems: "ports"},
+		{what: "all ports", exposed: many, want: fmt.Sprintf(` %d []`, publish.MaxPorts), problems: "ports"},
 		{what: "TXT", env: map[string]string{"DNSDOCK_TXT": "v=1, a\r\n\n b \nv=1, a"}, labels: map[string]string{"com.dnsdock.txt": "x"}, want: ` [] ["v=1, a" "b"]`},
 		{what: "TXT by label", labels: map[string]string{"com.dnsdock.txt": "x"}, want: ` [] ["x"]`},
-		{what: "TXT too long", env: map[string]string{"DNSDOCK_TXT": strings.Repeat("x", maxTXT)}, labels: map[string]string{"com.dnsdock.txt": "x"}, want: ` [] ["x"]`, problems: "DNSDOCK_TXT"},
+		{what: "TXT too long", env: map[string]string{"DNSDOCK_TXT": strings.Repeat("x", publish.MaxTXT)}, labels: map[string]string{"com.dnsdock.txt": "x"}, want: ` [] ["x"]`, problems: "DNSDOCK_TXT"},
 		{what: "CNAME", env: map[string]string{"DNSDOCK_CNAME": "WWW.example.com"}, labels: map[string]string{"com.dnsdock.cname": "x"}, want: `www.example.com. [] []`},
 		{what: "CNAME by label", labels: map[string]string{"com.dnsdock.cname": "lb.docker."}, want: `lb.docker. [] []`},
 		{what: "CNAME to the root", env: map[string]string{"DNSDOCK_CNAME": "."}, want: ` [] []`, problems: "DNSDOCK_CNAME"},
@@ -343,38 +350,38 @@ func TestServiceOfRecords(t *testing.T) {
 		{what: "CNAME that is no name", env: map[string]string{"DNSDOCK_CNAME": "a..b"}, want: ` [] []`, problems: "DNSDOCK_CNAME"},
 	} {
 		t.Run(c.what, func(t *testing.T) {
-			s, problems := naming{apex: mustName(t, "docker")}.serviceOf(testContainer(func(k *container) {
-				maps.Copy(k.env, c.env)
-				maps.Copy(k.labels, c.labels)
-				k.exposed = c.exposed
+			s, problems := publish.Naming{Apex: mustName(t, "docker")}.ServiceOf(testContainer(func(k *publish.Container) {
+				maps.Copy(k.Env, c.env)
+				maps.Copy(k.Labels, c.labels)
+				k.Exposed = c.exposed
 			}), "e")
 			var sources []string
 			for _, p := range problems {
-				sources = append(sources, p.source)
+				sources = append(sources, p.Source)
 			}
 			if got := strings.Join(sources, " "); got != c.problems {
 				t.Errorf("got problems %q; want %q", got, c.problems)
 			}
-			cname, ports := "", fmt.Sprint(s.ports)
-			if s.cname != "" {
-				cname = s.cname.String()
+			cname, ports := "", fmt.Sprint(s.Ports)
+			if s.CNAME != "" {
+				cname = s.CNAME.String()
 			}
-			if len(s.ports) > 100 {
-				ports = fmt.Sprint(len(s.ports))
+			if len(s.Ports) > 100 {
+				ports = fmt.Sprint(len(s.Ports))
 			}
-			if got := fmt.Sprintf("%s %s %q", cname, ports, s.txt); got != c.want {
+			if got := fmt.Sprintf("%s %s %q", cname, ports, s.TXT); got != c.want {
 				t.Errorf("got %s; want %s", got, c.want)
 			}
-			if (len(s.addrs) == 0) != (cname != "") {
-				t.Errorf("got addresses %v beside the CNAME %q; want either", s.addrs, cname)
+			if (len(s.Addrs) == 0) != (cname != "") {
+				t.Errorf("got addresses %v beside the CNAME %q; want either", s.Addrs, cname)
 			}
 		})
 	}
 	// A CNAME makes a service of a container without an address.
-	s, _ := naming{apex: mustName(t, "docker")}.serviceOf(testContainer(func(k *container) {
-		k.networks, k.labels["com.dnsdock.cname"] = nil, "host.example.com"
+	s, _ := publish.Naming{Apex: mustName(t, "docker")}.ServiceOf(testContainer(func(k *publish.Container) {
+		k.Networks, k.Labels["com.dnsdock.cname"] = nil, "host.example.com"
 	}), "e")
-	if s == nil || s.cname != mustName(t, "host.example.com") {
+	if s == nil || s.CNAME != mustName(t, "host.example.com") {
 		t.Errorf("got %v; want a service with a CNAME", s)
 	}
 }
@@ -384,7 +391,7 @@ func TestParsePort(t *testing.T) {
 		"80": "80/tcp", "80/TCP": "80/tcp", " 53/udp ": "53/udp", "0/sctp": "0/sctp", "65535/tcp=A-b_1": "65535/tcp=a-b_1",
 		"": "", "/tcp": "", "80/": "", "80/icmp": "", "080/tcp": "", "65536/tcp": "", "-1/tcp": "", "80/tcp=": "", "80/tcp=a.b": "", "80/tcp=*": "", "http": "",
 	} {
-		p, err := parsePort(text)
+		p, err := publish.ParsePort(text)
 		switch {
 		case want == "":
 			if err == nil {
@@ -397,18 +404,18 @@ func TestParsePort(t *testing.T) {
 }
 
 func TestNamingBareAlias(t *testing.T) {
-	n := naming{apex: mustName(t, "dev.docker"), alias: true}
-	s, _ := n.serviceOf(testContainer(nil), "unix:///d.sock")
-	if got, want := fmt.Sprint(s.owners), "[redis1.redis.dev.docker. redis1.dev.docker.]"; got != want {
+	n := publish.Naming{Apex: mustName(t, "dev.docker"), Alias: true}
+	s, _ := n.ServiceOf(testContainer(nil), "unix:///d.sock")
+	if got, want := fmt.Sprint(s.Owners), "[redis1.redis.dev.docker. redis1.dev.docker.]"; got != want {
 		t.Errorf("owners %v; want %v", got, want)
 	}
-	s, _ = n.serviceOf(testContainer(func(c *container) { c.env["SERVICE_TAGS"] = "" }), "unix:///d.sock")
-	if got, want := fmt.Sprint(s.owners), "[redis.dev.docker.]"; got != want {
+	s, _ = n.ServiceOf(testContainer(func(c *publish.Container) { c.Env["SERVICE_TAGS"] = "" }), "unix:///d.sock")
+	if got, want := fmt.Sprint(s.Owners), "[redis.dev.docker.]"; got != want {
 		t.Errorf("without a container part: owners %v; want %v", got, want)
 	}
-	made := &service{name: "a", image: "b"}
-	if err := n.own(made); err != nil || len(made.owners) != 1 {
-		t.Errorf("made by hand: owners %v, %v; want only the full name", made.owners, err)
+	made := &publish.Service{Name: "a", Image: "b"}
+	if err := n.Own(made); err != nil || len(made.Owners) != 1 {
+		t.Errorf("made by hand: owners %v, %v; want only the full name", made.Owners, err)
 	}
 }
 
@@ -420,16 +427,16 @@ func TestVeryManyAliases(t *testing.T) {
 		for i := range 150000 {
 			fmt.Fprintf(&text, "a%d.%s,a%d.%s,", i, below, i/2, below)
 		}
-		n := naming{apex: mustName(t, "docker")}
-		s, problems := n.serviceOf(testContainer(func(c *container) { c.env["DNSDOCK_ALIAS"] = text.String() }), "e")
+		n := publish.Naming{Apex: mustName(t, "docker")}
+		s, problems := n.ServiceOf(testContainer(func(c *publish.Container) { c.Env["DNSDOCK_ALIAS"] = text.String() }), "e")
 		labels := 0
-		for _, a := range s.aliases {
+		for _, a := range s.Aliases {
 			labels += a.Labels()
 		}
-		if labels < maxItems/4 || labels > maxItems || len(s.owners) != 1+len(s.aliases) {
-			t.Errorf("%d aliases with %d labels, %d owners; want %d labels at most, and one owner more", len(s.aliases), labels, len(s.owners), maxItems)
+		if labels < publish.MaxItems/4 || labels > publish.MaxItems || len(s.Owners) != 1+len(s.Aliases) {
+			t.Errorf("%d aliases with %d labels, %d owners; want %d labels at most, and one owner more", len(s.Aliases), labels, len(s.Owners), publish.MaxItems)
 		}
-		if len(problems) != 1 || problems[0].source != "DNSDOCK_ALIAS" || problems[0].err != errTooMany {
+		if len(problems) != 1 || problems[0].Source != "DNSDOCK_ALIAS" || problems[0].Err != publish.ErrTooMany {
 			t.Errorf("problems %v; want one, of too many", problems)
 		}
 	}
@@ -444,40 +451,40 @@ func FuzzContainer(f *testing.F) {
 			return
 		}
 		_ = j.fingerprint()
-		n := naming{apex: mustName(t, "docker"), alias: true, compose: true, health: true}
-		s, _ := n.serviceOf(j.container(map[string]bool{"in": true}), "e")
+		n := publish.Naming{Apex: mustName(t, "docker"), Alias: true, Compose: true, Health: true}
+		s, _ := n.ServiceOf(j.container(map[string]bool{"in": true}), "e")
 		if s == nil {
 			return
 		}
 		count := 0
-		for _, e := range s.ends {
-			count += e.count
-			for _, prefix := range []netip.Prefix{e.net.Value().v4.Prefix, e.net.Value().v6.Prefix} {
+		for _, e := range s.Ends {
+			count += e.Count
+			for _, prefix := range []netip.Prefix{e.Net.Value().V4.Prefix, e.Net.Value().V6.Prefix} {
 				if prefix.IsValid() && prefix.Bits() == 0 {
-					t.Fatalf("a network of all addresses: %+v", e.net.Value())
+					t.Fatalf("a network of all addresses: %+v", e.Net.Value())
 				}
 			}
 		}
-		if s.ends != nil && count != len(s.addrs) {
-			t.Fatalf("networks of %d addresses; want %d", count, len(s.addrs))
+		if s.Ends != nil && count != len(s.Addrs) {
+			t.Fatalf("networks of %d addresses; want %d", count, len(s.Addrs))
 		}
 		for _, client := range []string{"192.0.2.1", "10.0.0.1", "fd00::1"} {
-			if list, near := s.addrsFor(netip.MustParseAddr(client)); near && len(list) == 0 {
+			if list, near := s.AddrsFor(netip.MustParseAddr(client)); near && len(list) == 0 {
 				t.Fatalf("%s is on a network of %+v, and gets no address", client, s)
 			}
 		}
-		if s.compose != "" && (s.compose.HasWildcard() || !s.compose.Under(n.apex) || s.compose.Labels() < n.apex.Labels()+2) {
-			t.Fatalf("name of compose %v", s.compose)
+		if s.Compose != "" && (s.Compose.HasWildcard() || !s.Compose.Under(n.Apex) || s.Compose.Labels() < n.Apex.Labels()+2) {
+			t.Fatalf("name of compose %v", s.Compose)
 		}
-		if (len(s.addrs) == 0) != (s.cname != "") || len(s.owners) == 0 || len(s.ports) > maxPorts {
+		if (len(s.Addrs) == 0) != (s.CNAME != "") || len(s.Owners) == 0 || len(s.Ports) > publish.MaxPorts {
 			t.Fatalf("service %+v without names, with both or neither of addresses and a CNAME, or with too many ports", s)
 		}
-		for _, o := range s.owners {
+		for _, o := range s.Owners {
 			if again, err := dnsname.Parse(o.String()); err != nil || again != o || o.HasWildcard() || o.IsReverse() {
 				t.Fatalf("owner %v: %v", o, err)
 			}
 		}
-		if again, err := n.patched(s, patch{}); err != nil || !reflect.DeepEqual(again, s) {
+		if again, err := n.Patched(s, publish.Patch{}); err != nil || !reflect.DeepEqual(again, s) {
 			t.Fatalf("patched by nothing: %+v, %v; want %+v", again, err, s)
 		}
 	})
@@ -485,16 +492,16 @@ func FuzzContainer(f *testing.F) {
 
 // netAt is a container's end of a network, whose gateway is the first address of
 // its IPv4 subnet; '!' in front of the name makes it internal.
-func netAt(name, addrs string) endpoint {
+func netAt(name, addrs string) publish.Endpoint {
 	name, internal := strings.CutPrefix(name, "!")
-	e := endpoint{network: network{name: name, internal: internal}}
+	e := publish.Endpoint{Network: publish.Network{Name: name, Internal: internal}}
 	for text := range strings.FieldsSeq(addrs) {
 		p := netip.MustParsePrefix(text)
-		e.addrs = append(e.addrs, p.Addr())
-		if s := (ipNet{p.Masked(), p.Masked().Addr().Next()}); p.Addr().Is4() {
-			e.v4 = s
+		e.Addrs = append(e.Addrs, p.Addr())
+		if s := (publish.IPNet{p.Masked(), p.Masked().Addr().Next()}); p.Addr().Is4() {
+			e.V4 = s
 		} else {
-			e.v6 = s
+			e.V6 = s
 		}
 	}
 	return e
@@ -504,14 +511,14 @@ func netAt(name, addrs string) endpoint {
 func TestAddressesByNetwork(t *testing.T) {
 	front, back, six := netAt("front", "10.1.0.5/24"), netAt("back", "10.2.0.5/24"), netAt("six", "10.3.0.5/24 fd00:3::5/64")
 	inside, prior := netAt("!a-inside", "10.4.0.5/24"), netAt("prior", "10.5.0.5/24")
-	prior.priority = 7
+	prior.Priority = 7
 	noGateway := netAt("a-none", "10.6.0.5/24")
-	noGateway.v4.gateway = netip.Addr{}
-	noGateway.priority = 9
-	all := []endpoint{inside, back, front, six}
+	noGateway.V4.Gateway = netip.Addr{}
+	noGateway.Priority = 9
+	all := []publish.Endpoint{inside, back, front, six}
 	for _, c := range []struct {
 		what     string
-		networks []endpoint
+		networks []publish.Endpoint
 		flag     []string
 		labels   map[string]string
 		clients  map[string]string // client -> addresses in order
@@ -524,7 +531,7 @@ func TestAddressesByNetwork(t *testing.T) {
 		}},
 		{"gateway of the highest priority first", append(slices.Clone(all), prior, noGateway), nil, nil, map[string]string{
 			"192.0.2.1": "10.5.0.5 10.6.0.5 10.2.0.5 10.1.0.5 10.3.0.5 fd00:3::5"}},
-		{"internal only", []endpoint{inside}, nil, nil, map[string]string{"192.0.2.1": "", "10.4.0.9": "10.4.0.5"}},
+		{"internal only", []publish.Endpoint{inside}, nil, nil, map[string]string{"192.0.2.1": "", "10.4.0.9": "10.4.0.5"}},
 		{"flag limits and orders", all, []string{"six", "front", "nosuch"}, nil, map[string]string{
 			"192.0.2.1": "10.3.0.5 fd00:3::5 10.1.0.5", "10.2.0.9": "10.3.0.5 fd00:3::5 10.1.0.5", "10.1.0.9": "10.1.0.5"}},
 		{"label over flag", all, []string{"six"}, map[string]string{"com.dnsdock.network": "front, back"}, map[string]string{
@@ -536,21 +543,21 @@ func TestAddressesByNetwork(t *testing.T) {
 	} {
 		for range 20 {
 			rand.Shuffle(len(c.networks), func(i, j int) { c.networks[i], c.networks[j] = c.networks[j], c.networks[i] })
-			n := naming{apex: mustName(t, "docker"), networks: c.flag}
-			s, problems := n.serviceOf(testContainer(func(t *container) { t.networks, t.labels = slices.Clone(c.networks), c.labels }), "e")
+			n := publish.Naming{Apex: mustName(t, "docker"), Networks: c.flag}
+			s, problems := n.ServiceOf(testContainer(func(t *publish.Container) { t.Networks, t.Labels = slices.Clone(c.networks), c.labels }), "e")
 			if s == nil || problems != nil {
 				t.Fatalf("%s: got %v, problems %v", c.what, s, problems)
 			}
 			for client, want := range c.clients {
-				got, _ := s.addrsFor(netip.MustParseAddr(client))
+				got, _ := s.AddrsFor(netip.MustParseAddr(client))
 				if text := strings.Trim(fmt.Sprint(got), "[]"); text != want {
 					t.Fatalf("%s, %s: got %q; want %q", c.what, client, text, want)
 				}
 			}
 		}
 	}
-	n := naming{apex: mustName(t, "docker"), networks: []string{"six"}}
-	if s, _ := n.serviceOf(testContainer(func(t *container) { t.networks = []endpoint{front} }), "e"); s != nil {
+	n := publish.Naming{Apex: mustName(t, "docker"), Networks: []string{"six"}}
+	if s, _ := n.ServiceOf(testContainer(func(t *publish.Container) { t.Networks = []publish.Endpoint{front} }), "e"); s != nil {
 		t.Errorf("on none of the networks of -network: got %v; want it not published", s)
 	}
 }
@@ -558,13 +565,13 @@ func TestAddressesByNetwork(t *testing.T) {
 func TestParsePlace(t *testing.T) {
 	for _, c := range []struct {
 		in   string
-		want place
+		want publish.Place
 		bad  bool
 	}{
 		{in: "host"},
-		{in: "192.0.2.1", want: place{addr: netip.MustParseAddr("192.0.2.1")}},
-		{in: "container:proxy_1.a-b", want: place{container: "proxy_1.a-b"}},
-		{in: "container:/proxy", want: place{container: "proxy"}},
+		{in: "192.0.2.1", want: publish.Place{Addr: netip.MustParseAddr("192.0.2.1")}},
+		{in: "container:proxy_1.a-b", want: publish.Place{Container: "proxy_1.a-b"}},
+		{in: "container:/proxy", want: publish.Place{Container: "proxy"}},
 		{in: "container:", bad: true},
 		{in: "container:.", bad: true}, // would ask for the list
 		{in: "container:..", bad: true},
@@ -575,7 +582,7 @@ func TestParsePlace(t *testing.T) {
 		{in: "proxy", bad: true},
 		{in: "fe80::1%eth0", bad: true},
 	} {
-		if got, err := parsePlace(c.in); (err != nil) != c.bad || err == nil && got != c.want {
+		if got, err := publish.ParsePlace(c.in); (err != nil) != c.bad || err == nil && got != c.want {
 			t.Errorf("%q: got %+v, %v; want %+v, error %t", c.in, got, err, c.want, c.bad)
 		}
 	}
@@ -609,14 +616,14 @@ func TestComposeName(t *testing.T) {
 		{labels(strings.Repeat("x", 64), "web", "1", ""), "", 1},
 		{labels("shop", strings.Repeat("x.", 125), "1", ""), "", 1},
 	} {
-		n := naming{apex: mustName(t, "docker"), compose: true}
-		s, problems := n.serviceOf(testContainer(func(t *container) { t.labels = c.labels }), "e")
-		if s.compose != c.want || len(problems) != c.problems {
-			t.Errorf("%v: got %v, problems %v; want %v, %d", c.labels, s.compose, problems, c.want, c.problems)
+		n := publish.Naming{Apex: mustName(t, "docker"), Compose: true}
+		s, problems := n.ServiceOf(testContainer(func(t *publish.Container) { t.Labels = c.labels }), "e")
+		if s.Compose != c.want || len(problems) != c.problems {
+			t.Errorf("%v: got %v, problems %v; want %v, %d", c.labels, s.Compose, problems, c.want, c.problems)
 		}
-		n.compose = false
-		if s, _ := n.serviceOf(testContainer(func(t *container) { t.labels = c.labels }), "e"); s.compose != "" {
-			t.Errorf("%v: got %v with -compose=false", c.labels, s.compose)
+		n.Compose = false
+		if s, _ := n.ServiceOf(testContainer(func(t *publish.Container) { t.Labels = c.labels }), "e"); s.Compose != "" {
+			t.Errorf("%v: got %v with -compose=false", c.labels, s.Compose)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"github.com/rayje/dnsdock/internal/publish"
 	"iter"
 	"math/rand/v2"
 	"strings"
@@ -13,74 +14,22 @@ import (
 // is never written again, and one that differs by a service shares all but
 // the path to it, so a change costs the same in a set of ten and of 100,000.
 type set struct {
-	*service
+	*publish.Service
 	left, right *set
-	size        int32  // how many services
-	minTTL      int32  // the smallest TTL of their own, in seconds, without those of a CNAME; maxTTL if there is none
-	weight      uint32 // of the service; at least that of those below
-	own, kinds  kind   // what the service has, and what all have
-}
-
-// A kind is what a service has, as bits.
-type kind uint16
-
-const (
-	hasA       kind = 1 << iota // IPv4 addresses
-	hasAAAA                     // IPv6 addresses
-	hasTXT                      // TXT records
-	hasPorts                    // SRV records
-	hasDefault                  // the default TTL
-	hasData                     // no CNAME
-	hasCNAME                    // and none of the above
-	isWell                      // data, and its health check does not fail
-	isSick                      // data, and its health check fails
-	varies                      // addresses that depend on the client
-)
-
-// kinds tells what s has.
-func (s *service) kinds() (k kind) {
-	if s.cname != "" {
-		return hasCNAME
-	}
-	k = hasData
-	for _, a := range s.addrs {
-		switch {
-		case !a.IsValid():
-			k |= hasA | hasAAAA | varies
-		case a.Is4():
-			k |= hasA
-		default:
-			k |= hasAAAA
-		}
-	}
-	if len(s.ends) > 1 || len(s.ends) == 1 && s.ends[0].net.Value().internal {
-		k |= varies
-	}
-	if s.sick {
-		k |= isSick
-	} else {
-		k |= isWell
-	}
-	if len(s.txt) > 0 {
-		k |= hasTXT
-	}
-	if len(s.ports) > 0 {
-		k |= hasPorts
-	}
-	if s.ttl == defaultTTL {
-		k |= hasDefault
-	}
-	return k
+	size        int32        // how many services
+	minTTL      int32        // the smallest TTL of their own, in seconds, without those of a CNAME; maxTTL if there is none
+	weight      uint32       // of the service; at least that of those below
+	own, kinds  publish.Kind // what the service has, and what all have
 }
 
 // one returns the set of s.
-func one(s *service) *set { return top(s, s.kinds(), rand.Uint32(), nil, nil) }
+func one(s *publish.Service) *set { return top(s, s.Kinds(), rand.Uint32(), nil, nil) }
 
 // top returns the set of s and what is before and after it.
-func top(s *service, own kind, weight uint32, left, right *set) *set {
-	t := &set{service: s, left: left, right: right, size: 1, minTTL: maxTTL, weight: weight, own: own, kinds: own}
-	if s.ttl != defaultTTL && s.cname == "" {
-		t.minTTL = int32(s.ttl)
+func top(s *publish.Service, own publish.Kind, weight uint32, left, right *set) *set {
+	t := &set{Service: s, left: left, right: right, size: 1, minTTL: publish.MaxTTL, weight: weight, own: own, kinds: own}
+	if s.TTL != publish.DefaultTTL && s.CNAME == "" {
+		t.minTTL = int32(s.TTL)
 	}
 	for _, side := range []*set{left, right} {
 		if side != nil {
@@ -93,7 +42,7 @@ func top(s *service, own kind, weight uint32, left, right *set) *set {
 }
 
 // between returns the top of t between other sides.
-func (t *set) between(left, right *set) *set { return top(t.service, t.own, t.weight, left, right) }
+func (t *set) between(left, right *set) *set { return top(t.Service, t.own, t.weight, left, right) }
 
 // len is how many services t has.
 func (t *set) len() int {
@@ -109,7 +58,7 @@ func (t *set) with(s *set) *set {
 	if t == nil {
 		return s
 	}
-	switch c := strings.Compare(s.id, t.id); {
+	switch c := strings.Compare(s.ID, t.ID); {
 	case c < 0:
 		l := t.left.with(s)
 		if l.weight > t.weight {
@@ -123,7 +72,7 @@ func (t *set) with(s *set) *set {
 		}
 		return t.between(t.left, r)
 	}
-	return top(s.service, s.own, t.weight, t.left, t.right)
+	return top(s.Service, s.own, t.weight, t.left, t.right)
 }
 
 // without returns t without the service of that id, t itself if it has none.
@@ -131,7 +80,7 @@ func (t *set) without(id string) *set {
 	if t == nil {
 		return nil
 	}
-	switch c := strings.Compare(id, t.id); {
+	switch c := strings.Compare(id, t.ID); {
 	case c < 0:
 		if l := t.left.without(id); l != t.left {
 			return t.between(l, t.right)
@@ -160,36 +109,36 @@ func join(l, r *set) *set {
 }
 
 // get returns the service of that id, nil if t has none.
-func (t *set) get(id string) *service {
+func (t *set) get(id string) *publish.Service {
 	for t != nil {
-		switch c := strings.Compare(id, t.id); {
+		switch c := strings.Compare(id, t.ID); {
 		case c < 0:
 			t = t.left
 		case c > 0:
 			t = t.right
 		default:
-			return t.service
+			return t.Service
 		}
 	}
 	return nil
 }
 
 // has reports whether a service of t has one of kinds.
-func (t *set) has(k kind) bool { return t != nil && t.kinds&k != 0 }
+func (t *set) has(k publish.Kind) bool { return t != nil && t.kinds&k != 0 }
 
 // walk yields those services at the places from to to that have one of
 // kinds, and reports whether yield wants more.
-func (t *set) walk(k kind, from, to int, yield func(*service) bool) bool {
+func (t *set) walk(k publish.Kind, from, to int, yield func(*publish.Service) bool) bool {
 	if !t.has(k) || from >= t.len() || to <= 0 {
 		return true
 	}
 	at := t.left.len()
 	return t.left.walk(k, from, to, yield) &&
-		(t.own&k == 0 || at < from || at >= to || yield(t.service)) &&
+		(t.own&k == 0 || at < from || at >= to || yield(t.Service)) &&
 		t.right.walk(k, from-at-1, to-at-1, yield)
 }
 
 // all iterates over the services of t that have one of kinds.
-func (t *set) all(k kind) iter.Seq[*service] {
-	return func(yield func(*service) bool) { t.walk(k, 0, t.len(), yield) }
+func (t *set) all(k publish.Kind) iter.Seq[*publish.Service] {
+	return func(yield func(*publish.Service) bool) { t.walk(k, 0, t.len(), yield) }
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"github.com/rayje/dnsdock/internal/publish"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -14,11 +15,11 @@ func checkSet(t testing.TB, s *set) {
 	if s == nil {
 		return
 	}
-	if want := top(s.service, s.service.kinds(), s.weight, s.left, s.right); *want != *s {
-		t.Fatalf("set of %s: %+v; want %+v", s.id, s, want)
+	if want := top(s.Service, s.Service.Kinds(), s.weight, s.left, s.right); *want != *s {
+		t.Fatalf("set of %s: %+v; want %+v", s.ID, s, want)
 	}
-	if s.left != nil && (s.left.id >= s.id || s.left.weight > s.weight) || s.right != nil && (s.right.id <= s.id || s.right.weight > s.weight) {
-		t.Fatalf("%s is in the wrong place", s.id)
+	if s.left != nil && (s.left.ID >= s.ID || s.left.weight > s.weight) || s.right != nil && (s.right.ID <= s.ID || s.right.weight > s.weight) {
+		t.Fatalf("%s is in the wrong place", s.ID)
 	}
 	checkSet(t, s.left)
 	checkSet(t, s.right)
@@ -28,7 +29,7 @@ func checkSet(t testing.TB, s *set) {
 func TestSet(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	var s *set
-	want := make(map[string]*service)
+	want := make(map[string]*publish.Service)
 	for range 3000 {
 		id := fmt.Sprint(rnd.IntN(300))
 		before, size := s, s.len()
@@ -39,16 +40,16 @@ func TestSet(t *testing.T) {
 			}
 			delete(want, id)
 		} else {
-			n := &service{id: id, ttl: rnd.IntN(5) - 1}
+			n := &publish.Service{ID: id, TTL: rnd.IntN(5) - 1}
 			switch rnd.IntN(4) {
 			case 0:
-				n.cname = "\x01a\x00"
+				n.CNAME = "\x01a\x00"
 			case 1:
-				n.addrs = []netip.Addr{netip.MustParseAddr("10.0.0.1")}
+				n.Addrs = []netip.Addr{netip.MustParseAddr("10.0.0.1")}
 			case 2:
-				n.addrs, n.txt = []netip.Addr{netip.MustParseAddr("fd00::1")}, []string{"a"}
+				n.Addrs, n.TXT = []netip.Addr{netip.MustParseAddr("fd00::1")}, []string{"a"}
 			case 3:
-				n.ports = []port{{number: 1}}
+				n.Ports = []publish.Port{{Number: 1}}
 			}
 			s, want[id] = s.with(one(n)), n
 		}
@@ -60,32 +61,32 @@ func TestSet(t *testing.T) {
 			t.Fatalf("%d services; want %d", s.len(), len(want))
 		}
 	}
-	for _, k := range []kind{hasA, hasAAAA, hasTXT, hasPorts, hasDefault, hasData, hasCNAME, hasA | hasCNAME} {
+	for _, k := range []publish.Kind{publish.HasA, publish.HasAAAA, publish.HasTXT, publish.HasPorts, publish.HasDefault, publish.HasData, publish.HasCNAME, publish.HasA | publish.HasCNAME} {
 		var ids []string
-		for _, id := range sortedKeys(want) {
-			if want[id].kinds()&k != 0 {
+		for _, id := range publish.SortedKeys(want) {
+			if want[id].Kinds()&k != 0 {
 				ids = append(ids, id)
 			}
 		}
 		var got []string
 		for n := range s.all(k) {
-			if n != want[n.id] {
-				t.Fatalf("%s is not what was put", n.id)
+			if n != want[n.ID] {
+				t.Fatalf("%s is not what was put", n.ID)
 			}
-			got = append(got, n.id)
+			got = append(got, n.ID)
 		}
 		if !slices.Equal(got, ids) || s.has(k) != (len(ids) > 0) {
 			t.Errorf("kind %b: has %t, %v; want %v", k, s.has(k), got, ids)
 		}
-		views := []*view{newView(s), newView(one(&service{id: "x"})), newView(s)}
+		views := []*view{newView(s), newView(one(&publish.Service{ID: "x"})), newView(s)}
 		for range 20 { // from a random one on, each once for each view
 			got = nil
 			for n := range some(views, k) {
-				got = append(got, n.id)
+				got = append(got, n.ID)
 			}
 			slices.Sort(got)
 			twice := slices.Concat(ids, ids)
-			if (&service{}).kinds()&k != 0 {
+			if (&publish.Service{}).Kinds()&k != 0 {
 				twice = append(twice, "x")
 			}
 			slices.Sort(twice)
@@ -100,7 +101,7 @@ func TestSet(t *testing.T) {
 func TestSetDepth(t *testing.T) {
 	var s *set
 	for i := range 10_000 {
-		s = s.with(one(&service{id: fmt.Sprintf("%06d", i)}))
+		s = s.with(one(&publish.Service{ID: fmt.Sprintf("%06d", i)}))
 	}
 	var depth func(*set) int
 	depth = func(s *set) int {

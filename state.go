@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/publish"
 	"io/fs"
 	"log/slog"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -87,12 +87,12 @@ func (f *stateFile) load(data []byte) error {
 		return err
 	}
 	var errs []error
-	if s.TTL != nil && *s.TTL <= maxTTL {
+	if s.TTL != nil && *s.TTL <= publish.MaxTTL {
 		f.reg.setTTL(*s.TTL)
 	} else if s.TTL != nil {
-		errs = append(errs, fmt.Errorf("ttl %d: over %d", *s.TTL, maxTTL))
+		errs = append(errs, fmt.Errorf("ttl %d: over %d", *s.TTL, publish.MaxTTL))
 	}
-	for _, id := range sortedKeys(s.Services) {
+	for _, id := range publish.SortedKeys(s.Services) {
 		p, err := readPatch(bytes.NewReader(s.Services[id]))
 		if err == nil {
 			_, _, err = f.reg.set(id, whole(p))
@@ -102,13 +102,13 @@ func (f *stateFile) load(data []byte) error {
 		}
 	}
 	overlays := make(map[string]overlay)
-	for _, id := range sortedKeys(s.Changes) {
+	for _, id := range publish.SortedKeys(s.Changes) {
 		p, err := readPatch(bytes.NewReader(s.Changes[id]))
 		if err != nil {
 			errs = append(errs, fmt.Errorf("change of %q: %w", id, err))
 			continue
 		}
-		overlays[id] = overlay{patch: p}
+		overlays[id] = overlay{Patch: p}
 	}
 	for _, id := range s.Removed {
 		overlays[id] = overlay{removed: true}
@@ -182,24 +182,24 @@ type patchJSON struct {
 	Aliases *[]string `json:"aliases,omitempty"`
 }
 
-func encodePatch(p patch) json.RawMessage {
-	j := patchJSON{Name: p.name, Image: p.image, IPs: addrTexts(p.addrs), TXT: p.txt, TTL: p.ttl}
-	if p.cname != nil {
+func encodePatch(p publish.Patch) json.RawMessage {
+	j := patchJSON{Name: p.Name, Image: p.Image, IPs: publish.AddrTexts(p.Addrs), TXT: p.TXT, TTL: p.TTL}
+	if p.CNAME != nil {
 		target := ""
-		if *p.cname != "" {
-			target = dnsname.Text(*p.cname)
+		if *p.CNAME != "" {
+			target = dnsname.Text(*p.CNAME)
 		}
 		j.CNAME = &target
 	}
-	if p.ports != nil {
+	if p.Ports != nil {
 		list := []string{}
-		for _, port := range *p.ports {
+		for _, port := range *p.Ports {
 			list = append(list, port.String())
 		}
 		j.Ports = &list
 	}
-	if p.aliases != nil {
-		list := dnsname.Texts(*p.aliases)
+	if p.Aliases != nil {
+		list := dnsname.Texts(*p.Aliases)
 		j.Aliases = &list
 	}
 	data, err := json.Marshal(j)
@@ -207,17 +207,4 @@ func encodePatch(p patch) json.RawMessage {
 		panic(err) // strings and numbers have none
 	}
 	return data
-}
-
-// addrTexts returns addresses as parsePlace reads them.
-func addrTexts(addrs []netip.Addr) []string {
-	list := make([]string, 0, len(addrs))
-	for _, a := range addrs {
-		if a.IsValid() {
-			list = append(list, a.String())
-		} else {
-			list = append(list, "host")
-		}
-	}
-	return list
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
 	"iter"
 	"log/slog"
@@ -146,7 +147,7 @@ func (a *api) guard(next http.Handler) http.Handler {
 		isRead := r.Method == http.MethodGet || r.Method == http.MethodHead
 		switch {
 		case !a.ownHost(r):
-			writeError(w, http.StatusForbidden, fmt.Errorf("host %.100q is not ours: use an address, localhost, dnsdock or a name under %s", r.Host, dnsname.Text(a.reg.naming.apex)))
+			writeError(w, http.StatusForbidden, fmt.Errorf("host %.100q is not ours: use an address, localhost, dnsdock or a name under %s", r.Host, dnsname.Text(a.reg.naming.Apex)))
 			return
 		case isRead && isForeign(r):
 			forbid(w, r)
@@ -298,7 +299,7 @@ type statusJSON struct {
 
 func (a *api) current() statusJSON {
 	return statusJSON{
-		Version: buildVersion(), Started: a.started.UTC(), Ready: a.reg.isKnown(), Domain: dnsname.Text(a.reg.naming.apex), TTL: a.reg.ttl.Load(),
+		Version: buildVersion(), Started: a.started.UTC(), Ready: a.reg.isKnown(), Domain: dnsname.Text(a.reg.naming.Apex), TTL: a.reg.ttl.Load(),
 		Writes: a.lock.String(), Services: a.reg.published().len(), Queries: a.zone.traffic.ByKind(), Engines: a.engineStates(), forwarderStatus: a.zone.fwd.status(),
 	}
 }
@@ -386,7 +387,7 @@ func (a *api) explain(r *http.Request, qname, qtype, from string) (res *resoluti
 	at, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	c := client{addr: remoteAddr(r), local: addrOf(at), size: dns.MaxMsgSize, over: stats.TCP}
 	if from = strings.TrimSpace(from); from != "" {
-		if c.addr, err = parseAddr(from); err != nil {
+		if c.addr, err = publish.ParseAddr(from); err != nil {
 			return nil, fmt.Errorf("parameter client: %w", err)
 		}
 	}
@@ -499,13 +500,13 @@ func (z *zone) reason(n dnsname.Name, qtype uint16, c client, forwarded bool) (w
 	why.Rule = z.rule(n, top, f)
 	switch {
 	case f.owners != nil:
-		why.add(f.owners.all(hasData), func(dnsname.Name) bool { return true })
+		why.add(f.owners.all(publish.HasData), func(dnsname.Name) bool { return true })
 	case len(f.ports) > 0:
 		for _, p := range f.ports {
-			why.add(one(p.service).all(hasPorts), func(o dnsname.Name) bool { return o == p.owners[0] })
+			why.add(one(p.Service).all(publish.HasPorts), func(o dnsname.Name) bool { return o == p.Owners[0] })
 		}
 	case f.cname != nil:
-		why.add(one(f.cname).all(hasCNAME), z.fits(n))
+		why.add(one(f.cname).all(publish.HasCNAME), z.fits(n))
 	default:
 		well := z.reg.anyWell(f.views, c)
 		for _, v := range f.views {
@@ -518,13 +519,13 @@ func (z *zone) reason(n dnsname.Name, qtype uint16, c client, forwarded bool) (w
 
 // giving returns those services of v that have something of a type for the
 // client; not those whose health check fails where others are well.
-func (z *zone) giving(v *view, qtype uint16, c client, well bool) iter.Seq[*service] {
-	return func(yield func(*service) bool) {
+func (z *zone) giving(v *view, qtype uint16, c client, well bool) iter.Seq[*publish.Service] {
+	return func(yield func(*publish.Service) bool) {
 		for s := range v.all(kindsOf(qtype)) {
 			addrs, _ := z.reg.addrsFor(s, c)
 			isAddr := qtype == dns.TypeA || qtype == dns.TypeAAAA
 			has := slices.ContainsFunc(addrs, func(a netip.Addr) bool { return a.IsValid() && a.Is4() == (qtype == dns.TypeA) })
-			if isAddr && (!has || s.sick && well) {
+			if isAddr && (!has || s.Sick && well) {
 				continue
 			}
 			if !yield(s) {
@@ -535,16 +536,16 @@ func (z *zone) giving(v *view, qtype uint16, c client, well bool) iter.Seq[*serv
 }
 
 // add adds services, each with those of its names that fit.
-func (r *reason) add(services iter.Seq[*service], fits func(dnsname.Name) bool) {
+func (r *reason) add(services iter.Seq[*publish.Service], fits func(dnsname.Name) bool) {
 	for s := range services {
-		if slices.ContainsFunc(r.Services, func(known source) bool { return known.ID == s.id }) {
+		if slices.ContainsFunc(r.Services, func(known source) bool { return known.ID == s.ID }) {
 			continue
 		}
 		if r.More = len(r.Services) == maxSources; r.More {
 			return
 		}
-		names := slices.DeleteFunc(slices.Clone(s.names()), func(o dnsname.Name) bool { return !fits(o) })
-		r.Services = append(r.Services, source{s.id, s.origin.container, dnsname.Texts(begin(names))})
+		names := slices.DeleteFunc(slices.Clone(s.Names()), func(o dnsname.Name) bool { return !fits(o) })
+		r.Services = append(r.Services, source{s.ID, s.Origin.Container, dnsname.Texts(begin(names))})
 	}
 }
 
@@ -584,7 +585,7 @@ func (z *zone) rule(n, top dnsname.Name, f found) string {
 		return "these services have such a port at the name behind it"
 	case f.cname != nil:
 		return "the closest service with a name that fits is a CNAME"
-	case len(f.views) > 0 && z.reg.naming.closest:
+	case len(f.views) > 0 && z.reg.naming.Closest:
 		return "the closest names that fit it (-match=closest)"
 	case len(f.views) > 0 && z.isOfCompose(n, f.views[0]):
 		return "a name of compose, as no other fits"
@@ -600,8 +601,8 @@ func (z *zone) rule(n, top dnsname.Name, f found) string {
 
 // isOfCompose reports whether n finds v by the services' names of compose.
 func (z *zone) isOfCompose(n dnsname.Name, v *view) bool {
-	for s := range v.all(^kind(0)) {
-		return !slices.ContainsFunc(s.owners, z.fits(n)) // it is the same for all
+	for s := range v.all(^publish.Kind(0)) {
+		return !slices.ContainsFunc(s.Owners, z.fits(n)) // it is the same for all
 	}
 	return false
 }
@@ -616,14 +617,14 @@ func (z *zone) fits(n dnsname.Name) func(dnsname.Name) bool {
 }
 
 // kindsOf returns what a service must have for an answer of that type.
-func kindsOf(qtype uint16) kind {
+func kindsOf(qtype uint16) publish.Kind {
 	switch qtype {
 	case dns.TypeA:
-		return hasA
+		return publish.HasA
 	case dns.TypeAAAA:
-		return hasAAAA
+		return publish.HasAAAA
 	case dns.TypeTXT:
-		return hasTXT
+		return publish.HasTXT
 	}
-	return hasData
+	return publish.HasData
 }

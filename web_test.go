@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
+	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
 	"io"
 	"log/slog"
@@ -38,9 +39,9 @@ func resolveZone(t testing.TB) *zone {
 	t.Helper()
 	reg := filledRegistry(t, "docker", 60,
 		pub{"web", "nginx", 30, "172.17.0.2 fd00::2", "shop.example.com"},
-		pub{"one", "redis", defaultTTL, "172.17.0.3", ""},
-		pub{"two", "redis", defaultTTL, "172.17.0.4", "db.one.redis.docker"})
-	publish(t, reg,
+		pub{"one", "redis", publish.DefaultTTL, "172.17.0.3", ""},
+		pub{"two", "redis", publish.DefaultTTL, "172.17.0.4", "db.one.redis.docker"})
+	publishTest(t, reg,
 		`{"name":"srv","image":"img","ip":"10.2.0.1","ports":["80/tcp=http"],"txt":["a"]}`,
 		`{"name":"in","image":"cname","cname":"one.redis.docker"}`,
 		`{"name":"out","image":"cname","cname":"www.example.org"}`,
@@ -61,7 +62,7 @@ func TestResolve(t *testing.T) {
 	starting := resolveZone(t)
 	starting.reg.ready.Store(false)
 	closest := resolveZone(t)
-	closest.reg.naming.closest = true
+	closest.reg.naming.Closest = true
 	for _, tt := range []struct {
 		z     *zone
 		query string
@@ -227,7 +228,7 @@ func TestLock(t *testing.T) {
 			{"PUT", "/set/ttl", "7"}, {"PUT", "/services/made0", `{"name":"new","image":"bar","ip":"10.0.0.1"}`}, {"PATCH", "/services/made0", `{"ttl":1}`}, {"DELETE", "/services/made0", ""},
 		} {
 			reg := newTestRegistry(t, "docker")
-			publish(t, reg, manualBody)
+			publishTest(t, reg, manualBody)
 			before := reg.ser.Load()
 			r := call(t, newAPI(newTestZone(t, reg), l), c.method, c.path, c.body, headers...)
 			if (r.Code >= 300) != (want >= 300) || want >= 300 && r.Code != want {
@@ -367,7 +368,7 @@ func TestEvents(t *testing.T) {
 		hello := s.want("hello")
 		reg.put(webID, testService(t, reg, webID, "web", "nginx", "172.17.0.2"))
 		added := s.want("service-added", webID, "web.nginx.docker", "172.17.0.2")
-		if _, err := reg.update(webID, patch{ttl: new(7)}); err != nil {
+		if _, err := reg.update(webID, publish.Patch{TTL: new(7)}); err != nil {
 			t.Fatal(err)
 		}
 		s.want("service-changed", webID, `"ttl":7`)
@@ -531,8 +532,8 @@ func TestEventsBesidePatchAndDeath(t *testing.T) {
 					delete(known[i], about.ID)
 				case "missed": // as a client does
 					clear(known[i])
-					for s := range reg.published().all(^kind(0)) {
-						known[i][s.id] = true
+					for s := range reg.published().all(^publish.Kind(0)) {
+						known[i][s.ID] = true
 					}
 				default:
 					known[i][about.ID] = true
@@ -915,7 +916,7 @@ func TestLogJSON(t *testing.T) {
 	var text, lines bytes.Buffer
 	for cfg, b := range map[*config]*bytes.Buffer{{debug: true}: &text, {debug: true, json: true}: &lines} {
 		log := newLogger(cfg, b)
-		z := newZone(t.Context(), newRegistry(naming{apex: mustName(t, "docker")}, 0, log), newForwarder(nil, nil, 0, log), log)
+		z := newZone(t.Context(), newRegistry(publish.Naming{Apex: mustName(t, "docker")}, 0, log), newForwarder(nil, nil, 0, log), log)
 		z.reg.put("x", testService(t, z.reg, "x", "web", "nginx", "10.0.0.1", "www.docker"))
 		_ = slowly(z, packQuery(t, 1, "web.nginx.docker.", dns.TypeA), netip.MustParseAddr("192.0.2.1"), dnswire.MaxUDPSize)
 		log.Info("x", "domain", z.apex, "addr", &net.TCPAddr{IP: net.IP{127, 0, 0, 1}, Port: 53}, "took", time.Second, "err", errors.New("e"), "n", 7)
