@@ -7,6 +7,7 @@ import (
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/table"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -217,7 +218,7 @@ func (r *response) message(age time.Duration) (*dns.Msg, error) {
 // so that a flood of names that nobody asks for twice drives out few others.
 type cache struct {
 	most      int64
-	responses table[question, *response]
+	responses table.Table[question, *response]
 	clears    atomic.Uint32 // how often clear was called
 
 	mu    sync.Mutex // guards what follows, and every store to responses
@@ -229,7 +230,7 @@ func newCache(most int64) *cache { return &cache{most: most, queue: fifo.New()} 
 
 // get returns the response to q, whatever its age; nil if there is none.
 func (c *cache) get(q question) *response {
-	r, ok := c.responses.load(q)
+	r, ok := c.responses.Load(q)
 	if ok && !r.used.Load() {
 		r.used.Store(true)
 	}
@@ -248,13 +249,13 @@ func (c *cache) put(r *response) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if old, ok := c.responses.load(r.question); ok {
+	if old, ok := c.responses.Load(r.question); ok {
 		r.used.Store(old.used.Load())
 		c.queue.Remove(old.place)
 		c.size -= old.space()
 	}
 	r.place = c.queue.PushFront(r)
-	c.responses.store(r.question, r)
+	c.responses.Store(r.question, r)
 	c.size += r.space()
 	for c.size > c.most {
 		place := c.queue.Back()
@@ -283,7 +284,7 @@ func (c *cache) dropDead() {
 // dropLocked drops r, which is kept.
 func (c *cache) dropLocked(r *response) {
 	c.queue.Remove(r.place)
-	c.responses.delete(r.question)
+	c.responses.Delete(r.question)
 	c.size -= r.space()
 }
 
@@ -292,7 +293,7 @@ func (c *cache) clear() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.clears.Add(1)
-	c.responses.m.Clear()
+	c.responses.Map.Clear()
 	c.queue.Init()
 	c.size = 0
 }

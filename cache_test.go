@@ -291,7 +291,7 @@ func TestCacheIsBounded(t *testing.T) {
 	}
 	now := loadNow()
 	count := 0
-	for range c.responses.all() {
+	for range c.responses.All() {
 		count++
 	}
 	t.Logf("%d responses in %d octets, by the heap %d", count, c.size, now.heap-was.heap)
@@ -359,7 +359,7 @@ func TestCacheAndOurs(t *testing.T) {
 		}
 	}
 	ask("beside it", "xshop.example.com.", "NOERROR ra; xshop.example.com. 77 A 192.0.2.1")
-	z.reg.goneAliases.store(mustName(t, "shop.example.com"), time.Now().Add(-goneFor))
+	z.reg.goneAliases.Store(mustName(t, "shop.example.com"), time.Now().Add(-goneFor))
 	z.reg.away.Store(1)
 	if got := serialless(both(t, z, new(dns.Msg).SetQuestion("shop.example.com.", dns.TypeA))); got != gone {
 		t.Errorf("an hour later, without the engine: got %v; want %v", got, gone)
@@ -396,8 +396,8 @@ func TestGoneAliasesAreBounded(t *testing.T) {
 	if n := z.reg.goneAliases.count.Load(); n != maxGone {
 		t.Errorf("got %d; want %d", n, maxGone)
 	}
-	for n := range z.reg.goneAliases.all() {
-		z.reg.goneAliases.store(n, time.Now().Add(-goneFor))
+	for n := range z.reg.goneAliases.All() {
+		z.reg.goneAliases.Store(n, time.Now().Add(-goneFor))
 	}
 	s = aliased(t, "id2", "y.example.com")
 	z.reg.put("id2", s)
@@ -472,7 +472,7 @@ func TestFailuresAreTidiedUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	z.fwd.cache.put(good)
-	for _, r := range z.fwd.cache.responses.all() {
+	for _, r := range z.fwd.cache.responses.All() {
 		r.born = r.born.Add(-failureTTL) // as if so long ago
 	}
 	for range failureTTL/followPeriod + 2 {

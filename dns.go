@@ -8,6 +8,7 @@ import (
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
+	"github.com/rayje/dnsdock/internal/table"
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
@@ -345,7 +346,7 @@ func (z *zone) foreign(m *dns.Msg, n dnsname.Name, q dns.Question, chained bool)
 	upstreams, routed := z.fwd.upstreams(n)
 	switch {
 	case m.RecursionAvailable && len(upstreams) > 0 && !routed && dnsname.IsSingle(n) && !isOfTLD(q.Qtype): // a host of this site, of which nobody outside knows
-		if _, above := z.reg.nodes.load(n); !above && !z.reg.isAboveZone(n) && !z.fwd.routes.Load().anyBelow(n) {
+		if _, above := z.reg.nodes.Load(n); !above && !z.reg.isAboveZone(n) && !z.fwd.routes.Load().anyBelow(n) {
 			m.Rcode = dns.RcodeNameError
 		}
 	case m.RecursionAvailable && len(upstreams) > 0 && (!chained || m.RecursionDesired):
@@ -441,8 +442,8 @@ func (z *zone) isMuch(n, top dnsname.Name) bool {
 		}
 	}
 	for range 3 { // itself, or _port._protocol before it
-		for _, nodes := range []*table[dnsname.Name, *node]{&z.reg.nodes, &z.reg.compose} {
-			if at, ok := nodes.load(n); ok && at.below.len() > many {
+		for _, nodes := range []*table.Table[dnsname.Name, *node]{&z.reg.nodes, &z.reg.compose} {
+			if at, ok := nodes.Load(n); ok && at.below.len() > many {
 				return true
 			}
 		}
@@ -484,9 +485,9 @@ func (z *zone) find(n, top dnsname.Name) (f found) {
 // closer; or one of those below n if there is nothing else. Of several it is
 // always the same.
 func (z *zone) cnameOf(n dnsname.Name, views []*view) (best *publish.Service) {
-	at, ok := z.reg.nodes.load(n)
+	at, ok := z.reg.nodes.Load(n)
 	if !ok {
-		at, ok = z.reg.compose.load(n)
+		at, ok = z.reg.compose.Load(n)
 		ok = ok && views[0] == &at.below
 	}
 	if ok { // its view is the first; what is at n itself counts before all, what is below it after all

@@ -1284,7 +1284,7 @@ func TestTCPTimeouts(t *testing.T) {
 func TestPanicIsServfail(t *testing.T) {
 	log := newLogWatch()
 	z := newTestZone(t, filledRegistry(t, "docker", 0))
-	z.reg.nodes.store(mustName(t, "web.nginx.docker"), nil)
+	z.reg.nodes.Store(mustName(t, "web.nginx.docker"), nil)
 	z.log = slog.New(slog.NewTextHandler(log, nil))
 	addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
 	for _, network := range []string{"udp", "tcp"} {

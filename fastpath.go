@@ -7,6 +7,7 @@ import (
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
+	"github.com/rayje/dnsdock/internal/table"
 	"hash/maphash"
 	"math/rand/v2"
 	"net"
@@ -350,7 +351,7 @@ func (f *fastPath) fill(r *writer) bool {
 			return false
 		}
 		if hot.isFree() && views[0].rrset(r.qtype).Load() == nil {
-			_, isNode := z.reg.nodes.load(n)
+			_, isNode := z.reg.nodes.Load(n)
 			if s := z.reg.pack(views[0], r.qtype); isNode && hot.keep(n, s) {
 				return r.records(s)
 			}
@@ -674,7 +675,7 @@ func (h *hotAnswers) change(count int, all bool, names ...map[dnsname.Name]bool)
 // no node for: those of ports. They are not used any more when anything has
 // changed, and dropped when there are too many.
 type replies struct {
-	table[dnsname.Name, *keptReply]
+	table.Table[dnsname.Name, *keptReply]
 	count atomic.Int32 // of what is in the table, at times a little more or less
 }
 
@@ -688,7 +689,7 @@ type keptReply struct {
 
 // fill writes the answer to r if it is known.
 func (s *replies) fill(r *writer, reg *registry) bool {
-	k, ok := s.load(r.name)
+	k, ok := s.Load(r.name)
 	if !ok || k.serial != reg.ser.Load() || len(k.rest) > r.room() || k.left.Add(-1) < 0 {
 		return false
 	}
@@ -708,8 +709,8 @@ func (s *replies) keep(n dnsname.Name, serial uint32, b []byte, opt bool) {
 		k.counts[5]--
 	}
 	k.left.Store(timesAnswered)
-	if _, had := s.m.Swap(n, k); !had && s.count.Add(1) > maxReplies {
-		s.m.Clear()
+	if _, had := s.Map.Swap(n, k); !had && s.count.Add(1) > maxReplies {
+		s.Map.Clear()
 		s.count.Store(0)
 	}
 }

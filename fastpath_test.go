@@ -288,7 +288,7 @@ func TestKeptRepliesAreBounded(t *testing.T) {
 		}
 	}
 	count := 0
-	for n, k := range z.kept.all() {
+	for n, k := range z.kept.All() {
 		if count++; len(k.rest) > dnswire.MaxUDPSize {
 			t.Fatalf("%d octets are kept for %v; want at most %d", len(k.rest), n, dnswire.MaxUDPSize)
 		}

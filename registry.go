@@ -6,6 +6,7 @@ import (
 	"errors"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/table"
 	"hash/maphash"
 	"iter"
 	"log/slog"
@@ -28,19 +29,19 @@ type registry struct {
 	log    *slog.Logger
 	feed   *feed // is told of each change
 
-	nodes table[dnsname.Name, *node] // by each name that a service is at or below, the root left out
-	hot   hotAnswers                 // from nodes
-	addrs table[netip.Addr, *view]   // of the services, by each address that is answered
-	ttl   atomic.Uint32              // seconds: the default TTL
-	ser   atomic.Uint32              // SOA serial, grows with each change
-	ready atomic.Bool                // no zone waits for an engine's first list
-	known atomic.Bool                // the engines that are not away have told what they have, one at least
+	nodes table.Table[dnsname.Name, *node] // by each name that a service is at or below, the root left out
+	hot   hotAnswers                       // from nodes
+	addrs table.Table[netip.Addr, *view]   // of the services, by each address that is answered
+	ttl   atomic.Uint32                    // seconds: the default TTL
+	ser   atomic.Uint32                    // SOA serial, grows with each change
+	ready atomic.Bool                      // no zone waits for an engine's first list
+	known atomic.Bool                      // the engines that are not away have told what they have, one at least
 
-	zones    []dnsname.Name                             // the apex, and those of engines with a domain of their own, the longest first; read-only
-	settled  table[dnsname.Name, bool]                  // the zones that do not wait, while others do
-	compose  table[dnsname.Name, *node]                 // by each name of compose, and those above it up to a zone
-	composed atomic.Bool                                // there are some, or have been
-	networks table[intern.Handle[publish.Network], int] // of services, how many
+	zones    []dnsname.Name                                   // the apex, and those of engines with a domain of their own, the longest first; read-only
+	settled  table.Table[dnsname.Name, bool]                  // the zones that do not wait, while others do
+	compose  table.Table[dnsname.Name, *node]                 // by each name of compose, and those above it up to a zone
+	composed atomic.Bool                                      // there are some, or have been
+	networks table.Table[intern.Handle[publish.Network], int] // of services, how many
 
 	goneAliases goneAliases  // names that were ours
 	away        atomic.Int32 // engines that can't be asked now
@@ -133,7 +134,7 @@ func (r *registry) published() *set {
 	if len(r.zones) > 1 {
 		top = dnsname.Root
 	}
-	if n, ok := r.nodes.load(top); ok {
+	if n, ok := r.nodes.Load(top); ok {
 		return n.below.set
 	}
 	return nil
@@ -165,7 +166,7 @@ func (r *registry) isReady(n dnsname.Name) bool {
 	if !ok {
 		return r.known.Load()
 	}
-	ok, _ = r.settled.load(zone)
+	ok, _ = r.settled.Load(zone)
 	return ok
 }
 
@@ -224,7 +225,7 @@ func (r *registry) settleZonesLocked() {
 		_, isWaiting := waits[zone]
 		done := !isWaiting || !waits[zone] && listed[zone] // one without an engine has what is made by hand
 		if done {
-			r.settled.store(zone, true)
+			r.settled.Store(zone, true)
 		}
 		all = all && done
 	}
@@ -250,14 +251,14 @@ func (r *registry) match(q dnsname.Name, views []*view) []*view {
 			return append(views, r.matchWild(asked, q)...)
 		}
 	}
-	if n, ok := r.nodes.load(q); ok {
+	if n, ok := r.nodes.Load(q); ok {
 		if r.naming.Closest && n.here != nil {
 			return append(views, n.here)
 		}
 		views = append(views, &n.below)
 	}
 	for a := q.Parent(); r.covers(a, q) && !(r.naming.Closest && len(views) > 0); a = a.Parent() {
-		if n, ok := r.nodes.load(a); ok && n.here != nil {
+		if n, ok := r.nodes.Load(a); ok && n.here != nil {
 			views = append(views, n.here)
 		}
 	}
@@ -275,14 +276,14 @@ func (r *registry) matchCompose(asked, q dnsname.Name, views []*view) []*view {
 	if !ok || asked.Labels() < zone.Labels()+2 {
 		return views
 	}
-	if n, ok := r.compose.load(q); ok {
+	if n, ok := r.compose.Load(q); ok {
 		if r.naming.Closest && n.here != nil {
 			return append(views, n.here)
 		}
 		views = append(views, &n.below)
 	}
 	for a := q.Parent(); len(a) > len(zone) && !(r.naming.Closest && len(views) > 0); a = a.Parent() {
-		if n, ok := r.compose.load(a); ok && n.here != nil {
+		if n, ok := r.compose.Load(a); ok && n.here != nil {
 			views = append(views, n.here)
 		}
 	}
@@ -295,7 +296,7 @@ func (r *registry) isAboveCompose(n dnsname.Name) bool {
 	if !r.composed.Load() {
 		return false
 	}
-	_, ok := r.compose.load(n)
+	_, ok := r.compose.Load(n)
 	return ok
 }
 
@@ -305,7 +306,7 @@ func (r *registry) isAboveCompose(n dnsname.Name) bool {
 func (r *registry) trim(q dnsname.Name) dnsname.Name {
 	for !r.naming.Closest && q.Label() == "*" {
 		parent := q.Parent()
-		if n, ok := r.nodes.load(parent); ok && n.here != nil && !r.covers(parent, q) {
+		if n, ok := r.nodes.Load(parent); ok && n.here != nil && !r.covers(parent, q) {
 			break
 		}
 		q = parent
@@ -417,7 +418,7 @@ func (r *registry) covers(a, q dnsname.Name) bool {
 // not ok if there is none, so that q is not ours.
 func (r *registry) cover(q dnsname.Name) (alias dnsname.Name, ok bool) {
 	for a := q; a != dnsname.Root && (a == q || r.covers(a, q)); a = a.Parent() {
-		if n, ok := r.nodes.load(a); ok && n.here != nil {
+		if n, ok := r.nodes.Load(a); ok && n.here != nil {
 			return a, true
 		}
 	}
@@ -427,7 +428,7 @@ func (r *registry) cover(q dnsname.Name) (alias dnsname.Name, ok bool) {
 // goneAliases are aliases outside of the apex whose container died, and when.
 // The world's answer to such a name would be another host's address.
 type goneAliases struct {
-	table[dnsname.Name, time.Time]
+	table.Table[dnsname.Name, time.Time]
 	count atomic.Int32
 }
 
@@ -444,7 +445,7 @@ func (r *registry) gone(n dnsname.Name) (alias dnsname.Name, ok bool) {
 		return "", false
 	}
 	for a := n; a != dnsname.Root && (a == n || r.covers(a, n)); a = a.Parent() {
-		if died, ok := r.goneAliases.load(a); ok && (time.Since(died) < goneFor || r.away.Load() > 0) {
+		if died, ok := r.goneAliases.Load(a); ok && (time.Since(died) < goneFor || r.away.Load() > 0) {
 			return a, true
 		}
 	}
@@ -456,8 +457,8 @@ func (r *registry) gone(n dnsname.Name) (alias dnsname.Name, ok bool) {
 func (r *registry) noteGoneLocked(old, s *publish.Service, died bool) {
 	if s != nil {
 		for _, o := range s.Owners {
-			if _, ok := r.goneAliases.load(o); ok {
-				r.goneAliases.delete(o)
+			if _, ok := r.goneAliases.Load(o); ok {
+				r.goneAliases.Delete(o)
 				r.goneAliases.count.Add(-1)
 			}
 		}
@@ -466,7 +467,7 @@ func (r *registry) noteGoneLocked(old, s *publish.Service, died bool) {
 		return
 	}
 	for _, o := range old.Owners {
-		n, ok := r.nodes.load(o)
+		n, ok := r.nodes.Load(o)
 		if _, inZone := r.zoneOf(o); inZone || ok && n.here != nil {
 			continue
 		}
@@ -474,7 +475,7 @@ func (r *registry) noteGoneLocked(old, s *publish.Service, died bool) {
 			r.dropGoneLocked()
 		}
 		if r.goneAliases.count.Load() < maxGone {
-			if _, had := r.goneAliases.m.Swap(o, time.Now()); !had {
+			if _, had := r.goneAliases.Map.Swap(o, time.Now()); !had {
 				r.goneAliases.count.Add(1)
 			}
 		}
@@ -483,9 +484,9 @@ func (r *registry) noteGoneLocked(old, s *publish.Service, died bool) {
 
 // dropGoneLocked drops the aliases that died long ago.
 func (r *registry) dropGoneLocked() {
-	for a, died := range r.goneAliases.all() {
+	for a, died := range r.goneAliases.All() {
 		if time.Since(died) >= goneFor && r.away.Load() == 0 {
-			r.goneAliases.delete(a)
+			r.goneAliases.Delete(a)
 			r.goneAliases.count.Add(-1)
 		}
 	}
@@ -501,7 +502,7 @@ func (r *registry) at(n dnsname.Name) *view {
 	if !ok || !p.IsSingleIP() {
 		return nil
 	}
-	v, _ := r.addrs.load(p.Addr())
+	v, _ := r.addrs.Load(p.Addr())
 	return v
 }
 
@@ -513,7 +514,7 @@ func (r *registry) anyBelow(n dnsname.Name) bool {
 		return false
 	}
 	count := 0
-	for a := range r.addrs.all() {
+	for a := range r.addrs.All() {
 		if count++; count%many == 0 {
 			runtime.Gosched()
 		}
@@ -589,7 +590,7 @@ func (r *registry) hostAddrs(asked netip.Addr) (addrs []netip.Addr) {
 	if r.naming.Host != nil {
 		return r.naming.Host
 	}
-	if v, ok := r.addrs.load(asked); ok {
+	if v, ok := r.addrs.Load(asked); ok {
 		for s := range v.all(publish.HasData) {
 			for _, e := range s.Ends {
 				if n := e.Net.Value(); n.V4.Contains(asked) || n.V6.Contains(asked) {
@@ -618,7 +619,7 @@ func (r *registry) anyWell(views []*view, c client) bool {
 // isNear reports whether a client is on a network of a service. It is not
 // worth a search for those beside it if it is not.
 func (r *registry) isNear(client netip.Addr) bool {
-	for n := range r.networks.all() {
+	for n := range r.networks.All() {
 		if n.Value().Has(client) {
 			return true
 		}
@@ -930,20 +931,20 @@ func (r *registry) swapNodesLocked(old *publish.Service, s *set) {
 }
 
 // swap puts the one service of s at the names of now, and takes old from those of before.
-func swap(nodes *table[dnsname.Name, *node], old *publish.Service, s *set, now, before map[dnsname.Name]bool) {
+func swap(nodes *table.Table[dnsname.Name, *node], old *publish.Service, s *set, now, before map[dnsname.Name]bool) {
 	for n, isOwner := range now {
-		o, _ := nodes.load(n)
-		nodes.store(n, o.with(s, isOwner))
+		o, _ := nodes.Load(n)
+		nodes.Store(n, o.with(s, isOwner))
 	}
 	for n := range before {
 		if _, ok := now[n]; ok {
 			continue
 		}
-		o, _ := nodes.load(n)
+		o, _ := nodes.Load(n)
 		if next := o.without(old.ID); next != nil {
-			nodes.store(n, next)
+			nodes.Store(n, next)
 		} else {
-			nodes.delete(n)
+			nodes.Delete(n)
 		}
 	}
 }
@@ -952,7 +953,7 @@ func swap(nodes *table[dnsname.Name, *node], old *publish.Service, s *set, now, 
 // names among paths: they may be answered from it too.
 func (r *registry) coversOthersLocked(paths map[dnsname.Name]bool) bool {
 	for n, isOwner := range paths {
-		if o, ok := r.nodes.load(n); ok && isOwner && (o.here == nil || o.here.len() < o.below.len()) {
+		if o, ok := r.nodes.Load(n); ok && isOwner && (o.here == nil || o.here.len() < o.below.len()) {
 			return true
 		}
 	}
@@ -1019,22 +1020,22 @@ func (r *registry) swapAddrsLocked(old *publish.Service, s *set) {
 	for _, a := range now {
 		kept[a] = true
 		var t *set
-		if v, ok := r.addrs.load(a); ok {
+		if v, ok := r.addrs.Load(a); ok {
 			t = v.set
 		}
 		if a.IsValid() { // else it is the host's
-			r.addrs.store(a, newView(t.with(s)))
+			r.addrs.Store(a, newView(t.with(s)))
 		}
 	}
 	for _, a := range before {
 		if kept[a] || !a.IsValid() {
 			continue
 		}
-		v, _ := r.addrs.load(a)
+		v, _ := r.addrs.Load(a)
 		if rest := newView(v.without(old.ID)); rest != nil {
-			r.addrs.store(a, rest)
+			r.addrs.Store(a, rest)
 		} else {
-			r.addrs.delete(a)
+			r.addrs.Delete(a)
 		}
 	}
 }
@@ -1042,11 +1043,11 @@ func (r *registry) swapAddrsLocked(old *publish.Service, s *set) {
 // countLocked counts the services on each network.
 func (r *registry) countLocked(s *publish.Service, by int) {
 	for _, e := range s.Ends {
-		n, _ := r.networks.load(e.Net)
+		n, _ := r.networks.Load(e.Net)
 		if n += by; n > 0 {
-			r.networks.store(e.Net, n)
+			r.networks.Store(e.Net, n)
 		} else {
-			r.networks.delete(e.Net)
+			r.networks.Delete(e.Net)
 		}
 	}
 }
@@ -1100,25 +1101,4 @@ func (r *registry) state() (s stateJSON, version uint64) {
 		}
 	}
 	return s, r.version
-}
-
-// A table is a typed sync.Map.
-type table[K comparable, V any] struct{ m sync.Map }
-
-func (t *table[K, V]) load(k K) (v V, ok bool) {
-	if x, ok := t.m.Load(k); ok {
-		return x.(V), true
-	}
-	return v, false
-}
-
-func (t *table[K, V]) store(k K, v V) { t.m.Store(k, v) }
-
-func (t *table[K, V]) delete(k K) { t.m.Delete(k) }
-
-// all iterates as sync.Map.Range does: not a snapshot, but no key twice.
-func (t *table[K, V]) all() func(yield func(K, V) bool) {
-	return func(yield func(K, V) bool) {
-		t.m.Range(func(k, v any) bool { return yield(k.(K), v.(V)) })
-	}
 }

@@ -358,7 +358,7 @@ func checkRegistry(t testing.TB, r *registry) {
 			networks[e.Net]++
 		}
 	}
-	for n, node := range r.compose.all() {
+	for n, node := range r.compose.All() {
 		for s := range node.below.all(^publish.Kind(0)) {
 			if r.published().get(s.ID) != s || !s.Compose.Under(n) {
 				t.Fatalf("%s is stale, or not below %v", s.ID, n)
@@ -372,11 +372,11 @@ func checkRegistry(t testing.TB, r *registry) {
 	if len(above) > 0 {
 		t.Fatalf("names of compose are missing: %v", above)
 	}
-	if got := maps.Collect(r.networks.all()); !maps.Equal(got, networks) {
+	if got := maps.Collect(r.networks.All()); !maps.Equal(got, networks) {
 		t.Fatalf("networks %v; want %v", got, networks)
 	}
 	count := 0
-	for n, node := range r.nodes.all() {
+	for n, node := range r.nodes.All() {
 		count++
 		if got, want := ids(&node.below), nodes[n][false]; !reflect.DeepEqual(got, want) {
 			t.Fatalf("below %v: %v; want %v", n, got, want)
@@ -389,7 +389,7 @@ func checkRegistry(t testing.TB, r *registry) {
 		t.Fatalf("%d nodes; want %d", count, len(nodes))
 	}
 	count = 0
-	for a, list := range r.addrs.all() {
+	for a, list := range r.addrs.All() {
 		count++
 		if got := ids(list); !reflect.DeepEqual(got, addrs[a]) {
 			t.Fatalf("at %v: %v; want %v", a, got, addrs[a])
