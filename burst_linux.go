@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/stats"
@@ -69,11 +70,11 @@ var bursts = sync.Pool{New: func() any { return newBatch(new(net.UDPConn), 0) }}
 func (p *packetConn) ask(i int) (ok bool) {
 	z := p.fast.zone
 	q := p.fast.missed
-	if _, ours := z.authority(q.name()); ours {
+	if _, ours := z.authority(q.Name()); ours {
 		return false
 	}
-	upstreams, routed := z.fwd.upstreams(q.name())
-	if len(upstreams) == 0 || !routed && dnsname.IsSingle(q.name()) {
+	upstreams, routed := z.fwd.upstreams(q.Name())
+	if len(upstreams) == 0 || !routed && dnsname.IsSingle(q.Name()) {
 		return false
 	}
 	s := p.socketOf(upstreams[0])
@@ -84,14 +85,14 @@ func (p *packetConn) ask(i int) (ok bool) {
 	c := &waitingClient{conn: p, addr: from.Addr(), packet: bytes.Clone(p.batch.packet(i)), arrived: p.begun.Add(p.arrived)}
 	c.plainQuery, _ = p.fast.read(p.batch.packet(i), dnswire.MaxUDPSize) // ok: it was before
 	c.name = ""                                                          // it is in the fast path's memory
-	t := z.fwd.depart(question(bytes.Clone([]byte(q))), c)
+	t := z.fwd.depart(dnscache.Question(bytes.Clone([]byte(q))), c)
 	if t == nil {
 		s.end(new(waiter)) // it was taken for nothing
 		return false
 	}
 	c.to = p.batch.farEnd(i)
 	t.ctx, t.upstream, t.socket = z.ctx, upstreams[0], s
-	t.waiter = &waiter{query: t.question.message(true, false), flight: t}
+	t.waiter = &waiter{query: t.Question.Message(true, false), flight: t}
 	t.timer = time.AfterFunc(min(resendAfter, t.patience()), t.late)
 	if err := s.add(t.waiter); err != nil {
 		t.fall(err)
@@ -132,7 +133,7 @@ func (p *packetConn) flush() {
 
 // depart returns a flight of q for a client, nil if q is out already or too
 // many wait.
-func (f *forwarder) depart(q question, c *waitingClient) *flight {
+func (f *forwarder) depart(q dnscache.Question, c *waitingClient) *flight {
 	who := subnet(c.addr)
 	if !f.enter(who) {
 		return nil
@@ -148,7 +149,7 @@ func (f *forwarder) depart(q question, c *waitingClient) *flight {
 
 // patience is how long the first of all upstreams has, as in askAll.
 func (t *flight) patience() time.Duration {
-	upstreams, _ := t.fwd.upstreams(t.name())
+	upstreams, _ := t.fwd.upstreams(t.Name())
 	return t.fwd.share(t.fwd.inAll(), len(upstreams), len(upstreams))
 }
 
@@ -184,14 +185,14 @@ func (t *flight) land(reply []byte, out *batch) {
 			t.fall(errJunk) // unless the bug came after its end
 		}
 	}()
-	r := plainResponse(t.question, reply)
+	r := dnscache.PlainResponse(t.Question, reply)
 	if r == nil {
 		m := new(dns.Msg)
 		if m.Unpack(reply) != nil || !relayable(m) {
 			return // it may still come
 		}
 		var err error
-		if r, err = t.fwd.read(t.question, m); err != nil || isFailure(m.Rcode) || m.Truncated {
+		if r, err = t.fwd.read(t.Question, m); err != nil || isFailure(m.Rcode) || m.Truncated {
 			t.fall(nil)
 			return
 		}
@@ -219,7 +220,7 @@ func (t *flight) fall(err error) {
 }
 
 // tell sends the client r, by out if that is not nil.
-func (c *waitingClient) tell(r *response, out *batch) {
+func (c *waitingClient) tell(r *dnscache.Response, out *batch) {
 	if out == nil {
 		out = bursts.Get().(*batch)
 		defer func() {
@@ -229,12 +230,12 @@ func (c *waitingClient) tell(r *response, out *batch) {
 	}
 	z := c.conn.fast.zone
 	w := writer{zone: z, plainQuery: c.plainQuery, reply: out.space()}
-	if w.begin(c.packet, c.addr) && r.write(&w, time.Since(r.born), z.forcedTTL()) {
+	if w.begin(c.packet, c.addr) && w.cached(r, time.Since(r.Born)) {
 		kind, counts := stats.Forwarded, z.traffic.Shared(stats.UDP)
-		if r.born.Before(c.arrived) {
+		if r.Born.Before(c.arrived) {
 			kind = stats.Cached
 		}
-		counts.Add(kind, r.rcode(), c.qtype)
+		counts.Add(kind, r.Rcode(), c.qtype)
 		counts.AddTime(kind, time.Since(c.arrived), 1)
 		out.sendOn(c.conn.batch.conn, w.finish(), &c.to)
 		return
@@ -243,7 +244,7 @@ func (c *waitingClient) tell(r *response, out *batch) {
 }
 
 // cut has the zone make a reply of r, which is too large for the client.
-func (c *waitingClient) cut(r *response) {
+func (c *waitingClient) cut(r *dnscache.Response) {
 	query, _ := dnswire.Screen(c.packet)
 	req := new(dns.Msg)
 	if req.Unpack(query) != nil { // the fast path reads less
@@ -252,7 +253,7 @@ func (c *waitingClient) cut(r *response) {
 	z, to := c.conn.fast.zone, newPeer(addrPort(&c.to.name), c.to.control)
 	from := client{addr: c.addr, local: to.local, size: udpSize(req)}
 	m, left := z.reply(req, from)
-	if said, err := r.message(time.Since(r.born)); err == nil && left != nil {
+	if said, err := r.Message(time.Since(r.Born)); err == nil && left != nil {
 		z.relay(m, req, said, *left)
 	}
 	if m, b, _, err := z.finish(m, req, from, nil); err == nil {

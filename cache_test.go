@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/publish"
@@ -22,20 +23,20 @@ import (
 func newCachingZone(t testing.TB, upstreams ...netip.AddrPort) *zone {
 	t.Helper()
 	z := newForwardZone(t, upstreams...)
-	z.fwd.cache = newCache(1 << 20)
+	z.fwd.cache = dnscache.New(1 << 20)
 	return z
 }
 
 // ages makes the response to q in z's cache older.
 func ages(t *testing.T, z *zone, qname string, qtype uint16, by time.Duration) {
 	t.Helper()
-	q := newQuestion(mustName(t, qname), qtype, questionRD)
-	old := z.fwd.cache.get(q)
+	q := dnscache.NewQuestion(mustName(t, qname), qtype, dnscache.RD)
+	old := z.fwd.cache.Get(q)
 	if old == nil {
 		t.Fatalf("%s is not in the cache", qname)
 	}
-	aged := &response{question: q, flags: old.flags, counts: old.counts, rrs: old.rrs, ttls: old.ttls, good: old.good, born: old.born.Add(-by)}
-	z.fwd.cache.put(aged)
+	aged := &dnscache.Response{Question: q, Flags: old.Flags, Counts: old.Counts, Rrs: old.Rrs, Ttls: old.Ttls, Good: old.Good, Born: old.Born.Add(-by)}
+	z.fwd.cache.Put(aged)
 }
 
 // both returns the reply to req on the slow path, and fails unless the fast
@@ -93,7 +94,7 @@ func TestCache(t *testing.T) {
 		{"TTL 2^31", func(m *dns.Msg) { m.Answer[0].Header().Ttl = 1 << 31 }, "NOERROR ra; www.example.com. 0 A 192.0.2.1", 0, ""},
 		{"TTL 2^31-1", func(m *dns.Msg) { m.Answer[0].Header().Ttl = 1<<31 - 1 }, "NOERROR ra; www.example.com. 2147483647 A 192.0.2.1", 24 * time.Hour,
 			"NOERROR ra; www.example.com. 2147397248 A 192.0.2.1"},
-		{"SERVFAIL", rcode(dns.RcodeServerFailure), "SERVFAIL ra", failureTTL, "SERVFAIL ra"},
+		{"SERVFAIL", rcode(dns.RcodeServerFailure), "SERVFAIL ra", dnscache.FailureTTL, "SERVFAIL ra"},
 		{"truncated", truncated, "NOERROR tc ra", 0, ""},
 		{"what was not asked", func(m *dns.Msg) {
 			m.Answer = append(m.Answer, rrs(t, "bank.example.net. 600 IN A 192.0.2.66\nwww.example.com. 1 IN TXT no\n*.example.com. 3 IN A 192.0.2.67")...)
@@ -123,7 +124,7 @@ func TestCache(t *testing.T) {
 			ask(tt.later, 1)
 			ages(t, z, "www.example.com", dns.TypeA, time.Second)
 			ask(tt.first, 2)
-			z.fwd.cache.clear()
+			z.fwd.cache.Clear()
 			ask(tt.first, 3)
 		})
 	}
@@ -193,12 +194,12 @@ func TestServeStale(t *testing.T) {
 	const stale = "NOERROR ra; www.example.com. 30 A 192.0.2.2"
 	ask("after its time", stale, 2)
 	ask("again at once: no upstream is asked so soon", stale, 2)
-	ages(t, z, "www.example.com", dns.TypeA, failureTTL)
+	ages(t, z, "www.example.com", dns.TypeA, dnscache.FailureTTL)
 	ask("some seconds later", stale, 3)
 	ages(t, z, "www.example.com", dns.TypeA, 2*time.Hour)
 	ask("after more than a day", "SERVFAIL ra", 4)
 	works.Store(true)
-	z.fwd.cache.clear()
+	z.fwd.cache.Clear()
 	ask("an upstream answers", "NOERROR ra; www.example.com. 77 A 192.0.2.2", 5)
 	ages(t, z, "www.example.com", dns.TypeA, time.Hour)
 	ask("it still does", "NOERROR ra; www.example.com. 77 A 192.0.2.2", 6)
@@ -268,49 +269,49 @@ func waitFor(t testing.TB, is func() bool) {
 // nothing where it may have none.
 func TestCacheIsBounded(t *testing.T) {
 	const most = 8 << 20
-	responseTo := func(qname string, addrs int) *response {
+	responseTo := func(qname string, addrs int) *dnscache.Response {
 		m := &dns.Msg{}
 		for i := range addrs {
 			m.Answer = append(m.Answer, &dns.A{Hdr: header(qname, dns.TypeA, 60), A: net.IPv4(10, 0, byte(i>>8), byte(i))})
 		}
-		r, err := newResponse(newQuestion(mustName(t, qname), dns.TypeA, questionRD), m, time.Minute)
+		r, err := dnscache.NewResponse(dnscache.NewQuestion(mustName(t, qname), dns.TypeA, dnscache.RD), m, time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return r
 	}
 	was := loadNow()
-	c := newCache(most)
+	c := dnscache.New(most)
 	hot := responseTo("hot.example.com.", 1)
-	c.put(hot)
+	c.Put(hot)
 	for i := range 100_000 {
-		c.put(responseTo(fmt.Sprintf("%d.flood.example.com.", i), 1+i%5))
+		c.Put(responseTo(fmt.Sprintf("%d.flood.example.com.", i), 1+i%5))
 		if i%1000 == 0 {
-			c.get(hot.question)
+			c.Get(hot.Question)
 		}
 	}
 	now := loadNow()
 	count := 0
-	for range c.responses.All() {
+	for range c.Responses.All() {
 		count++
 	}
-	t.Logf("%d responses in %d octets, by the heap %d", count, c.size, now.heap-was.heap)
-	if c.size > most || now.heap > was.heap+most*5/4 || count < most/1000 || count != c.queue.Len() {
-		t.Errorf("got %d responses, %d queued, in %d octets, by the heap %d; want no more than %d", count, c.queue.Len(), c.size, now.heap-was.heap, most)
+	t.Logf("%d responses in %d octets, by the heap %d", count, c.Size, now.heap-was.heap)
+	if c.Size > most || now.heap > was.heap+most*5/4 || count < most/1000 || count != c.Queue.Len() {
+		t.Errorf("got %d responses, %d queued, in %d octets, by the heap %d; want no more than %d", count, c.Queue.Len(), c.Size, now.heap-was.heap, most)
 	}
-	if c.get(hot.question) != hot {
+	if c.Get(hot.Question) != hot {
 		t.Error("what was used all the time is gone")
 	}
-	if c.clear(); c.size != 0 || c.queue.Len() != 0 || c.get(hot.question) != nil {
+	if c.Clear(); c.Size != 0 || c.Queue.Len() != 0 || c.Get(hot.Question) != nil {
 		t.Error("something is left after clear")
 	}
 	runtime.KeepAlive(c)
-	none := newCache(0)
-	if none.put(hot); none.get(hot.question) != nil {
+	none := dnscache.New(0)
+	if none.Put(hot); none.Get(hot.Question) != nil {
 		t.Error("a cache of no size keeps something")
 	}
-	small := newCache(4096)
-	if small.put(responseTo("large.example.com.", 500)); small.size != 0 {
+	small := dnscache.New(4096)
+	if small.Put(responseTo("large.example.com.", 500)); small.Size != 0 {
 		t.Error("a response that is larger than the cache is kept")
 	}
 }
@@ -428,17 +429,17 @@ func FuzzPlainResponse(f *testing.F) {
 		if six {
 			qtype = dns.TypeAAAA
 		}
-		q := newQuestion(mustName(t, "www.example.com"), qtype, questionRD)
-		if len(data) < dnswire.HeaderLen || !dnswire.IsReply(data, q.message(true, false)) {
+		q := dnscache.NewQuestion(mustName(t, "www.example.com"), qtype, dnscache.RD)
+		if len(data) < dnswire.HeaderLen || !dnswire.IsReply(data, q.Message(true, false)) {
 			return
 		}
 		data = append([]byte(nil), data...)
-		copy(data[dnswire.HeaderLen:], dnswire.Question(q.message(true, false)))
-		r := plainResponse(q, data)
+		copy(data[dnswire.HeaderLen:], dnswire.Question(q.Message(true, false)))
+		r := dnscache.PlainResponse(q, data)
 		if r == nil {
 			return
 		}
-		got, err := r.message(0)
+		got, err := r.Message(0)
 		if err != nil {
 			t.Fatalf("%x: %v", data, err)
 		}
@@ -451,12 +452,12 @@ func FuzzPlainResponse(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%x: %v", data, err)
 		}
-		want, err := with.message(0)
+		want, err := with.Message(0)
 		if err != nil {
 			t.Fatalf("%x: %v", data, err)
 		}
-		if show(got) != show(want) || got.AuthenticatedData != want.AuthenticatedData || r.good != with.good {
-			t.Errorf("%x:\ngot  %v, good for %v\nwant %v, for %v", data, show(got), r.good, show(want), with.good)
+		if show(got) != show(want) || got.AuthenticatedData != want.AuthenticatedData || r.Good != with.Good {
+			t.Errorf("%x:\ngot  %v, good for %v\nwant %v, for %v", data, show(got), r.Good, show(want), with.Good)
 		}
 	})
 }
@@ -467,18 +468,18 @@ func TestFailuresAreTidiedUp(t *testing.T) {
 	for i := range muchFailed + 100 {
 		reply(z, new(dns.Msg).SetQuestion(fmt.Sprintf("%d.example.com.", i), dns.TypeA), netip.Addr{}, 512)
 	}
-	good, err := newResponse(newQuestion(mustName(t, "www.example.com"), dns.TypeA, questionRD), &dns.Msg{Answer: rrs(t, "www.example.com. 77 IN A 192.0.2.1")}, time.Minute)
+	good, err := dnscache.NewResponse(dnscache.NewQuestion(mustName(t, "www.example.com"), dns.TypeA, dnscache.RD), &dns.Msg{Answer: rrs(t, "www.example.com. 77 IN A 192.0.2.1")}, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
-	z.fwd.cache.put(good)
-	for _, r := range z.fwd.cache.responses.All() {
-		r.born = r.born.Add(-failureTTL) // as if so long ago
+	z.fwd.cache.Put(good)
+	for _, r := range z.fwd.cache.Responses.All() {
+		r.Born = r.Born.Add(-dnscache.FailureTTL) // as if so long ago
 	}
-	for range failureTTL/followPeriod + 2 {
+	for range dnscache.FailureTTL/followPeriod + 2 {
 		z.fwd.tidy()
 	}
-	if n := z.fwd.cache.queue.Len(); n != 1 || z.fwd.cache.size != good.space() || z.fwd.cache.get(good.question) != good {
-		t.Errorf("got %d responses in %d octets; want the good one alone", n, z.fwd.cache.size)
+	if n := z.fwd.cache.Queue.Len(); n != 1 || z.fwd.cache.Size != good.Space() || z.fwd.cache.Get(good.Question) != good {
+		t.Errorf("got %d responses in %d octets; want the good one alone", n, z.fwd.cache.Size)
 	}
 }

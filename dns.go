@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/publish"
@@ -798,10 +799,10 @@ func (z *zone) soa(owner string, top dnsname.Name, most uint32) *dns.SOA {
 func (z *zone) forward(m, req *dns.Msg, q dns.Question, c client) (cached bool) {
 	n, _ := dnsname.Parse(q.Name) // no error: it was one before
 	begun := time.Now()
-	r := z.fwd.answer(z.ctx, newQuestion(n, q.Qtype, questionFlags(req)), req.Id, c.addr)
-	cached = r != nil && r.born.Before(begun)
-	if r != nil && r.rcode() != dns.RcodeServerFailure {
-		if said, err := r.message(time.Since(r.born)); err == nil {
+	r := z.fwd.answer(z.ctx, dnscache.NewQuestion(n, q.Qtype, questionFlags(req)), req.Id, c.addr)
+	cached = r != nil && r.Born.Before(begun)
+	if r != nil && r.Rcode() != dns.RcodeServerFailure {
+		if said, err := r.Message(time.Since(r.Born)); err == nil {
 			z.relay(m, req, said, q)
 			return cached
 		}
@@ -813,13 +814,13 @@ func (z *zone) forward(m, req *dns.Msg, q dns.Question, c client) (cached bool) 
 // questionFlags returns those flags of req that make a difference upstream.
 func questionFlags(req *dns.Msg) (flags byte) {
 	if req.RecursionDesired {
-		flags |= questionRD
+		flags |= dnscache.RD
 	}
 	if req.CheckingDisabled {
-		flags |= questionCD
+		flags |= dnscache.CD
 	}
 	if opt := req.IsEdns0(); opt != nil && opt.Do() {
-		flags |= questionDO
+		flags |= dnscache.DO
 	}
 	return flags
 }
@@ -827,7 +828,7 @@ func questionFlags(req *dns.Msg) (flags byte) {
 // relay adds to m what upstreams said to q.
 func (z *zone) relay(m, req, said *dns.Msg, q dns.Question) {
 	m.Rcode, m.Truncated = said.Rcode, said.Truncated
-	asked := req.AuthenticatedData || questionFlags(req)&questionDO != 0        // RFC 6840 section 5.8
+	asked := req.AuthenticatedData || questionFlags(req)&dnscache.DO != 0       // RFC 6840 section 5.8
 	m.AuthenticatedData = said.AuthenticatedData && asked && len(m.Answer) == 0 // our CNAMEs are not signed
 	for _, rr := range slices.Concat(said.Answer, said.Ns) {
 		h := rr.Header()

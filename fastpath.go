@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/binary"
+	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/publish"
@@ -174,7 +175,7 @@ func (p *packetConn) WriteTo(b []byte, addr net.Addr) (int, error) {
 // It belongs to one goroutine.
 type fastPath struct {
 	zone    *zone
-	missed  question                 // that the last query asks and upstreams have to answer, in the fastPath's memory; empty if there is none
+	missed  dnscache.Question        // that the last query asks and upstreams have to answer, in the fastPath's memory; empty if there is none
 	name    [dnsname.MaxLen + 3]byte // of the query, in lower case, and the rest of the question
 	views   [8]*view
 	counts  *stats.Counts
@@ -368,22 +369,22 @@ func (f *fastPath) foreign(r *writer) bool {
 	if v := z.reg.at(n); v != nil {
 		return r.qtype == dns.TypePTR && r.records(z.reg.packed(v, dns.TypePTR))
 	}
-	if served := h[3]&0x80 != 0; !served || h[2]&questionRD == 0 {
+	if served := h[3]&0x80 != 0; !served || h[2]&dnscache.RD == 0 {
 		return false
 	}
 	if _, ok := z.reg.gone(n); ok {
 		return false
 	}
-	copy(f.name[len(n):], []byte{byte(r.qtype >> 8), byte(r.qtype), questionRD | h[3]&questionCD | r.do})
-	q := question(unsafe.String(&f.name[0], len(n)+3)) // no copy: nothing keeps it
-	known := z.fwd.cache.get(q)
+	copy(f.name[len(n):], []byte{byte(r.qtype >> 8), byte(r.qtype), dnscache.RD | h[3]&dnscache.CD | r.do})
+	q := dnscache.Question(unsafe.String(&f.name[0], len(n)+3)) // no copy: nothing keeps it
+	known := z.fwd.cache.Get(q)
 	if known != nil {
-		age := time.Since(known.born)
-		switch is := known.at(age); {
-		case is >= tired:
+		age := time.Since(known.Born)
+		switch is := known.At(age); {
+		case is >= dnscache.Tired:
 			r.kind = stats.Cached
-			return known.write(r, age, z.forcedTTL())
-		case is == stale: // bursts don't know when that is to be given
+			return r.cached(known, age)
+		case is == dnscache.Stale: // bursts don't know when that is to be given
 			return false
 		}
 	}
@@ -391,12 +392,21 @@ func (f *fastPath) foreign(r *writer) bool {
 	return false
 }
 
+// cached writes what upstreams said. It is not ok where there is no room.
+func (w *writer) cached(r *dnscache.Response, age time.Duration) (ok bool) {
+	if r.Size() > w.room() {
+		return false
+	}
+	w.reply = r.AppendTo(w.reply, w.start, w.ad, age, w.zone.forcedTTL())
+	return true
+}
+
 // forcedTTL is the TTL that all forwarded records get, or ownTTL.
 func (z *zone) forcedTTL() int64 {
 	if z.fwd.forceTTL {
 		return int64(z.reg.ttl.Load())
 	}
-	return ownTTL
+	return dnscache.OwnTTL
 }
 
 // A writer makes a reply.

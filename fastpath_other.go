@@ -3,6 +3,7 @@
 package main
 
 import (
+	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"net"
 	"net/netip"
@@ -72,12 +73,12 @@ type (
 	asked         struct{}
 )
 
-func (*packetConn) ask(int) bool              { return false }
-func (p *packetConn) flush()                  { p.batch.flush() }
-func (*waitingClient) tell(*response, *batch) {}
-func (*flight) land([]byte, *batch)           {}
-func (*flight) fall(error)                    {}
-func (s *socket) readBursts()                 { s.read() }
+func (*packetConn) ask(int) bool                       { return false }
+func (p *packetConn) flush()                           { p.batch.flush() }
+func (*waitingClient) tell(*dnscache.Response, *batch) {}
+func (*flight) land([]byte, *batch)                    {}
+func (*flight) fall(error)                             {}
+func (s *socket) readBursts()                          { s.read() }
 
 // flush sends what is queued: nothing is.
 func (b *batch) flush() {}

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/publish"
 	"log/slog"
@@ -46,7 +47,7 @@ type forwarder struct {
 	timeout  time.Duration  // for one upstream
 	roots    *x509.CertPool // that sign upstreams' certificates; nil: those of the system
 	log      *slog.Logger
-	cache    *cache
+	cache    *dnscache.Cache
 	isSelf   func(netip.AddrPort) bool // reports whether an address is one of dnsdock's own
 
 	routes atomic.Pointer[routes[*upstream]]
@@ -59,7 +60,7 @@ type forwarder struct {
 	quiet                  time.Duration // calls of tidy since there was a new one; of tidy
 
 	mu       sync.Mutex // guards what follows
-	flights  map[question]*flight
+	flights  map[dnscache.Question]*flight
 	inFlight int                // queries that wait
 	ofClient map[netip.Addr]int // how many of them
 	looped   time.Time          // when a loop was logged last
@@ -95,9 +96,9 @@ func (r routes[T]) anyBelow(n dnsname.Name) bool {
 // before load.
 func newForwarder(servers routes[server], allowed []netip.Prefix, cacheSize int64, log *slog.Logger) *forwarder {
 	f := &forwarder{
-		servers: servers, clients: &clients{allowed: allowed}, timeout: upstreamTimeout, log: log, cache: newCache(cacheSize),
+		servers: servers, clients: &clients{allowed: allowed}, timeout: upstreamTimeout, log: log, cache: dnscache.New(cacheSize),
 		isSelf: func(netip.AddrPort) bool { return false }, files: make(map[string][]byte),
-		flights: make(map[question]*flight), ofClient: make(map[netip.Addr]int),
+		flights: make(map[dnscache.Question]*flight), ofClient: make(map[netip.Addr]int),
 	}
 	for _, list := range servers {
 		f.asks = f.asks || len(list) > 0
@@ -151,11 +152,11 @@ func (f *forwarder) tidy() {
 	if f.quiet++; failed != f.failedLast {
 		f.failedLast, f.quiet = failed, 0
 	}
-	if failed-f.failedTidy < muchFailed || f.quiet*followPeriod <= failureTTL { // what is kept of the last ones is still good
+	if failed-f.failedTidy < muchFailed || f.quiet*followPeriod <= dnscache.FailureTTL { // what is kept of the last ones is still good
 		return
 	}
 	f.failedTidy = failed
-	f.cache.dropDead()
+	f.cache.DropDead()
 	debug.FreeOSMemory()
 }
 
@@ -186,7 +187,7 @@ func (f *forwarder) setRoutes(nameservers map[string][]server) {
 		}
 	}
 	f.routes.Store(&next)
-	f.cache.clear()
+	f.cache.Clear()
 }
 
 // readSmall reads a file, and nothing that may have no end, or more octets.
@@ -339,10 +340,10 @@ func (f *forwarder) leave(client netip.Addr) {
 // A flight is a question that is out. All who ask it meanwhile wait for the
 // one answer: more than one query for it would help who forges replies.
 type flight struct {
-	question
+	dnscache.Question
 	fwd    *forwarder
 	done   chan struct{} // closed when answer is there
-	answer *response
+	answer *dnscache.Response
 	since  uint32                 // how often the cache was emptied before: what is older than the last time is not kept
 	echoed atomic.Bool            // it came back from its upstream, perhaps
 	at     atomic.Pointer[outing] // the query that is out; nil before the first
@@ -357,24 +358,24 @@ type outing struct {
 
 // answer returns what upstreams say to q. It takes f.inAll() at most, and
 // no time at all where too many wait: then it is nil.
-func (f *forwarder) answer(ctx context.Context, q question, id uint16, client netip.Addr) *response {
-	old := f.cache.get(q)
-	was := dead
+func (f *forwarder) answer(ctx context.Context, q dnscache.Question, id uint16, client netip.Addr) *dnscache.Response {
+	old := f.cache.Get(q)
+	was := dnscache.Dead
 	if old != nil {
-		if was = old.at(time.Since(old.born)); was >= tired {
+		if was = old.At(time.Since(old.Born)); was >= dnscache.Tired {
 			return old
 		}
 	}
 	who := subnet(client)
 	if !f.enter(who) {
-		if was == stale {
+		if was == dnscache.Stale {
 			return old
 		}
 		return nil
 	}
 	t, mine := f.board(q)
 	switch {
-	case mine && was == dead:
+	case mine && was == dnscache.Dead:
 		defer f.leave(who)
 		f.fly(ctx, t)
 		return t.answer
@@ -386,11 +387,11 @@ func (f *forwarder) answer(ctx context.Context, q question, id uint16, client ne
 	default:
 		defer f.leave(who)
 		if f.isEcho(t, id, client) {
-			return failed(q)
+			return dnscache.Failed(q)
 		}
 	}
 	var late <-chan time.Time
-	if was == stale {
+	if was == dnscache.Stale {
 		timer := time.NewTimer(staleTimeout)
 		defer timer.Stop()
 		late = timer.C
@@ -413,13 +414,13 @@ func subnet(a netip.Addr) netip.Addr {
 }
 
 // board returns the flight of q, which is the caller's to fly if it is new.
-func (f *forwarder) board(q question) (t *flight, mine bool) {
+func (f *forwarder) board(q dnscache.Question) (t *flight, mine bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if t, ok := f.flights[q]; ok {
 		return t, false
 	}
-	t = &flight{question: q, fwd: f, done: make(chan struct{}), since: f.cache.clears.Load()}
+	t = &flight{Question: q, fwd: f, done: make(chan struct{}), since: f.cache.Clears.Load()}
 	f.flights[q] = t
 	return t, true
 }
@@ -440,7 +441,7 @@ func (f *forwarder) isEcho(t *flight, id uint16, client netip.Addr) bool {
 	if at.id != id && !(fromUpstream && at.loops.Load()) {
 		return false
 	}
-	f.noteLoop(at.upstream, t.name())
+	f.noteLoop(at.upstream, t.Name())
 	return true
 }
 
@@ -457,31 +458,31 @@ func (f *forwarder) noteLoop(u *upstream, n dnsname.Name) {
 
 // fly gets t's answer, and keeps it.
 func (f *forwarder) fly(ctx context.Context, t *flight) {
-	t.answer = failed(t.question)
+	t.answer = dnscache.Failed(t.Question)
 	defer func() {
 		if bug := recover(); bug != nil {
 			f.noteBug(t, bug)
 		}
 		f.arrive(t, nil)
 	}()
-	upstreams, _ := f.upstreams(t.name())
+	upstreams, _ := f.upstreams(t.Name())
 	if a := f.askAll(ctx, t, upstreams); a != nil {
 		t.answer = a
 	}
 	if ctx.Err() == nil {
 		t.answer = f.keep(t, t.answer)
 	}
-	f.retry(ctx, upstreams, t.question)
+	f.retry(ctx, upstreams, t.Question)
 }
 
 func (f *forwarder) noteBug(t *flight, bug any) {
-	f.log.Error("bug: the upstreams' answer is left out", "name", t.name(), "bug", bug, "stack", string(debug.Stack()))
+	f.log.Error("bug: the upstreams' answer is left out", "name", t.Name(), "bug", bug, "stack", string(debug.Stack()))
 }
 
 // arrive ends t, whose answer is there. Clients of a burst are answered by out.
 func (f *forwarder) arrive(t *flight, out *batch) {
 	f.mu.Lock()
-	delete(f.flights, t.question)
+	delete(f.flights, t.Question)
 	f.mu.Unlock()
 	close(t.done)
 	if t.burst != nil {
@@ -492,24 +493,24 @@ func (f *forwarder) arrive(t *flight, out *batch) {
 
 // keep keeps a while it is good, and returns what is to be answered: instead of
 // a failure that is, for now, what was good once.
-func (f *forwarder) keep(t *flight, a *response) *response {
-	if a.rcode() == dns.RcodeServerFailure {
+func (f *forwarder) keep(t *flight, a *dnscache.Response) *dnscache.Response {
+	if a.Rcode() == dns.RcodeServerFailure {
 		f.failed.Add(1)
-		if old := f.cache.get(a.question); old != nil && old.at(time.Since(old.born)) != dead {
-			old.recheck.Store(int64(time.Since(old.born) + failureTTL))
+		if old := f.cache.Get(a.Question); old != nil && old.At(time.Since(old.Born)) != dnscache.Dead {
+			old.Recheck.Store(int64(time.Since(old.Born) + dnscache.FailureTTL))
 			return old
 		}
 	}
-	hadAll := a.question.flags()&questionRD != 0 // else the upstream told only what it had at hand
-	if a.good > 0 && hadAll && t.since == f.cache.clears.Load() {
-		f.cache.put(a)
+	hadAll := a.Question.Flags()&dnscache.RD != 0 // else the upstream told only what it had at hand
+	if a.Good > 0 && hadAll && t.since == f.cache.Clears.Load() {
+		f.cache.Put(a)
 	}
 	return a
 }
 
 // askAll asks upstreams, those that fail last, and returns the first good
 // answer, nil if there is none.
-func (f *forwarder) askAll(ctx context.Context, t *flight, upstreams []*upstream) (cut *response) {
+func (f *forwarder) askAll(ctx context.Context, t *flight, upstreams []*upstream) (cut *dnscache.Response) {
 	order := slices.Clone(upstreams)
 	rank := func(u *upstream) int {
 		if u.failures.Load() > 0 || t.burst != nil && u == t.upstream {
@@ -527,7 +528,7 @@ func (f *forwarder) askAll(ctx context.Context, t *flight, upstreams []*upstream
 		if left <= 0 {
 			break
 		}
-		r, err := u.ask(ctx, query{t.question, time.Now().Add(left), i < len(order)-1, func(id uint16) { t.at.Store(&outing{u, id}) }})
+		r, err := u.ask(ctx, query{t.Question, time.Now().Add(left), i < len(order)-1, func(id uint16) { t.at.Store(&outing{u, id}) }})
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -535,7 +536,7 @@ func (f *forwarder) askAll(ctx context.Context, t *flight, upstreams []*upstream
 		if err != nil || isFailure(r.Rcode) {
 			continue
 		}
-		a, err := f.read(t.question, r)
+		a, err := f.read(t.Question, r)
 		switch {
 		case err != nil:
 		case r.Truncated:
@@ -592,19 +593,19 @@ func (f *forwarder) note(u *upstream, t *flight, err error) {
 		f.log.Warn("upstream does not answer", "upstream", u, "err", err)
 	}
 	if t.echoed.Load() && errors.Is(err, errTimeout) {
-		f.noteLoop(u, t.name())
+		f.noteLoop(u, t.Name())
 	}
 }
 
 // retry asks those upstreams q that failed some time ago, for nobody: so no
 // client waits for the ones that are still away.
-func (f *forwarder) retry(ctx context.Context, upstreams []*upstream, q question) {
+func (f *forwarder) retry(ctx context.Context, upstreams []*upstream, q dnscache.Question) {
 	for _, u := range upstreams {
 		now, at := time.Since(u.made), u.retry.Load()
 		if u.failures.Load() == 0 || len(upstreams) == 1 || int64(now) < at || !u.retry.CompareAndSwap(at, int64(now+lastRetry)) {
 			continue
 		}
-		t := &flight{question: q}
+		t := &flight{Question: q}
 		go func() {
 			defer func() {
 				if bug := recover(); bug != nil {
@@ -621,11 +622,11 @@ func (f *forwarder) retry(ctx context.Context, upstreams []*upstream, q question
 
 // read makes an answer of the reply r: what is about q in it, and for how
 // long that is good.
-func (f *forwarder) read(q question, r *dns.Msg) (*response, error) {
-	rrs, last := chain(r.Answer, q.name().String(), q.qtype())
-	negative := !slices.ContainsFunc(rrs, func(rr dns.RR) bool { return rr.Header().Rrtype == q.qtype() || q.qtype() == dns.TypeANY })
+func (f *forwarder) read(q dnscache.Question, r *dns.Msg) (*dnscache.Response, error) {
+	rrs, last := chain(r.Answer, q.Name().String(), q.Qtype())
+	negative := !slices.ContainsFunc(rrs, func(rr dns.RR) bool { return rr.Header().Rrtype == q.Qtype() || q.Qtype() == dns.TypeANY })
 	var ns []dns.RR
-	good := maxCached
+	good := dnscache.MaxCached
 	zone := zoneOfProofs(r, last)
 	for _, rr := range r.Ns {
 		if rr.Header().Class != dns.ClassINET {
@@ -635,16 +636,16 @@ func (f *forwarder) read(q question, r *dns.Msg) (*response, error) {
 		case *dns.SOA:
 			if negative && dns.IsSubDomain(rr.Hdr.Name, last) {
 				rr.Hdr.Ttl = min(rr.Hdr.Ttl, rr.Minttl)
-				good = maxNegTTL
+				good = dnscache.MaxNegativeTTL
 				ns = append(ns, rr)
 			}
 		case *dns.NSEC, *dns.NSEC3, *dns.RRSIG: // that there is nothing, or nothing closer than a wildcard
-			if q.flags()&questionDO != 0 && zone != "" && dns.IsSubDomain(zone, rr.Header().Name) {
+			if q.Flags()&dnscache.DO != 0 && zone != "" && dns.IsSubDomain(zone, rr.Header().Name) {
 				ns = append(ns, rr)
 			}
 		}
 	}
-	if negative && good == maxCached { // nobody says for how long, RFC 2308 section 5
+	if negative && good == dnscache.MaxCached { // nobody says for how long, RFC 2308 section 5
 		good = 0
 	}
 	for _, rr := range slices.Concat(rrs, ns) {
@@ -657,7 +658,7 @@ func (f *forwarder) read(q question, r *dns.Msg) (*response, error) {
 	if r.Truncated || r.Rcode != dns.RcodeSuccess && r.Rcode != dns.RcodeNameError {
 		good = 0
 	}
-	return newResponse(q, &dns.Msg{MsgHdr: r.MsgHdr, Answer: rrs, Ns: ns}, good)
+	return dnscache.NewResponse(q, &dns.Msg{MsgHdr: r.MsgHdr, Answer: rrs, Ns: ns}, good)
 }
 
 // zoneOfProofs returns the zone that last is in, by the SOA or a signature in r,
@@ -741,13 +742,7 @@ type upstreamStatus struct {
 type forwarderStatus struct {
 	Upstreams []upstreamStatus `json:"upstreams"`
 	InFlight  int              `json:"in_flight"`
-	Cache     cacheStatus      `json:"cache"`
-}
-
-// A cacheStatus is what users see of a cache.
-type cacheStatus struct {
-	Answers int   `json:"answers"`
-	Size    int64 `json:"size"` // octets
+	Cache     dnscache.Status  `json:"cache"`
 }
 
 // status returns how f is, each upstream once, in the order of their addresses.
@@ -764,7 +759,7 @@ func (f *forwarder) status() forwarderStatus {
 			}
 		}
 	}
-	s := forwarderStatus{Upstreams: []upstreamStatus{}, Cache: f.cache.status()}
+	s := forwarderStatus{Upstreams: []upstreamStatus{}, Cache: f.cache.Status()}
 	for _, addr := range publish.SortedKeys(all) {
 		s.Upstreams = append(s.Upstreams, *all[addr])
 	}
@@ -772,12 +767,6 @@ func (f *forwarder) status() forwarderStatus {
 	defer f.mu.Unlock()
 	s.InFlight = f.inFlight
 	return s
-}
-
-func (c *cache) status() cacheStatus {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return cacheStatus{c.queue.Len(), c.size}
 }
 
 // route tells whom n is forwarded to, and for which domain they are.

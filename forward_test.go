@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/publish"
@@ -821,7 +822,7 @@ func TestCorpusReplies(t *testing.T) {
 // path, what it said at first.
 func FuzzUpstreamReply(f *testing.F) {
 	z := newForwardZone(f, netip.MustParseAddrPort("127.0.0.1:53")) // is not asked
-	z.fwd.cache = newCache(1 << 20)
+	z.fwd.cache = dnscache.New(1 << 20)
 	fast := newFastPath(z)
 	local := client{addr: netip.MustParseAddr("127.0.0.1")}
 	f.Fuzz(func(t *testing.T, data []byte, forceTTL bool) {
@@ -837,8 +838,8 @@ func FuzzUpstreamReply(f *testing.F) {
 		if err != nil || r.Question[0].Qclass != dns.ClassINET {
 			return
 		}
-		q := newQuestion(n, r.Question[0].Qtype, questionFlags(req))
-		w := &waiter{query: q.message(true, false), replies: make(chan []byte, 1)}
+		q := dnscache.NewQuestion(n, r.Question[0].Qtype, questionFlags(req))
+		w := &waiter{query: q.Message(true, false), replies: make(chan []byte, 1)}
 		s := &socket{waiting: map[uint16]*waiter{binary.BigEndian.Uint16(data): w}}
 		copy(w.query, data[:2])
 		if s.deliver(data, nil); len(w.replies) == 0 {
@@ -852,15 +853,15 @@ func FuzzUpstreamReply(f *testing.F) {
 			return
 		}
 		z.fwd.forceTTL = forceTTL
-		z.fwd.cache.clear()
-		said, err := told.message(0)
+		z.fwd.cache.Clear()
+		said, err := told.Message(0)
 		if err != nil {
 			t.Fatalf("%x can't be read: %v", data, err)
 		}
 		c := local
 		for _, c.size = range []int{dns.MaxMsgSize, udpSize(req)} {
 			m := z.blank(req, c, dns.RcodeSuccess)
-			z.relay(m, req, said.Copy(), dns.Question{Name: req.Question[0].Name, Qtype: q.qtype(), Qclass: dns.ClassINET})
+			z.relay(m, req, said.Copy(), dns.Question{Name: req.Question[0].Name, Qtype: q.Qtype(), Qclass: dns.ClassINET})
 			want, err := pack(m, c.size)
 			if err != nil {
 				t.Fatalf("%v can't be packed: %v", m, err)
@@ -869,7 +870,7 @@ func FuzzUpstreamReply(f *testing.F) {
 			if _, left := z.reply(req, c); left == nil { // ours
 				return
 			}
-			if z.fwd.keep(&flight{since: z.fwd.cache.clears.Load()}, told); z.fwd.cache.get(q) == nil {
+			if z.fwd.keep(&flight{since: z.fwd.cache.Clears.Load()}, told); z.fwd.cache.Get(q) == nil {
 				continue
 			}
 			packet, err := req.Pack()

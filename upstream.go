@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"net"
 	"net/netip"
@@ -23,18 +24,18 @@ import (
 )
 
 const (
-	upstreamSize = 4096                   // octets of a UDP reply that are read; 1,232 are asked for
-	resendAfter  = time.Second            // the same UDP query once more: one of the two packets may have got lost
-	maxTries     = 50                     // queries in a second to an upstream that refuses all: each costs much, and is for nothing
-	maxFresh     = 1000                   // UDP queries in a second that get a socket, and so a port, of their own
-	poolSize     = 256                    // sockets that share the others: a forger has to guess one of so many ports
-	socketUses   = 100                    // queries of a shared socket,
-	socketAge    = 10 * time.Second       // and for how long it is used: then another port takes its place
-	udpIdle      = 2 * time.Second        // after which a shared socket is closed
-	tlsIdle      = 30 * time.Second       // after which a connection is: a handshake is 2 round trips
-	padding      = 128                    // octets of which an encrypted query is a multiple (RFC 8467 section 4.1)
-	maxStrays    = 8                      // replies to one query that wait to be looked at; what comes past that is dropped
-	junkTime     = 300 * time.Millisecond // for the true reply to come after a false one, where others can be asked
+	upstreamSize = 4096             // octets of a UDP reply that are read; 1,232 are asked for
+	resendAfter  = time.Second      // the same UDP query once more: one of the two packets may have got lost
+	maxTries     = 50               // queries in a second to an upstream that refuses all: each costs much, and is for nothing
+	maxFresh     = 1000             // UDP queries in a second that get a socket, and so a port, of their own
+	poolSize     = 256              // sockets that share the others: a forger has to guess one of so many ports
+	socketUses   = 100              // queries of a shared socket,
+	socketAge    = 10 * time.Second // and for how long it is used: then another port takes its place
+	udpIdle      = 2 * time.Second  // after which a shared socket is closed
+	tlsIdle      = 30 * time.Second // after which a connection is: a handshake is 2 round trips
+
+	maxStrays = 8                      // replies to one query that wait to be looked at; what comes past that is dropped
+	junkTime  = 300 * time.Millisecond // for the true reply to come after a false one, where others can be asked
 )
 
 var (
@@ -103,7 +104,7 @@ func newUpstream(s server, roots *x509.CertPool) *upstream {
 
 // A query is a question that is asked of an upstream.
 type query struct {
-	question
+	dnscache.Question
 	until  time.Time       // when the wait for a reply ends
 	others bool            // there are other upstreams: after junk the wait is no longer than junkTime
 	out    func(id uint16) // is told the ID
@@ -112,9 +113,9 @@ type query struct {
 // ask sends q, and returns the reply to it, which is truncated where TCP
 // fails.
 func (u *upstream) ask(ctx context.Context, q query) (*dns.Msg, error) {
-	r, err := u.send(ctx, q, q.message(true, u.tls != nil))
+	r, err := u.send(ctx, q, q.Message(true, u.tls != nil))
 	if err == nil && r.Rcode == dns.RcodeFormatError && r.IsEdns0() == nil { // it knows no EDNS, RFC 6891 section 7
-		r, err = u.send(ctx, q, q.message(false, false))
+		r, err = u.send(ctx, q, q.Message(false, false))
 	}
 	return r, err
 }
@@ -605,29 +606,6 @@ func (s *socket) fail(err error) {
 		}
 	}
 	clear(s.waiting)
-}
-
-// message returns q as a query, without an ID. AD asks whether the answer was
-// validated (RFC 6840 section 5.7).
-func (q question) message(edns, padded bool) []byte {
-	n := q.name()
-	b := make([]byte, dnswire.HeaderLen, dnswire.HeaderLen+len(n)+4+dnswire.OPTLen+padding)
-	b[2], b[3], b[5] = q.flags()&questionRD, 0x20|q.flags()&questionCD, 1
-	b = append(b, n...)
-	b = append(b, byte(q.qtype()>>8), byte(q.qtype()), 0, byte(dns.ClassINET))
-	if !edns {
-		return b
-	}
-	b[11] = 1
-	b = append(b, 0, 0, byte(dns.TypeOPT), dnswire.MaxUDPSize>>8, dnswire.MaxUDPSize&0xff, 0, 0, q.flags()&questionDO, 0, 0, 0)
-	if padded {
-		const option = 4 // octets before its data
-		n := padding - 1 - (len(b)+option+padding-1)%padding
-		b[len(b)-1] = byte(option + n)
-		b = append(b, 0, byte(dns.EDNS0PADDING), 0, byte(n))
-		b = append(b, make([]byte, n)...)
-	}
-	return b
 }
 
 // relayable reports whether r can be written and read again. The library

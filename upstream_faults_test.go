@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"log/slog"
 	"net"
@@ -137,15 +138,15 @@ func TestStaleInBursts(t *testing.T) {
 			if bursts {
 				alwaysShared(z)
 			}
-			q := newQuestion(mustName(t, "www.example.com"), dns.TypeA, questionRD)
+			q := dnscache.NewQuestion(mustName(t, "www.example.com"), dns.TypeA, dnscache.RD)
 			m := new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA)
 			m.Answer = rrs(t, "www.example.com. 77 IN A 192.0.2.1")
-			old, err := newResponse(q, m, 77*time.Second)
+			old, err := dnscache.NewResponse(q, m, 77*time.Second)
 			if err != nil {
 				t.Fatal(err)
 			}
-			old.born = old.born.Add(-time.Hour)
-			z.fwd.cache.put(old)
+			old.Born = old.Born.Add(-time.Hour)
+			z.fwd.cache.Put(old)
 			r := exchange(t, "udp", addr, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA))
 			if got, want := showSorted(r), "NOERROR ra; www.example.com. 77 A 192.0.2.9"; got != want {
 				t.Errorf("%s, in bursts %t: got %v; want %v", what, bursts, got, want)
@@ -157,7 +158,7 @@ func TestStaleInBursts(t *testing.T) {
 // No more than maxInFlight are out, those with something stale included.
 func TestBoundOfStale(t *testing.T) {
 	z := newForwardZone(t, startUpstream(t, answer(t, rcode(dns.RcodeServerFailure)), nil), startUpstream(t, silent, nil))
-	z.fwd.cache = newCache(64 << 20)
+	z.fwd.cache = dnscache.New(64 << 20)
 	z.fwd.timeout = upstreamTimeout
 	addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
 	alwaysShared(z)
@@ -167,12 +168,12 @@ func TestBoundOfStale(t *testing.T) {
 		qname := fmt.Sprintf("n%d.example.com.", i)
 		m := new(dns.Msg).SetQuestion(qname, dns.TypeA)
 		m.Answer = rrs(t, qname+" 77 IN A 192.0.2.1")
-		old, err := newResponse(newQuestion(mustName(t, qname), dns.TypeA, questionRD), m, 77*time.Second)
+		old, err := dnscache.NewResponse(dnscache.NewQuestion(mustName(t, qname), dns.TypeA, dnscache.RD), m, 77*time.Second)
 		if err != nil {
 			t.Fatal(err)
 		}
-		old.born = old.born.Add(-time.Hour)
-		z.fwd.cache.put(old)
+		old.Born = old.Born.Add(-time.Hour)
+		z.fwd.cache.Put(old)
 		packets = append(packets, packQuery(t, uint16(i), qname, dns.TypeA))
 	}
 	c, err := net.Dial("udp", addr)
@@ -228,7 +229,7 @@ func TestManyFailures(t *testing.T) {
 	z := newForwardZone(t, closedUpstream(t))
 	u := (*z.fwd.routes.Load())[dnsname.Root][0]
 	for range 5000 {
-		z.fwd.note(u, &flight{question: newQuestion(mustName(t, "a"), 1, 1)}, errTimeout)
+		z.fwd.note(u, &flight{Question: dnscache.NewQuestion(mustName(t, "a"), 1, 1)}, errTimeout)
 	}
 	if n := u.failures.Load(); n >= 5000 {
 		t.Errorf("got %d failures: the number grows until it is negative, and the shift by it panics", n)

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"io"
 	"log/slog"
@@ -513,7 +514,7 @@ func startTLSUpstream(t *testing.T, cert tls.Certificate, queries int, f answere
 						return
 					}
 					q := new(dns.Msg)
-					if err := q.Unpack(b); err != nil || len(b)%padding != 0 {
+					if err := q.Unpack(b); err != nil || len(b)%dnscache.Padding != 0 {
 						t.Errorf("got a query of %d octets, %v; want it padded", len(b), err)
 						return
 					}

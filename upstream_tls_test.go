@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"io"
 	"net"
@@ -113,7 +114,7 @@ func TestTLSFailedWriteIsNotRepeated(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	begun := time.Now()
-	_, err := u.ask(ctx, query{newQuestion(mustName(t, "a.example"), dns.TypeA, questionRD), time.Now().Add(time.Second), false, func(uint16) {}})
+	_, err := u.ask(ctx, query{dnscache.NewQuestion(mustName(t, "a.example"), dns.TypeA, dnscache.RD), time.Now().Add(time.Second), false, func(uint16) {}})
 	t.Logf("%d writes in %v: %v", c.writes.Load(), time.Since(begun), err)
 	if c.writes.Load() > 2 {
 		t.Errorf("got %d writes to a connection that takes none; want one", c.writes.Load())

@@ -7,6 +7,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
@@ -472,11 +473,11 @@ func (z *zone) explain(n dnsname.Name, qname string, qtype uint16, c client) (*r
 // known completes m, as forward does, by what upstreams have answered before to q.
 func (z *zone) known(m, req *dns.Msg, q dns.Question) bool {
 	n, _ := dnsname.Parse(q.Name) // no error: it was one before
-	r := z.fwd.cache.get(newQuestion(n, q.Qtype, questionFlags(req)))
-	if r == nil || r.at(time.Since(r.born)) < tired || r.rcode() == dns.RcodeServerFailure {
+	r := z.fwd.cache.Get(dnscache.NewQuestion(n, q.Qtype, questionFlags(req)))
+	if r == nil || r.At(time.Since(r.Born)) < dnscache.Tired || r.Rcode() == dns.RcodeServerFailure {
 		return false
 	}
-	said, err := r.message(time.Since(r.born))
+	said, err := r.Message(time.Since(r.Born))
 	if err == nil {
 		z.relay(m, req, said, q)
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/publish"
@@ -1059,7 +1060,7 @@ func TestManual(t *testing.T) {
 // Queries that go to upstreams in bursts are counted as the others are.
 func TestBurstsAreCounted(t *testing.T) {
 	z := newForwardZone(t, startUpstream(t, answer(t, nil), nil))
-	z.fwd.cache = newCache(1 << 20)
+	z.fwd.cache = dnscache.New(1 << 20)
 	for _, list := range *z.fwd.routes.Load() {
 		for _, u := range list {
 			u.maxFresh = 0 // no query has a socket of its own
@@ -1087,7 +1088,7 @@ func TestBurstsAreCounted(t *testing.T) {
 func TestAskedAreCounted(t *testing.T) {
 	z := newForwardZone(t, closedUpstream(t))
 	for i := range 200 {
-		if got := z.fwd.answer(t.Context(), newQuestion(mustName(t, fmt.Sprintf("n%d.example.org", i)), dns.TypeA, questionRD), 0, netip.MustParseAddr("127.0.0.1")); got == nil || got.rcode() != dns.RcodeServerFailure {
+		if got := z.fwd.answer(t.Context(), dnscache.NewQuestion(mustName(t, fmt.Sprintf("n%d.example.org", i)), dns.TypeA, dnscache.RD), 0, netip.MustParseAddr("127.0.0.1")); got == nil || got.Rcode() != dns.RcodeServerFailure {
 			t.Fatalf("query %d: got %v", i, got)
 		}
 	}
