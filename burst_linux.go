@@ -9,13 +9,13 @@ import (
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/stats"
+	"github.com/rayje/dnsdock/internal/udpio"
 	"net"
 	"net/netip"
 	"os"
 	"sync"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"github.com/miekg/dns"
 )
@@ -43,15 +43,8 @@ type waitingClient struct {
 	addr   netip.Addr
 	packet []byte // its query
 	plainQuery
-	to      farEnd
+	to      udpio.FarEnd
 	arrived time.Time
-}
-
-// A farEnd is where a client's reply goes, in the words of the system.
-type farEnd struct {
-	name    syscall.RawSockaddrInet6
-	size    uint32
-	control []byte
 }
 
 // asked are the queries to an upstream that a packetConn has not sent yet.
@@ -59,11 +52,11 @@ type asked struct {
 	upstream *upstream
 	socket   *socket
 	conn     syscall.RawConn
-	out      *batch
+	out      *udpio.Batch
 }
 
 // bursts are batches that nobody uses: they are large, and used for microseconds.
-var bursts = sync.Pool{New: func() any { return newBatch(new(net.UDPConn), 0) }}
+var bursts = sync.Pool{New: func() any { return udpio.NewBatch(new(net.UDPConn), 0) }}
 
 // ask has an upstream asked what packet i asks, with others in a burst. It
 // is not ok where the zone is to see to it: all that is out of the ordinary.
@@ -81,16 +74,16 @@ func (p *packetConn) ask(i int) (ok bool) {
 	if s == nil {
 		return false
 	}
-	from := p.batch.from(i)
-	c := &waitingClient{conn: p, addr: from.Addr(), packet: bytes.Clone(p.batch.packet(i)), arrived: p.begun.Add(p.arrived)}
-	c.plainQuery, _ = p.fast.read(p.batch.packet(i), dnswire.MaxUDPSize) // ok: it was before
+	from := p.batch.From(i)
+	c := &waitingClient{conn: p, addr: from.Addr(), packet: bytes.Clone(p.batch.Packet(i)), arrived: p.begun.Add(p.arrived)}
+	c.plainQuery, _ = p.fast.read(p.batch.Packet(i), dnswire.MaxUDPSize) // ok: it was before
 	c.name = ""                                                          // it is in the fast path's memory
 	t := z.fwd.depart(dnscache.Question(bytes.Clone([]byte(q))), c)
 	if t == nil {
 		s.end(new(waiter)) // it was taken for nothing
 		return false
 	}
-	c.to = p.batch.farEnd(i)
+	c.to = p.batch.FarEnd(i)
 	t.ctx, t.upstream, t.socket = z.ctx, upstreams[0], s
 	t.waiter = &waiter{query: t.Question.Message(true, false), flight: t}
 	t.timer = time.AfterFunc(min(resendAfter, t.patience()), t.late)
@@ -99,7 +92,7 @@ func (p *packetConn) ask(i int) (ok bool) {
 		return true
 	}
 	t.at.Store(&outing{t.upstream, t.waiter.id})
-	p.asked.out.sendOn(p.asked.conn, append(p.asked.out.space(), t.waiter.query...), nil)
+	p.asked.out.SendOn(p.asked.conn, append(p.asked.out.Space(), t.waiter.query...), nil)
 	return true
 }
 
@@ -114,7 +107,7 @@ func (p *packetConn) socketOf(u *upstream) *socket {
 		return nil
 	}
 	if p.asked == nil {
-		p.asked = &asked{out: bursts.Get().(*batch)}
+		p.asked = &asked{out: bursts.Get().(*udpio.Batch)}
 	}
 	p.asked.upstream, p.asked.socket = u, s
 	p.asked.conn, _ = s.Conn.(syscall.Conn).SyscallConn() // fails only for a conn that is nil
@@ -123,9 +116,9 @@ func (p *packetConn) socketOf(u *upstream) *socket {
 
 // flush sends the replies, and the queries to upstreams, that are queued.
 func (p *packetConn) flush() {
-	p.batch.flush()
+	p.batch.Flush()
 	if p.asked != nil {
-		p.asked.out.flush()
+		p.asked.out.Flush()
 		bursts.Put(p.asked.out)
 		p.asked = nil
 	}
@@ -178,7 +171,7 @@ func (t *flight) claim() bool {
 }
 
 // land ends t with a reply if that is a good one; the client's goes to out.
-func (t *flight) land(reply []byte, out *batch) {
+func (t *flight) land(reply []byte, out *udpio.Batch) {
 	defer func() {
 		if bug := recover(); bug != nil {
 			t.fwd.noteBug(t, bug)
@@ -220,16 +213,16 @@ func (t *flight) fall(err error) {
 }
 
 // tell sends the client r, by out if that is not nil.
-func (c *waitingClient) tell(r *dnscache.Response, out *batch) {
+func (c *waitingClient) tell(r *dnscache.Response, out *udpio.Batch) {
 	if out == nil {
-		out = bursts.Get().(*batch)
+		out = bursts.Get().(*udpio.Batch)
 		defer func() {
-			out.flush()
+			out.Flush()
 			bursts.Put(out)
 		}()
 	}
 	z := c.conn.fast.zone
-	w := writer{zone: z, plainQuery: c.plainQuery, reply: out.space()}
+	w := writer{zone: z, plainQuery: c.plainQuery, reply: out.Space()}
 	if w.begin(c.packet, c.addr) && w.cached(r, time.Since(r.Born)) {
 		kind, counts := stats.Forwarded, z.traffic.Shared(stats.UDP)
 		if r.Born.Before(c.arrived) {
@@ -237,7 +230,7 @@ func (c *waitingClient) tell(r *dnscache.Response, out *batch) {
 		}
 		counts.Add(kind, r.Rcode(), c.qtype)
 		counts.AddTime(kind, time.Since(c.arrived), 1)
-		out.sendOn(c.conn.batch.conn, w.finish(), &c.to)
+		out.SendOn(c.conn.batch.Conn, w.finish(), &c.to)
 		return
 	}
 	go c.cut(r)
@@ -250,8 +243,8 @@ func (c *waitingClient) cut(r *dnscache.Response) {
 	if req.Unpack(query) != nil { // the fast path reads less
 		return
 	}
-	z, to := c.conn.fast.zone, newPeer(addrPort(&c.to.name), c.to.control)
-	from := client{addr: c.addr, local: to.local, size: udpSize(req)}
+	z, to := c.conn.fast.zone, udpio.NewPeer(udpio.AddrPort(&c.to.Name), c.to.Control)
+	from := client{addr: c.addr, local: to.Local, size: udpSize(req)}
 	m, left := z.reply(req, from)
 	if said, err := r.Message(time.Since(r.Born)); err == nil && left != nil {
 		z.relay(m, req, said, *left)
@@ -270,11 +263,11 @@ func (s *socket) readBursts() {
 		s.fail(err)
 		return
 	}
-	var b *batch
+	var b *udpio.Batch
 	receive := func(fd uintptr) (done bool) {
-		b = bursts.Get().(*batch)
-		b.reset()
-		if !b.recvmmsg(fd) {
+		b = bursts.Get().(*udpio.Batch)
+		b.Reset()
+		if !b.Recvmmsg(fd) {
 			bursts.Put(b)
 			return false
 		}
@@ -284,9 +277,9 @@ func (s *socket) readBursts() {
 		_ = s.SetReadDeadline(time.Now().Add(s.idle)) // fails where the read does
 		for {
 			err := conn.Read(receive)
-			if err == nil && b.errno != 0 {
-				err = os.NewSyscallError("recvmmsg", b.errno)
-				b.got = batchSize
+			if err == nil && b.Errno != 0 {
+				err = os.NewSyscallError("recvmmsg", b.Errno)
+				b.Got = udpio.BatchSize
 				bursts.Put(b)
 			}
 			if err != nil {
@@ -295,43 +288,11 @@ func (s *socket) readBursts() {
 				}
 				break
 			}
-			for i := range b.got {
-				s.deliver(b.packet(i), b)
+			for i := range b.Got {
+				s.deliver(b.Packet(i), b)
 			}
-			b.flush()
+			b.Flush()
 			bursts.Put(b)
 		}
 	}
-}
-
-// sendOn queues a message, which begins where space is, to be sent on a
-// socket; to is nil if that is connected.
-func (b *batch) sendOn(conn syscall.RawConn, message []byte, to *farEnd) {
-	if b.conn != conn && b.queued > 0 {
-		last := bytes.Clone(message) // its place is taken anew
-		b.flush()
-		message = append(b.space(), last...)
-	}
-	b.conn = conn
-	b.outVecs[b.queued].Base = &message[0]
-	b.outVecs[b.queued].SetLen(len(message))
-	out := &b.out[b.queued]
-	out.Name, out.Namelen, out.Control = nil, 0, nil
-	out.SetControllen(0)
-	if to != nil {
-		out.Name, out.Namelen = (*byte)(unsafe.Pointer(&to.name)), to.size
-		if len(to.control) > 0 {
-			out.Control = &to.control[0]
-			out.SetControllen(len(to.control))
-		}
-	}
-	if b.queued++; b.queued == batchSize {
-		b.flush()
-	}
-}
-
-// farEnd returns where the reply to a packet goes.
-func (b *batch) farEnd(i int) farEnd {
-	b.clearInterface(i)
-	return farEnd{b.froms[i], b.in[i].Namelen, bytes.Clone(b.control(i))}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
 	"github.com/rayje/dnsdock/internal/table"
+	"github.com/rayje/dnsdock/internal/udpio"
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
@@ -107,8 +108,8 @@ type client struct {
 // goroutines.
 func (z *zone) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
 	c := client{addr: addrOf(w.RemoteAddr()), local: addrOf(w.LocalAddr()), size: udpSize(req)}
-	if p, ok := w.RemoteAddr().(peer); ok && p.local.IsValid() {
-		c.local = p.local
+	if p, ok := w.RemoteAddr().(udpio.Peer); ok && p.Local.IsValid() {
+		c.local = p.Local
 	}
 	z.answer(req, c, func(f func()) { f() }, func(b []byte) error {
 		_, err := w.Write(b)

@@ -21,6 +21,7 @@ import (
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
+	"github.com/rayje/dnsdock/internal/udpio"
 	"io"
 	"log/slog"
 	"maps"
@@ -968,11 +969,11 @@ func tryDNS(addr string) (udp []*net.UDPConn, tcp net.Listener, err error) {
 	host, _, _ := net.SplitHostPort(addr)
 	addr = net.JoinHostPort(host, strconv.Itoa(tcp.Addr().(*net.TCPAddr).Port)) // what port 0 became
 	readers := 1
-	if spreadsClients {
+	if udpio.SpreadsClients {
 		readers = min(runtime.GOMAXPROCS(0), stats.MaxReaders)
 	}
 	for range readers {
-		pc, err := (&net.ListenConfig{Control: reusePort}).ListenPacket(context.Background(), family("udp", addr), addr)
+		pc, err := (&net.ListenConfig{Control: udpio.ReusePort}).ListenPacket(context.Background(), family("udp", addr), addr)
 		if err != nil {
 			(&sockets{udp: udp, tcp: []net.Listener{tcp}}).close()
 			return nil, nil, err

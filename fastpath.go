@@ -9,6 +9,7 @@ import (
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
 	"github.com/rayje/dnsdock/internal/table"
+	"github.com/rayje/dnsdock/internal/udpio"
 	"hash/maphash"
 	"math/rand/v2"
 	"net"
@@ -19,8 +20,6 @@ import (
 	"unsafe"
 
 	"github.com/miekg/dns"
-	"golang.org/x/net/ipv4"
-	"golang.org/x/net/ipv6"
 )
 
 const (
@@ -50,7 +49,7 @@ type packetConn struct {
 	zone    *zone
 	counts  *stats.Counts
 	fast    *fastPath
-	batch   *batch
+	batch   *udpio.Batch
 	next    int           // the packet of batch that is to be looked at
 	count   int           // packets of batch
 	alone   bool          // there is one processor for all goroutines
@@ -59,29 +58,10 @@ type packetConn struct {
 	asked   *asked
 }
 
-// A peer is the net.Addr of a packetConn's packets: the far end, and the
-// address of ours that they talk to.
-type peer struct {
-	netip.AddrPort
-	local netip.Addr // not valid where the socket has but one, or the system does not tell
-	index int        // of the interface, if local is link-local: it says nothing without
-}
-
-// Network implements net.Addr.
-func (peer) Network() string { return "udp" }
-
 // newPacketConn wraps conn, whose owner it becomes.
 func newPacketConn(z *zone, conn *net.UDPConn) *packetConn {
-	oobSize := 0
-	if a := conn.LocalAddr().(*net.UDPAddr); a.IP.IsUnspecified() {
-		err6 := ipv6.NewPacketConn(conn).SetControlMessage(ipv6.FlagDst|ipv6.FlagInterface, true)
-		err4 := ipv4.NewPacketConn(conn).SetControlMessage(ipv4.FlagDst|ipv4.FlagInterface, true)
-		if err6 == nil || err4 == nil { // either fails on a socket of the other family
-			oobSize = max(len(ipv6.NewControlMessage(ipv6.FlagDst|ipv6.FlagInterface)), len(ipv4.NewControlMessage(ipv4.FlagDst|ipv4.FlagInterface)))
-		}
-	}
 	counts := z.traffic.Take(stats.UDP)
-	return &packetConn{UDPConn: conn, zone: z, counts: counts, fast: newFastPath(z).countedBy(counts), batch: newBatch(conn, oobSize),
+	return &packetConn{UDPConn: conn, zone: z, counts: counts, fast: newFastPath(z).countedBy(counts), batch: udpio.NewBatch(conn, udpio.WantDestinations(conn)),
 		alone: runtime.GOMAXPROCS(0) == 1, begun: time.Now()}
 }
 
@@ -91,9 +71,9 @@ func newPacketConn(z *zone, conn *net.UDPConn) *packetConn {
 func (p *packetConn) ReadFrom(b []byte) (n int, addr net.Addr, err error) {
 	for {
 		for ; p.next < p.count; p.next++ {
-			i, packet := p.next, p.batch.packet(p.next)
-			if reply := p.fast.answer(packet, p.batch.from(i).Addr(), dnswire.MaxUDPSize, p.batch.space()); reply != nil {
-				p.batch.send(i, reply)
+			i, packet := p.next, p.batch.Packet(p.next)
+			if reply := p.fast.answer(packet, p.batch.From(i).Addr(), dnswire.MaxUDPSize, p.batch.Space()); reply != nil {
+				p.batch.Send(i, reply)
 				continue
 			}
 			if p.fast != nil && p.fast.missed != "" && p.ask(i) {
@@ -103,19 +83,19 @@ func (p *packetConn) ReadFrom(b []byte) (n int, addr net.Addr, err error) {
 			if query != nil {
 				p.end()
 				p.next++
-				return copy(b, query), p.batch.peer(i), nil
+				return copy(b, query), p.batch.Peer(i), nil
 			}
 			if reply != nil {
-				p.zone.noteRejected(reply, p.batch.from(i).Addr(), p.counts, time.Since(p.begun)-p.arrived)
-				p.batch.send(i, append(p.batch.space(), reply...))
+				p.zone.noteRejected(reply, p.batch.From(i).Addr(), p.counts, time.Since(p.begun)-p.arrived)
+				p.batch.Send(i, append(p.batch.Space(), reply...))
 			}
 		}
 		p.end()
-		if p.alone && p.count == batchSize { // there may be more at once, and others want to run too
+		if p.alone && p.count == udpio.BatchSize { // there may be more at once, and others want to run too
 			runtime.Gosched()
 		}
 		p.next = 0
-		if p.count, err = p.batch.read(); err != nil {
+		if p.count, err = p.batch.Read(); err != nil {
 			p.count = 0
 			return 0, nil, err
 		}
@@ -131,40 +111,9 @@ func (p *packetConn) end() {
 	}
 }
 
-// newPeer reads a control message.
-func newPeer(from netip.AddrPort, oob []byte) peer {
-	p := peer{AddrPort: from}
-	var dst net.IP
-	var cm6 ipv6.ControlMessage
-	var cm4 ipv4.ControlMessage
-	if cm6.Parse(oob) == nil && cm6.Dst != nil {
-		dst, p.index = cm6.Dst, cm6.IfIndex
-	} else if cm4.Parse(oob) == nil {
-		dst = cm4.Dst
-	}
-	a, _ := netip.AddrFromSlice(dst)
-	p.local = a.Unmap()
-	if !isLinkLocal6(p.local) {
-		p.index = 0 // the way back is the system's to choose
-	}
-	return p
-}
-
-func isLinkLocal6(a netip.Addr) bool { return a.Is6() && a.IsLinkLocalUnicast() }
-
 // WriteTo implements net.PacketConn; addr is a peer.
 func (p *packetConn) WriteTo(b []byte, addr net.Addr) (int, error) {
-	to := addr.(peer)
-	var oob []byte
-	switch {
-	case !to.local.IsValid():
-	case to.local.Is4():
-		oob = (&ipv4.ControlMessage{Src: to.local.AsSlice()}).Marshal()
-	default:
-		oob = (&ipv6.ControlMessage{Src: to.local.AsSlice(), IfIndex: to.index}).Marshal()
-	}
-	n, _, err := p.WriteMsgUDPAddrPort(b, oob, to.AddrPort)
-	return n, err
+	return udpio.WriteTo(p.UDPConn, b, addr.(udpio.Peer))
 }
 
 // A fastPath answers queries in wire format from what the registry knows,

@@ -9,6 +9,7 @@ import (
 	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/udpio"
 	"log/slog"
 	"maps"
 	"net/netip"
@@ -480,7 +481,7 @@ func (f *forwarder) noteBug(t *flight, bug any) {
 }
 
 // arrive ends t, whose answer is there. Clients of a burst are answered by out.
-func (f *forwarder) arrive(t *flight, out *batch) {
+func (f *forwarder) arrive(t *flight, out *udpio.Batch) {
 	f.mu.Lock()
 	delete(f.flights, t.Question)
 	f.mu.Unlock()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/stats"
+	"github.com/rayje/dnsdock/internal/udpio"
 	"net"
 	"net/netip"
 	"sync"
@@ -338,7 +339,7 @@ func (c *tcpConn) flushLocked() error {
 func addrOf(a net.Addr) netip.Addr {
 	var p netip.AddrPort
 	switch a := a.(type) {
-	case peer:
+	case udpio.Peer:
 		p = a.AddrPort
 	case interface{ AddrPort() netip.AddrPort }: // of package net
 		p = a.AddrPort()

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnswire"
+	"github.com/rayje/dnsdock/internal/udpio"
 	"net"
 	"net/netip"
 	"os"
@@ -554,7 +555,7 @@ func (s *socket) isOver(err error) bool {
 // deliver gives a reply to the one whose query it is to: its ID and question
 // are. On a socket of one query that one hears of all others too. What clients
 // get of it is sent with out.
-func (s *socket) deliver(b []byte, out *batch) {
+func (s *socket) deliver(b []byte, out *udpio.Batch) {
 	w := s.waiterFor(b)
 	switch {
 	case w == nil:

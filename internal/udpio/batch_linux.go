@@ -1,8 +1,12 @@
 //go:build amd64 || arm64 || 386 || arm || riscv64 || loong64
 
-package main
+// Package udpio reads and writes UDP packets in batches, from and to the addresses
+// that they were sent to. All that is unsafe or of one system only is here. It
+// knows nothing of DNS.
+package udpio
 
 import (
+	"bytes"
 	"encoding/binary"
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"net"
@@ -14,16 +18,55 @@ import (
 	"unsafe"
 )
 
+// A FarEnd is where a client's reply goes, in the words of the system.
+type FarEnd struct {
+	Name    syscall.RawSockaddrInet6
+	size    uint32
+	Control []byte
+}
+
+// SendOn queues a message, which begins where space is, to be sent on a
+// socket; to is nil if that is connected.
+func (b *Batch) SendOn(conn syscall.RawConn, message []byte, to *FarEnd) {
+	if b.Conn != conn && b.queued > 0 {
+		last := bytes.Clone(message) // its place is taken anew
+		b.Flush()
+		message = append(b.Space(), last...)
+	}
+	b.Conn = conn
+	b.outVecs[b.queued].Base = &message[0]
+	b.outVecs[b.queued].SetLen(len(message))
+	out := &b.out[b.queued]
+	out.Name, out.Namelen, out.Control = nil, 0, nil
+	out.SetControllen(0)
+	if to != nil {
+		out.Name, out.Namelen = (*byte)(unsafe.Pointer(&to.Name)), to.size
+		if len(to.Control) > 0 {
+			out.Control = &to.Control[0]
+			out.SetControllen(len(to.Control))
+		}
+	}
+	if b.queued++; b.queued == BatchSize {
+		b.Flush()
+	}
+}
+
+// FarEnd returns where the reply to a packet goes.
+func (b *Batch) FarEnd(i int) FarEnd {
+	b.clearInterface(i)
+	return FarEnd{b.froms[i], b.in[i].Namelen, bytes.Clone(b.control(i))}
+}
+
 const (
-	batchSize = 32  // packets by one system call: more gain nothing
+	BatchSize = 32  // packets by one system call: more gain nothing
 	oobSpace  = 128 // octets for control messages; 40 are needed
 )
 
-// spreadsClients: the system spreads clients over the sockets of one port.
-const spreadsClients = true
+// SpreadsClients: the system spreads clients over the sockets of one port.
+const SpreadsClients = true
 
-// reusePort lets several sockets have one port, socket(7).
-func reusePort(_, _ string, raw syscall.RawConn) (err error) {
+// ReusePort lets several sockets have one port, socket(7).
+func ReusePort(_, _ string, raw syscall.RawConn) (err error) {
 	const soReusePort = 15 // which package syscall has not for all processors
 	if e := raw.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, soReusePort, 1) }); e != nil {
 		return e
@@ -31,7 +74,7 @@ func reusePort(_, _ string, raw syscall.RawConn) (err error) {
 	return err
 }
 
-// A batch reads and sends UDP packets, up to batchSize by one system call, of
+// A Batch reads and sends UDP packets, up to batchSize by one system call, of
 // the memory that it has from the start: recvmmsg(2) and sendmmsg(2).
 //
 // x/net has the same as ReadBatch and WriteBatch. This one allocates nothing
@@ -42,21 +85,21 @@ func reusePort(_, _ string, raw syscall.RawConn) (err error) {
 // All that is unsafe is here: the kernel is given addresses of what is inside
 // of the batch, which is on the heap, where nothing moves, for as long as a
 // call takes.
-type batch struct {
-	conn     syscall.RawConn
-	in, out  [batchSize]message
-	inVecs   [batchSize]syscall.Iovec
-	outVecs  [batchSize]syscall.Iovec
-	froms    [batchSize]syscall.RawSockaddrInet6 // or a RawSockaddrInet4, as its family says
-	packets  [batchSize][dnswire.MaxQuery]byte
-	replies  [batchSize][dnswire.MaxUDPSize]byte
-	oobs     [batchSize][oobSpace]byte
+type Batch struct {
+	Conn     syscall.RawConn
+	in, out  [BatchSize]message
+	inVecs   [BatchSize]syscall.Iovec
+	outVecs  [BatchSize]syscall.Iovec
+	froms    [BatchSize]syscall.RawSockaddrInet6 // or a RawSockaddrInet4, as its family says
+	packets  [BatchSize][dnswire.MaxQuery]byte
+	replies  [BatchSize][dnswire.MaxUDPSize]byte
+	oobs     [BatchSize][oobSpace]byte
 	oobSize  int
-	got      int           // packets of the last read
+	Got      int           // packets of the last read
 	queued   int           // replies
 	sent     int           // of which are sent
-	errno    syscall.Errno // of the last system call
-	recvmmsg func(fd uintptr) (done bool)
+	Errno    syscall.Errno // of the last system call
+	Recvmmsg func(fd uintptr) (done bool)
 	sendmmsg func(fd uintptr) (done bool)
 }
 
@@ -66,11 +109,11 @@ type message struct {
 	size uint32 // octets that were received
 }
 
-// newBatch returns a batch for conn that reads control messages of oobSize octets.
-func newBatch(conn *net.UDPConn, oobSize int) *batch {
+// NewBatch returns a batch for conn that reads control messages of oobSize octets.
+func NewBatch(conn *net.UDPConn, oobSize int) *Batch {
 	raw, _ := conn.SyscallConn() // fails only for a conn that is nil
-	b := &batch{conn: raw, oobSize: oobSize, got: batchSize}
-	for i := range batchSize {
+	b := &Batch{Conn: raw, oobSize: oobSize, Got: BatchSize}
+	for i := range BatchSize {
 		b.inVecs[i].Base = &b.packets[i][0]
 		b.inVecs[i].SetLen(dnswire.MaxQuery)
 		in, out := &b.in[i], &b.out[i]
@@ -80,14 +123,14 @@ func newBatch(conn *net.UDPConn, oobSize int) *batch {
 			in.Control = &b.oobs[i][0]
 		}
 	}
-	b.recvmmsg = func(fd uintptr) bool {
-		n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&b.in[0])), batchSize, syscall.MSG_DONTWAIT, 0, 0)
-		b.got, b.errno = int(n), errno
+	b.Recvmmsg = func(fd uintptr) bool {
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&b.in[0])), BatchSize, syscall.MSG_DONTWAIT, 0, 0)
+		b.Got, b.Errno = int(n), errno
 		return errno != syscall.EAGAIN
 	}
 	b.sendmmsg = func(fd uintptr) bool {
 		n, _, errno := syscall.RawSyscall6(sysSendmmsg(), fd, uintptr(unsafe.Pointer(&b.out[b.sent])), uintptr(b.queued-b.sent), syscall.MSG_DONTWAIT, 0, 0)
-		if b.errno = errno; errno == 0 {
+		if b.Errno = errno; errno == 0 {
 			b.sent += int(n)
 		}
 		return errno != syscall.EAGAIN
@@ -109,43 +152,43 @@ func sysSendmmsg() uintptr {
 	return 269 // arm64, riscv64, loong64
 }
 
-// read waits for packets and returns how many there are. They stay until the
+// Read waits for packets and returns how many there are. They stay until the
 // next read.
-func (b *batch) read() (int, error) {
+func (b *Batch) Read() (int, error) {
 	for {
-		b.reset()
-		if err := b.conn.Read(b.recvmmsg); err != nil {
+		b.Reset()
+		if err := b.Conn.Read(b.Recvmmsg); err != nil {
 			return 0, err
 		}
-		switch b.errno {
+		switch b.Errno {
 		case 0:
-			return b.got, nil
+			return b.Got, nil
 		case syscall.EINTR:
-			b.got = 0
+			b.Got = 0
 		default:
-			b.got = batchSize
-			return 0, os.NewSyscallError("recvmmsg", b.errno)
+			b.Got = BatchSize
+			return 0, os.NewSyscallError("recvmmsg", b.Errno)
 		}
 	}
 }
 
-// reset sets again what the kernel has written.
-func (b *batch) reset() {
-	for i := range max(b.got, 1) {
+// Reset sets again what the kernel has written.
+func (b *Batch) Reset() {
+	for i := range max(b.Got, 1) {
 		in := &b.in[i]
 		in.Namelen = syscall.SizeofSockaddrInet6
 		in.SetControllen(b.oobSize)
 	}
-	b.got = batchSize
+	b.Got = BatchSize
 }
 
-// packet returns the packet of that number.
-func (b *batch) packet(i int) []byte { return b.packets[i][:b.in[i].size] }
+// Packet returns the packet of that number.
+func (b *Batch) Packet(i int) []byte { return b.packets[i][:b.in[i].size] }
 
-// from returns where a packet is from.
-func (b *batch) from(i int) netip.AddrPort { return addrPort(&b.froms[i]) }
+// From returns where a packet is from.
+func (b *Batch) From(i int) netip.AddrPort { return AddrPort(&b.froms[i]) }
 
-func addrPort(sa *syscall.RawSockaddrInet6) netip.AddrPort {
+func AddrPort(sa *syscall.RawSockaddrInet6) netip.AddrPort {
 	if sa.Family == syscall.AF_INET {
 		sa := (*syscall.RawSockaddrInet4)(unsafe.Pointer(sa))
 		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), bigEndian(sa.Port))
@@ -160,24 +203,24 @@ func bigEndian(port uint16) uint16 {
 	return binary.BigEndian.Uint16(b[:])
 }
 
-// peer returns the two ends of a packet.
-func (b *batch) peer(i int) peer {
-	from := b.from(i)
+// Peer returns the two ends of a packet.
+func (b *Batch) Peer(i int) Peer {
+	from := b.From(i)
 	if scope := b.froms[i].Scope_id; scope != 0 && from.Addr().Is6() {
 		from = netip.AddrPortFrom(from.Addr().WithZone(strconv.Itoa(int(scope))), from.Port())
 	}
-	return newPeer(from, b.control(i))
+	return NewPeer(from, b.control(i))
 }
 
-// control returns the control message of a packet.
-func (b *batch) control(i int) []byte { return b.oobs[i][:min(uint64(b.in[i].Controllen), oobSpace)] }
+// Control returns the control message of a packet.
+func (b *Batch) control(i int) []byte { return b.oobs[i][:min(uint64(b.in[i].Controllen), oobSpace)] }
 
-// space returns where the next reply may be written, with no octet in it.
-func (b *batch) space() []byte { return b.replies[b.queued][:0] }
+// Space returns where the next reply may be written, with no octet in it.
+func (b *Batch) Space() []byte { return b.replies[b.queued][:0] }
 
-// send queues a reply, which begins where space is, to a packet. It goes back
+// Send queues a reply, which begins where space is, to a packet. It goes back
 // by the control message that the packet came with.
-func (b *batch) send(i int, reply []byte) {
+func (b *Batch) Send(i int, reply []byte) {
 	in, out := &b.in[i], &b.out[b.queued]
 	b.outVecs[b.queued].Base = &reply[0]
 	b.outVecs[b.queued].SetLen(len(reply))
@@ -192,7 +235,7 @@ func (b *batch) send(i int, reply []byte) {
 // clearInterface lets the system choose the way of what is sent by the control
 // message of a packet: the index of the interface in in_pktinfo and
 // in6_pktinfo, ip(7) and ipv6(7), is 0 but for link-local addresses.
-func (b *batch) clearInterface(i int) {
+func (b *Batch) clearInterface(i int) {
 	control := b.control(i)
 	for len(control) >= syscall.SizeofCmsghdr {
 		h := (*syscall.Cmsghdr)(unsafe.Pointer(&control[0]))
@@ -211,13 +254,13 @@ func (b *batch) clearInterface(i int) {
 	}
 }
 
-// flush sends what is queued. What can't be sent is lost, as any packet may be.
-func (b *batch) flush() {
+// Flush sends what is queued. What can't be sent is lost, as any packet may be.
+func (b *Batch) Flush() {
 	for b.sent < b.queued {
-		if err := b.conn.Write(b.sendmmsg); err != nil {
+		if err := b.Conn.Write(b.sendmmsg); err != nil {
 			break // the socket is closed
 		}
-		if b.errno != 0 && b.errno != syscall.EINTR {
+		if b.Errno != 0 && b.Errno != syscall.EINTR {
 			b.sent++ // the first that was left
 		}
 	}
