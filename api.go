@@ -257,7 +257,7 @@ func (a *api) ttl(*http.Request) (int, any, error) {
 
 // clearCache: DELETE /cache.
 func (a *api) clearCache(*http.Request) (int, any, error) {
-	a.zone.fwd.cache.Clear()
+	a.zone.fwd.Cache.Clear()
 	return http.StatusNoContent, nil, nil
 }
 

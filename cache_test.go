@@ -5,6 +5,7 @@ import (
 	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
+	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/publish"
 	"log/slog"
 	"net"
@@ -23,7 +24,7 @@ import (
 func newCachingZone(t testing.TB, upstreams ...netip.AddrPort) *zone {
 	t.Helper()
 	z := newForwardZone(t, upstreams...)
-	z.fwd.cache = dnscache.New(1 << 20)
+	z.fwd.Cache = dnscache.New(1 << 20)
 	return z
 }
 
@@ -31,12 +32,12 @@ func newCachingZone(t testing.TB, upstreams ...netip.AddrPort) *zone {
 func ages(t *testing.T, z *zone, qname string, qtype uint16, by time.Duration) {
 	t.Helper()
 	q := dnscache.NewQuestion(mustName(t, qname), qtype, dnscache.RD)
-	old := z.fwd.cache.Get(q)
+	old := z.fwd.Cache.Get(q)
 	if old == nil {
 		t.Fatalf("%s is not in the cache", qname)
 	}
 	aged := &dnscache.Response{Question: q, Flags: old.Flags, Counts: old.Counts, Rrs: old.Rrs, Ttls: old.Ttls, Good: old.Good, Born: old.Born.Add(-by)}
-	z.fwd.cache.Put(aged)
+	z.fwd.Cache.Put(aged)
 }
 
 // both returns the reply to req on the slow path, and fails unless the fast
@@ -124,7 +125,7 @@ func TestCache(t *testing.T) {
 			ask(tt.later, 1)
 			ages(t, z, "www.example.com", dns.TypeA, time.Second)
 			ask(tt.first, 2)
-			z.fwd.cache.Clear()
+			z.fwd.Cache.Clear()
 			ask(tt.first, 3)
 		})
 	}
@@ -199,7 +200,7 @@ func TestServeStale(t *testing.T) {
 	ages(t, z, "www.example.com", dns.TypeA, 2*time.Hour)
 	ask("after more than a day", "SERVFAIL ra", 4)
 	works.Store(true)
-	z.fwd.cache.Clear()
+	z.fwd.Cache.Clear()
 	ask("an upstream answers", "NOERROR ra; www.example.com. 77 A 192.0.2.2", 5)
 	ages(t, z, "www.example.com", dns.TypeA, time.Hour)
 	ask("it still does", "NOERROR ra; www.example.com. 77 A 192.0.2.2", 6)
@@ -223,7 +224,7 @@ func TestServeStaleSoon(t *testing.T) {
 	if got, want := showSorted(both(t, z, req)), "NOERROR ra; www.example.com. 30 A 192.0.2.1"; got != want {
 		t.Errorf("got %v; want %v", got, want)
 	}
-	if took := time.Since(begun); took > z.fwd.timeout {
+	if took := time.Since(begun); took > z.fwd.Timeout {
 		t.Errorf("took %v, as long as the upstream; want less", took)
 	}
 }
@@ -244,9 +245,9 @@ func TestFlightsAreShared(t *testing.T) {
 	}
 	<-asked
 	waitFor(t, func() bool {
-		z.fwd.mu.Lock()
-		defer z.fwd.mu.Unlock()
-		return z.fwd.inFlight == clients
+		z.fwd.Mu.Lock()
+		defer z.fwd.Mu.Unlock()
+		return z.fwd.InFlight == clients
 	})
 	close(release)
 	wg.Wait()
@@ -444,11 +445,11 @@ func FuzzPlainResponse(f *testing.F) {
 			t.Fatalf("%x: %v", data, err)
 		}
 		m := new(dns.Msg)
-		if m.Unpack(data) != nil || !relayable(m) || m.Rcode > 0xf {
+		if m.Unpack(data) != nil || !forward.Relayable(m) || m.Rcode > 0xf {
 			return // what was left out is malformed, or an OPT that has an owner
 		}
 		m.Ns = nil // as in a positive answer, but for signatures
-		with, err := z.fwd.read(q, m)
+		with, err := z.fwd.Read(q, m)
 		if err != nil {
 			t.Fatalf("%x: %v", data, err)
 		}
@@ -465,21 +466,21 @@ func FuzzPlainResponse(f *testing.F) {
 // After a flood of names that no upstream answers nothing of it is left.
 func TestFailuresAreTidiedUp(t *testing.T) {
 	z := newCachingZone(t, startUpstream(t, answer(t, rcode(dns.RcodeServerFailure)), nil))
-	for i := range muchFailed + 100 {
+	for i := range forward.MuchFailed + 100 {
 		reply(z, new(dns.Msg).SetQuestion(fmt.Sprintf("%d.example.com.", i), dns.TypeA), netip.Addr{}, 512)
 	}
 	good, err := dnscache.NewResponse(dnscache.NewQuestion(mustName(t, "www.example.com"), dns.TypeA, dnscache.RD), &dns.Msg{Answer: rrs(t, "www.example.com. 77 IN A 192.0.2.1")}, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
-	z.fwd.cache.Put(good)
-	for _, r := range z.fwd.cache.Responses.All() {
+	z.fwd.Cache.Put(good)
+	for _, r := range z.fwd.Cache.Responses.All() {
 		r.Born = r.Born.Add(-dnscache.FailureTTL) // as if so long ago
 	}
-	for range dnscache.FailureTTL/followPeriod + 2 {
-		z.fwd.tidy()
+	for range dnscache.FailureTTL/forward.FollowPeriod + 2 {
+		z.fwd.Tidy()
 	}
-	if n := z.fwd.cache.Queue.Len(); n != 1 || z.fwd.cache.Size != good.Space() || z.fwd.cache.Get(good.Question) != good {
-		t.Errorf("got %d responses in %d octets; want the good one alone", n, z.fwd.cache.Size)
+	if n := z.fwd.Cache.Queue.Len(); n != 1 || z.fwd.Cache.Size != good.Space() || z.fwd.Cache.Get(good.Question) != good {
+		t.Errorf("got %d responses in %d octets; want the good one alone", n, z.fwd.Cache.Size)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
+	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
 	"github.com/rayje/dnsdock/internal/table"
@@ -28,7 +29,7 @@ const (
 	minRR       = 14  // octets of the smallest record that is answered: two pointers, type, class, TTL, length
 	maxWalkers  = 100 // queries in line for those that look at much
 	many        = 256 // services, which are looked at in some tens of microseconds
-	maxChain    = 16  // CNAMEs that are followed; no honest chain is near it
+
 )
 
 const (
@@ -41,7 +42,7 @@ const (
 // foreign ones by the forwarder.
 type zone struct {
 	reg   *registry
-	fwd   *forwarder
+	fwd   *forward.Forwarder
 	apex  dnsname.Name
 	host  dnsname.Name          // dnsdock.<apex>: our own name
 	local map[dnsname.Name]bool // the zones of localZones
@@ -58,7 +59,7 @@ type zone struct {
 
 // newZone returns a zone for the apex of reg. When ctx is done, the queries
 // that are being forwarded end.
-func newZone(ctx context.Context, reg *registry, fwd *forwarder, log *slog.Logger) *zone {
+func newZone(ctx context.Context, reg *registry, fwd *forward.Forwarder, log *slog.Logger) *zone {
 	apex := reg.naming.Apex
 	return &zone{reg: reg, fwd: fwd, apex: apex, host: "\x07dnsdock" + apex, local: localZones(), log: log, kept: new(replies), traffic: new(stats.Traffic),
 		walkers: make(chan struct{}, maxWalkers), walking: new(sync.Mutex), ctx: ctx}
@@ -265,7 +266,7 @@ func sameRRset(a, b dns.RR) bool {
 // blank returns a reply to req without records, but an OPT if req has one.
 func (z *zone) blank(req *dns.Msg, c client, rcode int) *dns.Msg {
 	m := new(dns.Msg).SetReply(req)
-	m.RecursionAvailable = z.fwd.serves(c.addr)
+	m.RecursionAvailable = z.fwd.Serves(c.addr)
 	m.Rcode = rcode
 	if opt := req.IsEdns0(); opt != nil {
 		m.SetEdns0(dnswire.MaxUDPSize, opt.Do())
@@ -321,7 +322,7 @@ func (z *zone) reply(req *dns.Msg, c client) (m *dns.Msg, left *dns.Question) {
 func (z *zone) resolve(m *dns.Msg, n dnsname.Name, c client) (left *dns.Question) {
 	q := m.Question[0]
 	var chain []dnsname.Name
-	for len(chain) < maxChain && !slices.Contains(chain, n) {
+	for len(chain) < forward.MaxChain && !slices.Contains(chain, n) {
 		top, ok := z.authority(n)
 		if !ok {
 			if alias, ok := z.reg.gone(n); ok {
@@ -345,10 +346,10 @@ func (z *zone) resolve(m *dns.Msg, n dnsname.Name, c client) (left *dns.Question
 // foreign returns q, which is about n, if an upstream is to be asked. Else m
 // is REFUSED, or ends with the CNAME, as the client can follow it elsewhere.
 func (z *zone) foreign(m *dns.Msg, n dnsname.Name, q dns.Question, chained bool) (left *dns.Question) {
-	upstreams, routed := z.fwd.upstreams(n)
+	upstreams, routed := z.fwd.Upstreams(n)
 	switch {
 	case m.RecursionAvailable && len(upstreams) > 0 && !routed && dnsname.IsSingle(n) && !isOfTLD(q.Qtype): // a host of this site, of which nobody outside knows
-		if _, above := z.reg.nodes.Load(n); !above && !z.reg.isAboveZone(n) && !z.fwd.routes.Load().anyBelow(n) {
+		if _, above := z.reg.nodes.Load(n); !above && !z.reg.isAboveZone(n) && !z.fwd.Routes.Load().AnyBelow(n) {
 			m.Rcode = dns.RcodeNameError
 		}
 	case m.RecursionAvailable && len(upstreams) > 0 && (!chained || m.RecursionDesired):
@@ -378,7 +379,7 @@ func (z *zone) authority(n dnsname.Name) (top dnsname.Name, ok bool) {
 	for top = n; top != dnsname.Root && !z.local[top]; {
 		top = top.Parent()
 	}
-	if _, routed := z.fwd.upstreams(n); top != dnsname.Root && !routed {
+	if _, routed := z.fwd.Upstreams(n); top != dnsname.Root && !routed {
 		return top, true
 	}
 	return n, z.reg.at(n) != nil
@@ -463,11 +464,11 @@ func (z *zone) find(n, top dnsname.Name) (f found) {
 	switch {
 	case n.IsReverse():
 		f.owners = z.reg.at(n)
-		f.exists = f.isZone || f.owners != nil || z.fwd.routes.Load().anyBelow(n) || z.reg.anyBelow(n)
+		f.exists = f.isZone || f.owners != nil || z.fwd.Routes.Load().AnyBelow(n) || z.reg.anyBelow(n)
 		return f
 	case !z.reg.isZone(top) && z.local[top]:
 		f.isStatic, f.loopback = true, top == dnsname.Localhost
-		f.exists = f.isZone || f.loopback || z.reg.isAboveZone(n) || z.fwd.routes.Load().anyBelow(n)
+		f.exists = f.isZone || f.loopback || z.reg.isAboveZone(n) || z.fwd.Routes.Load().AnyBelow(n)
 		return f
 	}
 	var hasPorts bool
@@ -800,7 +801,7 @@ func (z *zone) soa(owner string, top dnsname.Name, most uint32) *dns.SOA {
 func (z *zone) forward(m, req *dns.Msg, q dns.Question, c client) (cached bool) {
 	n, _ := dnsname.Parse(q.Name) // no error: it was one before
 	begun := time.Now()
-	r := z.fwd.answer(z.ctx, dnscache.NewQuestion(n, q.Qtype, questionFlags(req)), req.Id, c.addr)
+	r := z.fwd.Answer(z.ctx, dnscache.NewQuestion(n, q.Qtype, questionFlags(req)), req.Id, c.addr)
 	cached = r != nil && r.Born.Before(begun)
 	if r != nil && r.Rcode() != dns.RcodeServerFailure {
 		if said, err := r.Message(time.Since(r.Born)); err == nil {
@@ -833,10 +834,10 @@ func (z *zone) relay(m, req, said *dns.Msg, q dns.Question) {
 	m.AuthenticatedData = said.AuthenticatedData && asked && len(m.Answer) == 0 // our CNAMEs are not signed
 	for _, rr := range slices.Concat(said.Answer, said.Ns) {
 		h := rr.Header()
-		if z.fwd.forceTTL {
+		if z.fwd.ForceTTL {
 			h.Ttl = z.reg.ttl.Load()
 		}
-		if equalNames(h.Name, q.Name) {
+		if forward.EqualNames(h.Name, q.Name) {
 			h.Name = q.Name // in the client's case
 		}
 	}

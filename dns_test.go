@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnswire"
+	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/publish"
 	"io"
 	"log/slog"
@@ -72,7 +73,7 @@ func (bugHandler) Handle(_ context.Context, r slog.Record) error {
 // newTestZone returns a zone of reg without upstreams.
 func newTestZone(t testing.TB, reg *registry) *zone {
 	log := slog.New(bugHandler{slog.DiscardHandler})
-	return newZone(t.Context(), reg, newForwarder(nil, nil, 0, log), log)
+	return newZone(t.Context(), reg, forward.New(nil, nil, 0, log), log)
 }
 
 // reply is the whole answer of z to a client on this host, upstreams asked.
@@ -1365,7 +1366,7 @@ func FuzzQuery(f *testing.F) {
 			if m.Rcode == dns.RcodeNameError && (len(others) != 0 || len(m.Ns) != 1 || !m.Authoritative) {
 				t.Errorf("got %v; want NXDOMAIN with AA and the SOA only", show(m))
 			}
-			if len(m.Answer) > 0 && isCNAME(m.Answer[0]) && len(others) > 0 && equalNames(others[0].Header().Name, req.Question[0].Name) {
+			if len(m.Answer) > 0 && isCNAME(m.Answer[0]) && len(others) > 0 && forward.EqualNames(others[0].Header().Name, req.Question[0].Name) {
 				t.Errorf("got %v; want no data beside a CNAME", show(m))
 			}
 		}
@@ -1574,8 +1575,8 @@ func TestLocalZones(t *testing.T) {
 func TestNamesAboveInLocalZones(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	up := servers(netip.MustParseAddrPort("192.0.2.53:53")) // is not asked
-	routed := routes[server]{mustName(t, "a.b.onion"): up, mustName(t, "5.1.168.192.in-addr.arpa"): up}
-	z := newZone(t.Context(), filledRegistry(t, "dev.corp.invalid", 60), loaded(t, newForwarder(routed, nil, 0, log)), log)
+	routed := forward.Routes[forward.Server]{mustName(t, "a.b.onion"): up, mustName(t, "5.1.168.192.in-addr.arpa"): up}
+	z := newZone(t.Context(), filledRegistry(t, "dev.corp.invalid", 60), loaded(t, forward.New(routed, nil, 0, log)), log)
 	for qname, want := range map[string]int{
 		"corp.invalid.": dns.RcodeSuccess, "xcorp.invalid.": dns.RcodeNameError, "x.dev.corp.invalid.": dns.RcodeNameError,
 		"b.onion.": dns.RcodeSuccess, "c.b.onion.": dns.RcodeNameError,

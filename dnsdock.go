@@ -19,6 +19,7 @@ import (
 	"flag"
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
 	"github.com/rayje/dnsdock/internal/udpio"
@@ -169,14 +170,14 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if cfg.state != "" {
 		restore(reg, cfg.state, log)
 	}
-	fwd := newForwarder(cfg.upstreams, cfg.allow, cfg.cache, log)
-	fwd.forceTTL, fwd.isSelf = cfg.forceTTL, func(a netip.AddrPort) bool { return cfg.ownAddr(a) != "" }
-	if err := fwd.load(); err != nil {
+	fwd := forward.New(cfg.upstreams, cfg.allow, cfg.cache, log)
+	fwd.ForceTTL, fwd.IsSelf = cfg.forceTTL, func(a netip.AddrPort) bool { return cfg.ownAddr(a) != "" }
+	if err := fwd.Load(); err != nil {
 		log.Warn("nameservers can't be read", "err", err)
 	}
 	zone := newZone(answering, reg, fwd, log)
 	var watchers []*watcher
-	reloads := []func(){fwd.reload}
+	reloads := []func(){fwd.Reload}
 	for _, e := range cfg.engines {
 		n := cfg.naming
 		n.Apex = cmp.Or(e.domain, n.Apex)
@@ -189,7 +190,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	last := func(stop func(context.Context) error) func(context.Context) error {
 		return func(ctx context.Context) error {
 			<-drained.Done()
-			defer time.AfterFunc(upstreamTimeout, silence).Stop() // an upstream that answers has answered
+			defer time.AfterFunc(forward.UpstreamTimeout, silence).Stop() // an upstream that answers has answered
 			return stop(ctx)
 		}
 	}
@@ -222,7 +223,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		})
 		log.Info("listening", "for", "http", "addr", socks.http.Addr())
 	}
-	g.start("forwarder", func() error { return fwd.run(g.ctx) })
+	g.start("forwarder", func() error { return fwd.Run(g.ctx) })
 	for _, w := range watchers {
 		g.start("watcher", func() error { return w.run(g.ctx) })
 	}
@@ -369,7 +370,7 @@ type config struct {
 	state     string    // file; empty: none
 	naming    publish.Naming
 	ttl       uint32
-	upstreams routes[server]
+	upstreams forward.Routes[forward.Server]
 	cache     int64 // octets
 	allow     []netip.Prefix
 	forceTTL  bool
@@ -452,7 +453,7 @@ func (cfg *config) zones() (zones []dnsname.Name) {
 func parseConfig(args []string, getenv func(string) string) (*config, error) {
 	cfg := &config{verbose: true, cache: 16 << 20, naming: publish.Naming{Compose: true, Health: true}}
 	dnsAddrs := list[string]{items: []string{":53"}, parse: parseListen}
-	upstreams := routeFlag{routes: routes[server]{dnsname.Root: {{addr: netip.MustParseAddrPort("8.8.8.8:53")}}}, isSet: make(map[dnsname.Name]bool)}
+	upstreams := routeFlag{routes: forward.Routes[forward.Server]{dnsname.Root: {{Addr: netip.MustParseAddrPort("8.8.8.8:53")}}}, isSet: make(map[dnsname.Name]bool)}
 	allow := list[netip.Prefix]{parse: parseCIDR}
 	engines := engineFlag{}
 	networks := list[string]{parse: publish.ParseNetwork}
@@ -666,17 +667,17 @@ const maxCache = 16 << 30 // octets
 
 // parseUpstream reads where a nameserver is: its address, tls:// before and
 // the name in its certificate behind, or the path of a resolv.conf.
-func parseUpstream(s string) (u server, err error) {
+func parseUpstream(s string) (u forward.Server, err error) {
 	if strings.HasPrefix(s, "/") {
-		return server{file: s}, nil
+		return forward.Server{File: s}, nil
 	}
 	text, port := s, uint16(53)
-	if text, u.tls = strings.CutPrefix(s, "tls://"); u.tls {
-		text, u.name, _ = strings.Cut(text, "#")
+	if text, u.Tls = strings.CutPrefix(s, "tls://"); u.Tls {
+		text, u.Name, _ = strings.Cut(text, "#")
 		port = 853
 	}
-	if u.addr, err = parseUpstreamAddr(text, port); err == nil && strings.Contains(s, "#") {
-		if _, e := parseSuffix(u.name); e != nil || u.name == "" {
+	if u.Addr, err = parseUpstreamAddr(text, port); err == nil && strings.Contains(s, "#") {
+		if _, e := parseSuffix(u.Name); e != nil || u.Name == "" {
 			err = errors.New("write the name in the nameserver's certificate behind '#', as in tls://1.1.1.1:853#cloudflare-dns.com")
 		}
 	}
@@ -702,7 +703,7 @@ func parseUpstreamAddr(s string, port uint16) (netip.AddrPort, error) {
 // A routeFlag is the flag -nameserver: addresses with commas between, behind
 // DOMAIN= those for a domain. The first time replaces the default.
 type routeFlag struct {
-	routes routes[server]
+	routes forward.Routes[forward.Server]
 	isSet  map[dnsname.Name]bool
 }
 
@@ -733,11 +734,11 @@ func (f *routeFlag) set(s string) (err error) {
 // readFiles returns an error if a resolv.conf can't be read.
 func (f *routeFlag) readFiles() error {
 	for _, s := range slices.Concat(slices.Collect(maps.Values(f.routes))...) {
-		if s.file == "" {
+		if s.File == "" {
 			continue
 		}
-		if _, err := readSmall(s.file, maxResolvConf); err != nil {
-			return fmt.Errorf("invalid value %q for flag -nameserver: %w: write the path of a file as resolv.conf(5)", s.file, err)
+		if _, err := forward.ReadSmall(s.File, forward.MaxResolvConf); err != nil {
+			return fmt.Errorf("invalid value %q for flag -nameserver: %w: write the path of a file as resolv.conf(5)", s.File, err)
 		}
 	}
 	return nil
@@ -829,7 +830,7 @@ func parseSuffix(part string) (labels string, err error) {
 // ask itself for ever.
 func refuseSelf(cfg *config) error {
 	for _, u := range slices.Concat(slices.Collect(maps.Values(cfg.upstreams))...) {
-		if addr := cfg.ownAddr(u.addr); addr != "" {
+		if addr := cfg.ownAddr(u.Addr); addr != "" {
 			return fmt.Errorf("invalid value %q for flag -nameserver: this is dnsdock itself, at -dns=%s: write another nameserver", u, addr)
 		}
 	}
@@ -846,36 +847,11 @@ func (cfg *config) ownAddr(a netip.AddrPort) string {
 		}
 		ip, err := netip.ParseAddr(host)
 		anywhere := err != nil || ip.IsUnspecified() && ip.Is4() == a.Addr().Is4()
-		if anywhere && isLocalAddr(a.Addr()) || ip == a.Addr() {
+		if anywhere && forward.IsLocalAddr(a.Addr()) || ip == a.Addr() {
 			return addr
 		}
 	}
 	return ""
-}
-
-// isLocalAddr reports whether a is an address of this host.
-func isLocalAddr(a netip.Addr) bool {
-	return a.IsLoopback() || slices.ContainsFunc(localAddrs(a.Zone()), func(l net.Addr) bool {
-		p, err := netip.ParsePrefix(l.String())
-		return err == nil && p.Addr() == a.WithZone("")
-	})
-}
-
-// localAddrs returns the addresses of this host; with a zone, a name or a
-// number, those of that interface. Where the system does not tell, loopback has to do.
-func localAddrs(zone string) (addrs []net.Addr) {
-	if zone == "" {
-		addrs, _ = net.InterfaceAddrs()
-		return addrs
-	}
-	ifi, err := net.InterfaceByName(zone)
-	if index, e := strconv.Atoi(zone); err != nil && e == nil {
-		ifi, err = net.InterfaceByIndex(index)
-	}
-	if err == nil {
-		addrs, _ = ifi.Addrs()
-	}
-	return addrs
 }
 
 // sockets are all that the program listens on. Each server owns its one.

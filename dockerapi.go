@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/publish"
 	"io"
 	"log/slog"
@@ -1093,7 +1094,7 @@ func (w *watcher) service(c *publish.Container) (*publish.Service, []publish.Pro
 // the host's, which is not the one that a client asked then.
 func (w *watcher) ofHost(addrs []netip.Addr) []netip.Addr {
 	at, err := netip.ParseAddrPort(w.client.engine.addr)
-	if err != nil || w.client.engine.network != "tcp" || isLocalAddr(at.Addr()) || w.naming.Host != nil {
+	if err != nil || w.client.engine.network != "tcp" || forward.IsLocalAddr(at.Addr()) || w.naming.Host != nil {
 		return addrs
 	}
 	addrs = slices.Clone(addrs)

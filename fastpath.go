@@ -326,7 +326,7 @@ func (f *fastPath) foreign(r *writer) bool {
 	}
 	copy(f.name[len(n):], []byte{byte(r.qtype >> 8), byte(r.qtype), dnscache.RD | h[3]&dnscache.CD | r.do})
 	q := dnscache.Question(unsafe.String(&f.name[0], len(n)+3)) // no copy: nothing keeps it
-	known := z.fwd.cache.Get(q)
+	known := z.fwd.Cache.Get(q)
 	if known != nil {
 		age := time.Since(known.Born)
 		switch is := known.At(age); {
@@ -352,7 +352,7 @@ func (w *writer) cached(r *dnscache.Response, age time.Duration) (ok bool) {
 
 // forcedTTL is the TTL that all forwarded records get, or ownTTL.
 func (z *zone) forcedTTL() int64 {
-	if z.fwd.forceTTL {
+	if z.fwd.ForceTTL {
 		return int64(z.reg.ttl.Load())
 	}
 	return dnscache.OwnTTL
@@ -375,7 +375,7 @@ func (r *writer) begin(query []byte, client netip.Addr) bool {
 	r.ad = h[3]&0x20 != 0 || r.do != 0
 	h[2] = 0x80 | 0x04 | h[2]&0x01 // QR and AA, RD as it was
 	h[3] &= 0x10                   // CD as it was
-	serves, known := r.zone.fwd.servesAsKnown(client)
+	serves, known := r.zone.fwd.ServesAsKnown(client)
 	if serves {
 		h[3] |= 0x80
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnswire"
+	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/publish"
 	"math/rand/v2"
 	"net/netip"
@@ -305,7 +306,7 @@ func TestFastPathDoesNotReadInterfaces(t *testing.T) {
 	publishTest(t, z.reg, `{"name":"web","image":"nginx","ip":"10.0.0.1"}`)
 	f := newFastPath(z)
 	packet, public := packQuery(t, 1, "web.nginx.docker.", dns.TypeA), netip.MustParseAddr("198.51.100.9")
-	if !checkFast(t, f, packet, netip.MustParseAddr("127.0.0.1"), dnswire.MaxUDPSize) || z.fwd.clients.subnets.Load() != nil {
+	if !checkFast(t, f, packet, netip.MustParseAddr("127.0.0.1"), dnswire.MaxUDPSize) || z.fwd.Clients.Subnets.Load() != nil {
 		t.Fatal("a local client is left to the slow path, or the subnets were read for it")
 	}
 	if f.answer(packet, public, dnswire.MaxUDPSize, nil) != nil {
@@ -315,7 +316,7 @@ func TestFastPathDoesNotReadInterfaces(t *testing.T) {
 	if !checkFast(t, f, packet, public, dnswire.MaxUDPSize) {
 		t.Error("the fast path declines a client that is known")
 	}
-	z.fwd.clients.subnets.Store(&subnets{read: time.Now().Add(-time.Hour)})
+	z.fwd.Clients.Subnets.Store(&forward.Subnets{Read: time.Now().Add(-time.Hour)})
 	if f.answer(packet, public, dnswire.MaxUDPSize, nil) != nil {
 		t.Error("the fast path goes by what was an hour ago")
 	}

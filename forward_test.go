@@ -8,6 +8,7 @@ import (
 	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
+	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/publish"
 	"io"
 	"log/slog"
@@ -145,18 +146,18 @@ func raw(rrtype uint16, data string) func(*dns.Msg) {
 }
 
 // loaded returns f with its upstreams.
-func loaded(t testing.TB, f *forwarder) *forwarder {
+func loaded(t testing.TB, f *forward.Forwarder) *forward.Forwarder {
 	t.Helper()
-	if err := f.load(); err != nil {
+	if err := f.Load(); err != nil {
 		t.Fatal(err)
 	}
 	return f
 }
 
 // servers are those at addrs.
-func servers(addrs ...netip.AddrPort) (list []server) {
+func servers(addrs ...netip.AddrPort) (list []forward.Server) {
 	for _, a := range addrs {
-		list = append(list, server{addr: a})
+		list = append(list, forward.Server{Addr: a})
 	}
 	return list
 }
@@ -166,8 +167,8 @@ func servers(addrs ...netip.AddrPort) (list []server) {
 func newForwardZone(t testing.TB, upstreams ...netip.AddrPort) *zone {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	f := loaded(t, newForwarder(routes[server]{dnsname.Root: servers(upstreams...)}, nil, 0, log))
-	f.timeout = patience
+	f := loaded(t, forward.New(forward.Routes[forward.Server]{dnsname.Root: servers(upstreams...)}, nil, 0, log))
+	f.Timeout = patience
 	return newZone(t.Context(), filledRegistry(t, "docker", 5), f, log)
 }
 
@@ -214,7 +215,7 @@ func TestForwardFailover(t *testing.T) {
 			}
 			z := newForwardZone(t, startUpstream(t, count(0, tt.first), nil), startUpstream(t, count(1, tt.second), nil))
 			if tt.timeout != 0 {
-				z.fwd.timeout = tt.timeout
+				z.fwd.Timeout = tt.timeout
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), patience) // of both upstreams together
 			defer cancel()
@@ -231,7 +232,7 @@ func TestForwardFailover(t *testing.T) {
 }
 
 func TestForwardTimeoutDefault(t *testing.T) {
-	if got, want := newForwarder(nil, nil, 0, nil).timeout, 2*time.Second; got != want {
+	if got, want := forward.New(nil, nil, 0, nil).Timeout, 2*time.Second; got != want {
 		t.Errorf("got %v for an upstream; want %v", got, want)
 	}
 }
@@ -261,9 +262,9 @@ func TestForwardTruncated(t *testing.T) {
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			z := newForwardZone(t, startUpstream(t, answer(t, truncated), tt.tcp), startUpstream(t, tt.second, nil))
-			z.fwd.timeout = patience
+			z.fwd.Timeout = patience
 			if strings.Contains(tt.what, "silent") {
-				z.fwd.timeout = shortTimeout
+				z.fwd.Timeout = shortTimeout
 			}
 			m := reply(z, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512)
 			if got := showSorted(m); got != tt.want {
@@ -318,7 +319,7 @@ func TestForwardChecksReply(t *testing.T) {
 				z := newForwardZone(t, startUpstream(t, func(q *dns.Msg, _ netip.AddrPort) [][]byte {
 					return [][]byte{fakes[what](q)}
 				}, nil))
-				z.fwd.timeout = shortTimeout
+				z.fwd.Timeout = shortTimeout
 				if got, want := showSorted(reply(z, req(), netip.Addr{}, 512)), "SERVFAIL ra"; got != want {
 					t.Errorf("got %v; want %v", got, want)
 				}
@@ -348,7 +349,7 @@ func TestForwardChecksReply(t *testing.T) {
 				return [][]byte{answerTo(t, q, address("192.0.2.2"))}
 			}, nil))
 			if tt.last == nil {
-				z.fwd.timeout = shortTimeout
+				z.fwd.Timeout = shortTimeout
 			}
 			if got := showSorted(reply(z, req(), netip.Addr{}, 512)); got != tt.want {
 				t.Errorf("got %v; want %v", got, tt.want)
@@ -395,7 +396,7 @@ func TestForwardedReply(t *testing.T) {
 	}, nil)
 	for _, forceTTL := range []bool{false, true} {
 		z := newForwardZone(t, up)
-		z.fwd.forceTTL = forceTTL
+		z.fwd.ForceTTL = forceTTL
 		addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
 		want := "NOERROR ra; wWw.Example.com. 77 CNAME Web.example.net., Web.example.net. 8 A 192.0.2.1, Web.example.net. 8 A 192.0.2.2"
 		if forceTTL {
@@ -561,12 +562,12 @@ func TestForwardBound(t *testing.T) {
 			return showSorted(replyTo(z, new(dns.Msg).SetQuestion(qname, dns.TypeA), netip.MustParseAddr(client)))
 		}
 		inFlight := func(client string) int {
-			z.fwd.mu.Lock()
-			defer z.fwd.mu.Unlock()
+			z.fwd.Mu.Lock()
+			defer z.fwd.Mu.Unlock()
 			if client != "" {
-				return z.fwd.ofClient[netip.MustParseAddr(client)]
+				return z.fwd.OfClient[netip.MustParseAddr(client)]
 			}
-			return z.fwd.inFlight
+			return z.fwd.InFlight
 		}
 		var wg sync.WaitGroup
 		fill := func(client string, count int) {
@@ -594,10 +595,10 @@ func TestForwardBound(t *testing.T) {
 				}
 			}
 		}
-		fill("10.0.0.1", maxClientFlight)
+		fill("10.0.0.1", forward.MaxClientFlight)
 		refused("10.0.0.1")
-		for i := 2; i <= maxInFlight/maxClientFlight; i++ {
-			fill(fmt.Sprintf("10.0.0.%d", i), maxClientFlight)
+		for i := 2; i <= forward.MaxInFlight/forward.MaxClientFlight; i++ {
+			fill(fmt.Sprintf("10.0.0.%d", i), forward.MaxClientFlight)
 		}
 		refused("10.0.0.9")
 		m := reply(z, new(dns.Msg).SetQuestion("docker.", dns.TypeSOA), netip.Addr{}, 512)
@@ -700,7 +701,7 @@ func TestForwardShutdown(t *testing.T) {
 		return nil
 	}
 	z := newForwardZone(t, startUpstream(t, hold, nil))
-	z.fwd.timeout = time.Hour
+	z.fwd.Timeout = time.Hour
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	z.ctx = ctx
@@ -742,15 +743,15 @@ func TestForwardLog(t *testing.T) {
 		return [][]byte{{1}} // junk, and then nothing
 	}, nil)
 	z := newForwardZone(t, up)
-	z.fwd.timeout = 10 * time.Millisecond
-	z.fwd.log = slog.New(slog.NewTextHandler(log, nil))
+	z.fwd.Timeout = 10 * time.Millisecond
+	z.fwd.Log = slog.New(slog.NewTextHandler(log, nil))
 	ask := func() { reply(z, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512) }
-	for range 2 * failuresToLog {
+	for range 2 * forward.FailuresToLog {
 		ask()
 	}
 	log.wait(t, "level=WARN", "upstream="+up.String())
 	answers.Store(true)
-	z.fwd.timeout = patience
+	z.fwd.Timeout = patience
 	ask()
 	ask()
 	log.wait(t, "level=INFO", "upstream="+up.String())
@@ -790,7 +791,7 @@ func TestCorpusReplies(t *testing.T) {
 				}
 				return evil(q, from)
 			}, evil))
-			z.fwd.timeout = upstreamTimeout // one packet of so many may get lost
+			z.fwd.Timeout = forward.UpstreamTimeout // one packet of so many may get lost
 			wg.Go(func() {
 				for i := w; i < len(packets); i += workers {
 					req := new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA)
@@ -822,7 +823,7 @@ func TestCorpusReplies(t *testing.T) {
 // path, what it said at first.
 func FuzzUpstreamReply(f *testing.F) {
 	z := newForwardZone(f, netip.MustParseAddrPort("127.0.0.1:53")) // is not asked
-	z.fwd.cache = dnscache.New(1 << 20)
+	z.fwd.Cache = dnscache.New(1 << 20)
 	fast := newFastPath(z)
 	local := client{addr: netip.MustParseAddr("127.0.0.1")}
 	f.Fuzz(func(t *testing.T, data []byte, forceTTL bool) {
@@ -839,21 +840,21 @@ func FuzzUpstreamReply(f *testing.F) {
 			return
 		}
 		q := dnscache.NewQuestion(n, r.Question[0].Qtype, questionFlags(req))
-		w := &waiter{query: q.Message(true, false), replies: make(chan []byte, 1)}
-		s := &socket{waiting: map[uint16]*waiter{binary.BigEndian.Uint16(data): w}}
-		copy(w.query, data[:2])
-		if s.deliver(data, nil); len(w.replies) == 0 {
+		w := &forward.Waiter{Query: q.Message(true, false), Replies: make(chan []byte, 1)}
+		s := &forward.Socket{Waiting: map[uint16]*forward.Waiter{binary.BigEndian.Uint16(data): w}}
+		copy(w.Query, data[:2])
+		if s.Deliver(data, nil); len(w.Replies) == 0 {
 			return
 		}
-		if r = new(dns.Msg); r.Unpack(<-w.replies) != nil || !relayable(r) || isFailure(r.Rcode) {
+		if r = new(dns.Msg); r.Unpack(<-w.Replies) != nil || !forward.Relayable(r) || forward.IsFailure(r.Rcode) {
 			return
 		}
-		told, err := z.fwd.read(q, r)
+		told, err := z.fwd.Read(q, r)
 		if err != nil {
 			return
 		}
-		z.fwd.forceTTL = forceTTL
-		z.fwd.cache.Clear()
+		z.fwd.ForceTTL = forceTTL
+		z.fwd.Cache.Clear()
 		said, err := told.Message(0)
 		if err != nil {
 			t.Fatalf("%x can't be read: %v", data, err)
@@ -870,7 +871,7 @@ func FuzzUpstreamReply(f *testing.F) {
 			if _, left := z.reply(req, c); left == nil { // ours
 				return
 			}
-			if z.fwd.keep(&flight{since: z.fwd.cache.Clears.Load()}, told); z.fwd.cache.Get(q) == nil {
+			if z.fwd.Keep(&forward.Flight{Since: z.fwd.Cache.Clears.Load()}, told); z.fwd.Cache.Get(q) == nil {
 				continue
 			}
 			packet, err := req.Pack()
@@ -895,10 +896,12 @@ func FuzzUpstreamReply(f *testing.F) {
 
 // Names go to the upstreams of the longest domain that they are in.
 func TestRoutes(t *testing.T) {
-	to := func(a string) server { return server{addr: startUpstream(t, answer(t, address(a)), nil)} }
+	to := func(a string) forward.Server {
+		return forward.Server{Addr: startUpstream(t, answer(t, address(a)), nil)}
+	}
 	log := slog.New(slog.DiscardHandler)
-	first := server{addr: closedUpstream(t)}
-	f := loaded(t, newForwarder(routes[server]{
+	first := forward.Server{Addr: closedUpstream(t)}
+	f := loaded(t, forward.New(forward.Routes[forward.Server]{
 		dnsname.Root:                        {to("192.0.2.1")},
 		mustName(t, "corp.example"):         {first, to("192.0.2.2")},
 		mustName(t, "a.corp.example"):       {to("192.0.2.3")},
@@ -931,7 +934,7 @@ func TestRoutes(t *testing.T) {
 			t.Errorf("%s:\ngot  %v;\nwant %v", qname, got, want)
 		}
 	}
-	if list, _ := f.upstreams(mustName(t, "corp.example")); list[0].failures.Load() == 0 {
+	if list, _ := f.Upstreams(mustName(t, "corp.example")); list[0].Failures.Load() == 0 {
 		t.Error("the first upstream of corp.example was not asked")
 	}
 }
@@ -944,7 +947,7 @@ func TestForwardForLocalClients(t *testing.T) {
 		return answer(t, nil)(q, a)
 	}, nil)
 	z := newForwardZone(t, up)
-	z.fwd.clients.allowed = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24"), netip.MustParsePrefix("2001:db8:1::/48")}
+	z.fwd.Clients.Allowed = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24"), netip.MustParsePrefix("2001:db8:1::/48")}
 	publishTest(t, z.reg, `{"name":"away","image":"a","cname":"www.example.com"}`)
 	for text, local := range map[string]bool{
 		"127.0.0.1": true, "127.9.9.9": true, "10.1.2.3": true, "172.16.0.1": true, "172.31.255.255": true, "192.168.1.1": true, "169.254.1.1": true,
@@ -981,15 +984,15 @@ func TestForwardForLocalClients(t *testing.T) {
 
 // The subnets of this host are local, also public ones and new ones.
 func TestClientsOfOwnSubnets(t *testing.T) {
-	var c clients
+	var c forward.Clients
 	found := false
-	for _, a := range localAddrs("") {
+	for _, a := range forward.LocalAddrs("") {
 		p, err := netip.ParsePrefix(a.String())
 		if err != nil {
 			t.Fatal(err)
 		}
 		found = true
-		if !c.local(p.Addr()) || !c.local(p.Masked().Addr()) {
+		if !c.Local(p.Addr()) || !c.Local(p.Masked().Addr()) {
 			t.Errorf("%v is not local", p)
 		}
 	}
@@ -997,12 +1000,12 @@ func TestClientsOfOwnSubnets(t *testing.T) {
 		t.Skip("this host has no address")
 	}
 	known := []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
-	c.subnets.Store(&subnets{known, time.Now()})
-	if a := netip.MustParseAddr("198.51.100.9"); !c.local(a) {
+	c.Subnets.Store(&forward.Subnets{known, time.Now()})
+	if a := netip.MustParseAddr("198.51.100.9"); !c.Local(a) {
 		t.Errorf("%v is not local", a)
 	}
-	c.subnets.Store(&subnets{known, time.Now().Add(-time.Hour)})
-	if a := netip.MustParseAddr("198.51.100.9"); c.local(a) {
+	c.Subnets.Store(&forward.Subnets{known, time.Now().Add(-time.Hour)})
+	if a := netip.MustParseAddr("198.51.100.9"); c.Local(a) {
 		t.Errorf("%v is local, by what an hour ago was", a)
 	}
 }

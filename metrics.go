@@ -1,6 +1,7 @@
 package main
 
 import (
+	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/stats"
 	"net/http"
 	"runtime"
@@ -36,16 +37,16 @@ func (a *api) writeEngines(p *stats.Exposition) {
 }
 
 func (a *api) writeForwarder(p *stats.Exposition) {
-	f := a.zone.fwd.status()
-	each := func(name, kind, help string, value func(upstreamStatus) float64) {
+	f := a.zone.fwd.Status()
+	each := func(name, kind, help string, value func(forward.UpstreamStatus) float64) {
 		p.Family(name, kind, help)
 		for _, u := range f.Upstreams {
 			p.Sample("", value(u), "upstream", u.Addr)
 		}
 	}
-	each("dnsdock_upstream_up", "gauge", "0 while the upstream does not answer.", func(u upstreamStatus) float64 { return stats.OneIf(u.Up) })
-	each("dnsdock_upstream_queries_total", "counter", "Queries that the upstream was asked.", func(u upstreamStatus) float64 { return float64(u.Queries) })
-	each("dnsdock_upstream_failures_total", "counter", "Queries that it did not answer.", func(u upstreamStatus) float64 { return float64(u.Failures) })
+	each("dnsdock_upstream_up", "gauge", "0 while the upstream does not answer.", func(u forward.UpstreamStatus) float64 { return stats.OneIf(u.Up) })
+	each("dnsdock_upstream_queries_total", "counter", "Queries that the upstream was asked.", func(u forward.UpstreamStatus) float64 { return float64(u.Queries) })
+	each("dnsdock_upstream_failures_total", "counter", "Queries that it did not answer.", func(u forward.UpstreamStatus) float64 { return float64(u.Failures) })
 	p.Metric("dnsdock_forward_in_flight", "gauge", "Queries that wait for an upstream.", float64(f.InFlight))
 	queries := a.zone.traffic.ByKind()
 	p.Metric("dnsdock_cache_answers", "gauge", "Answers of upstreams that are kept.", float64(f.Cache.Answers))

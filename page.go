@@ -6,6 +6,7 @@ import (
 	_ "embed"
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
 	"html"
@@ -113,7 +114,7 @@ func (m *markup) putState(isGood bool, good, bad string) {
 	}
 }
 
-func (m *markup) putUpstreams(upstreams []upstreamStatus) {
+func (m *markup) putUpstreams(upstreams []forward.UpstreamStatus) {
 	if len(upstreams) == 0 {
 		m.put(`<p class="dim">None: other names are refused.</p>`)
 		return

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"github.com/rayje/dnsdock/internal/dnswire"
+	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/stats"
 	"github.com/rayje/dnsdock/internal/udpio"
 	"net"
@@ -109,7 +110,7 @@ func (s *tcpServer) shutdown(ctx context.Context) error {
 // add serves a connection. Where there are too many, of its client or in
 // all, the one that is idle for longest makes room.
 func (s *tcpServer) add(nc net.Conn) {
-	c := &tcpConn{Conn: nc, client: subnet(addrOf(nc.RemoteAddr()))}
+	c := &tcpConn{Conn: nc, client: forward.Subnet(addrOf(nc.RemoteAddr()))}
 	c.used.Store(time.Now().UnixNano())
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -267,7 +267,7 @@ func readReply(t testing.TB, c net.Conn) *dns.Msg {
 func TestTCPOutOfOrder(t *testing.T) {
 	up, asked, release := heldUpstream(t)
 	z := newForwardZone(t, up)
-	z.fwd.timeout = patience
+	z.fwd.Timeout = patience
 	publishTest(t, z.reg, `{"name":"web","image":"nginx","ip":"10.0.0.1"}`)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -338,7 +338,7 @@ func TestTCPShutdownIsBounded(t *testing.T) {
 	up, asked, release := heldUpstream(t)
 	defer close(release)
 	z := newForwardZone(t, up)
-	z.fwd.timeout = shortTimeout
+	z.fwd.Timeout = shortTimeout
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

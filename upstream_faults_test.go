@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/forward"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -24,12 +25,12 @@ import (
 func TestResolvConfOfOwnAddressOnly(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "resolv.conf")
 	_ = os.WriteFile(file, []byte("nameserver 192.0.2.53\n"), 0o644)
-	f := newForwarder(routes[server]{dnsname.Root: {{file: file}}}, nil, 0, slog.New(slog.DiscardHandler))
-	f.isSelf = func(a netip.AddrPort) bool { return a.Addr().IsLoopback() }
+	f := forward.New(forward.Routes[forward.Server]{dnsname.Root: {{File: file}}}, nil, 0, slog.New(slog.DiscardHandler))
+	f.IsSelf = func(a netip.AddrPort) bool { return a.Addr().IsLoopback() }
 	loaded(t, f)
 	_ = os.WriteFile(file, []byte("nameserver 127.0.0.1\n"), 0o644)
-	err := f.load()
-	if list, _ := f.upstreams(mustName(t, "www.example")); len(list) != 1 {
+	err := f.Load()
+	if list, _ := f.Upstreams(mustName(t, "www.example")); len(list) != 1 {
 		t.Errorf("got upstreams %v (error %v); want the one from before: now all names are REFUSED", list, err)
 	}
 }
@@ -41,7 +42,7 @@ func TestResolvConfFIFO(t *testing.T) {
 		t.Skip(err)
 	}
 	done := make(chan error, 1)
-	go func() { _, err := readSmall(file, maxResolvConf); done <- err }()
+	go func() { _, err := forward.ReadSmall(file, forward.MaxResolvConf); done <- err }()
 	select {
 	case <-done:
 	case <-time.After(2 * time.Second):
@@ -59,9 +60,9 @@ func TestResolvConfOfManyLines(t *testing.T) {
 		fmt.Fprintf(&text, "nameserver 192.0.2.%d\n", i)
 	}
 	_ = os.WriteFile(file, []byte(text.String()), 0o644)
-	f := loaded(t, newForwarder(routes[server]{dnsname.Root: {{file: file}}}, nil, 0, slog.New(slog.DiscardHandler)))
-	if list, _ := f.upstreams(mustName(t, "www.example")); len(list) > 8 {
-		t.Errorf("got %d upstreams: each has %v", len(list), 2*f.timeout/time.Duration(len(list)))
+	f := loaded(t, forward.New(forward.Routes[forward.Server]{dnsname.Root: {{File: file}}}, nil, 0, slog.New(slog.DiscardHandler)))
+	if list, _ := f.Upstreams(mustName(t, "www.example")); len(list) > 8 {
+		t.Errorf("got %d upstreams: each has %v", len(list), 2*f.Timeout/time.Duration(len(list)))
 	}
 }
 
@@ -104,7 +105,7 @@ func TestSeveralSlowUpstreams(t *testing.T) {
 				ups = append(ups, slowUpstream(t, tt.slow))
 			}
 			z := newForwardZone(t, ups...)
-			z.fwd.timeout = upstreamTimeout
+			z.fwd.Timeout = forward.UpstreamTimeout
 			addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
 			if tt.bursts {
 				alwaysShared(z)
@@ -146,7 +147,7 @@ func TestStaleInBursts(t *testing.T) {
 				t.Fatal(err)
 			}
 			old.Born = old.Born.Add(-time.Hour)
-			z.fwd.cache.Put(old)
+			z.fwd.Cache.Put(old)
 			r := exchange(t, "udp", addr, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA))
 			if got, want := showSorted(r), "NOERROR ra; www.example.com. 77 A 192.0.2.9"; got != want {
 				t.Errorf("%s, in bursts %t: got %v; want %v", what, bursts, got, want)
@@ -158,8 +159,8 @@ func TestStaleInBursts(t *testing.T) {
 // No more than maxInFlight are out, those with something stale included.
 func TestBoundOfStale(t *testing.T) {
 	z := newForwardZone(t, startUpstream(t, answer(t, rcode(dns.RcodeServerFailure)), nil), startUpstream(t, silent, nil))
-	z.fwd.cache = dnscache.New(64 << 20)
-	z.fwd.timeout = upstreamTimeout
+	z.fwd.Cache = dnscache.New(64 << 20)
+	z.fwd.Timeout = forward.UpstreamTimeout
 	addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
 	alwaysShared(z)
 	const names = 4000
@@ -173,7 +174,7 @@ func TestBoundOfStale(t *testing.T) {
 			t.Fatal(err)
 		}
 		old.Born = old.Born.Add(-time.Hour)
-		z.fwd.cache.Put(old)
+		z.fwd.Cache.Put(old)
 		packets = append(packets, packQuery(t, uint16(i), qname, dns.TypeA))
 	}
 	c, err := net.Dial("udp", addr)
@@ -188,17 +189,17 @@ func TestBoundOfStale(t *testing.T) {
 			runtime.Gosched()
 		}
 		if i%50 == 0 || i == names-1 {
-			z.fwd.mu.Lock()
-			most, mostIn = max(most, len(z.fwd.flights)), max(mostIn, z.fwd.inFlight)
-			z.fwd.mu.Unlock()
+			z.fwd.Mu.Lock()
+			most, mostIn = max(most, len(z.fwd.Flights)), max(mostIn, z.fwd.InFlight)
+			z.fwd.Mu.Unlock()
 			if e, err := os.ReadDir("/proc/self/fd"); err == nil {
 				fds = max(fds, len(e))
 			}
 		}
 	}
 	t.Logf("at most %d flights, of which %d counted; %d descriptors; from one client", most, mostIn, fds)
-	if most > maxClientFlight {
-		t.Errorf("one client had %d queries out; want %d at most", most, maxClientFlight)
+	if most > forward.MaxClientFlight {
+		t.Errorf("one client had %d queries out; want %d at most", most, forward.MaxClientFlight)
 	}
 	waitFor(t, z.idle)
 }
@@ -214,8 +215,8 @@ func TestCacheAfterRoutesChange(t *testing.T) {
 		reply(z, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512)
 	}()
 	<-asked
-	z.fwd.servers = routes[server]{dnsname.Root: servers(startUpstream(t, answer(t, address("192.0.2.2")), nil))}
-	z.fwd.setRoutes(nil)
+	z.fwd.Servers = forward.Routes[forward.Server]{dnsname.Root: servers(startUpstream(t, answer(t, address("192.0.2.2")), nil))}
+	z.fwd.SetRoutes(nil)
 	close(release)
 	<-done
 	m := reply(z, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512)
@@ -227,11 +228,11 @@ func TestCacheAfterRoutesChange(t *testing.T) {
 // An upstream may fail any number of times.
 func TestManyFailures(t *testing.T) {
 	z := newForwardZone(t, closedUpstream(t))
-	u := (*z.fwd.routes.Load())[dnsname.Root][0]
+	u := (*z.fwd.Routes.Load())[dnsname.Root][0]
 	for range 5000 {
-		z.fwd.note(u, &flight{Question: dnscache.NewQuestion(mustName(t, "a"), 1, 1)}, errTimeout)
+		z.fwd.Note(u, &forward.Flight{Question: dnscache.NewQuestion(mustName(t, "a"), 1, 1)}, forward.ErrTimeout)
 	}
-	if n := u.failures.Load(); n >= 5000 {
+	if n := u.Failures.Load(); n >= 5000 {
 		t.Errorf("got %d failures: the number grows until it is negative, and the shift by it panics", n)
 	}
 }
@@ -304,18 +305,18 @@ func TestRefusingUpstreamCostsLittle(t *testing.T) {
 	for i := range 900 {
 		reply(z, new(dns.Msg).SetQuestion(fmt.Sprintf("%d.example.com.", i), dns.TypeA), netip.Addr{}, 512)
 	}
-	u := (*z.fwd.routes.Load())[dnsname.Root][0]
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.fresh > 100 {
-		t.Errorf("%d sockets were opened in this second, each for nothing", u.fresh)
+	u := (*z.fwd.Routes.Load())[dnsname.Root][0]
+	u.Mu.Lock()
+	defer u.Mu.Unlock()
+	if u.Fresh > 100 {
+		t.Errorf("%d sockets were opened in this second, each for nothing", u.Fresh)
 	}
 }
 
 // Who asks much at once over TCP is told within 5 s too.
 func TestManyOnOneConnection(t *testing.T) {
 	z := newForwardZone(t, startUpstream(t, silent, nil))
-	z.fwd.timeout = upstreamTimeout
+	z.fwd.Timeout = forward.UpstreamTimeout
 	addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
 	c, err := net.Dial("tcp", addr)
 	if err != nil {

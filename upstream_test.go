@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/forward"
 	"io"
 	"log/slog"
 	"net"
@@ -75,7 +76,7 @@ func TestBrokenUpstream(t *testing.T) {
 				}
 				first := startUpstream(t, udp, tt.tcp)
 				z := newForwardZone(t, first, startUpstream(t, answer(t, address("192.0.2.2")), nil))
-				z.fwd.timeout = upstreamTimeout
+				z.fwd.Timeout = forward.UpstreamTimeout
 				addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
 				if inBursts {
 					alwaysShared(z)
@@ -102,11 +103,11 @@ func TestBrokenUpstream(t *testing.T) {
 // alwaysShared has all queries of a zone share sockets, as they do past
 // maxFresh in a second.
 func alwaysShared(z *zone) {
-	for _, list := range *z.fwd.routes.Load() {
+	for _, list := range *z.fwd.Routes.Load() {
 		for _, u := range list {
-			u.mu.Lock() // the readers may be there already
-			u.maxFresh = 0
-			u.mu.Unlock()
+			u.Mu.Lock() // the readers may be there already
+			u.MaxFresh = 0
+			u.Mu.Unlock()
 		}
 	}
 }
@@ -174,7 +175,7 @@ func TestLargeAndLongReplies(t *testing.T) {
 		what    string
 		change  func(*dns.Msg)
 		records int
-	}{{"65,535 octets", many, 4090}, {"a chain", chainOf(5), 6}, {"a chain without end", chainOf(100), maxChain}, {"a loop", loop, maxChain}} {
+	}{{"65,535 octets", many, 4090}, {"a chain", chainOf(5), 6}, {"a chain without end", chainOf(100), forward.MaxChain}, {"a loop", loop, forward.MaxChain}} {
 		for _, inBursts := range []bool{false, true} {
 			z := newForwardZone(t, startUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
 				if b := answerTo(t, q, tt.change); len(b) < 1232 {
@@ -227,34 +228,34 @@ func TestUpstreamPorts(t *testing.T) {
 		t.Errorf("got %d ports and %d IDs in 400 queries; want 390 of each", len(ports), len(ids))
 	}
 	mu.Unlock()
-	u := (*z.fwd.routes.Load())[dnsname.Root][0]
-	shared := make(map[*socket]bool)
+	u := (*z.fwd.Routes.Load())[dnsname.Root][0]
+	shared := make(map[*forward.Socket]bool)
 	count := 0
 	for range 30_000 { // as if they were asked
 		s := sharedSocket(t, u)
 		shared[s] = true
 		count++
-		s.end(new(waiter))
+		s.End(new(forward.Waiter))
 	}
 	for s := range shared {
-		s.mu.Lock()
-		used := s.used
-		s.mu.Unlock()
-		if used > socketUses {
+		s.Mu.Lock()
+		used := s.Used
+		s.Mu.Unlock()
+		if used > forward.SocketUses {
 			t.Errorf("a socket was used %d times", used)
 		}
 	}
 	// 30,000 by 100 are 300 at least; of 256 that are drawn at random some are not used up.
-	if len(shared) < 300 || len(shared) > 30_000/socketUses+poolSize {
-		t.Errorf("got %d shared sockets in %d queries; want %d to %d", len(shared), count, 300, 30_000/socketUses+poolSize)
+	if len(shared) < 300 || len(shared) > 30_000/forward.SocketUses+forward.PoolSize {
+		t.Errorf("got %d shared sockets in %d queries; want %d to %d", len(shared), count, 300, 30_000/forward.SocketUses+forward.PoolSize)
 	}
 	old := sharedSocket(t, u)
-	old.end(new(waiter))
-	for _, s := range u.pool {
+	old.End(new(forward.Waiter))
+	for _, s := range u.Pool {
 		if s != nil {
-			s.mu.Lock()
-			s.born = s.born.Add(-socketAge)
-			s.mu.Unlock()
+			s.Mu.Lock()
+			s.Born = s.Born.Add(-forward.SocketAge)
+			s.Mu.Unlock()
 		}
 	}
 	for range 2000 {
@@ -262,16 +263,16 @@ func TestUpstreamPorts(t *testing.T) {
 		if shared[s] {
 			t.Fatal("a socket is used after 10 s")
 		}
-		s.end(new(waiter))
+		s.End(new(forward.Waiter))
 	}
 }
 
 // sharedSocket returns a shared socket of u, for one query.
-func sharedSocket(t *testing.T, u *upstream) *socket {
+func sharedSocket(t *testing.T, u *forward.Upstream) *forward.Socket {
 	t.Helper()
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	s, err := u.sharedLocked()
+	u.Mu.Lock()
+	defer u.Mu.Unlock()
+	s, err := u.SharedLocked()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -283,7 +284,7 @@ func TestSharedSocketsEnd(t *testing.T) {
 	was := loadNow()
 	t.Run("flood", func(t *testing.T) {
 		z := newForwardZone(t, startUpstream(t, silent, nil))
-		z.fwd.timeout = shortTimeout
+		z.fwd.Timeout = shortTimeout
 		addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
 		alwaysShared(z)
 		c, err := net.Dial("udp", addr)
@@ -316,9 +317,9 @@ func TestSharedSocketsEnd(t *testing.T) {
 
 // idle reports whether nothing waits for upstreams.
 func (z *zone) idle() bool {
-	z.fwd.mu.Lock()
-	defer z.fwd.mu.Unlock()
-	return z.fwd.inFlight == 0
+	z.fwd.Mu.Lock()
+	defer z.fwd.Mu.Unlock()
+	return z.fwd.InFlight == 0
 }
 
 // Many clients at once, in bursts: each gets the answer to its own question.
@@ -377,14 +378,14 @@ func TestForwardingLoop(t *testing.T) {
 	zones := [2]*zone{newForwardZone(t), newForwardZone(t)}
 	var addrs [2]netip.AddrPort
 	for i, z := range zones {
-		z.fwd.asks = true // before its first query
-		z.fwd.timeout = 200 * time.Millisecond
+		z.fwd.Asks = true // before its first query
+		z.fwd.Timeout = 200 * time.Millisecond
 		addrs[i] = netip.MustParseAddrPort("127.0.0.1:" + serveZone(t, z, "127.0.0.1:0"))
 	}
-	zones[0].fwd.log = slog.New(slog.NewTextHandler(log, nil))
+	zones[0].fwd.Log = slog.New(slog.NewTextHandler(log, nil))
 	for i, z := range zones {
-		z.fwd.servers = routes[server]{dnsname.Root: servers(addrs[1-i])}
-		z.fwd.setRoutes(nil)
+		z.fwd.Servers = forward.Routes[forward.Server]{dnsname.Root: servers(addrs[1-i])}
+		z.fwd.SetRoutes(nil)
 	}
 	for i := range 5 {
 		r := exchange(t, "udp", addrs[0].String(), new(dns.Msg).SetQuestion(fmt.Sprintf("%d.example.com.", i), dns.TypeA))
@@ -414,7 +415,7 @@ func TestOwnQueryComesBack(t *testing.T) {
 		}
 		return [][]byte{b}
 	}, nil))
-	z.fwd.log = slog.New(slog.NewTextHandler(log, nil))
+	z.fwd.Log = slog.New(slog.NewTextHandler(log, nil))
 	back.Store(z)
 	for range 2 {
 		if got, want := showSorted(reply(z, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512)), "SERVFAIL ra"; got != want {
@@ -441,20 +442,20 @@ func TestResolvConf(t *testing.T) {
 	}
 	own := netip.MustParseAddrPort("127.0.0.1:53")
 	write("# a comment\nsearch example.com\nnameserver 127.0.0.1\nnameserver  192.0.2.53 # first\nnameserver 2001:db8::53\nnameserver fe80::1%eth0\nnameserver nonsense\nnameserver\nnameserver 192.0.2.53\noptions ndots:5\n")
-	f := newForwarder(routes[server]{dnsname.Root: {{file: file}, {addr: netip.MustParseAddrPort("9.9.9.9:53")}}, mustName(t, "corp.example"): {{file: file}}}, nil, 0, slog.New(slog.DiscardHandler))
-	f.isSelf = func(a netip.AddrPort) bool { return a == own }
+	f := forward.New(forward.Routes[forward.Server]{dnsname.Root: {{File: file}, {Addr: netip.MustParseAddrPort("9.9.9.9:53")}}, mustName(t, "corp.example"): {{File: file}}}, nil, 0, slog.New(slog.DiscardHandler))
+	f.IsSelf = func(a netip.AddrPort) bool { return a == own }
 	show := func() string {
-		return fmt.Sprint((*f.routes.Load())[dnsname.Root], (*f.routes.Load())[mustName(t, "corp.example")])
+		return fmt.Sprint((*f.Routes.Load())[dnsname.Root], (*f.Routes.Load())[mustName(t, "corp.example")])
 	}
 	const first = "[192.0.2.53:53 [2001:db8::53]:53 [fe80::1%eth0]:53 9.9.9.9:53] [192.0.2.53:53 [2001:db8::53]:53 [fe80::1%eth0]:53]"
 	loaded(t, f)
 	if got := show(); got != first {
 		t.Errorf("got %v; want %v", got, first)
 	}
-	kept := (*f.routes.Load())[dnsname.Root][0]
+	kept := (*f.Routes.Load())[dnsname.Root][0]
 	for what, text := range map[string]string{"empty": "", "no nameserver": "search example.com\n"} {
 		write(text)
-		if err := f.load(); err == nil || !strings.Contains(err.Error(), "nameserver 192.0.2.53") {
+		if err := f.Load(); err == nil || !strings.Contains(err.Error(), "nameserver 192.0.2.53") {
 			t.Errorf("%s: got error %v; want one that says what to write", what, err)
 		}
 		if got := show(); got != first {
@@ -464,7 +465,7 @@ func TestResolvConf(t *testing.T) {
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.load(); err == nil || show() != first {
+	if err := f.Load(); err == nil || show() != first {
 		t.Errorf("no file: got %v, %v; want an error, and what was there before", err, show())
 	}
 	write("nameserver 192.0.2.53\nnameserver 192.0.2.54")
@@ -472,7 +473,7 @@ func TestResolvConf(t *testing.T) {
 	if got, want := show(), "[192.0.2.53:53 192.0.2.54:53 9.9.9.9:53] [192.0.2.53:53 192.0.2.54:53]"; got != want {
 		t.Errorf("got %v; want %v", got, want)
 	}
-	if (*f.routes.Load())[dnsname.Root][0] != kept {
+	if (*f.Routes.Load())[dnsname.Root][0] != kept {
 		t.Error("an upstream that stays is another one now: what is known of it is lost")
 	}
 }
@@ -530,15 +531,15 @@ func startTLSUpstream(t *testing.T, cert tls.Certificate, queries int, f answere
 
 // newTLSZone returns a zone with an upstream over TLS, whose certificate is to
 // be signed by a.
-func newTLSZone(t *testing.T, a *authority, s server) *zone {
+func newTLSZone(t *testing.T, a *authority, s forward.Server) *zone {
 	t.Helper()
-	s.tls = true
+	s.Tls = true
 	z := newForwardZone(t)
-	z.fwd.asks = true
-	z.fwd.roots = x509.NewCertPool()
-	z.fwd.roots.AddCert(a.cert)
-	z.fwd.servers = routes[server]{dnsname.Root: {s}}
-	z.fwd.setRoutes(nil)
+	z.fwd.Asks = true
+	z.fwd.Roots = x509.NewCertPool()
+	z.fwd.Roots.AddCert(a.cert)
+	z.fwd.Servers = forward.Routes[forward.Server]{dnsname.Root: {s}}
+	z.fwd.SetRoutes(nil)
 	return z
 }
 
@@ -548,7 +549,7 @@ func TestTLSUpstream(t *testing.T) {
 	ca := newAuthority(t, dir, "ca.pem")
 	cert := ca.issue(dir, "cert.pem", "key.pem", "dns.example", time.Now().Add(time.Hour))
 	addr, conns := startTLSUpstream(t, cert, 10, answer(t, nil))
-	z := newTLSZone(t, ca, server{addr: addr, name: "dns.example"})
+	z := newTLSZone(t, ca, forward.Server{Addr: addr, Name: "dns.example"})
 	ask := func(i int) {
 		t.Helper()
 		m := reply(z, new(dns.Msg).SetQuestion(fmt.Sprintf("%d.example.com.", i), dns.TypeA), netip.Addr{}, 512)
@@ -589,7 +590,7 @@ func TestTLSUpstreamIsVerified(t *testing.T) {
 		{"another authority", other.issue(dir, "6", "6k", "dns.example", hour), "dns.example", false},
 	} {
 		addr, _ := startTLSUpstream(t, tt.cert, 10, answer(t, nil))
-		z := newTLSZone(t, ca, server{addr: addr, name: tt.name})
+		z := newTLSZone(t, ca, forward.Server{Addr: addr, Name: tt.name})
 		want := "SERVFAIL ra"
 		if tt.good {
 			want = "NOERROR ra; www.example.com. 77 A 192.0.2.1"
@@ -646,7 +647,7 @@ remote-control:
 			}
 			return err == nil
 		})
-		z := newTLSZone(t, ca, server{addr: addr, name: tt.name})
+		z := newTLSZone(t, ca, forward.Server{Addr: addr, Name: tt.name})
 		want := "SERVFAIL ra"
 		if tt.good {
 			want = "NOERROR ra; www.example.com. 60 A 192.0.2.1"
@@ -674,7 +675,7 @@ func TestUpstreamComesBack(t *testing.T) {
 		return nil
 	}, nil)
 	z := newForwardZone(t, first, startUpstream(t, answer(t, address("192.0.2.2")), nil))
-	z.fwd.timeout = shortTimeout
+	z.fwd.Timeout = shortTimeout
 	ask := func() string {
 		m := reply(z, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512)
 		return m.Answer[0].(*dns.A).A.String()
@@ -684,7 +685,7 @@ func TestUpstreamComesBack(t *testing.T) {
 	if ask(); asked.Load() != 1 {
 		t.Errorf("the one that failed was asked %d times; want once", asked.Load())
 	}
-	(*z.fwd.routes.Load())[dnsname.Root][0].retry.Store(0) // some time later
+	(*z.fwd.Routes.Load())[dnsname.Root][0].Retry.Store(0) // some time later
 	if got := ask(); got != "192.0.2.2" {
 		t.Errorf("got %v; want the answer of the one that works: no client is to find out", got)
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/forward"
 	"io"
 	"net"
 	"net/netip"
@@ -79,8 +80,8 @@ func TestTLSDeadConnectionIsReplaced(t *testing.T) {
 			}
 		}
 	})
-	z := newTLSZone(t, ca, server{addr: addr, name: "dns.example"})
-	z.fwd.timeout = 200 * time.Millisecond
+	z := newTLSZone(t, ca, forward.Server{Addr: addr, Name: "dns.example"})
+	z.fwd.Timeout = 200 * time.Millisecond
 	var got []string
 	for i := range 10 {
 		m := reply(z, new(dns.Msg).SetQuestion(fmt.Sprintf("%d.example.com.", i), dns.TypeA), netip.Addr{}, 512)
@@ -107,14 +108,14 @@ func TestTLSFailedWriteIsNotRepeated(t *testing.T) {
 	a, b := net.Pipe()
 	defer b.Close()
 	c := &stuck{Conn: a}
-	u := newUpstream(server{addr: closedUpstream(t), tls: true}, nil)
-	l := &link{made: make(chan struct{}), socket: newSocket(c, 0)}
-	close(l.made)
-	u.link = l
+	u := forward.NewUpstream(forward.Server{Addr: closedUpstream(t), Tls: true}, nil)
+	l := &forward.Link{Made: make(chan struct{}), Socket: forward.NewSocket(c, 0)}
+	close(l.Made)
+	u.Link = l
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	begun := time.Now()
-	_, err := u.ask(ctx, query{dnscache.NewQuestion(mustName(t, "a.example"), dns.TypeA, dnscache.RD), time.Now().Add(time.Second), false, func(uint16) {}})
+	_, err := u.Ask(ctx, forward.Query{dnscache.NewQuestion(mustName(t, "a.example"), dns.TypeA, dnscache.RD), time.Now().Add(time.Second), false, func(uint16) {}})
 	t.Logf("%d writes in %v: %v", c.writes.Load(), time.Since(begun), err)
 	if c.writes.Load() > 2 {
 		t.Errorf("got %d writes to a connection that takes none; want one", c.writes.Load())
@@ -140,8 +141,8 @@ func TestTLSClosedWithQueriesOut(t *testing.T) {
 		_, _ = io.Copy(io.Discard, in)
 		_ = c.Close()
 	})
-	z := newTLSZone(t, ca, server{addr: addr, name: "dns.example"})
-	z.fwd.timeout = upstreamTimeout
+	z := newTLSZone(t, ca, forward.Server{Addr: addr, Name: "dns.example"})
+	z.fwd.Timeout = forward.UpstreamTimeout
 	var wg sync.WaitGroup
 	var bad atomic.Int32
 	for i := range 12 {
@@ -183,19 +184,19 @@ func TestTLSIdleEndsAfterSlowHandshake(t *testing.T) {
 			}()
 		}
 	}()
-	z := newTLSZone(t, ca, server{addr: netip.MustParseAddrPort(ln.Addr().String()), name: "dns.example"})
-	z.fwd.timeout = 100 * time.Millisecond
+	z := newTLSZone(t, ca, forward.Server{Addr: netip.MustParseAddrPort(ln.Addr().String()), Name: "dns.example"})
+	z.fwd.Timeout = 100 * time.Millisecond
 	reply(z, new(dns.Msg).SetQuestion("a.example.com.", dns.TypeA), netip.Addr{}, 512)
 	close(asked)
-	u := (*z.fwd.routes.Load())[dnsname.Root][0]
-	<-u.link.made
-	s := u.link.socket
+	u := (*z.fwd.Routes.Load())[dnsname.Root][0]
+	<-u.Link.Made
+	s := u.Link.Socket
 	if s == nil {
-		t.Fatal(u.link.err)
+		t.Fatal(u.Link.Err)
 	}
 	// as if it was idle for tlsIdle, twice
-	s.isOver(os.ErrDeadlineExceeded)
-	if !s.isOver(os.ErrDeadlineExceeded) {
-		t.Errorf("the connection is never idle: %d queries are pending, though nobody waits", s.pending)
+	s.IsOver(os.ErrDeadlineExceeded)
+	if !s.IsOver(os.ErrDeadlineExceeded) {
+		t.Errorf("the connection is never idle: %d queries are pending, though nobody waits", s.Pending)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
 	"iter"
@@ -273,7 +274,7 @@ func (l *lock) reload() {
 
 // readToken reads a file that holds a token and nothing else.
 func readToken(file string) (string, error) {
-	b, err := readSmall(file, maxToken)
+	b, err := forward.ReadSmall(file, maxToken)
 	if err != nil {
 		return "", err
 	}
@@ -295,13 +296,13 @@ type statusJSON struct {
 	Services int               `json:"services"`
 	Queries  map[string]uint64 `json:"queries"` // that were answered, by kind
 	Engines  []engineStatus    `json:"engines"`
-	forwarderStatus
+	forward.Status
 }
 
 func (a *api) current() statusJSON {
 	return statusJSON{
 		Version: buildVersion(), Started: a.started.UTC(), Ready: a.reg.isKnown(), Domain: dnsname.Text(a.reg.naming.Apex), TTL: a.reg.ttl.Load(),
-		Writes: a.lock.String(), Services: a.reg.published().len(), Queries: a.zone.traffic.ByKind(), Engines: a.engineStates(), forwarderStatus: a.zone.fwd.status(),
+		Writes: a.lock.String(), Services: a.reg.published().len(), Queries: a.zone.traffic.ByKind(), Engines: a.engineStates(), Status: a.zone.fwd.Status(),
 	}
 }
 
@@ -465,7 +466,7 @@ func (z *zone) explain(n dnsname.Name, qname string, qtype uint16, c client) (*r
 		res.Why = append(res.Why, why)
 	}
 	if last := chain[len(chain)-1]; left != nil {
-		_, res.Forward = z.fwd.route(last)
+		_, res.Forward = z.fwd.Route(last)
 	}
 	return res, nil
 }
@@ -473,7 +474,7 @@ func (z *zone) explain(n dnsname.Name, qname string, qtype uint16, c client) (*r
 // known completes m, as forward does, by what upstreams have answered before to q.
 func (z *zone) known(m, req *dns.Msg, q dns.Question) bool {
 	n, _ := dnsname.Parse(q.Name) // no error: it was one before
-	r := z.fwd.cache.Get(dnscache.NewQuestion(n, q.Qtype, questionFlags(req)))
+	r := z.fwd.Cache.Get(dnscache.NewQuestion(n, q.Qtype, questionFlags(req)))
 	if r == nil || r.At(time.Since(r.Born)) < dnscache.Tired || r.Rcode() == dns.RcodeServerFailure {
 		return false
 	}
@@ -552,7 +553,7 @@ func (r *reason) add(services iter.Seq[*publish.Service], fits func(dnsname.Name
 
 // foreignRule says what becomes of n, which is not ours.
 func (z *zone) foreignRule(n dnsname.Name, c client, forwarded bool) string {
-	domain, upstreams := z.fwd.route(n)
+	domain, upstreams := z.fwd.Route(n)
 	alias, died := z.reg.gone(n)
 	switch {
 	case died:
@@ -563,7 +564,7 @@ func (z *zone) foreignRule(n dnsname.Name, c client, forwarded bool) string {
 		return fmt.Sprintf("it is not ours, so the nameservers of -nameserver=%s= are asked", dnsname.Text(domain))
 	case len(upstreams) == 0:
 		return "it is not ours, and there is no -nameserver for it"
-	case !z.fwd.serves(c.addr):
+	case !z.fwd.Serves(c.addr):
 		return "it is not ours, and nothing is forwarded for this client, which is not a local one: see -allow"
 	}
 	return "it is a name of one label, which only hosts of this site have"

@@ -10,6 +10,7 @@ import (
 	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
+	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
 	"io"
@@ -47,11 +48,11 @@ func resolveZone(t testing.TB) *zone {
 		`{"name":"in","image":"cname","cname":"one.redis.docker"}`,
 		`{"name":"out","image":"cname","cname":"www.example.org"}`,
 		`{"name":"loop","image":"cname","cname":"loop.cname.docker"}`)
-	closed, corp := server{addr: netip.MustParseAddrPort("192.0.2.53:53")}, server{addr: netip.MustParseAddrPort("10.0.0.53:853"), tls: true, name: "ns.corp.example"}
-	routed := routes[server]{dnsname.Root: {closed}, mustName(t, "corp.example"): {corp, closed}, mustName(t, "blocked.test"): nil}
+	closed, corp := forward.Server{Addr: netip.MustParseAddrPort("192.0.2.53:53")}, forward.Server{Addr: netip.MustParseAddrPort("10.0.0.53:853"), Tls: true, Name: "ns.corp.example"}
+	routed := forward.Routes[forward.Server]{dnsname.Root: {closed}, mustName(t, "corp.example"): {corp, closed}, mustName(t, "blocked.test"): nil}
 	log := slog.New(slog.DiscardHandler)
-	fwd := newForwarder(routed, nil, 1<<20, log)
-	if err := fwd.load(); err != nil {
+	fwd := forward.New(routed, nil, 1<<20, log)
+	if err := fwd.Load(); err != nil {
 		t.Fatal(err)
 	}
 	return newZone(t.Context(), reg, fwd, log)
@@ -917,7 +918,7 @@ func TestLogJSON(t *testing.T) {
 	var text, lines bytes.Buffer
 	for cfg, b := range map[*config]*bytes.Buffer{{debug: true}: &text, {debug: true, json: true}: &lines} {
 		log := newLogger(cfg, b)
-		z := newZone(t.Context(), newRegistry(publish.Naming{Apex: mustName(t, "docker")}, 0, log), newForwarder(nil, nil, 0, log), log)
+		z := newZone(t.Context(), newRegistry(publish.Naming{Apex: mustName(t, "docker")}, 0, log), forward.New(nil, nil, 0, log), log)
 		z.reg.put("x", testService(t, z.reg, "x", "web", "nginx", "10.0.0.1", "www.docker"))
 		_ = slowly(z, packQuery(t, 1, "web.nginx.docker.", dns.TypeA), netip.MustParseAddr("192.0.2.1"), dnswire.MaxUDPSize)
 		log.Info("x", "domain", z.apex, "addr", &net.TCPAddr{IP: net.IP{127, 0, 0, 1}, Port: 53}, "took", time.Second, "err", errors.New("e"), "n", 7)
@@ -1002,6 +1003,8 @@ func TestManual(t *testing.T) {
 	manual := string(b)
 	code := ""
 	files, _ := filepath.Glob("*.go") // no error: the pattern is one
+	more, _ := filepath.Glob("internal/*/*.go")
+	files = append(files, more...)
 	for _, f := range files {
 		if b, err := os.ReadFile(f); err == nil && !strings.HasSuffix(f, "_test.go") {
 			code += string(b)
@@ -1060,10 +1063,10 @@ func TestManual(t *testing.T) {
 // Queries that go to upstreams in bursts are counted as the others are.
 func TestBurstsAreCounted(t *testing.T) {
 	z := newForwardZone(t, startUpstream(t, answer(t, nil), nil))
-	z.fwd.cache = dnscache.New(1 << 20)
-	for _, list := range *z.fwd.routes.Load() {
+	z.fwd.Cache = dnscache.New(1 << 20)
+	for _, list := range *z.fwd.Routes.Load() {
 		for _, u := range list {
-			u.maxFresh = 0 // no query has a socket of its own
+			u.MaxFresh = 0 // no query has a socket of its own
 		}
 	}
 	addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
@@ -1088,11 +1091,11 @@ func TestBurstsAreCounted(t *testing.T) {
 func TestAskedAreCounted(t *testing.T) {
 	z := newForwardZone(t, closedUpstream(t))
 	for i := range 200 {
-		if got := z.fwd.answer(t.Context(), dnscache.NewQuestion(mustName(t, fmt.Sprintf("n%d.example.org", i)), dns.TypeA, dnscache.RD), 0, netip.MustParseAddr("127.0.0.1")); got == nil || got.Rcode() != dns.RcodeServerFailure {
+		if got := z.fwd.Answer(t.Context(), dnscache.NewQuestion(mustName(t, fmt.Sprintf("n%d.example.org", i)), dns.TypeA, dnscache.RD), 0, netip.MustParseAddr("127.0.0.1")); got == nil || got.Rcode() != dns.RcodeServerFailure {
 			t.Fatalf("query %d: got %v", i, got)
 		}
 	}
-	if u := z.fwd.status().Upstreams[0]; u.Queries != u.Failures || u.Queries == 0 {
+	if u := z.fwd.Status().Upstreams[0]; u.Queries != u.Failures || u.Queries == 0 {
 		t.Errorf("%d queries, %d failures of an upstream that never answers; want the same", u.Queries, u.Failures)
 	}
 }
