@@ -169,7 +169,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 func (a *api) list(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	before, after := "{", "{}\n"
-	for s := range a.reg.published().all(^publish.Kind(0)) {
+	for s := range a.reg.Published().All(^publish.Kind(0)) {
 		id, _ := json.Marshal(s.ID) // no errors: it is strings and numbers
 		service, _ := json.MarshalIndent(toJSON(s), "  ", "  ")
 		if _, err := fmt.Fprintf(w, "%s\n  %s: %s", before, id, service); err != nil {
@@ -252,7 +252,7 @@ func (a *api) remove(r *http.Request) (int, any, error) {
 
 // ttl: GET /ttl.
 func (a *api) ttl(*http.Request) (int, any, error) {
-	return http.StatusOK, a.reg.ttl.Load(), nil
+	return http.StatusOK, a.reg.TTL.Load(), nil
 }
 
 // clearCache: DELETE /cache.

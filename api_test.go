@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/publish"
 	"io"
 	"log/slog"
@@ -312,7 +313,7 @@ func TestAPIBadProperties(t *testing.T) {
 			t.Run(fmt.Sprintf("%s %.60q", method, tt.body), func(t *testing.T) {
 				h, reg := newTestAPI(t)
 				before := call(t, h, "GET", "/services", "").Body.String()
-				serial := reg.ser.Load()
+				serial := reg.Serial.Load()
 				r := call(t, h, method, "/services/manual", tt.body)
 				if r.Code != http.StatusBadRequest {
 					t.Errorf("got status %d, %s; want 400", r.Code, r.Body)
@@ -321,7 +322,7 @@ func TestAPIBadProperties(t *testing.T) {
 				if got := errorOf(t, r); method == "PATCH" && !strings.Contains(got, tt.want) {
 					t.Errorf("got error %q; want one with %q", got, tt.want)
 				}
-				if got := call(t, h, "GET", "/services", "").Body.String(); got != before || reg.ser.Load() != serial {
+				if got := call(t, h, "GET", "/services", "").Body.String(); got != before || reg.Serial.Load() != serial {
 					t.Errorf("the services changed to %s; want what was before", got)
 				}
 			})
@@ -399,7 +400,7 @@ func TestAPIRoundTrip(t *testing.T) {
 	}
 	for _, id := range publish.SortedKeys(all) {
 		for _, method := range []string{"PUT", "PATCH"} {
-			serial := reg.ser.Load()
+			serial := reg.Serial.Load()
 			r := call(t, h, method, "/services/"+id, string(all[id]))
 			if r.Code != http.StatusOK || !sameJSON(r.Body.String(), string(all[id])) {
 				t.Errorf("%s %s: got %d %s; want 200 %s", method, id, r.Code, r.Body, all[id])
@@ -407,7 +408,7 @@ func TestAPIRoundTrip(t *testing.T) {
 			if got := call(t, h, "GET", "/services/"+id, "").Body.String(); !sameJSON(got, string(all[id])) {
 				t.Errorf("GET %s after %s: got %s; want %s", id, method, got, all[id])
 			}
-			if got := reg.ser.Load(); got != serial {
+			if got := reg.Serial.Load(); got != serial {
 				t.Errorf("%s %s: got serial %d; want %d, as nothing changed", method, id, got, serial)
 			}
 		}
@@ -448,7 +449,7 @@ func TestAPIMethods(t *testing.T) {
 func TestAPIChangesAnswers(t *testing.T) {
 	h, reg := newTestAPI(t)
 	matched := func(qname string) (addrs []string) {
-		all, _, _ := reg.rrset(reg.match(mustName(t, qname), nil), true, 1000, client{})
+		all, _, _ := reg.Rrset(reg.Match(mustName(t, qname), nil), true, 1000, index.Viewer{})
 		for _, a := range all {
 			addrs = append(addrs, a.String())
 		}
@@ -475,8 +476,8 @@ func TestAPIChangesAnswers(t *testing.T) {
 			t.Errorf("after %s %s %s: %s: got %v; want %v", tt.method, tt.path, tt.body, tt.qname, got, tt.want)
 		}
 	}
-	if call(t, h, "PUT", "/set/ttl", "42"); reg.ttl.Load() != 42 {
-		t.Errorf("after PUT /set/ttl: got a default TTL of %d; want 42", reg.ttl.Load())
+	if call(t, h, "PUT", "/set/ttl", "42"); reg.TTL.Load() != 42 {
+		t.Errorf("after PUT /set/ttl: got a default TTL of %d; want 42", reg.TTL.Load())
 	}
 	if got := call(t, h, "GET", "/ttl", "").Body.String(); strings.TrimSpace(got) != "42" {
 		t.Errorf("GET /ttl: got %s; want 42", got)
@@ -583,10 +584,10 @@ func TestPatchRacesDeath(t *testing.T) {
 		if r := call(t, h, "GET", "/services/"+id, ""); r.Code != http.StatusNotFound {
 			t.Fatalf("after its death: got %d %s; want 404", r.Code, r.Body)
 		}
-		if got := reg.match(mustName(t, fmt.Sprintf("c%d.app.docker", i)), nil); len(got) != 0 {
+		if got := reg.Match(mustName(t, fmt.Sprintf("c%d.app.docker", i)), nil); len(got) != 0 {
 			t.Fatalf("after its death: got %v; want no answer", got)
 		}
-		if got := reg.match(mustName(t, "back.docker"), nil); len(got) != 0 {
+		if got := reg.Match(mustName(t, "back.docker"), nil); len(got) != 0 {
 			t.Fatalf("after its death: its alias got %v; want no answer", got)
 		}
 		if i%2 == 1 {
@@ -804,7 +805,7 @@ func FuzzServiceJSON(f *testing.F) {
 		if err != nil {
 			return
 		}
-		s, err := reg.naming.Patched(base, p)
+		s, err := reg.Naming.Patched(base, p)
 		if err != nil {
 			return // its parts are too long together
 		}
@@ -816,7 +817,7 @@ func FuzzServiceJSON(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%s is given and not accepted: %v", text, err)
 		}
-		if got, err := reg.naming.Patched(&publish.Service{ID: "x"}, again); err != nil || !got.Equal(s) {
+		if got, err := reg.Naming.Patched(&publish.Service{ID: "x"}, again); err != nil || !got.Equal(s) {
 			t.Errorf("%s: got %+v, %v; want %+v", text, got, err, s)
 		}
 	})

@@ -6,6 +6,7 @@ import (
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/forward"
+	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/publish"
 	"log/slog"
 	"net"
@@ -361,12 +362,12 @@ func TestCacheAndOurs(t *testing.T) {
 		}
 	}
 	ask("beside it", "xshop.example.com.", "NOERROR ra; xshop.example.com. 77 A 192.0.2.1")
-	z.reg.goneAliases.Store(mustName(t, "shop.example.com"), time.Now().Add(-goneFor))
-	z.reg.away.Store(1)
+	z.reg.GoneAliases.Store(mustName(t, "shop.example.com"), time.Now().Add(-index.GoneFor))
+	z.reg.Away.Store(1)
 	if got := serialless(both(t, z, new(dns.Msg).SetQuestion("shop.example.com.", dns.TypeA))); got != gone {
 		t.Errorf("an hour later, without the engine: got %v; want %v", got, gone)
 	}
-	z.reg.away.Store(0)
+	z.reg.Away.Store(0)
 	ask("an hour later", "shop.example.com.", upstreams)
 	z.reg.put(id, aliased(t, id, "shop.example.com"))
 	ask("a container's again", "shop.example.com.", "NOERROR aa ra; shop.example.com. 5 A 10.0.0.1")
@@ -374,7 +375,7 @@ func TestCacheAndOurs(t *testing.T) {
 		t.Fatal(err)
 	}
 	ask("removed by hand", "shop.example.com.", upstreams)
-	if n := z.reg.goneAliases.count.Load(); n != 0 {
+	if n := z.reg.GoneAliases.Count.Load(); n != 0 {
 		t.Errorf("got %d aliases that are gone; want none", n)
 	}
 }
@@ -390,21 +391,21 @@ func TestGoneAliasesAreBounded(t *testing.T) {
 	z := newTestZone(t, filledRegistry(t, "docker", 5))
 	z.log = slog.New(slog.DiscardHandler)
 	s := aliased(t, "id", "x.example.com")
-	for i := range maxGone + 100 {
+	for i := range index.MaxGone + 100 {
 		s.Owners = append(s.Owners, mustName(t, fmt.Sprintf("%d.example.com", i)))
 	}
 	z.reg.put("id", s)
 	z.reg.forget("id")
-	if n := z.reg.goneAliases.count.Load(); n != maxGone {
-		t.Errorf("got %d; want %d", n, maxGone)
+	if n := z.reg.GoneAliases.Count.Load(); n != index.MaxGone {
+		t.Errorf("got %d; want %d", n, index.MaxGone)
 	}
-	for n := range z.reg.goneAliases.All() {
-		z.reg.goneAliases.Store(n, time.Now().Add(-goneFor))
+	for n := range z.reg.GoneAliases.All() {
+		z.reg.GoneAliases.Store(n, time.Now().Add(-index.GoneFor))
 	}
 	s = aliased(t, "id2", "y.example.com")
 	z.reg.put("id2", s)
 	z.reg.forget("id2")
-	if n := z.reg.goneAliases.count.Load(); n != 1 {
+	if n := z.reg.GoneAliases.Count.Load(); n != 1 {
 		t.Errorf("after an hour: got %d; want 1", n)
 	}
 }

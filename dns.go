@@ -8,6 +8,7 @@ import (
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/forward"
+	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
 	"github.com/rayje/dnsdock/internal/table"
@@ -28,7 +29,6 @@ const (
 	maxNegative = 5   // seconds for which an NXDOMAIN or NODATA may be cached: the container may start any moment
 	minRR       = 14  // octets of the smallest record that is answered: two pointers, type, class, TTL, length
 	maxWalkers  = 100 // queries in line for those that look at much
-	many        = 256 // services, which are looked at in some tens of microseconds
 
 )
 
@@ -60,7 +60,7 @@ type zone struct {
 // newZone returns a zone for the apex of reg. When ctx is done, the queries
 // that are being forwarded end.
 func newZone(ctx context.Context, reg *registry, fwd *forward.Forwarder, log *slog.Logger) *zone {
-	apex := reg.naming.Apex
+	apex := reg.Naming.Apex
 	return &zone{reg: reg, fwd: fwd, apex: apex, host: "\x07dnsdock" + apex, local: localZones(), log: log, kept: new(replies), traffic: new(stats.Traffic),
 		walkers: make(chan struct{}, maxWalkers), walking: new(sync.Mutex), ctx: ctx}
 }
@@ -105,6 +105,8 @@ type client struct {
 	beforeWait func() // is called before the answer waits for others, if not nil
 }
 
+func (c client) viewer() index.Viewer { return index.Viewer{c.addr, c.local} }
+
 // ServeDNS answers one query that came over UDP. It is called at once by many
 // goroutines.
 func (z *zone) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
@@ -121,7 +123,7 @@ func (z *zone) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
 // answer answers req by send. What has to wait for an upstream is given to
 // later.
 func (z *zone) answer(req *dns.Msg, c client, later func(func()), send func([]byte) error) {
-	begun, serial := time.Now(), z.reg.ser.Load()
+	begun, serial := time.Now(), z.reg.Serial.Load()
 	c.alone = new(bool)
 	m, left := z.reply(req, c)
 	extra, kind := len(m.Extra), kindOf(m, left)
@@ -325,7 +327,7 @@ func (z *zone) resolve(m *dns.Msg, n dnsname.Name, c client) (left *dns.Question
 	for len(chain) < forward.MaxChain && !slices.Contains(chain, n) {
 		top, ok := z.authority(n)
 		if !ok {
-			if alias, ok := z.reg.gone(n); ok {
+			if alias, ok := z.reg.Gone(n); ok {
 				m.Authoritative, m.Rcode = true, dns.RcodeNameError
 				m.Ns = append(m.Ns, z.soa(ending(q.Name, alias.Labels()), alias, 0))
 				return nil
@@ -349,7 +351,7 @@ func (z *zone) foreign(m *dns.Msg, n dnsname.Name, q dns.Question, chained bool)
 	upstreams, routed := z.fwd.Upstreams(n)
 	switch {
 	case m.RecursionAvailable && len(upstreams) > 0 && !routed && dnsname.IsSingle(n) && !isOfTLD(q.Qtype): // a host of this site, of which nobody outside knows
-		if _, above := z.reg.nodes.Load(n); !above && !z.reg.isAboveZone(n) && !z.fwd.Routes.Load().AnyBelow(n) {
+		if _, above := z.reg.Nodes.Load(n); !above && !z.reg.IsAboveZone(n) && !z.fwd.Routes.Load().AnyBelow(n) {
 			m.Rcode = dns.RcodeNameError
 		}
 	case m.RecursionAvailable && len(upstreams) > 0 && (!chained || m.RecursionDesired):
@@ -370,10 +372,10 @@ func isOfTLD(qtype uint16) bool {
 // an alias outside of it, a local zone, or a known address's own name. It is
 // not ok where n is not ours: an upstream may be configured for a local zone.
 func (z *zone) authority(n dnsname.Name) (top dnsname.Name, ok bool) {
-	if top, ok := z.reg.zoneOf(n); ok {
+	if top, ok := z.reg.ZoneOf(n); ok {
 		return top, true
 	}
-	if top, ok := z.reg.cover(n); ok {
+	if top, ok := z.reg.Cover(n); ok {
 		return top, true
 	}
 	for top = n; top != dnsname.Root && !z.local[top]; {
@@ -382,7 +384,7 @@ func (z *zone) authority(n dnsname.Name) (top dnsname.Name, ok bool) {
 	if _, routed := z.fwd.Upstreams(n); top != dnsname.Root && !routed {
 		return top, true
 	}
-	return n, z.reg.at(n) != nil
+	return n, z.reg.At(n) != nil
 }
 
 // A found is what there is at a name of ours.
@@ -392,11 +394,11 @@ type found struct {
 	isStatic bool             // no container changes it
 	isHost   bool             // it is our own name, and no container's
 	loopback bool             // it is localhost, or below
-	views    []*view          // by the names rule; without data where there is a cname
+	views    []*index.View    // by the names rule; without data where there is a cname
 	hasData  bool             // a service of views has no CNAME
 	cname    *publish.Service // whose CNAME it is instead
 	ports    []servicePort
-	owners   *view // of whose address it is the name; nil if of nobody's
+	owners   *index.View // of whose address it is the name; nil if of nobody's
 }
 
 // A servicePort is one SRV record.
@@ -433,20 +435,20 @@ func (z *zone) inTurn(n, top dnsname.Name, c client) (done func(), ok bool) {
 func (z *zone) isMuch(n, top dnsname.Name) bool {
 	if n.IsReverse() {
 		p, ok := n.Prefix()
-		v := z.reg.at(n)
-		return ok && !p.IsSingleIP() || v != nil && v.len() > many
+		v := z.reg.At(n)
+		return ok && !p.IsSingleIP() || v != nil && v.Len() > index.Many
 	}
-	if !z.reg.isZone(top) && z.local[top] {
+	if !z.reg.IsZone(top) && z.local[top] {
 		return false
 	}
 	if n.HasWildcard() {
-		if n = z.reg.trim(n); n.HasWildcard() {
+		if n = z.reg.Trim(n); n.HasWildcard() {
 			return true
 		}
 	}
 	for range 3 { // itself, or _port._protocol before it
-		for _, nodes := range []*table.Table[dnsname.Name, *node]{&z.reg.nodes, &z.reg.compose} {
-			if at, ok := nodes.Load(n); ok && at.below.len() > many {
+		for _, nodes := range []*table.Table[dnsname.Name, *index.Node]{&z.reg.Nodes, &z.reg.Compose} {
+			if at, ok := nodes.Load(n); ok && at.Below.Len() > index.Many {
 				return true
 			}
 		}
@@ -460,24 +462,24 @@ func (z *zone) isMuch(n, top dnsname.Name) bool {
 
 // find looks up n, whose highest name of ours is top.
 func (z *zone) find(n, top dnsname.Name) (f found) {
-	f.isZone = n == top && (z.reg.isZone(top) || z.local[top])
+	f.isZone = n == top && (z.reg.IsZone(top) || z.local[top])
 	switch {
 	case n.IsReverse():
-		f.owners = z.reg.at(n)
-		f.exists = f.isZone || f.owners != nil || z.fwd.Routes.Load().AnyBelow(n) || z.reg.anyBelow(n)
+		f.owners = z.reg.At(n)
+		f.exists = f.isZone || f.owners != nil || z.fwd.Routes.Load().AnyBelow(n) || z.reg.AnyBelow(n)
 		return f
-	case !z.reg.isZone(top) && z.local[top]:
+	case !z.reg.IsZone(top) && z.local[top]:
 		f.isStatic, f.loopback = true, top == dnsname.Localhost
-		f.exists = f.isZone || f.loopback || z.reg.isAboveZone(n) || z.fwd.Routes.Load().AnyBelow(n)
+		f.exists = f.isZone || f.loopback || z.reg.IsAboveZone(n) || z.fwd.Routes.Load().AnyBelow(n)
 		return f
 	}
 	var hasPorts bool
-	f.views = z.reg.match(n, nil)
-	f.hasData = anyHas(f.views, publish.HasData)
+	f.views = z.reg.Match(n, nil)
+	f.hasData = index.AnyHas(f.views, publish.HasData)
 	f.isHost = n == z.host && !f.hasData
 	f.ports, hasPorts = z.findPorts(n, top)
-	f.exists = f.isZone || f.isHost || hasPorts || len(f.views) > 0 || z.reg.isAboveCompose(n) || z.reg.isAboveZone(n)
-	if !f.isZone && n != z.host && anyHas(f.views, publish.HasCNAME) { // a zone has SOA and NS, and a CNAME must not be named by these
+	f.exists = f.isZone || f.isHost || hasPorts || len(f.views) > 0 || z.reg.IsAboveCompose(n) || z.reg.IsAboveZone(n)
+	if !f.isZone && n != z.host && index.AnyHas(f.views, publish.HasCNAME) { // a zone has SOA and NS, and a CNAME must not be named by these
 		f.cname = z.cnameOf(n, f.views)
 	}
 	return f
@@ -487,29 +489,29 @@ func (z *zone) find(n, top dnsname.Name) (f found) {
 // the closest owner name at or above n, unless a service with addresses is
 // closer; or one of those below n if there is nothing else. Of several it is
 // always the same.
-func (z *zone) cnameOf(n dnsname.Name, views []*view) (best *publish.Service) {
-	at, ok := z.reg.nodes.Load(n)
+func (z *zone) cnameOf(n dnsname.Name, views []*index.View) (best *publish.Service) {
+	at, ok := z.reg.Nodes.Load(n)
 	if !ok {
-		at, ok = z.reg.compose.Load(n)
-		ok = ok && views[0] == &at.below
+		at, ok = z.reg.Compose.Load(n)
+		ok = ok && views[0] == &at.Below
 	}
 	if ok { // its view is the first; what is at n itself counts before all, what is below it after all
 		below := views[0]
 		views = slices.Clone(views[1:])
-		if at.here != nil {
-			views = slices.Insert(views, 0, at.here)
+		if at.Here != nil {
+			views = slices.Insert(views, 0, at.Here)
 		}
 		views = append(views, below)
 	}
 	mixed := func(i int) bool { return n.HasWildcard() || ok && i == len(views)-1 } // of any depth
 	for i, v := range views {
 		switch {
-		case v.has(publish.HasData) && (mixed(i) || !v.has(publish.HasCNAME)):
+		case v.Has(publish.HasData) && (mixed(i) || !v.Has(publish.HasCNAME)):
 			return nil
-		case !v.has(publish.HasCNAME):
+		case !v.Has(publish.HasCNAME):
 			continue
 		}
-		for s := range v.all(publish.HasCNAME) {
+		for s := range v.All(publish.HasCNAME) {
 			if best == nil || cmp.Or(cmp.Compare(publish.Order(!s.Sick), publish.Order(!best.Sick)), strings.Compare(string(s.CNAME), string(best.CNAME))) < 0 {
 				best = s
 			}
@@ -533,7 +535,7 @@ func (z *zone) findPorts(n, top dnsname.Name) (list []servicePort, exists bool) 
 	if !isProtoLabel(proto) || !rest.Under(top) {
 		return nil, false
 	}
-	for s := range some(z.reg.match(rest, nil), publish.HasPorts) {
+	for s := range index.Some(z.reg.Match(rest, nil), publish.HasPorts) {
 		for _, p := range s.Ports {
 			if proto != "_"+p.Proto || !between && !p.IsAt(label) {
 				continue
@@ -558,7 +560,7 @@ func isProtoLabel(label string) bool {
 // answerOurs answers q, the question about n, whose highest name of ours is
 // top. Where n is a CNAME that q goes on with, it returns its target.
 func (z *zone) answerOurs(m *dns.Msg, q dns.Question, n, top dnsname.Name, c client) (next dnsname.Name) {
-	ready := z.reg.isReady(n) // before find: what is published between the two is not missed
+	ready := z.reg.IsReady(n) // before find: what is published between the two is not missed
 	done, ok := z.inTurn(n, top, c)
 	if !ok {
 		m.Authoritative, m.Answer, m.Rcode = false, nil, dns.RcodeServerFailure
@@ -567,7 +569,7 @@ func (z *zone) answerOurs(m *dns.Msg, q dns.Question, n, top dnsname.Name, c cli
 	defer done()
 	f := z.find(n, top)
 	if f.cname != nil {
-		h := header(q.Name, dns.TypeCNAME, z.reg.ttlOf(f.cname))
+		h := header(q.Name, dns.TypeCNAME, z.reg.TTLOf(f.cname))
 		m.Answer = append(m.Answer, &dns.CNAME{Hdr: h, Target: f.cname.CNAME.String()})
 		if q.Qtype == dns.TypeCNAME || q.Qtype == dns.TypeANY {
 			return ""
@@ -610,17 +612,17 @@ func (z *zone) addRecords(m *dns.Msg, q dns.Question, n dnsname.Name, f found, c
 		if f.owners == nil {
 			break
 		}
-		h := header(q.Name, q.Qtype, z.reg.minTTL([]*view{f.owners}))
-		for _, o := range mostSpecific(f.owners, most) {
+		h := header(q.Name, q.Qtype, z.reg.MinTTL([]*index.View{f.owners}))
+		for _, o := range index.MostSpecific(f.owners, most) {
 			add(&dns.PTR{Hdr: h, Ptr: o.String()})
 		}
 	case dns.TypeMX:
 		if f.hasData || f.isHost {
-			add(&dns.MX{Hdr: header(q.Name, q.Qtype, z.reg.minTTL(f.views)), Mx: q.Name})
+			add(&dns.MX{Hdr: header(q.Name, q.Qtype, z.reg.MinTTL(f.views)), Mx: q.Name})
 			addExtra(m, z.bothAddrs(q.Name, n, f, c))
 		}
 	case dns.TypeTXT:
-		h := header(q.Name, q.Qtype, z.reg.minTTL(f.views))
+		h := header(q.Name, q.Qtype, z.reg.MinTTL(f.views))
 		for _, text := range allTXT(f.views, c.size) {
 			add(&dns.TXT{Hdr: h, Txt: charStrings(text)})
 		}
@@ -632,12 +634,12 @@ func (z *zone) addRecords(m *dns.Msg, q dns.Question, n dnsname.Name, f found, c
 		}
 	case dns.TypeNS:
 		if f.isZone {
-			add(&dns.NS{Hdr: header(q.Name, q.Qtype, z.reg.ttl.Load()), Ns: z.host.String()})
+			add(&dns.NS{Hdr: header(q.Name, q.Qtype, z.reg.TTL.Load()), Ns: z.host.String()})
 			addExtra(m, z.bothAddrs(z.host.String(), z.host, z.find(z.host, z.apex), c))
 		}
 	case dns.TypeANY:
 		if f.isZone || f.isHost || f.loopback || f.hasData || f.owners != nil || len(f.ports) > 0 {
-			add(&dns.HINFO{Hdr: header(q.Name, dns.TypeHINFO, z.reg.ttl.Load()), Cpu: "RFC8482"}) // section 4.2
+			add(&dns.HINFO{Hdr: header(q.Name, dns.TypeHINFO, z.reg.TTL.Load()), Cpu: "RFC8482"}) // section 4.2
 		}
 	}
 }
@@ -645,7 +647,7 @@ func (z *zone) addRecords(m *dns.Msg, q dns.Question, n dnsname.Name, f found, c
 // addrs returns the address records of n under the name owner.
 func (z *zone) addrs(owner string, n dnsname.Name, f found, qtype uint16, c client) (list []dns.RR) {
 	var addrs []netip.Addr
-	v4, ttl := qtype == dns.TypeA, z.reg.ttl.Load()
+	v4, ttl := qtype == dns.TypeA, z.reg.TTL.Load()
 	switch {
 	case f.loopback && v4:
 		addrs = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
@@ -655,7 +657,7 @@ func (z *zone) addrs(owner string, n dnsname.Name, f found, qtype uint16, c clie
 		addrs = []netip.Addr{c.local}
 	default:
 		var differs bool
-		addrs, ttl, differs = z.reg.rrset(f.views, v4, c.size/minRR+1, c)
+		addrs, ttl, differs = z.reg.Rrset(f.views, v4, c.size/minRR+1, c.viewer())
 		if differs && c.alone != nil {
 			*c.alone = true
 		}
@@ -691,7 +693,7 @@ func (z *zone) addSRV(m *dns.Msg, owner string, ports []servicePort, most int, c
 	}
 	ttl := uint32(publish.MaxTTL)
 	for _, p := range ports {
-		ttl = min(ttl, z.reg.ttlOf(p.Service))
+		ttl = min(ttl, z.reg.TTLOf(p.Service))
 	}
 	h := header(owner, dns.TypeSRV, ttl)
 	type target struct {
@@ -711,7 +713,7 @@ func (z *zone) addSRV(m *dns.Msg, owner string, ports []servicePort, most int, c
 		m.Answer = append(m.Answer, &dns.SRV{Hdr: h, Weight: 1, Port: t.number, Target: host})
 		if !hosts[t.name] && len(extra) < most {
 			hosts[t.name] = true
-			top, _ := z.reg.zoneOf(t.name)
+			top, _ := z.reg.ZoneOf(t.name)
 			extra = append(extra, z.bothAddrs(host, t.name, z.find(t.name, top), c)...)
 		}
 	}
@@ -720,9 +722,9 @@ func (z *zone) addSRV(m *dns.Msg, owner string, ports []servicePort, most int, c
 
 // allTXT returns the TXT records of views, each once, until they have
 // size octets.
-func allTXT(views []*view, size int) (list []string) {
+func allTXT(views []*index.View, size int) (list []string) {
 	seen := make(map[string]bool)
-	for s := range some(views, publish.HasTXT) {
+	for s := range index.Some(views, publish.HasTXT) {
 		for _, text := range s.TXT {
 			if seen[text] {
 				continue
@@ -747,20 +749,6 @@ func charStrings(text string) (list []string) {
 	return list
 }
 
-// mostSpecific returns the owner names of a view's services, the one of most labels
-// first, and no more than that many.
-func mostSpecific(v *view, most int) (list []dnsname.Name) {
-	var byLabels [dnsname.MaxLen/2 + 1][]dnsname.Name
-	for s := range some([]*view{v}, publish.HasData) {
-		for _, o := range s.Owners {
-			byLabels[o.Labels()] = append(byLabels[o.Labels()], o)
-		}
-	}
-	slices.Reverse(byLabels[:])
-	list = publish.Unique(slices.Concat(byLabels[:]...))
-	return list[:min(len(list), most)]
-}
-
 // header returns the header of a record.
 func header(owner string, rrtype uint16, ttl uint32) dns.RR_Header {
 	return dns.RR_Header{Name: owner, Rrtype: rrtype, Class: dns.ClassINET, Ttl: ttl}
@@ -776,7 +764,7 @@ func ending(s string, labels int) string {
 // was asked: so all names in it compress. Its TTL and its last field are how
 // many seconds a negative answer may be cached: most at most.
 func (z *zone) soa(owner string, top dnsname.Name, most uint32) *dns.SOA {
-	ttl := min(z.reg.ttl.Load(), most)
+	ttl := min(z.reg.TTL.Load(), most)
 	ns, mbox := z.host.String(), owner
 	if top == z.apex {
 		ns = "dnsdock." + owner
@@ -788,7 +776,7 @@ func (z *zone) soa(owner string, top dnsname.Name, most uint32) *dns.SOA {
 		Hdr:     dns.RR_Header{Name: owner, Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: ttl},
 		Ns:      ns,
 		Mbox:    mbox,
-		Serial:  z.reg.ser.Load(),
+		Serial:  z.reg.Serial.Load(),
 		Refresh: soaRefresh,
 		Retry:   soaRetry,
 		Expire:  soaExpire,
@@ -835,7 +823,7 @@ func (z *zone) relay(m, req, said *dns.Msg, q dns.Question) {
 	for _, rr := range slices.Concat(said.Answer, said.Ns) {
 		h := rr.Header()
 		if z.fwd.ForceTTL {
-			h.Ttl = z.reg.ttl.Load()
+			h.Ttl = z.reg.TTL.Load()
 		}
 		if forward.EqualNames(h.Name, q.Name) {
 			h.Name = q.Name // in the client's case

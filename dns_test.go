@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/forward"
+	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/publish"
 	"io"
 	"log/slog"
@@ -49,13 +50,13 @@ func filledRegistry(t testing.TB, apex string, ttl uint32, pubs ...pub) *registr
 		for _, a := range strings.Fields(p.aliases) {
 			s.Aliases = append(s.Aliases, mustName(t, a))
 		}
-		if err := reg.naming.Own(s); err != nil {
+		if err := reg.Naming.Own(s); err != nil {
 			t.Fatal(err)
 		}
 		reg.put(s.ID, s)
 	}
-	reg.ready.Store(true)
-	reg.ser.Store(7)
+	reg.Ready.Store(true)
+	reg.Serial.Store(7)
 	return reg
 }
 
@@ -454,7 +455,7 @@ func TestRotation(t *testing.T) {
 // Before the engine's first list is done, nobody knows what does not exist.
 func TestNotReady(t *testing.T) {
 	reg := filledRegistry(t, "docker", 0, pub{"web", "nginx", publish.DefaultTTL, "10.0.0.1", "shop.example.com"})
-	reg.ready.Store(false)
+	reg.Ready.Store(false)
 	z := newTestZone(t, reg)
 	const soa = " docker. 0 SOA dnsdock.docker. hostmaster.docker. 7 3600 600 86400 0"
 	for _, tt := range []struct {
@@ -503,7 +504,7 @@ func TestNotReady(t *testing.T) {
 			})
 		}
 	}
-	reg.ready.Store(true)
+	reg.Ready.Store(true)
 	m := reply(z, new(dns.Msg).SetQuestion("redis.docker.", dns.TypeA), netip.Addr{}, dns.MaxMsgSize)
 	if got, want := showSorted(m), "NXDOMAIN aa;;"+soa; got != want {
 		t.Errorf("once ready: got %v; want %v", got, want)
@@ -1285,7 +1286,7 @@ func TestTCPTimeouts(t *testing.T) {
 func TestPanicIsServfail(t *testing.T) {
 	log := newLogWatch()
 	z := newTestZone(t, filledRegistry(t, "docker", 0))
-	z.reg.nodes.Store(mustName(t, "web.nginx.docker"), nil)
+	z.reg.Nodes.Store(mustName(t, "web.nginx.docker"), nil)
 	z.log = slog.New(slog.NewTextHandler(log, nil))
 	addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
 	for _, network := range []string{"udp", "tcp"} {
@@ -1344,7 +1345,7 @@ func FuzzQuery(f *testing.F) {
 		`{"name":"front","image":"nginx","cname":"srv.nginx.docker"}`,
 		`{"name":"loop","image":"loop","cname":"x.loop.docker"}`)
 	zones := map[bool]*zone{true: newTestZone(f, reg), false: newTestZone(f, filledRegistry(f, "docker", 0))}
-	zones[false].reg.ready.Store(false)
+	zones[false].reg.Ready.Store(false)
 	f.Fuzz(func(t *testing.T, data []byte, ready bool) {
 		query, _ := dnswire.Screen(slices.Clone(data))
 		if query == nil {
@@ -1417,7 +1418,7 @@ func publishTest(t testing.TB, reg *registry, services ...string) {
 			t.Fatalf("%s: got status %d, %s", body, r.Code, r.Body)
 		}
 	}
-	reg.ser.Store(7)
+	reg.Serial.Store(7)
 }
 
 // showExtra is the additional section of m, without OPT, in order of its text.
@@ -1562,7 +1563,7 @@ func TestLocalZones(t *testing.T) {
 			}
 		})
 	}
-	z.reg.ready.Store(false)
+	z.reg.Ready.Store(false)
 	if got := showSorted(reply(z, new(dns.Msg).SetQuestion("x.onion.", dns.TypeA), netip.Addr{}, 512)); !strings.HasPrefix(got, "NXDOMAIN") {
 		t.Errorf("x.onion before the first list: got %v; want NXDOMAIN", got)
 	}
@@ -1688,7 +1689,7 @@ func TestOwnNameIsNoCNAME(t *testing.T) {
 // look at as many.
 func TestManyInTurn(t *testing.T) {
 	reg := filledRegistry(t, "docker", 0, pub{"web", "nginx", 0, "10.0.0.1", ""})
-	for i := range many + 1 {
+	for i := range index.Many + 1 {
 		s := testService(t, reg, fmt.Sprint("s", i), fmt.Sprint("s", i), "big", "10.1.0.1")
 		s.Ports = []publish.Port{{80, "tcp", "http"}}
 		reg.put(s.ID, s)
@@ -1753,7 +1754,7 @@ func putContainers(t testing.TB, reg *registry, list ...publish.Container) {
 		if c.ID == "" {
 			c.ID = c.Name
 		}
-		s, problems := reg.naming.ServiceOf(&c, "e")
+		s, problems := reg.Naming.ServiceOf(&c, "e")
 		if problems != nil {
 			t.Fatal(problems)
 		}
@@ -1858,7 +1859,7 @@ func TestAnswersByPlaces(t *testing.T) {
 func TestNamesAboveZones(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	reg := newRegistry(publish.Naming{Apex: mustName(t, "docker")}, 60, log, mustName(t, "b.c.docker"))
-	reg.ready.Store(true)
+	reg.Ready.Store(true)
 	z := newTestZone(t, reg)
 	for qname, want := range map[string]string{"c.docker.": "NOERROR", "b.c.docker.": "NOERROR", "d.docker.": "NXDOMAIN", "x.b.c.docker.": "NXDOMAIN"} {
 		if got := answersTo(z, "192.0.2.1", "", qname, dns.TypeA); got != want {
@@ -1928,7 +1929,7 @@ func TestHostAddress(t *testing.T) {
 			t.Errorf("mixed: got %v; want %v", got, want)
 		}
 	}
-	reg.naming.Host = []netip.Addr{netip.MustParseAddr("198.51.100.4"), netip.MustParseAddr("2001:db8::4")}
+	reg.Naming.Host = []netip.Addr{netip.MustParseAddr("198.51.100.4"), netip.MustParseAddr("2001:db8::4")}
 	check("10.1.0.53", "h.app.docker.", dns.TypeA, "NOERROR 198.51.100.4")
 	check("127.0.0.1", "h.app.docker.", dns.TypeAAAA, "NOERROR 2001:db8::4")
 }
@@ -1937,7 +1938,7 @@ func TestHostAddress(t *testing.T) {
 // there, for the client that asks.
 func TestHealthChecks(t *testing.T) {
 	reg := newTestRegistry(t, "docker")
-	reg.naming.Health = true
+	reg.Naming.Health = true
 	z := newTestZone(t, reg)
 	tcp := []publish.Port{{Number: 80, Proto: "tcp"}}
 	put := func(name, image, addr string, sick bool, labels ...string) {
@@ -1968,12 +1969,12 @@ func TestHealthChecks(t *testing.T) {
 	check("192.0.2.1", "_80._tcp.w1.web.docker.", dns.TypeSRV, "NOERROR 10.1.0.1 w1.web.docker.")
 	put("w2", "web", "10.1.0.2/24", true, "com.dnsdock.health=ignore")
 	check("192.0.2.1", "web.docker.", dns.TypeA, "NOERROR 10.1.0.2")
-	reg.naming.Health = false
+	reg.Naming.Health = false
 	put("w1", "web", "10.1.0.1/24", true)
 	check("192.0.2.1", "web.docker.", dns.TypeA, "NOERROR 10.1.0.1 10.1.0.2")
 
 	// The healthy one is on an internal network, out of reach of others.
-	reg.naming.Health = true
+	reg.Naming.Health = true
 	put("d1", "db", "10.1.0.5/24", true)
 	putContainers(t, reg, publish.Container{Name: "d2", Image: "db", Networks: []publish.Endpoint{netAt("!i", "10.3.0.6/24")}})
 	check("192.0.2.1", "db.docker.", dns.TypeA, "NOERROR 10.1.0.5")
@@ -1984,7 +1985,7 @@ func TestHealthChecks(t *testing.T) {
 // The names of compose answer where no other does.
 func TestComposeNames(t *testing.T) {
 	reg := newTestRegistry(t, "docker")
-	reg.naming.Compose = true
+	reg.Naming.Compose = true
 	z := newTestZone(t, reg)
 	instance := func(project, service, number, name, image, addr string) publish.Container {
 		return publish.Container{Name: name, Image: image, Networks: []publish.Endpoint{netAt("a", addr)}, Exposed: []publish.Port{{Number: 80, Proto: "tcp"}}, Labels: map[string]string{
@@ -2025,7 +2026,7 @@ func TestComposeNames(t *testing.T) {
 		{"2.*.docker.", "NOERROR 10.1.0.7"}, // below the alias
 	} {
 		for _, closest := range []bool{false, true} {
-			reg.naming.Closest = closest
+			reg.Naming.Closest = closest
 			if closest && (c.qname == "redis.docker." || c.qname == "1.*.shop.docker.") { // the same by other rules
 				continue
 			}
@@ -2036,7 +2037,7 @@ func TestComposeNames(t *testing.T) {
 			}
 		}
 	}
-	reg.naming.Closest = false
+	reg.Naming.Closest = false
 	if got := answersTo(z, "192.0.2.1", "", "_80._tcp.1.web.shop.docker.", dns.TypeSRV); got != "NOERROR shop_web_1.nginx.docker. 10.1.0.1" {
 		t.Errorf("SRV: got %q", got)
 	}

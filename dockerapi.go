@@ -676,9 +676,9 @@ func (w *watcher) run(ctx context.Context) error {
 func (w *watcher) setAway(away bool) {
 	switch {
 	case away && !w.away:
-		w.reg.away.Add(1)
+		w.reg.Away.Add(1)
 	case !away && w.away:
-		w.reg.away.Add(-1)
+		w.reg.Away.Add(-1)
 	}
 	w.away = away
 }

@@ -13,6 +13,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/publish"
 	"io"
 	"log/slog"
@@ -362,7 +363,7 @@ func (w *watch) answer(qname string) string {
 	w.Helper()
 	var all []string
 	for _, v4 := range []bool{true, false} {
-		addrs, _, _ := w.reg.rrset(w.reg.match(mustName(w, qname), nil), v4, 1000, client{})
+		addrs, _, _ := w.reg.Rrset(w.reg.Match(mustName(w, qname), nil), v4, 1000, index.Viewer{})
 		slices.SortFunc(addrs, netip.Addr.Compare)
 		for _, a := range addrs {
 			all = append(all, a.String())
@@ -398,7 +399,7 @@ func TestWatchEvents(t *testing.T) {
 	inWatch(t, publish.Naming{}, true, func(w *watch) {
 		e := w.engine
 		w.want("docker", "")
-		if !w.reg.ready.Load() {
+		if !w.reg.Ready.Load() {
 			t.Error("not ready after an empty list")
 		}
 		if !strings.Contains(w.log.String(), "engine found") {
@@ -580,7 +581,7 @@ func TestWatchEngineComesLate(t *testing.T) {
 		w.engine.set("aa", &fakeContainer{name: "a", image: "redis:7", state: "running", addr: "10.0.0.1"})
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if w.reg.ready.Load() {
+		if w.reg.Ready.Load() {
 			t.Error("ready without an engine")
 		}
 		if n := strings.Count(w.log.String(), "engine away"); n != 1 {
@@ -588,7 +589,7 @@ func TestWatchEngineComesLate(t *testing.T) {
 		}
 		w.ln.setDown(false)
 		w.wantWithin(2*time.Second, "a.redis.docker", "10.0.0.1")
-		if !w.reg.ready.Load() {
+		if !w.reg.Ready.Load() {
 			t.Error("not ready")
 		}
 	})
@@ -615,20 +616,20 @@ func TestWatchReadiness(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		w.want("c4.x.docker", "10.0.0.1") // one that takes long delays no other
-		if w.reg.ready.Load() {
+		if w.reg.Ready.Load() {
 			t.Error("ready with a container that was not inspected yet")
 		}
 		w.ln.setDown(true) // and lost in the middle of it
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if w.reg.ready.Load() {
+		if w.reg.Ready.Load() {
 			t.Error("ready after the engine was lost")
 		}
 		e.update(func() { e.inspect = nil })
 		close(stuck)
 		w.ln.setDown(false)
 		w.wantWithin(2*time.Second, "c5.x.docker", "10.0.0.1")
-		if !w.reg.ready.Load() {
+		if !w.reg.Ready.Load() {
 			t.Error("not ready")
 		}
 	})
@@ -1207,7 +1208,7 @@ func TestWatchFollows(t *testing.T) {
 		at("dd", "proxy", "host", "")
 		synctest.Wait()
 		local := client{local: netip.MustParseAddr("172.17.0.1")}
-		if addrs, _, _ := w.reg.rrset(w.reg.match(mustName(w, "site.app.docker"), nil), true, 9, local); fmt.Sprint(addrs) != "[172.17.0.1]" {
+		if addrs, _, _ := w.reg.Rrset(w.reg.Match(mustName(w, "site.app.docker"), nil), true, 9, local.viewer()); fmt.Sprint(addrs) != "[172.17.0.1]" {
 			t.Errorf("by a proxy with the host's network: got %v; want the address that was asked", addrs)
 		}
 	})
@@ -1447,7 +1448,7 @@ func TestRecordedEngines(t *testing.T) {
 			w := newWatcher(newDockerClient(startEngine(t, &r, nil), nil), n, reg, slog.New(slog.NewTextHandler(log, nil)))
 			wg.Go(func() { _ = w.run(ctx) })
 			log.wait(t, "engine found")
-			for !reg.ready.Load() {
+			for !reg.Ready.Load() {
 				runtime.Gosched()
 			}
 			z := newTestZone(t, reg)
@@ -1467,11 +1468,11 @@ func TestRecordedEngines(t *testing.T) {
 				}
 			}
 			for _, qname := range []string{"renamed", "sick", "m"} {
-				if s := reg.match(mustName(t, strings.Replace(qname+".app.docker", "m.app.", "m.", 1)), nil); len(s) == 0 {
+				if s := reg.Match(mustName(t, strings.Replace(qname+".app.docker", "m.app.", "m.", 1)), nil); len(s) == 0 {
 					t.Errorf("%s: not published", qname)
 				}
 			}
-			for s := range reg.published().all(^publish.Kind(0)) {
+			for s := range reg.Published().All(^publish.Kind(0)) {
 				if s.Sick != (s.Name == "sick") {
 					t.Errorf("%s: unhealthy %t", s.Name, s.Sick)
 				}
@@ -1487,7 +1488,7 @@ func TestRecordedEngines(t *testing.T) {
 			defer w.mu.Unlock()
 			for id, known := range w.known {
 				// A list of podman's does not tell the health: it is inspected with each list while it is unhealthy.
-				if s := reg.published().get(id); list[id] != known && !(strings.Contains(file, "podman") && s != nil && s.Sick) {
+				if s := reg.Published().Get(id); list[id] != known && !(strings.Contains(file, "podman") && s != nil && s.Sick) {
 					t.Errorf("%.12s: the list says something else than the inspect", id)
 				}
 			}

@@ -6,11 +6,11 @@ import (
 	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
+	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
 	"github.com/rayje/dnsdock/internal/table"
 	"github.com/rayje/dnsdock/internal/udpio"
-	"hash/maphash"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -23,7 +23,6 @@ import (
 )
 
 const (
-	maxPacked     = 256  // addresses of an rrset: more than any reply over UDP holds, and 4 KiB
 	maxReplies    = 4096 // that are kept, of 1,232 octets at most
 	timesAnswered = 64   // that one of several records is given: then it is made anew, in another order
 )
@@ -126,7 +125,7 @@ type fastPath struct {
 	zone    *zone
 	missed  dnscache.Question        // that the last query asks and upstreams have to answer, in the fastPath's memory; empty if there is none
 	name    [dnsname.MaxLen + 3]byte // of the query, in lower case, and the rest of the question
-	views   [8]*view
+	views   [8]*index.View
 	counts  *stats.Counts
 	untimed [stats.Kinds]uint64 // answers whose time is still to be counted: with the clock read for each they would take half as long again
 }
@@ -258,8 +257,8 @@ func isMeta(qtype uint16) bool { return qtype == dns.TypeOPT || 128 <= qtype && 
 // fill writes the answer to r, or declines.
 func (f *fastPath) fill(r *writer) bool {
 	z, n := f.zone, r.name
-	hot := z.reg.hot.find(n, r.qtype)
-	if rr := hot.record(n); rr != nil {
+	hot := z.reg.Hot.Find(n, r.qtype)
+	if rr := hot.Record(n); rr != nil {
 		r.header()[7] = 1
 		r.reply = append(r.reply, rr...)
 		return true
@@ -267,10 +266,10 @@ func (f *fastPath) fill(r *writer) bool {
 	if isMeta(r.qtype) {
 		return false
 	}
-	top, ok := z.reg.zoneOf(n)
+	top, ok := z.reg.ZoneOf(n)
 	inZone := ok
 	if !ok {
-		if top, ok = z.reg.cover(n); !ok {
+		if top, ok = z.reg.Cover(n); !ok {
 			return f.foreign(r)
 		}
 	}
@@ -283,30 +282,30 @@ func (f *fastPath) fill(r *writer) bool {
 	case first != "" && first[0] == '_', second != "" && second[0] == '_': // a port may be there
 		return false
 	}
-	ready := z.reg.isReady(n) // before match, as in answerOurs
-	views := z.reg.match(n, f.views[:0])
+	ready := z.reg.IsReady(n) // before match, as in answerOurs
+	views := z.reg.Match(n, f.views[:0])
 	switch isZone := n == top && inZone; {
-	case anyHas(views, publish.HasCNAME):
+	case index.AnyHas(views, publish.HasCNAME):
 		return false
 	case len(views) == 0 && (!ready || !inZone):
 		return false
-	case len(views) == 0 && !isZone && !z.reg.isAboveCompose(n) && !z.reg.isAboveZone(n):
+	case len(views) == 0 && !isZone && !z.reg.IsAboveCompose(n) && !z.reg.IsAboveZone(n):
 		return r.negative(dns.RcodeNameError, top)
-	case r.qtype == dns.TypeMX && len(views) > 0, r.qtype == dns.TypeTXT && anyHas(views, publish.HasTXT):
+	case r.qtype == dns.TypeMX && len(views) > 0, r.qtype == dns.TypeTXT && index.AnyHas(views, publish.HasTXT):
 		return false
 	case isZone && (r.qtype == dns.TypeSOA || r.qtype == dns.TypeNS):
 		return false
-	case r.qtype == dns.TypeA && anyHas(views, publish.HasA), r.qtype == dns.TypeAAAA && anyHas(views, publish.HasAAAA):
+	case r.qtype == dns.TypeA && index.AnyHas(views, publish.HasA), r.qtype == dns.TypeAAAA && index.AnyHas(views, publish.HasAAAA):
 		if len(views) > 1 {
 			return false
 		}
-		if hot.isFree() && views[0].rrset(r.qtype).Load() == nil {
-			_, isNode := z.reg.nodes.Load(n)
-			if s := z.reg.pack(views[0], r.qtype); isNode && hot.keep(n, s) {
+		if hot.IsFree() && views[0].Rrset(r.qtype).Load() == nil {
+			_, isNode := z.reg.Nodes.Load(n)
+			if s := z.reg.Pack(views[0], r.qtype); isNode && hot.Keep(n, s) {
 				return r.records(s)
 			}
 		}
-		return r.records(z.reg.packed(views[0], r.qtype))
+		return r.records(z.reg.Packed(views[0], r.qtype))
 	}
 	return r.negative(dns.RcodeSuccess, top)
 }
@@ -315,13 +314,13 @@ func (f *fastPath) fill(r *writer) bool {
 // address.
 func (f *fastPath) foreign(r *writer) bool {
 	z, n, h := f.zone, r.name, r.header()
-	if v := z.reg.at(n); v != nil {
-		return r.qtype == dns.TypePTR && r.records(z.reg.packed(v, dns.TypePTR))
+	if v := z.reg.At(n); v != nil {
+		return r.qtype == dns.TypePTR && r.records(z.reg.Packed(v, dns.TypePTR))
 	}
 	if served := h[3]&0x80 != 0; !served || h[2]&dnscache.RD == 0 {
 		return false
 	}
-	if _, ok := z.reg.gone(n); ok {
+	if _, ok := z.reg.Gone(n); ok {
 		return false
 	}
 	copy(f.name[len(n):], []byte{byte(r.qtype >> 8), byte(r.qtype), dnscache.RD | h[3]&dnscache.CD | r.do})
@@ -353,7 +352,7 @@ func (w *writer) cached(r *dnscache.Response, age time.Duration) (ok bool) {
 // forcedTTL is the TTL that all forwarded records get, or ownTTL.
 func (z *zone) forcedTTL() int64 {
 	if z.fwd.ForceTTL {
-		return int64(z.reg.ttl.Load())
+		return int64(z.reg.TTL.Load())
 	}
 	return dnscache.OwnTTL
 }
@@ -405,11 +404,11 @@ func (r *writer) finish() []byte {
 
 // records writes an rrset, from a random record on where they are of one
 // size, and as many as fit.
-func (r *writer) records(s *rrset) bool {
-	if s == nil || s.size == 0 && len(s.rrs) > r.room() {
+func (r *writer) records(s *index.RRset) bool {
+	if s == nil || s.Size == 0 && len(s.RRs) > r.room() {
 		return false
 	}
-	first, n, size, count := 0, len(s.rrs), int(s.size), int(s.count)
+	first, n, size, count := 0, len(s.RRs), int(s.Size), int(s.Count)
 	if size > 0 {
 		if count > 1 {
 			first = rand.IntN(count) * size
@@ -421,9 +420,9 @@ func (r *writer) records(s *rrset) bool {
 		}
 	}
 	binary.BigEndian.PutUint16(r.header()[6:], uint16(count))
-	end := min(first+n, len(s.rrs))
-	r.reply = append(r.reply, s.rrs[first:end]...)
-	r.reply = append(r.reply, s.rrs[:n-(end-first)]...)
+	end := min(first+n, len(s.RRs))
+	r.reply = append(r.reply, s.RRs[first:end]...)
+	r.reply = append(r.reply, s.RRs[:n-(end-first)]...)
 	return true
 }
 
@@ -431,7 +430,7 @@ func (r *writer) records(s *rrset) bool {
 // makes it.
 func (r *writer) negative(rcode byte, top dnsname.Name) bool {
 	z := r.zone
-	ttl := min(z.reg.ttl.Load(), maxNegative)
+	ttl := min(z.reg.TTL.Load(), maxNegative)
 	pointer := uint16(0xc000 | dnswire.HeaderLen + len(r.name) - len(top)) // to top in the question
 	h := r.header()
 	h[3] |= rcode
@@ -451,183 +450,12 @@ func (r *writer) negative(rcode byte, top dnsname.Name) bool {
 		b = append(b, hostmaster...)
 	}
 	b = binary.BigEndian.AppendUint16(b, pointer)
-	for _, v := range [5]uint32{z.reg.ser.Load(), soaRefresh, soaRetry, soaExpire, ttl} {
+	for _, v := range [5]uint32{z.reg.Serial.Load(), soaRefresh, soaRetry, soaExpire, ttl} {
 		b = binary.BigEndian.AppendUint32(b, v)
 	}
 	binary.BigEndian.PutUint16(b[at:], uint16(len(b)-at-2))
 	r.reply = b
 	return r.room() >= 0
-}
-
-// An rrset is what a view answers to one type, in wire format. It is never
-// written again.
-type rrset struct {
-	rrs   []byte   // whole records; a pointer to the question is their owner
-	ttl   uint32   // the default TTL of the registry that it was made with
-	count uint16   // of records, at least one
-	size  uint16   // octets of each; 0 where they differ
-	few   [32]byte // where rrs is if it is as short: with the rest it is a line of the processor's cache
-}
-
-// packed returns the records of a view that has some of the type, A, AAAA
-// or, of an address, PTR; nil if they are too many to be packed.
-func (r *registry) packed(v *view, qtype uint16) *rrset {
-	at := v.rrset(qtype)
-	s := at.Load()
-	if s == nil || s.ttl != r.ttl.Load() {
-		s = r.pack(v, qtype)
-		at.Store(s)
-	}
-	if s.count == 0 {
-		return nil
-	}
-	return s
-}
-
-// rrset is where the records of a type are.
-func (v *view) rrset(qtype uint16) *atomic.Pointer[rrset] {
-	if qtype == dns.TypeAAAA {
-		return &v.rrsets[1]
-	}
-	return &v.rrsets[0]
-}
-
-// pack makes what packed keeps; without records where they are too many, or
-// depend on the client.
-func (r *registry) pack(v *view, qtype uint16) *rrset {
-	s := &rrset{ttl: r.ttl.Load()}
-	if v.len() > maxPacked {
-		return s
-	}
-	s.rrs = s.few[:0]
-	views := []*view{v}
-	if qtype == dns.TypePTR {
-		for _, o := range mostSpecific(v, maxPacked) {
-			s.add(qtype, r.minTTL(views), []byte(o))
-		}
-		if s.count == maxPacked {
-			return &rrset{ttl: s.ttl}
-		}
-		return s
-	}
-	addrs, ttl, differs := r.rrset(views, qtype == dns.TypeA, maxPacked+1, client{})
-	if len(addrs) > maxPacked || differs { // by client: these are the zone's to answer
-		return &rrset{ttl: s.ttl}
-	}
-	for _, a := range addrs {
-		s.add(qtype, ttl, a.AsSlice())
-	}
-	s.size = uint16(len(s.rrs) / max(len(addrs), 1))
-	return s
-}
-
-// add adds a record.
-func (s *rrset) add(qtype uint16, ttl uint32, data []byte) {
-	s.rrs = binary.BigEndian.AppendUint16(s.rrs, 0xc000|dnswire.HeaderLen)
-	s.rrs = binary.BigEndian.AppendUint16(s.rrs, qtype)
-	s.rrs = binary.BigEndian.AppendUint16(s.rrs, dns.ClassINET)
-	s.rrs = binary.BigEndian.AppendUint32(s.rrs, ttl)
-	s.rrs = binary.BigEndian.AppendUint16(s.rrs, uint16(len(data)))
-	s.rrs = append(s.rrs, data...)
-	s.count++
-}
-
-// hotAnswers are answers of one address to names that are nodes, each kept
-// where the hash of its name says. All that is read of one lies together: a
-// look-up of node, view and records reads memory at ten places, of which with
-// many names each is far away.
-//
-// A change of a service clears what it may change: the places of all names at
-// or above its owner names, and all of them if others are below one.
-type hotAnswers struct {
-	seed    maphash.Seed
-	slots   atomic.Pointer[[]atomic.Pointer[hotAnswer]] // a power of 2; nil before the first change
-	changes atomic.Uint32                               // of services
-	epoch   atomic.Uint32                               // grows when no answer is good any more
-}
-
-// A hotAnswer is never written again.
-type hotAnswer struct {
-	epoch         uint32
-	qtype         uint16
-	nameLen, size uint8
-	data          [56]byte // name and record, of that many octets: with the rest a line of the processor's cache
-}
-
-const minHot, maxHot = 1 << 8, 1 << 17 // slots
-
-// A hotSlot is the place of one answer, and how all was when it was looked at.
-type hotSlot struct {
-	*hotAnswers
-	at             *atomic.Pointer[hotAnswer] // nil: none for the type
-	was            *hotAnswer
-	qtype          uint16
-	changes, epoch uint32
-}
-
-// find returns the place of the answer to a query.
-func (h *hotAnswers) find(n dnsname.Name, qtype uint16) hotSlot {
-	s := hotSlot{hotAnswers: h, qtype: qtype, changes: h.changes.Load(), epoch: h.epoch.Load()}
-	if slots := h.slots.Load(); slots != nil && (qtype == dns.TypeA || qtype == dns.TypeAAAA) {
-		s.at = h.slot(*slots, n, qtype)
-		s.was = s.at.Load()
-	}
-	return s
-}
-
-func (h *hotAnswers) slot(slots []atomic.Pointer[hotAnswer], n dnsname.Name, qtype uint16) *atomic.Pointer[hotAnswer] {
-	return &slots[(maphash.String(h.seed, string(n))+uint64(qtype))&uint64(len(slots)-1)]
-}
-
-// record returns the record of the answer if it is there.
-func (s *hotSlot) record(n dnsname.Name) []byte {
-	a := s.was
-	if a == nil || a.epoch != s.epoch || a.qtype != s.qtype || string(a.data[:a.nameLen]) != string(n) {
-		return nil
-	}
-	return a.data[a.nameLen:][:a.size]
-}
-
-// isFree reports whether there is a place, and no other answer in it.
-func (s *hotSlot) isFree() bool { return s.at != nil && (s.was == nil || s.was.epoch != s.epoch) }
-
-// keep keeps an answer, made since find for a free place, if it is of one
-// record and short, and reports whether it is.
-func (s *hotSlot) keep(n dnsname.Name, answer *rrset) bool {
-	if answer.count != 1 || len(n)+len(answer.rrs) > len(hotAnswer{}.data) {
-		return false
-	}
-	a := &hotAnswer{epoch: s.epoch, qtype: s.qtype, nameLen: uint8(len(n)), size: uint8(len(answer.rrs))}
-	copy(a.data[copy(a.data[:], n):], answer.rrs)
-	if s.at.CompareAndSwap(s.was, a) && s.hotAnswers.changes.Load() != s.changes {
-		s.at.CompareAndSwap(a, nil) // it may be from before the change
-	}
-	return true
-}
-
-// change forgets the answers to names, all of them if the change is to others
-// too. There are count services now.
-func (h *hotAnswers) change(count int, all bool, names ...map[dnsname.Name]bool) {
-	h.changes.Add(1)
-	slots := h.slots.Load()
-	switch {
-	case slots == nil || len(*slots) < min(2*count, maxHot):
-		size := minHot
-		for size < min(2*count, maxHot) {
-			size *= 2
-		}
-		next := make([]atomic.Pointer[hotAnswer], size)
-		h.slots.Store(&next)
-	case all:
-		h.epoch.Add(1)
-	default:
-		for _, list := range names {
-			for n := range list {
-				h.slot(*slots, n, dns.TypeA).Store(nil)
-				h.slot(*slots, n, dns.TypeAAAA).Store(nil)
-			}
-		}
-	}
 }
 
 // Replies are the whole answers, made by zone, to names that the registry has
@@ -649,7 +477,7 @@ type keptReply struct {
 // fill writes the answer to r if it is known.
 func (s *replies) fill(r *writer, reg *registry) bool {
 	k, ok := s.Load(r.name)
-	if !ok || k.serial != reg.ser.Load() || len(k.rest) > r.room() || k.left.Add(-1) < 0 {
+	if !ok || k.serial != reg.Serial.Load() || len(k.rest) > r.room() || k.left.Add(-1) < 0 {
 		return false
 	}
 	copy(r.header()[6:], k.counts[:])

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/forward"
+	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/publish"
 	"math/rand/v2"
 	"net/netip"
@@ -25,7 +26,7 @@ func fastZone(t testing.TB) *zone {
 	for i := range 100 {
 		many = append(many, fmt.Sprintf("10.1.0.%d fd00::%x", i, i))
 	}
-	for i := range 2 * maxPacked {
+	for i := range 2 * index.MaxPacked {
 		more = append(more, fmt.Sprintf("10.2.%d.%d", i/256, i%256))
 	}
 	reg := filledRegistry(t, "docker", 60,
@@ -40,7 +41,7 @@ func fastZone(t testing.TB) *zone {
 		`{"name":"srv2","image":"nginx","ip":"10.2.0.2","ports":["80/tcp=http"]}`,
 		`{"name":"front","image":"nginx","cname":"srv.nginx.docker"}`,
 		`{"name":"loop","image":"loop","cname":"x.loop.docker"}`)
-	reg.naming.Compose, reg.naming.Health = true, true
+	reg.Naming.Compose, reg.Naming.Health = true, true
 	label := func(kv ...string) map[string]string {
 		m := make(map[string]string)
 		for i := 0; i < len(kv); i += 2 {
@@ -64,7 +65,7 @@ func fastZone(t testing.TB) *zone {
 			Labels: label("com.docker.compose.project", "shop", "com.docker.compose.service", "web", "com.docker.compose.container-number", "2")},
 	} {
 		c.ID = fmt.Sprintf("c%03d", i)
-		s, problems := reg.naming.ServiceOf(&c, "e")
+		s, problems := reg.Naming.ServiceOf(&c, "e")
 		if s == nil || problems != nil {
 			t.Fatal(s, problems)
 		}
@@ -151,9 +152,9 @@ func FuzzFastPath(f *testing.F) {
 	z := fastZone(f)
 	empty := newTestZone(f, filledRegistry(f, "docker", 60))
 	starting := fastZone(f)
-	starting.reg.ready.Store(false)
+	starting.reg.Ready.Store(false)
 	closest := fastZone(f)
-	closest.reg.naming.Closest = true
+	closest.reg.Naming.Closest = true
 	paths := []*fastPath{newFastPath(z), newFastPath(empty), newFastPath(starting), newFastPath(closest)}
 	f.Fuzz(func(t *testing.T, packet []byte) {
 		for _, path := range paths {
@@ -277,7 +278,7 @@ func TestKeptRepliesAreBounded(t *testing.T) {
 	few.Ports = []publish.Port{{80, "tcp", "http"}}
 	reg.put(s.ID, s)
 	reg.put(few.ID, few)
-	reg.ready.Store(true)
+	reg.Ready.Store(true)
 	z := newTestZone(t, reg)
 	for i := range 2 * maxReplies {
 		for _, name := range []string{"big", "few"} {
@@ -387,7 +388,7 @@ func BenchmarkAnswer(b *testing.B) {
 // Each change is seen by the next query, whatever was kept for the fast path.
 func TestFastPathFollowsChanges(t *testing.T) {
 	reg := newTestRegistry(t, "docker")
-	reg.ready.Store(true)
+	reg.Ready.Store(true)
 	z := newTestZone(t, reg)
 	f := newFastPath(z)
 	rnd := rand.New(rand.NewPCG(4, 4))
@@ -424,7 +425,7 @@ func TestFastPathFollowsChanges(t *testing.T) {
 // after it never from before.
 func TestFastPathBesideChanges(t *testing.T) {
 	reg := newTestRegistry(t, "docker")
-	reg.ready.Store(true)
+	reg.Ready.Store(true)
 	z := newTestZone(t, reg)
 	packet := packQuery(t, 1, "web.nginx.docker.", dns.TypeA)
 	var now atomic.Int64 // the change that is done

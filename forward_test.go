@@ -631,7 +631,7 @@ func TestForwardedNames(t *testing.T) {
 		z := newForwardZone(t, up)
 		z.reg = filledRegistry(t, "dev.docker", 5, pub{"web", "nginx", 0, "10.0.0.1 fd00::1", "shop.example.com com"})
 		z = newZone(t.Context(), z.reg, z.fwd, z.log)
-		z.reg.ready.Store(ready)
+		z.reg.Ready.Store(ready)
 		for _, tt := range []struct {
 			qname     string
 			forwarded bool

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/forward"
+	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
 	"html"
@@ -236,8 +237,8 @@ func (a *api) rows(search string) (first []*publish.Service, count int) {
 		*publish.Service
 	}
 	var hits []hit
-	all := a.reg.published()
-	all.walk(^publish.Kind(0), 0, all.len(), pausing(func(s *publish.Service) bool {
+	all := a.reg.Published()
+	all.Walk(^publish.Kind(0), 0, all.Len(), index.Pausing(func(s *publish.Service) bool {
 		if holds(s, search) {
 			hits = append(hits, hit{dnsname.Text(s.Owners[0]), s})
 		}

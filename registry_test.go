@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/publish"
 	"log/slog"
 	"maps"
@@ -21,7 +22,7 @@ import (
 func newTestRegistry(t testing.TB, domain string) *registry {
 	t.Helper()
 	r := newRegistry(publish.Naming{Apex: mustName(t, domain)}, 0, slog.New(slog.DiscardHandler))
-	r.ready.Store(true)
+	r.Ready.Store(true)
 	return r
 }
 
@@ -36,7 +37,7 @@ func testService(t testing.TB, r *registry, id, part, image, addr string, aliase
 	for _, a := range aliases {
 		s.Aliases = append(s.Aliases, mustName(t, a))
 	}
-	if err := r.naming.Own(s); err != nil {
+	if err := r.Naming.Own(s); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -47,11 +48,11 @@ func testService(t testing.TB, r *registry, id, part, image, addr string, aliase
 func matched(t testing.TB, r *registry, q string) string {
 	t.Helper()
 	n := mustName(t, q)
-	if _, ok := r.cover(n); !ok && !n.Under(r.naming.Apex) {
+	if _, ok := r.Cover(n); !ok && !n.Under(r.Naming.Apex) {
 		return "foreign"
 	}
 	var ids []string
-	for s := range some(r.match(n, nil), ^publish.Kind(0)) {
+	for s := range index.Some(r.Match(n, nil), ^publish.Kind(0)) {
 		ids = append(ids, s.ID)
 	}
 	slices.Sort(ids)
@@ -119,7 +120,7 @@ func TestNamesRule(t *testing.T) {
 // query goes to the nearest name only.
 func TestClosest(t *testing.T) {
 	r := newTestRegistry(t, "docker")
-	r.naming.Closest = true
+	r.Naming.Closest = true
 	for _, s := range []*publish.Service{
 		testService(t, r, "a", "a", "app", "172.17.0.2", "service.x.com"),
 		testService(t, r, "b", "b", "app", "172.17.0.3", "client.service.x.com", "app.docker"),
@@ -234,7 +235,7 @@ func FuzzNamesRule(f *testing.F) {
 				addr := fmt.Sprintf("10.0.0.%d 10.0.1.%d", rnd.IntN(5), rnd.IntN(5))
 				s := testService(t, r, id, part, image, addr, aliases...)
 				if rnd.IntN(2) == 0 {
-					s.Compose = mustName(t, random(3)+"."+random(1)+"."+r.naming.Apex.String())
+					s.Compose = mustName(t, random(3)+"."+random(1)+"."+r.Naming.Apex.String())
 				}
 				r.put(id, s)
 			}
@@ -243,12 +244,12 @@ func FuzzNamesRule(f *testing.F) {
 		for range 60 {
 			q := random(5, "*")
 			if rnd.IntN(2) == 0 {
-				q += "." + strings.TrimSuffix(r.naming.Apex.String(), ".")
+				q += "." + strings.TrimSuffix(r.Naming.Apex.String(), ".")
 			}
-			apex := r.naming.Apex.String()
+			apex := r.Naming.Apex.String()
 			ours := strings.HasSuffix("."+q+".", "."+apex)
 			ids, closest := linearly(r, q, func(s *publish.Service) []dnsname.Name { return s.Owners }, apex)
-			for s := range r.published().all(^publish.Kind(0)) {
+			for s := range r.Published().All(^publish.Kind(0)) {
 				for _, o := range s.Owners { // at or below an alias
 					if q+"." == o.String() || o.Labels() > 1 && strings.HasSuffix(q+".", "."+o.String()) {
 						ours = true
@@ -270,11 +271,11 @@ func FuzzNamesRule(f *testing.F) {
 					want = "foreign"
 				}
 				if got := matched(t, r, q); got != want {
-					t.Fatalf("seed %d: %s, closest %t: %q; want %q", seed, q, r.naming.Closest, got, want)
+					t.Fatalf("seed %d: %s, closest %t: %q; want %q", seed, q, r.Naming.Closest, got, want)
 				}
-				r.naming.Closest = true
+				r.Naming.Closest = true
 			}
-			r.naming.Closest = false
+			r.Naming.Closest = false
 		}
 	})
 }
@@ -283,7 +284,7 @@ func FuzzNamesRule(f *testing.F) {
 // of those the ones with the closest names.
 func linearly(r *registry, q string, names func(*publish.Service) []dnsname.Name, apex string) (ids, closest []string) {
 	longer := -100 // by how many labels the names in closest are longer than q; 1 for any
-	for s := range r.published().all(^publish.Kind(0)) {
+	for s := range r.Published().All(^publish.Kind(0)) {
 		for _, o := range names(s) {
 			if !linear(q, o.String(), apex) {
 				continue
@@ -310,7 +311,7 @@ func checkRegistry(t testing.TB, r *registry) {
 	t.Helper()
 	nodes := make(map[dnsname.Name]map[bool]map[string]bool) // name -> here? -> ids
 	addrs := make(map[netip.Addr]map[string]bool)
-	for s := range r.published().all(^publish.Kind(0)) {
+	for s := range r.Published().All(^publish.Kind(0)) {
 		id := s.ID
 		if !s.Equal(r.wantLocked(id)) {
 			t.Fatalf("%s is not what it shall be", id)
@@ -334,14 +335,14 @@ func checkRegistry(t testing.TB, r *registry) {
 			addrs[a][id] = true
 		}
 	}
-	ids := func(v *view) map[string]bool {
+	ids := func(v *index.View) map[string]bool {
 		m := make(map[string]bool)
 		if v == nil {
 			return m
 		}
-		checkSet(t, v.set)
-		for s := range v.all(^publish.Kind(0)) {
-			if r.published().get(s.ID) != s || m[s.ID] {
+		checkSet(t, v.Set)
+		for s := range v.All(^publish.Kind(0)) {
+			if r.Published().Get(s.ID) != s || m[s.ID] {
 				t.Fatalf("%s is stale, or there twice", s.ID)
 			}
 			m[s.ID] = true
@@ -350,17 +351,17 @@ func checkRegistry(t testing.TB, r *registry) {
 	}
 	above := make(map[dnsname.Name]bool) // and at names of compose
 	networks := make(map[intern.Handle[publish.Network]]int)
-	for s := range r.published().all(^publish.Kind(0)) {
-		for n := s.Compose; n != "" && n != r.naming.Apex; n = n.Parent() {
+	for s := range r.Published().All(^publish.Kind(0)) {
+		for n := s.Compose; n != "" && n != r.Naming.Apex; n = n.Parent() {
 			above[n] = true
 		}
 		for _, e := range s.Ends {
 			networks[e.Net]++
 		}
 	}
-	for n, node := range r.compose.All() {
-		for s := range node.below.all(^publish.Kind(0)) {
-			if r.published().get(s.ID) != s || !s.Compose.Under(n) {
+	for n, node := range r.Compose.All() {
+		for s := range node.Below.All(^publish.Kind(0)) {
+			if r.Published().Get(s.ID) != s || !s.Compose.Under(n) {
 				t.Fatalf("%s is stale, or not below %v", s.ID, n)
 			}
 		}
@@ -372,16 +373,16 @@ func checkRegistry(t testing.TB, r *registry) {
 	if len(above) > 0 {
 		t.Fatalf("names of compose are missing: %v", above)
 	}
-	if got := maps.Collect(r.networks.All()); !maps.Equal(got, networks) {
+	if got := maps.Collect(r.Networks.All()); !maps.Equal(got, networks) {
 		t.Fatalf("networks %v; want %v", got, networks)
 	}
 	count := 0
-	for n, node := range r.nodes.All() {
+	for n, node := range r.Nodes.All() {
 		count++
-		if got, want := ids(&node.below), nodes[n][false]; !reflect.DeepEqual(got, want) {
+		if got, want := ids(&node.Below), nodes[n][false]; !reflect.DeepEqual(got, want) {
 			t.Fatalf("below %v: %v; want %v", n, got, want)
 		}
-		if got, want := ids(node.here), nodes[n][true]; !reflect.DeepEqual(got, want) {
+		if got, want := ids(node.Here), nodes[n][true]; !reflect.DeepEqual(got, want) {
 			t.Fatalf("here %v: %v; want %v", n, got, want)
 		}
 	}
@@ -389,7 +390,7 @@ func checkRegistry(t testing.TB, r *registry) {
 		t.Fatalf("%d nodes; want %d", count, len(nodes))
 	}
 	count = 0
-	for a, list := range r.addrs.All() {
+	for a, list := range r.Addrs.All() {
 		count++
 		if got := ids(list); !reflect.DeepEqual(got, addrs[a]) {
 			t.Fatalf("at %v: %v; want %v", a, got, addrs[a])
@@ -426,7 +427,7 @@ func TestChangeLeavesNoGap(t *testing.T) {
 						return
 					}
 				}
-				if r.at(mustName(t, "1.0.0.10.in-addr.arpa")) == nil {
+				if r.At(mustName(t, "1.0.0.10.in-addr.arpa")) == nil {
 					t.Error("10.0.0.1 has no service")
 					return
 				}
@@ -444,11 +445,11 @@ func TestChangeLeavesNoGap(t *testing.T) {
 func TestSerialGrowsWithChanges(t *testing.T) {
 	r := newTestRegistry(t, "docker")
 	s := testService(t, r, "s", "a", "x", "10.0.0.1")
-	last := r.ser.Load()
+	last := r.Serial.Load()
 	grows := func(what string, want bool, change func()) {
 		t.Helper()
 		change()
-		if now := r.ser.Load(); (now != last) != want {
+		if now := r.Serial.Load(); (now != last) != want {
 			t.Errorf("%s: serial from %d to %d; want a change: %v", what, last, now, want)
 		} else {
 			last = now
@@ -647,9 +648,9 @@ func TestShortIDs(t *testing.T) {
 }
 
 // viewsOf returns a view of each service.
-func viewsOf(services ...*publish.Service) (list []*view) {
+func viewsOf(services ...*publish.Service) (list []*index.View) {
 	for _, s := range services {
-		list = append(list, newView(one(s)))
+		list = append(list, index.NewView(index.One(s)))
 	}
 	return list
 }
@@ -673,7 +674,7 @@ func TestRRset(t *testing.T) {
 		{[]*publish.Service{a, b}, true, 2, "[10.0.0.1 10.0.0.2]", 5},
 		{nil, true, 9, "[]", 60},
 	} {
-		addrs, ttl, _ := r.rrset(viewsOf(c.services...), c.v4, c.most, client{})
+		addrs, ttl, _ := r.Rrset(viewsOf(c.services...), c.v4, c.most, index.Viewer{})
 		slices.SortFunc(addrs, netip.Addr.Compare)
 		if fmt.Sprint(addrs) != c.want || ttl != c.ttl {
 			t.Errorf("rrset = %v, %d; want %v, %d", addrs, ttl, c.want, c.ttl)
@@ -681,7 +682,7 @@ func TestRRset(t *testing.T) {
 	}
 	seen := make(map[netip.Addr]bool)
 	for range 200 { // misses one with a probability of 2^-199
-		addrs, _, _ := r.rrset(viewsOf(a, testService(t, r, "c", "c", "x", "10.0.0.3")), true, 1, client{})
+		addrs, _, _ := r.Rrset(viewsOf(a, testService(t, r, "c", "c", "x", "10.0.0.3")), true, 1, index.Viewer{})
 		if len(addrs) != 1 {
 			t.Fatalf("%v; want one", addrs)
 		}
@@ -692,7 +693,7 @@ func TestRRset(t *testing.T) {
 	}
 	clear(seen)
 	for range 2000 { // misses one with a probability of 50 * (49/50)^2000
-		addrs, _, _ := r.rrset(viewsOf(testService(t, r, "d", "d", "x", fiftyAddrs())), true, 3, client{})
+		addrs, _, _ := r.Rrset(viewsOf(testService(t, r, "d", "d", "x", fiftyAddrs())), true, 3, index.Viewer{})
 		seen[addrs[0]] = true
 	}
 	if len(seen) != 50 {
@@ -714,7 +715,7 @@ func filled(t testing.TB, count int) *registry {
 	for i := range count {
 		r.put(fmt.Sprint(i), numbered(t, r, i))
 	}
-	r.ready.Store(true)
+	r.Ready.Store(true)
 	return r
 }
 
@@ -748,7 +749,7 @@ func BenchmarkPut(b *testing.B) {
 func BenchmarkLookUp(b *testing.B) {
 	for _, count := range []int{10, 1000, 100_000} {
 		r := filled(b, count)
-		var views [8]*view
+		var views [8]*index.View
 		for _, qname := range []string{"c%d.image%d.docker", "x.c%d.image%d.docker", "y%d.z%d.docker"} {
 			var names []dnsname.Name
 			for i := range min(count, 1000) {
@@ -758,7 +759,7 @@ func BenchmarkLookUp(b *testing.B) {
 			b.Run(fmt.Sprint(qname, "/", count), func(b *testing.B) {
 				b.ReportAllocs()
 				for n := 0; b.Loop(); n++ {
-					_ = r.match(names[n%len(names)], views[:0])
+					_ = r.Match(names[n%len(names)], views[:0])
 				}
 			})
 		}
@@ -774,12 +775,12 @@ func TestTrim(t *testing.T) {
 		"*.nginx.docker": "nginx.docker.", "*.*.web.nginx.docker": "web.nginx.docker.", "web.*.docker": "web.*.docker.",
 		"*.docker": "*.docker.", "*.*.docker": "*.docker.", "*": ".",
 	} {
-		if got := r.trim(mustName(t, q)).String(); got != want {
+		if got := r.Trim(mustName(t, q)).String(); got != want {
 			t.Errorf("%s: got %s; want %s", q, got, want)
 		}
 	}
-	r.naming.Closest = true
-	if got := r.trim(mustName(t, "*.nginx.docker")).String(); got != "*.nginx.docker." {
+	r.Naming.Closest = true
+	if got := r.Trim(mustName(t, "*.nginx.docker")).String(); got != "*.nginx.docker." {
 		t.Errorf("closest: got %s", got)
 	}
 }
@@ -793,7 +794,7 @@ func TestEngineAwayKeepsOthersReady(t *testing.T) {
 	reg.addEngine("two", b)
 	want := func(what string, own, other, reverse, known bool) {
 		t.Helper()
-		got := [4]bool{reg.isReady(mustName(t, "x.docker")), reg.isReady(mustName(t, "x.b.docker2")), reg.isReady(mustName(t, "1.0.0.10.in-addr.arpa")), reg.isKnown()}
+		got := [4]bool{reg.IsReady(mustName(t, "x.docker")), reg.IsReady(mustName(t, "x.b.docker2")), reg.IsReady(mustName(t, "1.0.0.10.in-addr.arpa")), reg.IsKnown()}
 		if got != [4]bool{own, other, reverse, known} {
 			t.Errorf("%s: got %v; want %v", what, got, [4]bool{own, other, reverse, known})
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/publish"
 	"math/rand/v2"
 	"net/netip"
@@ -10,31 +11,31 @@ import (
 )
 
 // checkSet holds what a set says of itself against what is in it.
-func checkSet(t testing.TB, s *set) {
+func checkSet(t testing.TB, s *index.Set) {
 	t.Helper()
 	if s == nil {
 		return
 	}
-	if want := top(s.Service, s.Service.Kinds(), s.weight, s.left, s.right); *want != *s {
+	if want := index.Top(s.Service, s.Service.Kinds(), s.Weight, s.Left, s.Right); *want != *s {
 		t.Fatalf("set of %s: %+v; want %+v", s.ID, s, want)
 	}
-	if s.left != nil && (s.left.ID >= s.ID || s.left.weight > s.weight) || s.right != nil && (s.right.ID <= s.ID || s.right.weight > s.weight) {
+	if s.Left != nil && (s.Left.ID >= s.ID || s.Left.Weight > s.Weight) || s.Right != nil && (s.Right.ID <= s.ID || s.Right.Weight > s.Weight) {
 		t.Fatalf("%s is in the wrong place", s.ID)
 	}
-	checkSet(t, s.left)
-	checkSet(t, s.right)
+	checkSet(t, s.Left)
+	checkSet(t, s.Right)
 }
 
 // A set is held against a map, through all that is done to it.
 func TestSet(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
-	var s *set
+	var s *index.Set
 	want := make(map[string]*publish.Service)
 	for range 3000 {
 		id := fmt.Sprint(rnd.IntN(300))
-		before, size := s, s.len()
+		before, size := s, s.Len()
 		if rnd.IntN(3) == 0 {
-			s = s.without(id)
+			s = s.Without(id)
 			if _, had := want[id]; had == (s == before) {
 				t.Fatalf("without %s: the same set %t; want %t", id, s == before, !had)
 			}
@@ -51,14 +52,14 @@ func TestSet(t *testing.T) {
 			case 3:
 				n.Ports = []publish.Port{{Number: 1}}
 			}
-			s, want[id] = s.with(one(n)), n
+			s, want[id] = s.With(index.One(n)), n
 		}
-		if before.len() != size {
-			t.Fatalf("the set from before has %d; want %d", before.len(), size)
+		if before.Len() != size {
+			t.Fatalf("the set from before has %d; want %d", before.Len(), size)
 		}
 		checkSet(t, s)
-		if s.len() != len(want) {
-			t.Fatalf("%d services; want %d", s.len(), len(want))
+		if s.Len() != len(want) {
+			t.Fatalf("%d services; want %d", s.Len(), len(want))
 		}
 	}
 	for _, k := range []publish.Kind{publish.HasA, publish.HasAAAA, publish.HasTXT, publish.HasPorts, publish.HasDefault, publish.HasData, publish.HasCNAME, publish.HasA | publish.HasCNAME} {
@@ -69,19 +70,19 @@ func TestSet(t *testing.T) {
 			}
 		}
 		var got []string
-		for n := range s.all(k) {
+		for n := range s.All(k) {
 			if n != want[n.ID] {
 				t.Fatalf("%s is not what was put", n.ID)
 			}
 			got = append(got, n.ID)
 		}
-		if !slices.Equal(got, ids) || s.has(k) != (len(ids) > 0) {
-			t.Errorf("kind %b: has %t, %v; want %v", k, s.has(k), got, ids)
+		if !slices.Equal(got, ids) || s.Has(k) != (len(ids) > 0) {
+			t.Errorf("kind %b: has %t, %v; want %v", k, s.Has(k), got, ids)
 		}
-		views := []*view{newView(s), newView(one(&publish.Service{ID: "x"})), newView(s)}
+		views := []*index.View{index.NewView(s), index.NewView(index.One(&publish.Service{ID: "x"})), index.NewView(s)}
 		for range 20 { // from a random one on, each once for each view
 			got = nil
-			for n := range some(views, k) {
+			for n := range index.Some(views, k) {
 				got = append(got, n.ID)
 			}
 			slices.Sort(got)
@@ -99,16 +100,16 @@ func TestSet(t *testing.T) {
 
 // A set is as deep as a balanced one, within a factor.
 func TestSetDepth(t *testing.T) {
-	var s *set
+	var s *index.Set
 	for i := range 10_000 {
-		s = s.with(one(&publish.Service{ID: fmt.Sprintf("%06d", i)}))
+		s = s.With(index.One(&publish.Service{ID: fmt.Sprintf("%06d", i)}))
 	}
-	var depth func(*set) int
-	depth = func(s *set) int {
+	var depth func(*index.Set) int
+	depth = func(s *index.Set) int {
 		if s == nil {
 			return 0
 		}
-		return 1 + max(depth(s.left), depth(s.right))
+		return 1 + max(depth(s.Left), depth(s.Right))
 	}
 	if d := depth(s); d > 64 { // 14 is the least; random weights make 64 less likely than 1e-9
 		t.Errorf("depth %d", d)

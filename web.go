@@ -10,6 +10,7 @@ import (
 	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/forward"
+	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
 	"iter"
@@ -149,7 +150,7 @@ func (a *api) guard(next http.Handler) http.Handler {
 		isRead := r.Method == http.MethodGet || r.Method == http.MethodHead
 		switch {
 		case !a.ownHost(r):
-			writeError(w, http.StatusForbidden, fmt.Errorf("host %.100q is not ours: use an address, localhost, dnsdock or a name under %s", r.Host, dnsname.Text(a.reg.naming.Apex)))
+			writeError(w, http.StatusForbidden, fmt.Errorf("host %.100q is not ours: use an address, localhost, dnsdock or a name under %s", r.Host, dnsname.Text(a.reg.Naming.Apex)))
 			return
 		case isRead && isForeign(r):
 			forbid(w, r)
@@ -186,10 +187,10 @@ func (a *api) ownHost(r *http.Request) bool {
 	if err != nil {
 		return false
 	}
-	if _, ok := a.reg.cover(n); ok || strings.EqualFold(dnsname.Text(n), machine) {
+	if _, ok := a.reg.Cover(n); ok || strings.EqualFold(dnsname.Text(n), machine) {
 		return true
 	}
-	_, ours := a.reg.zoneOf(n)
+	_, ours := a.reg.ZoneOf(n)
 	return ours || n == dnsname.Localhost || n == "\x07dnsdock\x00"
 }
 
@@ -301,8 +302,8 @@ type statusJSON struct {
 
 func (a *api) current() statusJSON {
 	return statusJSON{
-		Version: buildVersion(), Started: a.started.UTC(), Ready: a.reg.isKnown(), Domain: dnsname.Text(a.reg.naming.Apex), TTL: a.reg.ttl.Load(),
-		Writes: a.lock.String(), Services: a.reg.published().len(), Queries: a.zone.traffic.ByKind(), Engines: a.engineStates(), Status: a.zone.fwd.Status(),
+		Version: buildVersion(), Started: a.started.UTC(), Ready: a.reg.IsKnown(), Domain: dnsname.Text(a.reg.Naming.Apex), TTL: a.reg.TTL.Load(),
+		Writes: a.lock.String(), Services: a.reg.Published().Len(), Queries: a.zone.traffic.ByKind(), Engines: a.engineStates(), Status: a.zone.fwd.Status(),
 	}
 }
 
@@ -502,15 +503,15 @@ func (z *zone) reason(n dnsname.Name, qtype uint16, c client, forwarded bool) (w
 	why.Rule = z.rule(n, top, f)
 	switch {
 	case f.owners != nil:
-		why.add(f.owners.all(publish.HasData), func(dnsname.Name) bool { return true })
+		why.add(f.owners.All(publish.HasData), func(dnsname.Name) bool { return true })
 	case len(f.ports) > 0:
 		for _, p := range f.ports {
-			why.add(one(p.Service).all(publish.HasPorts), func(o dnsname.Name) bool { return o == p.Owners[0] })
+			why.add(index.One(p.Service).All(publish.HasPorts), func(o dnsname.Name) bool { return o == p.Owners[0] })
 		}
 	case f.cname != nil:
-		why.add(one(f.cname).all(publish.HasCNAME), z.fits(n))
+		why.add(index.One(f.cname).All(publish.HasCNAME), z.fits(n))
 	default:
-		well := z.reg.anyWell(f.views, c)
+		well := z.reg.AnyWell(f.views, c.viewer())
 		for _, v := range f.views {
 			why.add(z.giving(v, qtype, c, well), z.fits(n))
 		}
@@ -521,10 +522,10 @@ func (z *zone) reason(n dnsname.Name, qtype uint16, c client, forwarded bool) (w
 
 // giving returns those services of v that have something of a type for the
 // client; not those whose health check fails where others are well.
-func (z *zone) giving(v *view, qtype uint16, c client, well bool) iter.Seq[*publish.Service] {
+func (z *zone) giving(v *index.View, qtype uint16, c client, well bool) iter.Seq[*publish.Service] {
 	return func(yield func(*publish.Service) bool) {
-		for s := range v.all(kindsOf(qtype)) {
-			addrs, _ := z.reg.addrsFor(s, c)
+		for s := range v.All(kindsOf(qtype)) {
+			addrs, _ := z.reg.AddrsFor(s, c.viewer())
 			isAddr := qtype == dns.TypeA || qtype == dns.TypeAAAA
 			has := slices.ContainsFunc(addrs, func(a netip.Addr) bool { return a.IsValid() && a.Is4() == (qtype == dns.TypeA) })
 			if isAddr && (!has || s.Sick && well) {
@@ -554,7 +555,7 @@ func (r *reason) add(services iter.Seq[*publish.Service], fits func(dnsname.Name
 // foreignRule says what becomes of n, which is not ours.
 func (z *zone) foreignRule(n dnsname.Name, c client, forwarded bool) string {
 	domain, upstreams := z.fwd.Route(n)
-	alias, died := z.reg.gone(n)
+	alias, died := z.reg.Gone(n)
 	switch {
 	case died:
 		return fmt.Sprintf("a container that died not long ago had the alias %s: another host's address would be wrong", dnsname.Text(alias))
@@ -579,7 +580,7 @@ func (z *zone) rule(n, top dnsname.Name, f found) string {
 		return "localhost is the machine itself (RFC 6761)"
 	case n.IsReverse() && f.owners != nil:
 		return "it is the name of an address that these services have"
-	case n.IsReverse() && z.reg.isReady(n):
+	case n.IsReverse() && z.reg.IsReady(n):
 		return "it is the name of private addresses, which nobody else knows (RFC 6303), and no service has"
 	case f.isStatic:
 		return "it is nobody's outside of this site (RFC 6761, RFC 7686)"
@@ -587,13 +588,13 @@ func (z *zone) rule(n, top dnsname.Name, f found) string {
 		return "these services have such a port at the name behind it"
 	case f.cname != nil:
 		return "the closest service with a name that fits is a CNAME"
-	case len(f.views) > 0 && z.reg.naming.Closest:
+	case len(f.views) > 0 && z.reg.Naming.Closest:
 		return "the closest names that fit it (-match=closest)"
 	case len(f.views) > 0 && z.isOfCompose(n, f.views[0]):
 		return "a name of compose, as no other fits"
 	case len(f.views) > 0:
 		return "all names that are at it, below it or above it"
-	case !z.reg.isReady(n):
+	case !z.reg.IsReady(n):
 		return "nobody knows yet: the engine's first list is not done"
 	case n == z.apex:
 		return "it is the domain, and nothing is published"
@@ -602,8 +603,8 @@ func (z *zone) rule(n, top dnsname.Name, f found) string {
 }
 
 // isOfCompose reports whether n finds v by the services' names of compose.
-func (z *zone) isOfCompose(n dnsname.Name, v *view) bool {
-	for s := range v.all(^publish.Kind(0)) {
+func (z *zone) isOfCompose(n dnsname.Name, v *index.View) bool {
+	for s := range v.All(^publish.Kind(0)) {
 		return !slices.ContainsFunc(s.Owners, z.fits(n)) // it is the same for all
 	}
 	return false
@@ -614,7 +615,7 @@ func (z *zone) fits(n dnsname.Name) func(dnsname.Name) bool {
 	labels := n.Split()
 	return func(o dnsname.Name) bool {
 		ok, more := dnsname.Matches(labels, o)
-		return ok && (more >= 0 || z.reg.covers(o, n))
+		return ok && (more >= 0 || z.reg.Covers(o, n))
 	}
 }
 

@@ -62,9 +62,9 @@ func resolveZone(t testing.TB) *zone {
 func TestResolve(t *testing.T) {
 	z := resolveZone(t)
 	starting := resolveZone(t)
-	starting.reg.ready.Store(false)
+	starting.reg.Ready.Store(false)
 	closest := resolveZone(t)
-	closest.reg.naming.Closest = true
+	closest.reg.Naming.Closest = true
 	for _, tt := range []struct {
 		z     *zone
 		query string
@@ -231,12 +231,12 @@ func TestLock(t *testing.T) {
 		} {
 			reg := newTestRegistry(t, "docker")
 			publishTest(t, reg, manualBody)
-			before := reg.ser.Load()
+			before := reg.Serial.Load()
 			r := call(t, newAPI(newTestZone(t, reg), l), c.method, c.path, c.body, headers...)
 			if (r.Code >= 300) != (want >= 300) || want >= 300 && r.Code != want {
 				t.Errorf("%s %s %q: got %d %s; want %d", c.method, c.path, headers, r.Code, r.Body, want)
 			}
-			if want >= 300 && reg.ser.Load() != before {
+			if want >= 300 && reg.Serial.Load() != before {
 				t.Errorf("%s %s %q: something changed", c.method, c.path, headers)
 			}
 			if got := r.Header().Get("WWW-Authenticate") != ""; got != (want == 401) {
@@ -534,7 +534,7 @@ func TestEventsBesidePatchAndDeath(t *testing.T) {
 					delete(known[i], about.ID)
 				case "missed": // as a client does
 					clear(known[i])
-					for s := range reg.published().all(^publish.Kind(0)) {
+					for s := range reg.Published().All(^publish.Kind(0)) {
 						known[i][s.ID] = true
 					}
 				default:

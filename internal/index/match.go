@@ -1,0 +1,153 @@
+package index
+
+import (
+	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/publish"
+)
+
+// Match returns what a query for q is answered from, by the names rule: all
+// at or below q, and those whose owner name is an ancestor of q, nearest
+// first. It is appended to views, so that the fast path needs no memory. One
+// service may be in several. The caller must know that q is ours.
+//
+// Where naming.closest is set, only the closest owner name counts: q itself,
+// else what is below it, else the nearest ancestor.
+//
+// The apex, what is above it, and names of one label answer themselves
+// only: they would swallow every unknown name.
+func (r *Index) Match(q dnsname.Name, views []*View) []*View {
+	asked := q
+	if q.HasWildcard() {
+		if q = r.Trim(q); q.HasWildcard() {
+			return append(views, r.matchWild(asked, q)...)
+		}
+	}
+	if n, ok := r.Nodes.Load(q); ok {
+		if r.Naming.Closest && n.Here != nil {
+			return append(views, n.Here)
+		}
+		views = append(views, &n.Below)
+	}
+	for a := q.Parent(); r.Covers(a, q) && !(r.Naming.Closest && len(views) > 0); a = a.Parent() {
+		if n, ok := r.Nodes.Load(a); ok && n.Here != nil {
+			views = append(views, n.Here)
+		}
+	}
+	if len(views) == 0 && r.composed.Load() {
+		return r.matchCompose(asked, q, views)
+	}
+	return views
+}
+
+// matchCompose is match for the names of compose, which are asked for only
+// where nothing else matches: so they never add to what another name is
+// answered. The project alone is no name of theirs, and answers nothing.
+func (r *Index) matchCompose(asked, q dnsname.Name, views []*View) []*View {
+	zone, ok := r.ZoneOf(q)
+	if !ok || asked.Labels() < zone.Labels()+2 {
+		return views
+	}
+	if n, ok := r.Compose.Load(q); ok {
+		if r.Naming.Closest && n.Here != nil {
+			return append(views, n.Here)
+		}
+		views = append(views, &n.Below)
+	}
+	for a := q.Parent(); len(a) > len(zone) && !(r.Naming.Closest && len(views) > 0); a = a.Parent() {
+		if n, ok := r.Compose.Load(a); ok && n.Here != nil {
+			views = append(views, n.Here)
+		}
+	}
+	return views
+}
+
+// IsAboveCompose reports whether n, which nothing answers, is the name of a
+// project: names are below it, so it exists (RFC 8020).
+func (r *Index) IsAboveCompose(n dnsname.Name) bool {
+	if !r.composed.Load() {
+		return false
+	}
+	_, ok := r.Compose.Load(n)
+	return ok
+}
+
+// Trim takes from q the '*' in front that make no difference: what is at or
+// below their parent is what they match, unless only the closest names count
+// or the parent answers for itself only.
+func (r *Index) Trim(q dnsname.Name) dnsname.Name {
+	for !r.Naming.Closest && q.Label() == "*" {
+		parent := q.Parent()
+		if n, ok := r.Nodes.Load(parent); ok && n.Here != nil && !r.Covers(parent, q) {
+			break
+		}
+		q = parent
+	}
+	return q
+}
+
+// matchWild walks all services: a '*' in the middle has no node. Asked is q
+// before it was trimmed.
+func (r *Index) matchWild(asked, q dnsname.Name) (found []*View) {
+	found = r.walkWild(q, func(s *publish.Service) []dnsname.Name { return s.Owners }, r.Covers)
+	if zone, ok := r.ZoneOf(q); len(found) == 0 && r.composed.Load() && ok && asked.Labels() >= zone.Labels()+2 {
+		var one [1]dnsname.Name
+		found = r.walkWild(asked, func(s *publish.Service) []dnsname.Name {
+			if one[0] = s.Compose; s.Compose == "" {
+				return nil
+			}
+			return one[:]
+		}, func(_, q dnsname.Name) bool { return true })
+	}
+	return found
+}
+
+// walkWild returns the services one of whose names matches q. The closest
+// names are all that are not shorter than q, else the longest.
+func (r *Index) walkWild(q dnsname.Name, names func(*publish.Service) []dnsname.Name, covers func(a, q dnsname.Name) bool) (found []*View) {
+	all := NewView(r.Published())
+	if all == nil {
+		return nil
+	}
+	labels := q.Split()
+	closest := -len(labels)
+	for s := range Some([]*View{all}, ^publish.Kind(0)) {
+		best := closest - 1
+		for _, o := range names(s) {
+			if ok, more := dnsname.Matches(labels, o); ok && (more >= 0 || covers(o, q)) {
+				best = max(best, min(more, 0))
+			}
+		}
+		switch {
+		case best < closest:
+			continue
+		case r.Naming.Closest && best > closest:
+			found, closest = nil, best
+		}
+		found = append(found, NewView(One(s)))
+	}
+	return found
+}
+
+// Covers reports whether the owner name a, an ancestor of q, may answer for q.
+func (r *Index) Covers(a, q dnsname.Name) bool {
+	if a == dnsname.Root || a.Parent() == dnsname.Root {
+		return false
+	}
+	for _, zone := range r.Zones {
+		if q.Under(zone) && zone.Under(a) {
+			return false
+		}
+	}
+	return true
+}
+
+// Cover returns the alias that q is at or below, for a q outside the apex;
+// not ok if there is none, so that q is not ours.
+func (r *Index) Cover(q dnsname.Name) (alias dnsname.Name, ok bool) {
+	for a := q; a != dnsname.Root && (a == q || r.Covers(a, q)); a = a.Parent() {
+		if n, ok := r.Nodes.Load(a); ok && n.Here != nil {
+			return a, true
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,179 @@
+package index
+
+import (
+	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/publish"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"sync"
+	intern "unique"
+)
+
+// MostSpecific returns the owner names of a view's services, the one of most labels
+// first, and no more than that many.
+func MostSpecific(v *View, most int) (list []dnsname.Name) {
+	var byLabels [dnsname.MaxLen/2 + 1][]dnsname.Name
+	for s := range Some([]*View{v}, publish.HasData) {
+		for _, o := range s.Owners {
+			byLabels[o.Labels()] = append(byLabels[o.Labels()], o)
+		}
+	}
+	slices.Reverse(byLabels[:])
+	list = publish.Unique(slices.Concat(byLabels[:]...))
+	return list[:min(len(list), most)]
+}
+
+// A Viewer is who a query is from, and which address of ours it asks.
+type Viewer struct{ Addr, Local netip.Addr }
+
+// Rrset returns the addresses of views for a client, IPv4 or IPv6, without
+// duplicates (RFC 2181 section 5), and the TTL in seconds that they share: the
+// smallest of the services' (section 5.2). Those on the client's network are
+// the first, and within that the services' order rotates. There are at
+// most that many addresses, from a random service on, so that a name of
+// 10,000 services costs no more than its reply holds. It differs where
+// another client may get others, or another order.
+func (r *Index) Rrset(views []*View, v4 bool, most int, c Viewer) (addrs []netip.Addr, ttl uint32, differs bool) {
+	family := publish.HasAAAA
+	if v4 {
+		family = publish.HasA
+	}
+	well := r.AnyWell(views, c)
+	isNear := sync.OnceValue(func() bool { return r.isNear(c.Addr) }) // is asked for only where there are many
+	seen := make(map[netip.Addr]bool)
+	var near, far rotation
+	var network intern.Handle[publish.Network]
+	isFirst := true
+	for s := range Some(views, family) {
+		if s.Sick && well {
+			continue
+		}
+		differs = differs || !isFirst && s.Network() != network
+		network, isFirst = s.Network(), false
+		list, beside := r.AddrsFor(s, c)
+		group := &far
+		if beside {
+			group = &near
+		}
+		from := group.count
+		for _, a := range list {
+			if a.IsValid() && a.Is4() == v4 && !seen[a] && group.count < most {
+				seen[a] = true
+				group.add(a, from)
+			}
+		}
+		if near.count == most || far.count == most && !isNear() {
+			break
+		}
+	}
+	addrs = append(near.turned(), far.turned()...)
+	return addrs[:min(len(addrs), most)], r.MinTTL(views), differs || AnyHas(views, publish.Varies)
+}
+
+// AddrsFor is service.addrsFor, in an order that changes where that does not
+// matter, with the host's addresses.
+func (r *Index) AddrsFor(s *publish.Service, c Viewer) (addrs []netip.Addr, near bool) {
+	addrs, near = s.AddrsFor(c.Addr)
+	if n := len(addrs); n > 1 && len(s.Ends) < 2 {
+		turn := rand.IntN(n)
+		addrs = slices.Concat(addrs[turn:], addrs[:turn])
+	}
+	if at := slices.Index(addrs, netip.Addr{}); at >= 0 {
+		addrs = slices.Concat(addrs[:at], r.hostAddrs(c.Local), addrs[at+1:])
+	}
+	return addrs, near
+}
+
+// hostAddrs returns the addresses of the host: what is configured, else the
+// one that a client asked. Where that is a container's, dnsdock is in it, and
+// the host is the gateway of its network.
+func (r *Index) hostAddrs(asked netip.Addr) (addrs []netip.Addr) {
+	if r.Naming.Host != nil {
+		return r.Naming.Host
+	}
+	if v, ok := r.Addrs.Load(asked); ok {
+		for s := range v.All(publish.HasData) {
+			for _, e := range s.Ends {
+				if n := e.Net.Value(); n.V4.Contains(asked) || n.V6.Contains(asked) {
+					return []netip.Addr{n.V4.Gateway, n.V6.Gateway}
+				}
+			}
+		}
+	}
+	return []netip.Addr{asked}
+}
+
+// AnyWell reports whether a service of views whose health check does not
+// fail has an address for the client, where others fail.
+func (r *Index) AnyWell(views []*View, c Viewer) bool {
+	if !AnyHas(views, publish.IsSick) {
+		return false
+	}
+	for s := range Some(views, publish.IsWell) {
+		if addrs, _ := s.AddrsFor(c.Addr); len(addrs) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// isNear reports whether a client is on a network of a service. It is not
+// worth a search for those beside it if it is not.
+func (r *Index) isNear(client netip.Addr) bool {
+	for n := range r.Networks.All() {
+		if n.Value().Has(client) {
+			return true
+		}
+	}
+	return false
+}
+
+// A rotation is addresses of services, one after the other.
+type rotation struct {
+	addrs  []netip.Addr
+	starts []int // of each service's
+	count  int
+}
+
+// add adds an address of the service whose begin at from.
+func (t *rotation) add(a netip.Addr, from int) {
+	if t.count == from {
+		t.starts = append(t.starts, from)
+	}
+	t.addrs = append(t.addrs, a)
+	t.count++
+}
+
+// turned returns the addresses from a random service on.
+func (t *rotation) turned() []netip.Addr {
+	if len(t.starts) == 0 {
+		return nil
+	}
+	turn := t.starts[rand.IntN(len(t.starts))]
+	return slices.Concat(t.addrs[turn:], t.addrs[:turn])
+}
+
+// MinTTL returns the smallest TTL of views in seconds, without those of a
+// CNAME; the default where there is none.
+func (r *Index) MinTTL(views []*View) uint32 {
+	ttl, standard := uint32(publish.MaxTTL), r.TTL.Load()
+	for _, v := range views {
+		ttl = min(ttl, uint32(v.minTTL))
+		if v.Has(publish.HasDefault) {
+			ttl = min(ttl, standard)
+		}
+	}
+	if !AnyHas(views, publish.HasData) {
+		return standard
+	}
+	return ttl
+}
+
+// TTLOf returns the TTL of a service in seconds.
+func (r *Index) TTLOf(s *publish.Service) uint32 {
+	if s.TTL == publish.DefaultTTL {
+		return r.TTL.Load()
+	}
+	return uint32(s.TTL)
+}
