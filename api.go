@@ -56,8 +56,8 @@ type api struct {
 
 // newAPI returns the handler of the HTTP side. It is about z and what fills
 // its registry from engines.
-func newAPI(z *zone, l *lock, engines ...*watcher) http.Handler {
-	a := &api{zone: z, reg: z.reg, lock: l, engines: engines, started: time.Now()}
+func newAPI(z *zone, reg *registry, l *lock, engines ...*watcher) http.Handler {
+	a := &api{zone: z, reg: reg, lock: l, engines: engines, started: time.Now()}
 	mux, routes := http.NewServeMux(), a.routes()
 	for path, calls := range routes {
 		for method, call := range calls {

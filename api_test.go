@@ -50,7 +50,7 @@ func newTestAPI(t testing.TB) (http.Handler, *registry) {
 // apiOf returns the HTTP side of a registry, open to all.
 func apiOf(t testing.TB, reg *registry) http.Handler {
 	t.Helper()
-	return newAPI(newTestZone(t, reg), &lock{})
+	return newAPI(newTestZone(t, reg), reg, &lock{})
 }
 
 // call sends one request as curl does, whose -d sends a form's content

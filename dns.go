@@ -41,7 +41,7 @@ const (
 // A zone answers DNS queries: ours from the registry, with authority, and
 // foreign ones by the forwarder.
 type zone struct {
-	reg   *registry
+	reg   *index.Index
 	fwd   *forward.Forwarder
 	apex  dnsname.Name
 	host  dnsname.Name          // dnsdock.<apex>: our own name
@@ -59,7 +59,7 @@ type zone struct {
 
 // newZone returns a zone for the apex of reg. When ctx is done, the queries
 // that are being forwarded end.
-func newZone(ctx context.Context, reg *registry, fwd *forward.Forwarder, log *slog.Logger) *zone {
+func newZone(ctx context.Context, reg *index.Index, fwd *forward.Forwarder, log *slog.Logger) *zone {
 	apex := reg.Naming.Apex
 	return &zone{reg: reg, fwd: fwd, apex: apex, host: "\x07dnsdock" + apex, local: localZones(), log: log, kept: new(replies), traffic: new(stats.Traffic),
 		walkers: make(chan struct{}, maxWalkers), walking: new(sync.Mutex), ctx: ctx}
@@ -110,7 +110,7 @@ func (c client) viewer() index.Viewer { return index.Viewer{c.addr, c.local} }
 // ServeDNS answers one query that came over UDP. It is called at once by many
 // goroutines.
 func (z *zone) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
-	c := client{addr: addrOf(w.RemoteAddr()), local: addrOf(w.LocalAddr()), size: udpSize(req)}
+	c := client{addr: udpio.AddrOf(w.RemoteAddr()), local: udpio.AddrOf(w.LocalAddr()), size: udpSize(req)}
 	if p, ok := w.RemoteAddr().(udpio.Peer); ok && p.Local.IsValid() {
 		c.local = p.Local
 	}

@@ -71,10 +71,23 @@ func (bugHandler) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
+var testRegistries sync.Map // by index
+
+// ix returns the index of reg, from which regOf finds reg again.
+func ix(reg *registry) *index.Index {
+	testRegistries.Store(reg.Index, reg)
+	return reg.Index
+}
+
+func regOf(z *zone) *registry {
+	reg, _ := testRegistries.Load(z.reg)
+	return reg.(*registry)
+}
+
 // newTestZone returns a zone of reg without upstreams.
 func newTestZone(t testing.TB, reg *registry) *zone {
 	log := slog.New(bugHandler{slog.DiscardHandler})
-	return newZone(t.Context(), reg, forward.New(nil, nil, 0, log), log)
+	return newZone(t.Context(), ix(reg), forward.New(nil, nil, 0, log), log)
 }
 
 // reply is the whole answer of z to a client on this host, upstreams asked.
@@ -1577,7 +1590,7 @@ func TestNamesAboveInLocalZones(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	up := servers(netip.MustParseAddrPort("192.0.2.53:53")) // is not asked
 	routed := forward.Routes[forward.Server]{mustName(t, "a.b.onion"): up, mustName(t, "5.1.168.192.in-addr.arpa"): up}
-	z := newZone(t.Context(), filledRegistry(t, "dev.corp.invalid", 60), loaded(t, forward.New(routed, nil, 0, log)), log)
+	z := newZone(t.Context(), ix(filledRegistry(t, "dev.corp.invalid", 60)), loaded(t, forward.New(routed, nil, 0, log)), log)
 	for qname, want := range map[string]int{
 		"corp.invalid.": dns.RcodeSuccess, "xcorp.invalid.": dns.RcodeNameError, "x.dev.corp.invalid.": dns.RcodeNameError,
 		"b.onion.": dns.RcodeSuccess, "c.b.onion.": dns.RcodeNameError,

@@ -175,7 +175,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if err := fwd.Load(); err != nil {
 		log.Warn("nameservers can't be read", "err", err)
 	}
-	zone := newZone(answering, reg, fwd, log)
+	zone := newZone(answering, reg.Index, fwd, log)
 	var watchers []*watcher
 	reloads := []func(){fwd.Reload}
 	for _, e := range cfg.engines {
@@ -206,7 +206,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if socks.http == nil {
 		drain()
 	} else {
-		srv := newHTTPServer(g.ctx, newAPI(zone, lock, watchers...), log)
+		srv := newHTTPServer(g.ctx, newAPI(zone, reg, lock, watchers...), log)
 		serve := func() error {
 			err := srv.Serve(socks.http)
 			if !errors.Is(err, http.ErrServerClosed) { // there is nothing to wait for

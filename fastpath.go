@@ -278,7 +278,7 @@ func (f *fastPath) fill(r *writer) bool {
 	case n == z.host:
 		return false
 	case r.qtype == dns.TypeSRV && first != "" && first[0] == '_':
-		return z.kept.fill(r, z.reg)
+		return r.kept(z.kept.find(r.name, z.reg.Serial.Load()))
 	case first != "" && first[0] == '_', second != "" && second[0] == '_': // a port may be there
 		return false
 	}
@@ -474,10 +474,18 @@ type keptReply struct {
 	left   atomic.Int32 // how often it may still be sent
 }
 
-// fill writes the answer to r if it is known.
-func (s *replies) fill(r *writer, reg *registry) bool {
-	k, ok := s.Load(r.name)
-	if !ok || k.serial != reg.Serial.Load() || len(k.rest) > r.room() || k.left.Add(-1) < 0 {
+// find returns the answer to n if it is known, nil if it is not.
+func (s *replies) find(n dnsname.Name, serial uint32) *keptReply {
+	k, ok := s.Load(n)
+	if !ok || k.serial != serial || k.left.Load() <= 0 {
+		return nil
+	}
+	return k
+}
+
+// kept writes an answer that was given before. It is not ok where there is none, or no room.
+func (r *writer) kept(k *keptReply) bool {
+	if k == nil || len(k.rest) > r.room() || k.left.Add(-1) < 0 {
 		return false
 	}
 	copy(r.header()[6:], k.counts[:])

@@ -304,7 +304,7 @@ func TestKeptRepliesAreBounded(t *testing.T) {
 // nothing: it is left to the slow path, until that knows.
 func TestFastPathDoesNotReadInterfaces(t *testing.T) {
 	z := newForwardZone(t, netip.MustParseAddrPort("192.0.2.53:53")) // is not asked
-	publishTest(t, z.reg, `{"name":"web","image":"nginx","ip":"10.0.0.1"}`)
+	publishTest(t, regOf(z), `{"name":"web","image":"nginx","ip":"10.0.0.1"}`)
 	f := newFastPath(z)
 	packet, public := packQuery(t, 1, "web.nginx.docker.", dns.TypeA), netip.MustParseAddr("198.51.100.9")
 	if !checkFast(t, f, packet, netip.MustParseAddr("127.0.0.1"), dnswire.MaxUDPSize) || z.fwd.Clients.Subnets.Load() != nil {

@@ -169,7 +169,7 @@ func newForwardZone(t testing.TB, upstreams ...netip.AddrPort) *zone {
 	log := slog.New(slog.DiscardHandler)
 	f := loaded(t, forward.New(forward.Routes[forward.Server]{dnsname.Root: servers(upstreams...)}, nil, 0, log))
 	f.Timeout = patience
-	return newZone(t.Context(), filledRegistry(t, "docker", 5), f, log)
+	return newZone(t.Context(), ix(filledRegistry(t, "docker", 5)), f, log)
 }
 
 const shortTimeout = 50 * time.Millisecond // for upstreams that are silent on purpose
@@ -629,7 +629,7 @@ func TestForwardedNames(t *testing.T) {
 	}, nil)
 	for _, ready := range []bool{false, true} {
 		z := newForwardZone(t, up)
-		z.reg = filledRegistry(t, "dev.docker", 5, pub{"web", "nginx", 0, "10.0.0.1 fd00::1", "shop.example.com com"})
+		z.reg = ix(filledRegistry(t, "dev.docker", 5, pub{"web", "nginx", 0, "10.0.0.1 fd00::1", "shop.example.com com"}))
 		z = newZone(t.Context(), z.reg, z.fwd, z.log)
 		z.reg.Ready.Store(ready)
 		for _, tt := range []struct {
@@ -913,7 +913,7 @@ func TestRoutes(t *testing.T) {
 		mustName(t, "168.192.in-addr.arpa"): nil,
 	}, nil, 0, log))
 	reg := filledRegistry(t, "docker", 5, pub{"web", "nginx", 0, "10.0.0.1 10.5.0.1", "shop.example.com"})
-	z := newZone(t.Context(), reg, f, log)
+	z := newZone(t.Context(), ix(reg), f, log)
 	for qname, want := range map[string]string{
 		"example.com.":              "NOERROR ra; example.com. 77 A 192.0.2.1",
 		"corp.example.":             "NOERROR ra; corp.example. 77 A 192.0.2.2",
@@ -948,7 +948,7 @@ func TestForwardForLocalClients(t *testing.T) {
 	}, nil)
 	z := newForwardZone(t, up)
 	z.fwd.Clients.Allowed = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24"), netip.MustParsePrefix("2001:db8:1::/48")}
-	publishTest(t, z.reg, `{"name":"away","image":"a","cname":"www.example.com"}`)
+	publishTest(t, regOf(z), `{"name":"away","image":"a","cname":"www.example.com"}`)
 	for text, local := range map[string]bool{
 		"127.0.0.1": true, "127.9.9.9": true, "10.1.2.3": true, "172.16.0.1": true, "172.31.255.255": true, "192.168.1.1": true, "169.254.1.1": true,
 		"::1": true, "fe80::1": true, "fd12::1": true, "fc00::1": true, "203.0.113.255": true, "2001:db8:1:2::3": true,
@@ -1039,7 +1039,7 @@ func TestCNAMEUpstream(t *testing.T) {
 					}
 				}
 			}), nil))
-			publishTest(t, z.reg, `{"name":"away","image":"a","cname":"www.example.com"}`)
+			publishTest(t, regOf(z), `{"name":"away","image":"a","cname":"www.example.com"}`)
 			m := reply(z, new(dns.Msg).SetQuestion("away.a.docker.", dns.TypeA), netip.Addr{}, 512)
 			if got := showSorted(m); got != tt.want || m.AuthenticatedData {
 				t.Errorf("got %v, AD %t; want %v", got, m.AuthenticatedData, tt.want)

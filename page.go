@@ -193,18 +193,18 @@ func (m *markup) putMore(count int) {
 
 func (m *markup) putService(s *publish.Service, status statusJSON) {
 	m.put(`<tr data-id="%s"><td data-label="names"><div>`, s.ID)
-	for _, n := range dnsname.Texts(begin(s.Names())) {
+	for _, n := range dnsname.Texts(publish.Begin(s.Names())) {
 		m.put(`<button class="copy" type="button" title="copy">%s</button>`, n)
 	}
-	m.putMore(len(s.Names()) - len(begin(s.Names())))
+	m.putMore(len(s.Names()) - len(publish.Begin(s.Names())))
 	m.put(`</div><td data-label="addresses"><div>`)
 	if s.CNAME != "" {
 		m.put(`CNAME <code>%s</code>`, dnsname.Text(s.CNAME))
 	}
-	for _, addr := range publish.AddrTexts(begin(s.Addrs)) {
+	for _, addr := range publish.AddrTexts(publish.Begin(s.Addrs)) {
 		m.put(`<code>%s</code> `, addr)
 	}
-	m.putMore(len(s.Addrs) - len(begin(s.Addrs)))
+	m.putMore(len(s.Addrs) - len(publish.Begin(s.Addrs)))
 	ttl := int(status.TTL)
 	if s.TTL != publish.DefaultTTL {
 		ttl = s.TTL

@@ -343,18 +343,15 @@ func (r *registry) settleLocked(id string, died bool) {
 	switch {
 	case old == nil:
 		r.feed.publish("service-added", id, s)
-		r.log.Info("service added", "id", id, "names", begin(s.Owners), "addrs", publish.AddrTexts(begin(s.Addrs)))
+		r.log.Info("service added", "id", id, "names", publish.Begin(s.Owners), "addrs", publish.AddrTexts(publish.Begin(s.Addrs)))
 	case s == nil:
 		r.feed.publish("service-removed", id, old)
-		r.log.Info("service removed", "id", id, "names", begin(old.Owners))
+		r.log.Info("service removed", "id", id, "names", publish.Begin(old.Owners))
 	default:
 		r.feed.publish("service-changed", id, s)
-		r.log.Info("service changed", "id", id, "names", begin(s.Owners), "addrs", publish.AddrTexts(begin(s.Addrs)))
+		r.log.Info("service changed", "id", id, "names", publish.Begin(s.Owners), "addrs", publish.AddrTexts(publish.Begin(s.Addrs)))
 	}
 }
-
-// begin returns as much of list as fits into a line of the log.
-func begin[T any](list []T) []T { return list[:min(len(list), 20)] }
 
 // setTTL sets the default TTL in seconds.
 func (r *registry) setTTL(ttl uint32) {

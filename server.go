@@ -110,7 +110,7 @@ func (s *tcpServer) shutdown(ctx context.Context) error {
 // add serves a connection. Where there are too many, of its client or in
 // all, the one that is idle for longest makes room.
 func (s *tcpServer) add(nc net.Conn) {
-	c := &tcpConn{Conn: nc, client: forward.Subnet(addrOf(nc.RemoteAddr()))}
+	c := &tcpConn{Conn: nc, client: forward.Subnet(udpio.AddrOf(nc.RemoteAddr()))}
 	c.used.Store(time.Now().UnixNano())
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -179,7 +179,7 @@ func (s *tcpServer) oldestLocked(is func(*tcpConn) bool) (oldest *tcpConn) {
 // serveConn answers the queries of c until it is idle for too long, breaks a
 // rule or takes no replies, and returns when all are answered.
 func (s *tcpServer) serveConn(c *tcpConn) {
-	from := client{addr: addrOf(c.RemoteAddr()), local: addrOf(c.LocalAddr()), size: dns.MaxMsgSize, over: stats.TCP,
+	from := client{addr: udpio.AddrOf(c.RemoteAddr()), local: udpio.AddrOf(c.LocalAddr()), size: dns.MaxMsgSize, over: stats.TCP,
 		beforeWait: func() { _ = c.flush() }} // its error is the next read's
 	var waiting sync.WaitGroup
 	defer waiting.Wait()
@@ -333,20 +333,4 @@ func (c *tcpConn) flushLocked() error {
 		c.out = nil
 	}
 	return err
-}
-
-// addrOf is the address of a socket's end, without port and zone; not valid
-// where it has none.
-func addrOf(a net.Addr) netip.Addr {
-	var p netip.AddrPort
-	switch a := a.(type) {
-	case udpio.Peer:
-		p = a.AddrPort
-	case interface{ AddrPort() netip.AddrPort }: // of package net
-		p = a.AddrPort()
-	}
-	if p.Addr().IsUnspecified() {
-		return netip.Addr{}
-	}
-	return p.Addr().Unmap().WithZone("")
 }

@@ -268,7 +268,7 @@ func TestTCPOutOfOrder(t *testing.T) {
 	up, asked, release := heldUpstream(t)
 	z := newForwardZone(t, up)
 	z.fwd.Timeout = patience
-	publishTest(t, z.reg, `{"name":"web","image":"nginx","ip":"10.0.0.1"}`)
+	publishTest(t, regOf(z), `{"name":"web","image":"nginx","ip":"10.0.0.1"}`)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

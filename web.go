@@ -13,6 +13,7 @@ import (
 	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
+	"github.com/rayje/dnsdock/internal/udpio"
 	"iter"
 	"log/slog"
 	"net"
@@ -388,7 +389,7 @@ func (a *api) explain(r *http.Request, qname, qtype, from string) (res *resoluti
 		return nil, fmt.Errorf("parameter type: %w", err)
 	}
 	at, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	c := client{addr: remoteAddr(r), local: addrOf(at), size: dns.MaxMsgSize, over: stats.TCP}
+	c := client{addr: remoteAddr(r), local: udpio.AddrOf(at), size: dns.MaxMsgSize, over: stats.TCP}
 	if from = strings.TrimSpace(from); from != "" {
 		if c.addr, err = publish.ParseAddr(from); err != nil {
 			return nil, fmt.Errorf("parameter client: %w", err)
@@ -548,7 +549,7 @@ func (r *reason) add(services iter.Seq[*publish.Service], fits func(dnsname.Name
 			return
 		}
 		names := slices.DeleteFunc(slices.Clone(s.Names()), func(o dnsname.Name) bool { return !fits(o) })
-		r.Services = append(r.Services, source{s.ID, s.Origin.Container, dnsname.Texts(begin(names))})
+		r.Services = append(r.Services, source{s.ID, s.Origin.Container, dnsname.Texts(publish.Begin(names))})
 	}
 }
 

@@ -55,7 +55,7 @@ func resolveZone(t testing.TB) *zone {
 	if err := fwd.Load(); err != nil {
 		t.Fatal(err)
 	}
-	return newZone(t.Context(), reg, fwd, log)
+	return newZone(t.Context(), ix(reg), fwd, log)
 }
 
 // What is said of an answer: of whose names it is, and by which rule.
@@ -106,7 +106,7 @@ func TestResolve(t *testing.T) {
 		{z, "name=docker&client=fe80::1%25eth0", "400 parameter client: write an IPv4 or IPv6 address"},
 	} {
 		t.Run(tt.query, func(t *testing.T) {
-			r := call(t, newAPI(tt.z, &lock{}), "GET", "/resolve?"+tt.query, "")
+			r := call(t, newAPI(tt.z, regOf(tt.z), &lock{}), "GET", "/resolve?"+tt.query, "")
 			var res resolution
 			got := ""
 			if r.Code != http.StatusOK {
@@ -153,7 +153,7 @@ func showResolution(res resolution) string {
 // What /resolve says is what DNS answers.
 func TestResolveIsWhatDNSAnswers(t *testing.T) {
 	z := fastZone(t)
-	h := newAPI(z, &lock{})
+	h := newAPI(z, regOf(z), &lock{})
 	for _, qname := range []string{"web.nginx.docker", "x.only4.nginx.docker", "nginx.docker", "docker", "*.docker", "a.b.docker", "more.than.docker", "many.redis.docker", "front.nginx.docker",
 		"loop.loop.docker", "shop.example.com", "com", "nosuch.docker", "dnsdock.docker", "_http._tcp.nginx.docker", "2.0.17.172.in-addr.arpa", "localhost", "www.example.com"} {
 		for _, qtype := range []string{"A", "AAAA", "SRV", "PTR", "TXT", "MX", "SOA", "NS", "ANY", "CNAME", "HTTPS"} {
@@ -184,7 +184,7 @@ func TestResolveIsWhatDNSAnswers(t *testing.T) {
 
 // A question about 100,000 services names some of them only.
 func TestResolveIsBounded(t *testing.T) {
-	r := call(t, newAPI(newTestZone(t, filled(t, 5000)), &lock{}), "GET", "/resolve?name=docker", "")
+	r := call(t, apiOf(t, filled(t, 5000)), "GET", "/resolve?name=docker", "")
 	var res resolution
 	if err := json.Unmarshal(r.Body.Bytes(), &res); err != nil || len(res.Why) != 1 || len(res.Why[0].Services) != maxSources || !res.Why[0].More {
 		t.Errorf("got %.300s; want %d services and more", r.Body, maxSources)
@@ -232,7 +232,7 @@ func TestLock(t *testing.T) {
 			reg := newTestRegistry(t, "docker")
 			publishTest(t, reg, manualBody)
 			before := reg.Serial.Load()
-			r := call(t, newAPI(newTestZone(t, reg), l), c.method, c.path, c.body, headers...)
+			r := call(t, newAPI(newTestZone(t, reg), reg, l), c.method, c.path, c.body, headers...)
 			if (r.Code >= 300) != (want >= 300) || want >= 300 && r.Code != want {
 				t.Errorf("%s %s %q: got %d %s; want %d", c.method, c.path, headers, r.Code, r.Body, want)
 			}
@@ -242,7 +242,7 @@ func TestLock(t *testing.T) {
 			if got := r.Header().Get("WWW-Authenticate") != ""; got != (want == 401) {
 				t.Errorf("%s %s %q: a challenge: %t; want it with 401", c.method, c.path, headers, got)
 			}
-			if got := call(t, newAPI(newTestZone(t, reg), l), "GET", "/services", "").Code; got != 200 {
+			if got := call(t, newAPI(newTestZone(t, reg), reg, l), "GET", "/services", "").Code; got != 200 {
 				t.Errorf("GET: got %d; want 200", got)
 			}
 		}
@@ -918,8 +918,8 @@ func TestLogJSON(t *testing.T) {
 	var text, lines bytes.Buffer
 	for cfg, b := range map[*config]*bytes.Buffer{{debug: true}: &text, {debug: true, json: true}: &lines} {
 		log := newLogger(cfg, b)
-		z := newZone(t.Context(), newRegistry(publish.Naming{Apex: mustName(t, "docker")}, 0, log), forward.New(nil, nil, 0, log), log)
-		z.reg.put("x", testService(t, z.reg, "x", "web", "nginx", "10.0.0.1", "www.docker"))
+		z := newZone(t.Context(), ix(newRegistry(publish.Naming{Apex: mustName(t, "docker")}, 0, log)), forward.New(nil, nil, 0, log), log)
+		regOf(z).put("x", testService(t, regOf(z), "x", "web", "nginx", "10.0.0.1", "www.docker"))
 		_ = slowly(z, packQuery(t, 1, "web.nginx.docker.", dns.TypeA), netip.MustParseAddr("192.0.2.1"), dnswire.MaxUDPSize)
 		log.Info("x", "domain", z.apex, "addr", &net.TCPAddr{IP: net.IP{127, 0, 0, 1}, Port: 53}, "took", time.Second, "err", errors.New("e"), "n", 7)
 	}

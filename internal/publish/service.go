@@ -455,3 +455,6 @@ func AddrTexts(addrs []netip.Addr) []string {
 	}
 	return list
 }
+
+// Begin returns as much of list as fits into a line of the log.
+func Begin[T any](list []T) []T { return list[:min(len(list), 20)] }

@@ -66,3 +66,19 @@ func WriteTo(conn *net.UDPConn, b []byte, to Peer) (int, error) {
 	n, _, err := conn.WriteMsgUDPAddrPort(b, oob, to.AddrPort)
 	return n, err
 }
+
+// AddrOf is the address of a socket's end, without port and zone; not valid
+// where it has none.
+func AddrOf(a net.Addr) netip.Addr {
+	var p netip.AddrPort
+	switch a := a.(type) {
+	case Peer:
+		p = a.AddrPort
+	case interface{ AddrPort() netip.AddrPort }: // of package net
+		p = a.AddrPort()
+	}
+	if p.Addr().IsUnspecified() {
+		return netip.Addr{}
+	}
+	return p.Addr().Unmap().WithZone("")
+}
