@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/zone"
 	"io"
 	"net/http"
 	"net/netip"
@@ -46,7 +47,7 @@ const (
 // What a foreign web page asks is 403, and so is a write to what is
 // read-only; one without the token is 401. Every error is {"error": "..."}.
 type api struct {
-	zone    *zone
+	zone    *zone.Zone
 	reg     *registry
 	lock    *lock
 	engines []*watcher
@@ -56,7 +57,7 @@ type api struct {
 
 // newAPI returns the handler of the HTTP side. It is about z and what fills
 // its registry from engines.
-func newAPI(z *zone, reg *registry, l *lock, engines ...*watcher) http.Handler {
+func newAPI(z *zone.Zone, reg *registry, l *lock, engines ...*watcher) http.Handler {
 	a := &api{zone: z, reg: reg, lock: l, engines: engines, started: time.Now()}
 	mux, routes := http.NewServeMux(), a.routes()
 	for path, calls := range routes {
@@ -129,7 +130,7 @@ func (call apiCall) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, status, v)
 	case errors.Is(err, errNotFound):
 		writeError(w, http.StatusNotFound, err)
-	case errors.Is(err, errBusy):
+	case errors.Is(err, zone.ErrBusy):
 		writeError(w, http.StatusServiceUnavailable, err)
 	case errors.Is(err, errAmbiguous), errors.Is(err, errNotPublished):
 		writeError(w, http.StatusConflict, err)
@@ -257,7 +258,7 @@ func (a *api) ttl(*http.Request) (int, any, error) {
 
 // clearCache: DELETE /cache.
 func (a *api) clearCache(*http.Request) (int, any, error) {
-	a.zone.fwd.Cache.Clear()
+	a.zone.Fwd.Cache.Clear()
 	return http.StatusNoContent, nil, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/stats"
 	"github.com/rayje/dnsdock/internal/udpio"
+	"github.com/rayje/dnsdock/internal/zone"
 	"net/netip"
 	"syscall"
 	"time"
@@ -40,10 +41,10 @@ type asked struct {
 func (p *packetConn) ask(i int) (ok bool) {
 	z := p.fast.zone
 	q := p.fast.missed
-	if _, ours := z.authority(q.Name()); ours {
+	if _, ours := z.Authority(q.Name()); ours {
 		return false
 	}
-	upstreams, routed := z.fwd.Upstreams(q.Name())
+	upstreams, routed := z.Fwd.Upstreams(q.Name())
 	if len(upstreams) == 0 || !routed && dnsname.IsSingle(q.Name()) {
 		return false
 	}
@@ -54,7 +55,7 @@ func (p *packetConn) ask(i int) (ok bool) {
 	c := &waitingClient{conn: p, addr: p.batch.From(i).Addr(), packet: bytes.Clone(p.batch.Packet(i)), to: p.batch.FarEnd(i), arrived: p.begun.Add(p.arrived)}
 	c.plainQuery, _ = p.fast.read(p.batch.Packet(i), dnswire.MaxUDPSize) // ok: it was before
 	c.name = ""                                                          // it is in the fast path's memory
-	query, ok := z.fwd.Depart(z.ctx, dnscache.Question(bytes.Clone([]byte(q))), upstreams[0], s, c)
+	query, ok := z.Fwd.Depart(z.Ctx, dnscache.Question(bytes.Clone([]byte(q))), upstreams[0], s, c)
 	if query != nil {
 		p.asked.out.SendOn(p.asked.conn, append(p.asked.out.Space(), query...), nil)
 	}
@@ -104,7 +105,7 @@ func (c *waitingClient) Tell(r *dnscache.Response, out *udpio.Batch) {
 	z := c.conn.fast.zone
 	w := writer{zone: z, plainQuery: c.plainQuery, reply: out.Space()}
 	if w.begin(c.packet, c.addr) && w.cached(r, time.Since(r.Born)) {
-		kind, counts := stats.Forwarded, z.traffic.Shared(stats.UDP)
+		kind, counts := stats.Forwarded, z.Traffic.Shared(stats.UDP)
 		if r.Born.Before(c.arrived) {
 			kind = stats.Cached
 		}
@@ -124,13 +125,13 @@ func (c *waitingClient) cut(r *dnscache.Response) {
 		return
 	}
 	z, to := c.conn.fast.zone, udpio.NewPeer(udpio.AddrPort(&c.to.Name), c.to.Control)
-	from := client{addr: c.addr, local: to.Local, size: udpSize(req)}
-	m, left := z.reply(req, from)
+	from := zone.Client{Addr: c.addr, Local: to.Local, Size: zone.UDPSize(req)}
+	m, left := z.Reply(req, from)
 	if said, err := r.Message(time.Since(r.Born)); err == nil && left != nil {
-		z.relay(m, req, said, *left)
+		z.Relay(m, req, said, *left)
 	}
-	if m, b, _, err := z.finish(m, req, from, nil); err == nil {
+	if m, b, _, err := z.Finish(m, req, from, nil); err == nil {
 		_, _ = c.conn.WriteTo(b, to) // it can't be told
-		z.note(m, stats.Forwarded, from, time.Since(c.arrived), nil)
+		z.Note(m, stats.Forwarded, from, time.Since(c.arrived), nil)
 	}
 }

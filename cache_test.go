@@ -8,6 +8,7 @@ import (
 	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/zone"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -22,28 +23,28 @@ import (
 )
 
 // newCachingZone returns a zone that keeps what upstreams say.
-func newCachingZone(t testing.TB, upstreams ...netip.AddrPort) *zone {
+func newCachingZone(t testing.TB, upstreams ...netip.AddrPort) *zone.Zone {
 	t.Helper()
 	z := newForwardZone(t, upstreams...)
-	z.fwd.Cache = dnscache.New(1 << 20)
+	z.Fwd.Cache = dnscache.New(1 << 20)
 	return z
 }
 
 // ages makes the response to q in z's cache older.
-func ages(t *testing.T, z *zone, qname string, qtype uint16, by time.Duration) {
+func ages(t *testing.T, z *zone.Zone, qname string, qtype uint16, by time.Duration) {
 	t.Helper()
 	q := dnscache.NewQuestion(mustName(t, qname), qtype, dnscache.RD)
-	old := z.fwd.Cache.Get(q)
+	old := z.Fwd.Cache.Get(q)
 	if old == nil {
 		t.Fatalf("%s is not in the cache", qname)
 	}
 	aged := &dnscache.Response{Question: q, Flags: old.Flags, Counts: old.Counts, Rrs: old.Rrs, Ttls: old.Ttls, Good: old.Good, Born: old.Born.Add(-by)}
-	z.fwd.Cache.Put(aged)
+	z.Fwd.Cache.Put(aged)
 }
 
 // both returns the reply to req on the slow path, and fails unless the fast
 // one gives the same where it answers at all.
-func both(t *testing.T, z *zone, req *dns.Msg) *dns.Msg {
+func both(t *testing.T, z *zone.Zone, req *dns.Msg) *dns.Msg {
 	t.Helper()
 	m := reply(z, req, netip.Addr{}, 1232)
 	packet, err := req.Pack()
@@ -126,7 +127,7 @@ func TestCache(t *testing.T) {
 			ask(tt.later, 1)
 			ages(t, z, "www.example.com", dns.TypeA, time.Second)
 			ask(tt.first, 2)
-			z.fwd.Cache.Clear()
+			z.Fwd.Cache.Clear()
 			ask(tt.first, 3)
 		})
 	}
@@ -201,7 +202,7 @@ func TestServeStale(t *testing.T) {
 	ages(t, z, "www.example.com", dns.TypeA, 2*time.Hour)
 	ask("after more than a day", "SERVFAIL ra", 4)
 	works.Store(true)
-	z.fwd.Cache.Clear()
+	z.Fwd.Cache.Clear()
 	ask("an upstream answers", "NOERROR ra; www.example.com. 77 A 192.0.2.2", 5)
 	ages(t, z, "www.example.com", dns.TypeA, time.Hour)
 	ask("it still does", "NOERROR ra; www.example.com. 77 A 192.0.2.2", 6)
@@ -225,7 +226,7 @@ func TestServeStaleSoon(t *testing.T) {
 	if got, want := showSorted(both(t, z, req)), "NOERROR ra; www.example.com. 30 A 192.0.2.1"; got != want {
 		t.Errorf("got %v; want %v", got, want)
 	}
-	if took := time.Since(begun); took > z.fwd.Timeout {
+	if took := time.Since(begun); took > z.Fwd.Timeout {
 		t.Errorf("took %v, as long as the upstream; want less", took)
 	}
 }
@@ -246,9 +247,9 @@ func TestFlightsAreShared(t *testing.T) {
 	}
 	<-asked
 	waitFor(t, func() bool {
-		z.fwd.Mu.Lock()
-		defer z.fwd.Mu.Unlock()
-		return z.fwd.InFlight == clients
+		z.Fwd.Mu.Lock()
+		defer z.Fwd.Mu.Unlock()
+		return z.Fwd.InFlight == clients
 	})
 	close(release)
 	wg.Wait()
@@ -274,7 +275,7 @@ func TestCacheIsBounded(t *testing.T) {
 	responseTo := func(qname string, addrs int) *dnscache.Response {
 		m := &dns.Msg{}
 		for i := range addrs {
-			m.Answer = append(m.Answer, &dns.A{Hdr: header(qname, dns.TypeA, 60), A: net.IPv4(10, 0, byte(i>>8), byte(i))})
+			m.Answer = append(m.Answer, &dns.A{Hdr: zone.Header(qname, dns.TypeA, 60), A: net.IPv4(10, 0, byte(i>>8), byte(i))})
 		}
 		r, err := dnscache.NewResponse(dnscache.NewQuestion(mustName(t, qname), dns.TypeA, dnscache.RD), m, time.Minute)
 		if err != nil {
@@ -362,12 +363,12 @@ func TestCacheAndOurs(t *testing.T) {
 		}
 	}
 	ask("beside it", "xshop.example.com.", "NOERROR ra; xshop.example.com. 77 A 192.0.2.1")
-	z.reg.GoneAliases.Store(mustName(t, "shop.example.com"), time.Now().Add(-index.GoneFor))
-	z.reg.Away.Store(1)
+	z.Reg.GoneAliases.Store(mustName(t, "shop.example.com"), time.Now().Add(-index.GoneFor))
+	z.Reg.Away.Store(1)
 	if got := serialless(both(t, z, new(dns.Msg).SetQuestion("shop.example.com.", dns.TypeA))); got != gone {
 		t.Errorf("an hour later, without the engine: got %v; want %v", got, gone)
 	}
-	z.reg.Away.Store(0)
+	z.Reg.Away.Store(0)
 	ask("an hour later", "shop.example.com.", upstreams)
 	regOf(z).put(id, aliased(t, id, "shop.example.com"))
 	ask("a container's again", "shop.example.com.", "NOERROR aa ra; shop.example.com. 5 A 10.0.0.1")
@@ -375,7 +376,7 @@ func TestCacheAndOurs(t *testing.T) {
 		t.Fatal(err)
 	}
 	ask("removed by hand", "shop.example.com.", upstreams)
-	if n := z.reg.GoneAliases.Count.Load(); n != 0 {
+	if n := z.Reg.GoneAliases.Count.Load(); n != 0 {
 		t.Errorf("got %d aliases that are gone; want none", n)
 	}
 }
@@ -389,23 +390,23 @@ func aliased(t *testing.T, id, alias string) *publish.Service {
 // The aliases that are gone have a bound.
 func TestGoneAliasesAreBounded(t *testing.T) {
 	z := newTestZone(t, filledRegistry(t, "docker", 5))
-	z.log = slog.New(slog.DiscardHandler)
+	z.Log = slog.New(slog.DiscardHandler)
 	s := aliased(t, "id", "x.example.com")
 	for i := range index.MaxGone + 100 {
 		s.Owners = append(s.Owners, mustName(t, fmt.Sprintf("%d.example.com", i)))
 	}
 	regOf(z).put("id", s)
 	regOf(z).forget("id")
-	if n := z.reg.GoneAliases.Count.Load(); n != index.MaxGone {
+	if n := z.Reg.GoneAliases.Count.Load(); n != index.MaxGone {
 		t.Errorf("got %d; want %d", n, index.MaxGone)
 	}
-	for n := range z.reg.GoneAliases.All() {
-		z.reg.GoneAliases.Store(n, time.Now().Add(-index.GoneFor))
+	for n := range z.Reg.GoneAliases.All() {
+		z.Reg.GoneAliases.Store(n, time.Now().Add(-index.GoneFor))
 	}
 	s = aliased(t, "id2", "y.example.com")
 	regOf(z).put("id2", s)
 	regOf(z).forget("id2")
-	if n := z.reg.GoneAliases.Count.Load(); n != 1 {
+	if n := z.Reg.GoneAliases.Count.Load(); n != 1 {
 		t.Errorf("after an hour: got %d; want 1", n)
 	}
 }
@@ -450,7 +451,7 @@ func FuzzPlainResponse(f *testing.F) {
 			return // what was left out is malformed, or an OPT that has an owner
 		}
 		m.Ns = nil // as in a positive answer, but for signatures
-		with, err := z.fwd.Read(q, m)
+		with, err := z.Fwd.Read(q, m)
 		if err != nil {
 			t.Fatalf("%x: %v", data, err)
 		}
@@ -474,14 +475,14 @@ func TestFailuresAreTidiedUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	z.fwd.Cache.Put(good)
-	for _, r := range z.fwd.Cache.Responses.All() {
+	z.Fwd.Cache.Put(good)
+	for _, r := range z.Fwd.Cache.Responses.All() {
 		r.Born = r.Born.Add(-dnscache.FailureTTL) // as if so long ago
 	}
 	for range dnscache.FailureTTL/forward.FollowPeriod + 2 {
-		z.fwd.Tidy()
+		z.Fwd.Tidy()
 	}
-	if n := z.fwd.Cache.Queue.Len(); n != 1 || z.fwd.Cache.Size != good.Space() || z.fwd.Cache.Get(good.Question) != good {
-		t.Errorf("got %d responses in %d octets; want the good one alone", n, z.fwd.Cache.Size)
+	if n := z.Fwd.Cache.Queue.Len(); n != 1 || z.Fwd.Cache.Size != good.Space() || z.Fwd.Cache.Get(good.Question) != good {
+		t.Errorf("got %d responses in %d octets; want the good one alone", n, z.Fwd.Cache.Size)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/zone"
 	"io"
 	"log/slog"
 	"maps"
@@ -79,46 +80,46 @@ func ix(reg *registry) *index.Index {
 	return reg.Index
 }
 
-func regOf(z *zone) *registry {
-	reg, _ := testRegistries.Load(z.reg)
+func regOf(z *zone.Zone) *registry {
+	reg, _ := testRegistries.Load(z.Reg)
 	return reg.(*registry)
 }
 
 // newTestZone returns a zone of reg without upstreams.
-func newTestZone(t testing.TB, reg *registry) *zone {
+func newTestZone(t testing.TB, reg *registry) *zone.Zone {
 	log := slog.New(bugHandler{slog.DiscardHandler})
-	return newZone(t.Context(), ix(reg), forward.New(nil, nil, 0, log), log)
+	return zone.New(t.Context(), ix(reg), forward.New(nil, nil, 0, log), log)
 }
 
 // reply is the whole answer of z to a client on this host, upstreams asked.
-func reply(z *zone, req *dns.Msg, local netip.Addr, size int) *dns.Msg {
-	return replyOf(z, req, client{addr: netip.MustParseAddr("127.0.0.1"), local: local, size: size})
+func reply(z *zone.Zone, req *dns.Msg, local netip.Addr, size int) *dns.Msg {
+	return replyOf(z, req, zone.Client{Addr: netip.MustParseAddr("127.0.0.1"), Local: local, Size: size})
 }
 
 // replyTo is reply to another client.
-func replyTo(z *zone, req *dns.Msg, from netip.Addr) *dns.Msg {
-	return replyOf(z, req, client{addr: from, size: 512})
+func replyTo(z *zone.Zone, req *dns.Msg, from netip.Addr) *dns.Msg {
+	return replyOf(z, req, zone.Client{Addr: from, Size: 512})
 }
 
-func replyOf(z *zone, req *dns.Msg, c client) *dns.Msg {
-	m, left := z.reply(req, c)
+func replyOf(z *zone.Zone, req *dns.Msg, c zone.Client) *dns.Msg {
+	m, left := z.Reply(req, c)
 	if left != nil {
-		z.forward(m, req, *left, c)
+		z.Forward(m, req, *left, c)
 	}
 	return m
 }
 
 // packed is reply in wire format.
-func packed(z *zone, req *dns.Msg, local netip.Addr, size int) (*dns.Msg, []byte, error) {
-	c := client{addr: netip.MustParseAddr("127.0.0.1"), local: local, size: size}
-	m, left := z.reply(req, c)
-	m, b, _, err := z.finish(m, req, c, left)
+func packed(z *zone.Zone, req *dns.Msg, local netip.Addr, size int) (*dns.Msg, []byte, error) {
+	c := zone.Client{Addr: netip.MustParseAddr("127.0.0.1"), Local: local, Size: size}
+	m, left := z.Reply(req, c)
+	m, b, _, err := z.Finish(m, req, c, left)
 	return m, b, err
 }
 
 // serveZone serves z over UDP and TCP on addr, which ends in port 0, until
 // the test ends; it returns the port.
-func serveZone(t testing.TB, z *zone, addr string) (port string) {
+func serveZone(t testing.TB, z *zone.Zone, addr string) (port string) {
 	t.Helper()
 	udp, tcp, err := bindDNS(addr)
 	if err != nil {
@@ -1299,8 +1300,8 @@ func TestTCPTimeouts(t *testing.T) {
 func TestPanicIsServfail(t *testing.T) {
 	log := newLogWatch()
 	z := newTestZone(t, filledRegistry(t, "docker", 0))
-	z.reg.Nodes.Store(mustName(t, "web.nginx.docker"), nil)
-	z.log = slog.New(slog.NewTextHandler(log, nil))
+	z.Reg.Nodes.Store(mustName(t, "web.nginx.docker"), nil)
+	z.Log = slog.New(slog.NewTextHandler(log, nil))
 	addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
 	for _, network := range []string{"udp", "tcp"} {
 		if r := exchange(t, network, addr, new(dns.Msg).SetQuestion("web.nginx.docker.", dns.TypeA)); r.Rcode != dns.RcodeServerFailure {
@@ -1311,9 +1312,9 @@ func TestPanicIsServfail(t *testing.T) {
 
 	// While a reply is completed, too.
 	z = newTestZone(t, filledRegistry(t, "docker", 0))
-	z.log = slog.New(slog.DiscardHandler) // as newTestZone's ends the test
+	z.Log = slog.New(slog.DiscardHandler) // as newTestZone's ends the test
 	req := new(dns.Msg).SetQuestion("web.nginx.docker.", dns.TypeA)
-	m, b, _, err := z.finish(nil, req, client{size: 512}, nil)
+	m, b, _, err := z.Finish(nil, req, zone.Client{Size: 512}, nil)
 	if err != nil || m == nil || m.Rcode != dns.RcodeServerFailure {
 		t.Errorf("got %v, %v; want SERVFAIL", m, err)
 	}
@@ -1357,8 +1358,8 @@ func FuzzQuery(f *testing.F) {
 		`{"name":"srv","image":"nginx","ip":"10.2.0.1","ports":["80/tcp=http","53/udp"],"txt":["a","b"]}`,
 		`{"name":"front","image":"nginx","cname":"srv.nginx.docker"}`,
 		`{"name":"loop","image":"loop","cname":"x.loop.docker"}`)
-	zones := map[bool]*zone{true: newTestZone(f, reg), false: newTestZone(f, filledRegistry(f, "docker", 0))}
-	zones[false].reg.Ready.Store(false)
+	zones := map[bool]*zone.Zone{true: newTestZone(f, reg), false: newTestZone(f, filledRegistry(f, "docker", 0))}
+	zones[false].Reg.Ready.Store(false)
 	f.Fuzz(func(t *testing.T, data []byte, ready bool) {
 		query, _ := dnswire.Screen(slices.Clone(data))
 		if query == nil {
@@ -1368,9 +1369,9 @@ func FuzzQuery(f *testing.F) {
 		if req.Unpack(query) != nil {
 			return // a name that the library can't read
 		}
-		for _, size := range []int{dns.MaxMsgSize, udpSize(req)} {
+		for _, size := range []int{dns.MaxMsgSize, zone.UDPSize(req)} {
 			m := reply(zones[ready], req, netip.MustParseAddr("127.0.0.1"), size)
-			b, err := pack(m, size)
+			b, err := zone.Pack(m, size)
 			if err != nil {
 				t.Fatalf("%v can't be packed: %v", m, err)
 			}
@@ -1413,8 +1414,8 @@ func TestReplyIsBounded(t *testing.T) {
 	}{{"1.0.0.127.in-addr.arpa.", dns.TypePTR}, {"docker.", dns.TypeA}, {"*.x.docker.", dns.TypeA}} {
 		req := new(dns.Msg).SetQuestion(c.qname, c.qtype)
 		m := reply(z, req, netip.Addr{}, dns.MinMsgSize)
-		if n := len(m.Answer); n < 2 || n > dns.MinMsgSize/minRR+1 {
-			t.Errorf("%s: %d records; want at most %d", c.qname, n, dns.MinMsgSize/minRR+1)
+		if n := len(m.Answer); n < 2 || n > dns.MinMsgSize/zone.MinRR+1 {
+			t.Errorf("%s: %d records; want at most %d", c.qname, n, dns.MinMsgSize/zone.MinRR+1)
 		}
 		if m, b, err := packed(z, req, netip.Addr{}, dns.MinMsgSize); err != nil || len(b) > dns.MinMsgSize || !m.Truncated {
 			t.Errorf("%s: %d octets, TC %v, %v; want at most %d, and TC", c.qname, len(b), m.Truncated, err, dns.MinMsgSize)
@@ -1436,7 +1437,7 @@ func publishTest(t testing.TB, reg *registry, services ...string) {
 
 // showExtra is the additional section of m, without OPT, in order of its text.
 func showExtra(m *dns.Msg) string {
-	_, extra := splitOPT(m.Extra)
+	_, extra := zone.SplitOPT(m.Extra)
 	return strings.TrimPrefix(strings.TrimPrefix(showSorted(&dns.Msg{Answer: extra}), "NOERROR"), ";")
 }
 
@@ -1576,7 +1577,7 @@ func TestLocalZones(t *testing.T) {
 			}
 		})
 	}
-	z.reg.Ready.Store(false)
+	z.Reg.Ready.Store(false)
 	if got := showSorted(reply(z, new(dns.Msg).SetQuestion("x.onion.", dns.TypeA), netip.Addr{}, 512)); !strings.HasPrefix(got, "NXDOMAIN") {
 		t.Errorf("x.onion before the first list: got %v; want NXDOMAIN", got)
 	}
@@ -1590,13 +1591,13 @@ func TestNamesAboveInLocalZones(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	up := servers(netip.MustParseAddrPort("192.0.2.53:53")) // is not asked
 	routed := forward.Routes[forward.Server]{mustName(t, "a.b.onion"): up, mustName(t, "5.1.168.192.in-addr.arpa"): up}
-	z := newZone(t.Context(), ix(filledRegistry(t, "dev.corp.invalid", 60)), loaded(t, forward.New(routed, nil, 0, log)), log)
+	z := zone.New(t.Context(), ix(filledRegistry(t, "dev.corp.invalid", 60)), loaded(t, forward.New(routed, nil, 0, log)), log)
 	for qname, want := range map[string]int{
 		"corp.invalid.": dns.RcodeSuccess, "xcorp.invalid.": dns.RcodeNameError, "x.dev.corp.invalid.": dns.RcodeNameError,
 		"b.onion.": dns.RcodeSuccess, "c.b.onion.": dns.RcodeNameError,
 		"1.168.192.in-addr.arpa.": dns.RcodeSuccess, "2.168.192.in-addr.arpa.": dns.RcodeNameError,
 	} {
-		if m, left := z.reply(new(dns.Msg).SetQuestion(qname, dns.TypeA), client{size: 512}); m.Rcode != want || len(m.Answer) > 0 || left != nil {
+		if m, left := z.Reply(new(dns.Msg).SetQuestion(qname, dns.TypeA), zone.Client{Size: 512}); m.Rcode != want || len(m.Answer) > 0 || left != nil {
 			t.Errorf("%s: got %v, left %v; want %s and no data", qname, show(m), left, dns.RcodeToString[want])
 		}
 	}
@@ -1667,7 +1668,7 @@ func TestManyTXT(t *testing.T) {
 		if err != nil || m.Unpack(b) != nil || len(b) > tt.size {
 			t.Fatalf("%+v: got %d octets, %v", tt, len(b), err)
 		}
-		whole, room := len(m.Answer) == tt.count, tt.size-len(b) >= minRR-1+tt.length
+		whole, room := len(m.Answer) == tt.count, tt.size-len(b) >= zone.MinRR-1+tt.length
 		if m.Truncated == whole || !whole && room {
 			t.Errorf("%+v: got %d of %d records, TC %t, %d octets", tt, len(m.Answer), tt.count, m.Truncated, len(b))
 		}
@@ -1716,15 +1717,15 @@ func TestManyInTurn(t *testing.T) {
 		"_80._tcp.big.docker.", "_tcp.big.docker.", "_http._tcp.*.docker.",
 	}
 	var wg sync.WaitGroup
-	z.walking.Lock()
-	for i := range maxWalkers {
+	z.Walking.Lock()
+	for i := range zone.MaxWalkers {
 		wg.Go(func() {
 			if n := names[i%len(names)]; !strings.HasPrefix(ask(n), "NOERROR aa") {
 				t.Errorf("%s: got %s", n, ask(n))
 			}
 		})
 	}
-	for len(z.walkers) < maxWalkers {
+	for len(z.Walkers) < zone.MaxWalkers {
 		runtime.Gosched()
 	}
 	for _, n := range names {
@@ -1741,7 +1742,7 @@ func TestManyInTurn(t *testing.T) {
 			t.Errorf("%s: got %s; want %s", qname, got, want)
 		}
 	}
-	z.walking.Unlock()
+	z.Walking.Unlock()
 	wg.Wait()
 }
 
@@ -1776,8 +1777,8 @@ func putContainers(t testing.TB, reg *registry, list ...publish.Container) {
 }
 
 // answersTo is what a client is answered: the rcode and the addresses in order.
-func answersTo(z *zone, client, local, qname string, qtype uint16) string {
-	m, _ := z.reply(new(dns.Msg).SetQuestion(qname, qtype), newClientAt(client, local))
+func answersTo(z *zone.Zone, client, local, qname string, qtype uint16) string {
+	m, _ := z.Reply(new(dns.Msg).SetQuestion(qname, qtype), newClientAt(client, local))
 	got := []string{dns.RcodeToString[m.Rcode]}
 	for _, rr := range append(m.Answer, m.Extra...) {
 		switch rr := rr.(type) {
@@ -1792,10 +1793,10 @@ func answersTo(z *zone, client, local, qname string, qtype uint16) string {
 	return strings.Join(got, " ")
 }
 
-func newClientAt(addr, local string) client {
-	c := client{addr: netip.MustParseAddr(addr), size: dns.MaxMsgSize}
+func newClientAt(addr, local string) zone.Client {
+	c := zone.Client{Addr: netip.MustParseAddr(addr), Size: dns.MaxMsgSize}
 	if local != "" {
-		c.local = netip.MustParseAddr(local)
+		c.Local = netip.MustParseAddr(local)
 	}
 	return c
 }
@@ -1898,9 +1899,9 @@ func TestNearFirstOfMany(t *testing.T) {
 		putContainers(t, reg, publish.Container{Name: fmt.Sprint("c", i), Image: "many", Networks: []publish.Endpoint{n}})
 	}
 	c := newClientAt("10.2.9.9", "")
-	c.size = dns.MinMsgSize
+	c.Size = dns.MinMsgSize
 	for range 20 {
-		m, _ := z.reply(new(dns.Msg).SetQuestion("many.docker.", dns.TypeA), c)
+		m, _ := z.Reply(new(dns.Msg).SetQuestion("many.docker.", dns.TypeA), c)
 		for i, rr := range m.Answer[:6] {
 			if isNear := netip.MustParsePrefix("10.2.0.0/16").Contains(netip.MustParseAddr(rr.(*dns.A).A.String())); isNear != (i < 4) {
 				t.Fatalf("record %d is %v; want the 4 of the network first", i, rr)

@@ -23,6 +23,7 @@ import (
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
 	"github.com/rayje/dnsdock/internal/udpio"
+	"github.com/rayje/dnsdock/internal/zone"
 	"io"
 	"log/slog"
 	"maps"
@@ -175,7 +176,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if err := fwd.Load(); err != nil {
 		log.Warn("nameservers can't be read", "err", err)
 	}
-	zone := newZone(answering, reg.Index, fwd, log)
+	zone := zone.New(answering, reg.Index, fwd, log)
 	var watchers []*watcher
 	reloads := []func(){fwd.Reload}
 	for _, e := range cfg.engines {

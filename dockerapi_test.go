@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/zone"
 	"io"
 	"log/slog"
 	"math/big"
@@ -1207,8 +1208,8 @@ func TestWatchFollows(t *testing.T) {
 
 		at("dd", "proxy", "host", "")
 		synctest.Wait()
-		local := client{local: netip.MustParseAddr("172.17.0.1")}
-		if addrs, _, _ := w.reg.Rrset(w.reg.Match(mustName(w, "site.app.docker"), nil), true, 9, local.viewer()); fmt.Sprint(addrs) != "[172.17.0.1]" {
+		local := zone.Client{Local: netip.MustParseAddr("172.17.0.1")}
+		if addrs, _, _ := w.reg.Rrset(w.reg.Match(mustName(w, "site.app.docker"), nil), true, 9, local.Viewer()); fmt.Sprint(addrs) != "[172.17.0.1]" {
 			t.Errorf("by a proxy with the host's network: got %v; want the address that was asked", addrs)
 		}
 	})

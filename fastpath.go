@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/binary"
 	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
@@ -9,27 +8,21 @@ import (
 	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
-	"github.com/rayje/dnsdock/internal/table"
 	"github.com/rayje/dnsdock/internal/udpio"
+	"github.com/rayje/dnsdock/internal/zone"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"runtime"
-	"sync/atomic"
 	"time"
 	"unsafe"
 
 	"github.com/miekg/dns"
 )
 
-const (
-	maxReplies    = 4096 // that are kept, of 1,232 octets at most
-	timesAnswered = 64   // that one of several records is given: then it is made anew, in another order
-)
-
 // newUDPServer returns a server of z on conn, and a channel that is closed
 // once it can be shut down.
-func newUDPServer(z *zone, conn *net.UDPConn) (*dns.Server, <-chan struct{}) {
+func newUDPServer(z *zone.Zone, conn *net.UDPConn) (*dns.Server, <-chan struct{}) {
 	started := make(chan struct{})
 	return &dns.Server{
 		Handler:           z,
@@ -45,7 +38,7 @@ func newUDPServer(z *zone, conn *net.UDPConn) (*dns.Server, <-chan struct{}) {
 // to, on a host of several too.
 type packetConn struct {
 	*net.UDPConn
-	zone    *zone
+	zone    *zone.Zone
 	counts  *stats.Counts
 	fast    *fastPath
 	batch   *udpio.Batch
@@ -58,8 +51,8 @@ type packetConn struct {
 }
 
 // newPacketConn wraps conn, whose owner it becomes.
-func newPacketConn(z *zone, conn *net.UDPConn) *packetConn {
-	counts := z.traffic.Take(stats.UDP)
+func newPacketConn(z *zone.Zone, conn *net.UDPConn) *packetConn {
+	counts := z.Traffic.Take(stats.UDP)
 	return &packetConn{UDPConn: conn, zone: z, counts: counts, fast: newFastPath(z).countedBy(counts), batch: udpio.NewBatch(conn, udpio.WantDestinations(conn)),
 		alone: runtime.GOMAXPROCS(0) == 1, begun: time.Now()}
 }
@@ -85,7 +78,7 @@ func (p *packetConn) ReadFrom(b []byte) (n int, addr net.Addr, err error) {
 				return copy(b, query), p.batch.Peer(i), nil
 			}
 			if reply != nil {
-				p.zone.noteRejected(reply, p.batch.From(i).Addr(), p.counts, time.Since(p.begun)-p.arrived)
+				p.zone.NoteRejected(reply, p.batch.From(i).Addr(), p.counts, time.Since(p.begun)-p.arrived)
 				p.batch.Send(i, append(p.batch.Space(), reply...))
 			}
 		}
@@ -122,7 +115,7 @@ func (p *packetConn) WriteTo(b []byte, addr net.Addr) (int, error) {
 //
 // It belongs to one goroutine.
 type fastPath struct {
-	zone    *zone
+	zone    *zone.Zone
 	missed  dnscache.Question        // that the last query asks and upstreams have to answer, in the fastPath's memory; empty if there is none
 	name    [dnsname.MaxLen + 3]byte // of the query, in lower case, and the rest of the question
 	views   [8]*index.View
@@ -143,11 +136,11 @@ type plainQuery struct {
 
 // newFastPath returns a fast path in front of z; nil where z is to see, and
 // log, each query.
-func newFastPath(z *zone) *fastPath {
-	if z.logs() {
+func newFastPath(z *zone.Zone) *fastPath {
+	if z.Logs() {
 		return nil
 	}
-	return &fastPath{zone: z, counts: z.traffic.Shared(stats.TCP)}
+	return &fastPath{zone: z, counts: z.Traffic.Shared(stats.TCP)}
 }
 
 // countedBy has f count in c.
@@ -250,46 +243,42 @@ func (f *fastPath) read(b []byte, most int) (q plainQuery, ok bool) {
 	return q, true
 }
 
-// isMeta reports whether a type is no data: such are answered by rules of
-// their own. RFC 6895 section 3.1.
-func isMeta(qtype uint16) bool { return qtype == dns.TypeOPT || 128 <= qtype && qtype <= 255 }
-
 // fill writes the answer to r, or declines.
 func (f *fastPath) fill(r *writer) bool {
 	z, n := f.zone, r.name
-	hot := z.reg.Hot.Find(n, r.qtype)
+	hot := z.Reg.Hot.Find(n, r.qtype)
 	if rr := hot.Record(n); rr != nil {
 		r.header()[7] = 1
 		r.reply = append(r.reply, rr...)
 		return true
 	}
-	if isMeta(r.qtype) {
+	if zone.IsMeta(r.qtype) {
 		return false
 	}
-	top, ok := z.reg.ZoneOf(n)
+	top, ok := z.Reg.ZoneOf(n)
 	inZone := ok
 	if !ok {
-		if top, ok = z.reg.Cover(n); !ok {
+		if top, ok = z.Reg.Cover(n); !ok {
 			return f.foreign(r)
 		}
 	}
 	first, second := n.Label(), n.Parent().Label()
 	switch {
-	case n == z.host:
+	case n == z.Host:
 		return false
 	case r.qtype == dns.TypeSRV && first != "" && first[0] == '_':
-		return r.kept(z.kept.find(r.name, z.reg.Serial.Load()))
+		return r.kept(z.Kept.Find(r.name, z.Reg.Serial.Load()))
 	case first != "" && first[0] == '_', second != "" && second[0] == '_': // a port may be there
 		return false
 	}
-	ready := z.reg.IsReady(n) // before match, as in answerOurs
-	views := z.reg.Match(n, f.views[:0])
+	ready := z.Reg.IsReady(n) // before match, as in answerOurs
+	views := z.Reg.Match(n, f.views[:0])
 	switch isZone := n == top && inZone; {
 	case index.AnyHas(views, publish.HasCNAME):
 		return false
 	case len(views) == 0 && (!ready || !inZone):
 		return false
-	case len(views) == 0 && !isZone && !z.reg.IsAboveCompose(n) && !z.reg.IsAboveZone(n):
+	case len(views) == 0 && !isZone && !z.Reg.IsAboveCompose(n) && !z.Reg.IsAboveZone(n):
 		return r.negative(dns.RcodeNameError, top)
 	case r.qtype == dns.TypeMX && len(views) > 0, r.qtype == dns.TypeTXT && index.AnyHas(views, publish.HasTXT):
 		return false
@@ -300,12 +289,12 @@ func (f *fastPath) fill(r *writer) bool {
 			return false
 		}
 		if hot.IsFree() && views[0].Rrset(r.qtype).Load() == nil {
-			_, isNode := z.reg.Nodes.Load(n)
-			if s := z.reg.Pack(views[0], r.qtype); isNode && hot.Keep(n, s) {
+			_, isNode := z.Reg.Nodes.Load(n)
+			if s := z.Reg.Pack(views[0], r.qtype); isNode && hot.Keep(n, s) {
 				return r.records(s)
 			}
 		}
-		return r.records(z.reg.Packed(views[0], r.qtype))
+		return r.records(z.Reg.Packed(views[0], r.qtype))
 	}
 	return r.negative(dns.RcodeSuccess, top)
 }
@@ -314,18 +303,18 @@ func (f *fastPath) fill(r *writer) bool {
 // address.
 func (f *fastPath) foreign(r *writer) bool {
 	z, n, h := f.zone, r.name, r.header()
-	if v := z.reg.At(n); v != nil {
-		return r.qtype == dns.TypePTR && r.records(z.reg.Packed(v, dns.TypePTR))
+	if v := z.Reg.At(n); v != nil {
+		return r.qtype == dns.TypePTR && r.records(z.Reg.Packed(v, dns.TypePTR))
 	}
 	if served := h[3]&0x80 != 0; !served || h[2]&dnscache.RD == 0 {
 		return false
 	}
-	if _, ok := z.reg.Gone(n); ok {
+	if _, ok := z.Reg.Gone(n); ok {
 		return false
 	}
 	copy(f.name[len(n):], []byte{byte(r.qtype >> 8), byte(r.qtype), dnscache.RD | h[3]&dnscache.CD | r.do})
 	q := dnscache.Question(unsafe.String(&f.name[0], len(n)+3)) // no copy: nothing keeps it
-	known := z.fwd.Cache.Get(q)
+	known := z.Fwd.Cache.Get(q)
 	if known != nil {
 		age := time.Since(known.Born)
 		switch is := known.At(age); {
@@ -345,21 +334,13 @@ func (w *writer) cached(r *dnscache.Response, age time.Duration) (ok bool) {
 	if r.Size() > w.room() {
 		return false
 	}
-	w.reply = r.AppendTo(w.reply, w.start, w.ad, age, w.zone.forcedTTL())
+	w.reply = r.AppendTo(w.reply, w.start, w.ad, age, w.zone.ForcedTTL())
 	return true
-}
-
-// forcedTTL is the TTL that all forwarded records get, or ownTTL.
-func (z *zone) forcedTTL() int64 {
-	if z.fwd.ForceTTL {
-		return int64(z.reg.TTL.Load())
-	}
-	return dnscache.OwnTTL
 }
 
 // A writer makes a reply.
 type writer struct {
-	zone *zone
+	zone *zone.Zone
 	plainQuery
 	reply []byte // all of it so far
 	start int    // where the reply begins in it
@@ -374,7 +355,7 @@ func (r *writer) begin(query []byte, client netip.Addr) bool {
 	r.ad = h[3]&0x20 != 0 || r.do != 0
 	h[2] = 0x80 | 0x04 | h[2]&0x01 // QR and AA, RD as it was
 	h[3] &= 0x10                   // CD as it was
-	serves, known := r.zone.fwd.ServesAsKnown(client)
+	serves, known := r.zone.Fwd.ServesAsKnown(client)
 	if serves {
 		h[3] |= 0x80
 	}
@@ -430,7 +411,7 @@ func (r *writer) records(s *index.RRset) bool {
 // makes it.
 func (r *writer) negative(rcode byte, top dnsname.Name) bool {
 	z := r.zone
-	ttl := min(z.reg.TTL.Load(), maxNegative)
+	ttl := min(z.Reg.TTL.Load(), zone.MaxNegative)
 	pointer := uint16(0xc000 | dnswire.HeaderLen + len(r.name) - len(top)) // to top in the question
 	h := r.header()
 	h[3] |= rcode
@@ -440,17 +421,17 @@ func (r *writer) negative(rcode byte, top dnsname.Name) bool {
 	b = binary.BigEndian.AppendUint32(b, ttl)
 	at := len(b)
 	b = append(b, 0, 0)
-	if top == z.apex {
-		b = append(b, z.host[:len(z.host)-len(top)]...)
+	if top == z.Apex {
+		b = append(b, z.Host[:len(z.Host)-len(top)]...)
 		b = binary.BigEndian.AppendUint16(b, pointer)
 	} else {
-		b = append(b, z.host...)
+		b = append(b, z.Host...)
 	}
-	if len(hostmaster)+len(top) <= dnsname.MaxLen {
-		b = append(b, hostmaster...)
+	if len(zone.Hostmaster)+len(top) <= dnsname.MaxLen {
+		b = append(b, zone.Hostmaster...)
 	}
 	b = binary.BigEndian.AppendUint16(b, pointer)
-	for _, v := range [5]uint32{z.reg.Serial.Load(), soaRefresh, soaRetry, soaExpire, ttl} {
+	for _, v := range [5]uint32{z.Reg.Serial.Load(), zone.SoaRefresh, zone.SoaRetry, zone.SoaExpire, ttl} {
 		b = binary.BigEndian.AppendUint32(b, v)
 	}
 	binary.BigEndian.PutUint16(b[at:], uint16(len(b)-at-2))
@@ -458,54 +439,12 @@ func (r *writer) negative(rcode byte, top dnsname.Name) bool {
 	return r.room() >= 0
 }
 
-// Replies are the whole answers, made by zone, to names that the registry has
-// no node for: those of ports. They are not used any more when anything has
-// changed, and dropped when there are too many.
-type replies struct {
-	table.Table[dnsname.Name, *keptReply]
-	count atomic.Int32 // of what is in the table, at times a little more or less
-}
-
-// A keptReply is what follows the question in a message, without an OPT.
-type keptReply struct {
-	serial uint32  // of the registry when it was made
-	counts [6]byte // of the sections
-	rest   []byte
-	left   atomic.Int32 // how often it may still be sent
-}
-
-// find returns the answer to n if it is known, nil if it is not.
-func (s *replies) find(n dnsname.Name, serial uint32) *keptReply {
-	k, ok := s.Load(n)
-	if !ok || k.serial != serial || k.left.Load() <= 0 {
-		return nil
-	}
-	return k
-}
-
 // kept writes an answer that was given before. It is not ok where there is none, or no room.
-func (r *writer) kept(k *keptReply) bool {
-	if k == nil || len(k.rest) > r.room() || k.left.Add(-1) < 0 {
+func (r *writer) kept(k *zone.KeptReply) bool {
+	if k == nil || len(k.Rest) > r.room() || k.Left.Add(-1) < 0 {
 		return false
 	}
-	copy(r.header()[6:], k.counts[:])
-	r.reply = append(r.reply, k.rest...)
+	copy(r.header()[6:], k.Counts[:])
+	r.reply = append(r.reply, k.Rest...)
 	return true
-}
-
-// keep keeps b, an answer about n that was made from the registry of that serial.
-func (s *replies) keep(n dnsname.Name, serial uint32, b []byte, opt bool) {
-	if opt {
-		b = b[:len(b)-dnswire.OPTLen]
-	}
-	k := &keptReply{serial: serial, rest: bytes.Clone(b[dnswire.HeaderLen+len(n)+4:])}
-	copy(k.counts[:], b[6:])
-	if opt {
-		k.counts[5]--
-	}
-	k.left.Store(timesAnswered)
-	if _, had := s.Map.Swap(n, k); !had && s.count.Add(1) > maxReplies {
-		s.Map.Clear()
-		s.count.Store(0)
-	}
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/zone"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -20,7 +21,7 @@ import (
 )
 
 // fastZone returns a zone with names of all kinds.
-func fastZone(t testing.TB) *zone {
+func fastZone(t testing.TB) *zone.Zone {
 	t.Helper()
 	var many, more []string
 	for i := range 100 {
@@ -79,18 +80,18 @@ var nearby = []string{"192.0.2.1", "10.8.1.9", "fd00:8:1::9", "10.8.2.9", "10.8.
 
 // slowly is what a client is answered without a fast path; nil if it is not
 // at once.
-func slowly(z *zone, packet []byte, from netip.Addr, most int) []byte {
+func slowly(z *zone.Zone, packet []byte, from netip.Addr, most int) []byte {
 	query, _ := dnswire.Screen(bytes.Clone(packet))
 	req := new(dns.Msg)
 	if query == nil || req.Unpack(query) != nil {
 		return nil
 	}
-	c := client{addr: from, size: most}
+	c := zone.Client{Addr: from, Size: most}
 	if most == dnswire.MaxUDPSize {
-		c.size = udpSize(req)
+		c.Size = zone.UDPSize(req)
 	}
 	var reply []byte
-	z.answer(req, c, func(func()) {}, func(b []byte) error {
+	z.Answer(req, c, func(func()) {}, func(b []byte) error {
 		reply = b
 		return nil
 	})
@@ -152,9 +153,9 @@ func FuzzFastPath(f *testing.F) {
 	z := fastZone(f)
 	empty := newTestZone(f, filledRegistry(f, "docker", 60))
 	starting := fastZone(f)
-	starting.reg.Ready.Store(false)
+	starting.Reg.Ready.Store(false)
 	closest := fastZone(f)
-	closest.reg.Naming.Closest = true
+	closest.Reg.Naming.Closest = true
 	paths := []*fastPath{newFastPath(z), newFastPath(empty), newFastPath(starting), newFastPath(closest)}
 	f.Fuzz(func(t *testing.T, packet []byte) {
 		for _, path := range paths {
@@ -280,7 +281,7 @@ func TestKeptRepliesAreBounded(t *testing.T) {
 	reg.put(few.ID, few)
 	reg.Ready.Store(true)
 	z := newTestZone(t, reg)
-	for i := range 2 * maxReplies {
+	for i := range 2 * zone.MaxReplies {
 		for _, name := range []string{"big", "few"} {
 			qname := fmt.Sprintf("_http._tcp.x%d.%s.img.docker.", i, name)
 			if name == "big" && i > 3 {
@@ -290,13 +291,13 @@ func TestKeptRepliesAreBounded(t *testing.T) {
 		}
 	}
 	count := 0
-	for n, k := range z.kept.All() {
-		if count++; len(k.rest) > dnswire.MaxUDPSize {
-			t.Fatalf("%d octets are kept for %v; want at most %d", len(k.rest), n, dnswire.MaxUDPSize)
+	for n, k := range z.Kept.All() {
+		if count++; len(k.Rest) > dnswire.MaxUDPSize {
+			t.Fatalf("%d octets are kept for %v; want at most %d", len(k.Rest), n, dnswire.MaxUDPSize)
 		}
 	}
-	if count == 0 || count > maxReplies {
-		t.Errorf("%d replies are kept; want some, at most %d", count, maxReplies)
+	if count == 0 || count > zone.MaxReplies {
+		t.Errorf("%d replies are kept; want some, at most %d", count, zone.MaxReplies)
 	}
 }
 
@@ -307,7 +308,7 @@ func TestFastPathDoesNotReadInterfaces(t *testing.T) {
 	publishTest(t, regOf(z), `{"name":"web","image":"nginx","ip":"10.0.0.1"}`)
 	f := newFastPath(z)
 	packet, public := packQuery(t, 1, "web.nginx.docker.", dns.TypeA), netip.MustParseAddr("198.51.100.9")
-	if !checkFast(t, f, packet, netip.MustParseAddr("127.0.0.1"), dnswire.MaxUDPSize) || z.fwd.Clients.Subnets.Load() != nil {
+	if !checkFast(t, f, packet, netip.MustParseAddr("127.0.0.1"), dnswire.MaxUDPSize) || z.Fwd.Clients.Subnets.Load() != nil {
 		t.Fatal("a local client is left to the slow path, or the subnets were read for it")
 	}
 	if f.answer(packet, public, dnswire.MaxUDPSize, nil) != nil {
@@ -317,7 +318,7 @@ func TestFastPathDoesNotReadInterfaces(t *testing.T) {
 	if !checkFast(t, f, packet, public, dnswire.MaxUDPSize) {
 		t.Error("the fast path declines a client that is known")
 	}
-	z.fwd.Clients.Subnets.Store(&forward.Subnets{Read: time.Now().Add(-time.Hour)})
+	z.Fwd.Clients.Subnets.Store(&forward.Subnets{Read: time.Now().Add(-time.Hour)})
 	if f.answer(packet, public, dnswire.MaxUDPSize, nil) != nil {
 		t.Error("the fast path goes by what was an hour ago")
 	}
@@ -346,7 +347,7 @@ func TestFastPathAllocates(t *testing.T) {
 		refresh := func() { _ = slowly(z, packet, client, dnswire.MaxUDPSize) }
 		refresh()
 		taken := true
-		n := testing.AllocsPerRun(timesAnswered/2, func() {
+		n := testing.AllocsPerRun(zone.TimesAnswered/2, func() {
 			taken = f.answer(packet, client, dnswire.MaxUDPSize, reply) != nil && taken
 		})
 		if n != 0 || !taken {

@@ -10,6 +10,7 @@ import (
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/zone"
 	"io"
 	"log/slog"
 	"net"
@@ -164,12 +165,12 @@ func servers(addrs ...netip.AddrPort) (list []forward.Server) {
 
 // newForwardZone returns a zone, of no container, that asks upstreams and
 // keeps nothing. A test that is to see a time-out sets the forwarder's own.
-func newForwardZone(t testing.TB, upstreams ...netip.AddrPort) *zone {
+func newForwardZone(t testing.TB, upstreams ...netip.AddrPort) *zone.Zone {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	f := loaded(t, forward.New(forward.Routes[forward.Server]{dnsname.Root: servers(upstreams...)}, nil, 0, log))
 	f.Timeout = patience
-	return newZone(t.Context(), ix(filledRegistry(t, "docker", 5)), f, log)
+	return zone.New(t.Context(), ix(filledRegistry(t, "docker", 5)), f, log)
 }
 
 const shortTimeout = 50 * time.Millisecond // for upstreams that are silent on purpose
@@ -215,11 +216,11 @@ func TestForwardFailover(t *testing.T) {
 			}
 			z := newForwardZone(t, startUpstream(t, count(0, tt.first), nil), startUpstream(t, count(1, tt.second), nil))
 			if tt.timeout != 0 {
-				z.fwd.Timeout = tt.timeout
+				z.Fwd.Timeout = tt.timeout
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), patience) // of both upstreams together
 			defer cancel()
-			z.ctx = ctx
+			z.Ctx = ctx
 			m := reply(z, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512)
 			if got := showSorted(m); got != tt.want {
 				t.Errorf("got %v; want %v", got, tt.want)
@@ -262,9 +263,9 @@ func TestForwardTruncated(t *testing.T) {
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			z := newForwardZone(t, startUpstream(t, answer(t, truncated), tt.tcp), startUpstream(t, tt.second, nil))
-			z.fwd.Timeout = patience
+			z.Fwd.Timeout = patience
 			if strings.Contains(tt.what, "silent") {
-				z.fwd.Timeout = shortTimeout
+				z.Fwd.Timeout = shortTimeout
 			}
 			m := reply(z, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512)
 			if got := showSorted(m); got != tt.want {
@@ -319,7 +320,7 @@ func TestForwardChecksReply(t *testing.T) {
 				z := newForwardZone(t, startUpstream(t, func(q *dns.Msg, _ netip.AddrPort) [][]byte {
 					return [][]byte{fakes[what](q)}
 				}, nil))
-				z.fwd.Timeout = shortTimeout
+				z.Fwd.Timeout = shortTimeout
 				if got, want := showSorted(reply(z, req(), netip.Addr{}, 512)), "SERVFAIL ra"; got != want {
 					t.Errorf("got %v; want %v", got, want)
 				}
@@ -349,7 +350,7 @@ func TestForwardChecksReply(t *testing.T) {
 				return [][]byte{answerTo(t, q, address("192.0.2.2"))}
 			}, nil))
 			if tt.last == nil {
-				z.fwd.Timeout = shortTimeout
+				z.Fwd.Timeout = shortTimeout
 			}
 			if got := showSorted(reply(z, req(), netip.Addr{}, 512)); got != tt.want {
 				t.Errorf("got %v; want %v", got, tt.want)
@@ -396,7 +397,7 @@ func TestForwardedReply(t *testing.T) {
 	}, nil)
 	for _, forceTTL := range []bool{false, true} {
 		z := newForwardZone(t, up)
-		z.fwd.ForceTTL = forceTTL
+		z.Fwd.ForceTTL = forceTTL
 		addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
 		want := "NOERROR ra; wWw.Example.com. 77 CNAME Web.example.net., Web.example.net. 8 A 192.0.2.1, Web.example.net. 8 A 192.0.2.2"
 		if forceTTL {
@@ -557,17 +558,17 @@ func TestForwardBound(t *testing.T) {
 		}, nil))
 		flood, stop := context.WithCancel(t.Context())
 		defer stop()
-		held := newZone(flood, z.reg, z.fwd, z.log)
-		ask := func(z *zone, client, qname string) string {
+		held := zone.New(flood, z.Reg, z.Fwd, z.Log)
+		ask := func(z *zone.Zone, client, qname string) string {
 			return showSorted(replyTo(z, new(dns.Msg).SetQuestion(qname, dns.TypeA), netip.MustParseAddr(client)))
 		}
 		inFlight := func(client string) int {
-			z.fwd.Mu.Lock()
-			defer z.fwd.Mu.Unlock()
+			z.Fwd.Mu.Lock()
+			defer z.Fwd.Mu.Unlock()
 			if client != "" {
-				return z.fwd.OfClient[netip.MustParseAddr(client)]
+				return z.Fwd.OfClient[netip.MustParseAddr(client)]
 			}
-			return z.fwd.InFlight
+			return z.Fwd.InFlight
 		}
 		var wg sync.WaitGroup
 		fill := func(client string, count int) {
@@ -629,9 +630,9 @@ func TestForwardedNames(t *testing.T) {
 	}, nil)
 	for _, ready := range []bool{false, true} {
 		z := newForwardZone(t, up)
-		z.reg = ix(filledRegistry(t, "dev.docker", 5, pub{"web", "nginx", 0, "10.0.0.1 fd00::1", "shop.example.com com"}))
-		z = newZone(t.Context(), z.reg, z.fwd, z.log)
-		z.reg.Ready.Store(ready)
+		z.Reg = ix(filledRegistry(t, "dev.docker", 5, pub{"web", "nginx", 0, "10.0.0.1 fd00::1", "shop.example.com com"}))
+		z = zone.New(t.Context(), z.Reg, z.Fwd, z.Log)
+		z.Reg.Ready.Store(ready)
 		for _, tt := range []struct {
 			qname     string
 			forwarded bool
@@ -668,7 +669,7 @@ func TestForwardedNames(t *testing.T) {
 				mu.Unlock()
 				reply(z, new(dns.Msg).SetQuestion(tt.qname, qtype), netip.MustParseAddr("127.0.0.1"), 512)
 				mu.Lock()
-				want := tt.forwarded || isOfTLD(qtype) && (tt.qname == "docker." || tt.qname == "printer.")
+				want := tt.forwarded || zone.IsOfTLD(qtype) && (tt.qname == "docker." || tt.qname == "printer.")
 				if forwarded := slices.Equal(asked, []string{tt.qname}); forwarded != want || !forwarded && len(asked) > 0 {
 					t.Errorf("%s %s, ready %t: upstream was asked %q; want forwarded %t", tt.qname, dns.Type(qtype), ready, asked, want)
 				}
@@ -701,10 +702,10 @@ func TestForwardShutdown(t *testing.T) {
 		return nil
 	}
 	z := newForwardZone(t, startUpstream(t, hold, nil))
-	z.fwd.Timeout = time.Hour
+	z.Fwd.Timeout = time.Hour
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	z.ctx = ctx
+	z.Ctx = ctx
 	var wg sync.WaitGroup
 	t.Run("server", func(t *testing.T) { // its end is that of the server too
 		addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
@@ -743,15 +744,15 @@ func TestForwardLog(t *testing.T) {
 		return [][]byte{{1}} // junk, and then nothing
 	}, nil)
 	z := newForwardZone(t, up)
-	z.fwd.Timeout = 10 * time.Millisecond
-	z.fwd.Log = slog.New(slog.NewTextHandler(log, nil))
+	z.Fwd.Timeout = 10 * time.Millisecond
+	z.Fwd.Log = slog.New(slog.NewTextHandler(log, nil))
 	ask := func() { reply(z, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512) }
 	for range 2 * forward.FailuresToLog {
 		ask()
 	}
 	log.wait(t, "level=WARN", "upstream="+up.String())
 	answers.Store(true)
-	z.fwd.Timeout = patience
+	z.Fwd.Timeout = patience
 	ask()
 	ask()
 	log.wait(t, "level=INFO", "upstream="+up.String())
@@ -791,7 +792,7 @@ func TestCorpusReplies(t *testing.T) {
 				}
 				return evil(q, from)
 			}, evil))
-			z.fwd.Timeout = forward.UpstreamTimeout // one packet of so many may get lost
+			z.Fwd.Timeout = forward.UpstreamTimeout // one packet of so many may get lost
 			wg.Go(func() {
 				for i := w; i < len(packets); i += workers {
 					req := new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA)
@@ -823,9 +824,9 @@ func TestCorpusReplies(t *testing.T) {
 // path, what it said at first.
 func FuzzUpstreamReply(f *testing.F) {
 	z := newForwardZone(f, netip.MustParseAddrPort("127.0.0.1:53")) // is not asked
-	z.fwd.Cache = dnscache.New(1 << 20)
+	z.Fwd.Cache = dnscache.New(1 << 20)
 	fast := newFastPath(z)
-	local := client{addr: netip.MustParseAddr("127.0.0.1")}
+	local := zone.Client{Addr: netip.MustParseAddr("127.0.0.1")}
 	f.Fuzz(func(t *testing.T, data []byte, forceTTL bool) {
 		r := new(dns.Msg)
 		if r.Unpack(data) != nil || len(r.Question) != 1 {
@@ -839,7 +840,7 @@ func FuzzUpstreamReply(f *testing.F) {
 		if err != nil || r.Question[0].Qclass != dns.ClassINET {
 			return
 		}
-		q := dnscache.NewQuestion(n, r.Question[0].Qtype, questionFlags(req))
+		q := dnscache.NewQuestion(n, r.Question[0].Qtype, zone.QuestionFlags(req))
 		w := &forward.Waiter{Query: q.Message(true, false), Replies: make(chan []byte, 1)}
 		s := &forward.Socket{Waiting: map[uint16]*forward.Waiter{binary.BigEndian.Uint16(data): w}}
 		copy(w.Query, data[:2])
@@ -849,36 +850,36 @@ func FuzzUpstreamReply(f *testing.F) {
 		if r = new(dns.Msg); r.Unpack(<-w.Replies) != nil || !forward.Relayable(r) || forward.IsFailure(r.Rcode) {
 			return
 		}
-		told, err := z.fwd.Read(q, r)
+		told, err := z.Fwd.Read(q, r)
 		if err != nil {
 			return
 		}
-		z.fwd.ForceTTL = forceTTL
-		z.fwd.Cache.Clear()
+		z.Fwd.ForceTTL = forceTTL
+		z.Fwd.Cache.Clear()
 		said, err := told.Message(0)
 		if err != nil {
 			t.Fatalf("%x can't be read: %v", data, err)
 		}
 		c := local
-		for _, c.size = range []int{dns.MaxMsgSize, udpSize(req)} {
-			m := z.blank(req, c, dns.RcodeSuccess)
-			z.relay(m, req, said.Copy(), dns.Question{Name: req.Question[0].Name, Qtype: q.Qtype(), Qclass: dns.ClassINET})
-			want, err := pack(m, c.size)
+		for _, c.Size = range []int{dns.MaxMsgSize, zone.UDPSize(req)} {
+			m := z.Blank(req, c, dns.RcodeSuccess)
+			z.Relay(m, req, said.Copy(), dns.Question{Name: req.Question[0].Name, Qtype: q.Qtype(), Qclass: dns.ClassINET})
+			want, err := zone.Pack(m, c.Size)
 			if err != nil {
 				t.Fatalf("%v can't be packed: %v", m, err)
 			}
-			checkReply(t, req, want, c.size)
-			if _, left := z.reply(req, c); left == nil { // ours
+			checkReply(t, req, want, c.Size)
+			if _, left := z.Reply(req, c); left == nil { // ours
 				return
 			}
-			if z.fwd.Keep(&forward.Flight{Since: z.fwd.Cache.Clears.Load()}, told); z.fwd.Cache.Get(q) == nil {
+			if z.Fwd.Keep(&forward.Flight{Since: z.Fwd.Cache.Clears.Load()}, told); z.Fwd.Cache.Get(q) == nil {
 				continue
 			}
 			packet, err := req.Pack()
 			if err != nil {
 				return // the library reads names that it can't write
 			}
-			got := fast.answer(packet, c.addr, dns.MaxMsgSize, nil)
+			got := fast.answer(packet, c.Addr, dns.MaxMsgSize, nil)
 			if got == nil {
 				continue
 			}
@@ -887,7 +888,7 @@ func FuzzUpstreamReply(f *testing.F) {
 			if err := errors.Join(a.Unpack(got), b.Unpack(want)); err != nil {
 				t.Fatal(err)
 			}
-			if c.size == dns.MaxMsgSize && !strings.EqualFold(show(a), show(b)) {
+			if c.Size == dns.MaxMsgSize && !strings.EqualFold(show(a), show(b)) {
 				t.Errorf("from the cache: got %v; want %v", show(a), show(b))
 			}
 		}
@@ -913,7 +914,7 @@ func TestRoutes(t *testing.T) {
 		mustName(t, "168.192.in-addr.arpa"): nil,
 	}, nil, 0, log))
 	reg := filledRegistry(t, "docker", 5, pub{"web", "nginx", 0, "10.0.0.1 10.5.0.1", "shop.example.com"})
-	z := newZone(t.Context(), ix(reg), f, log)
+	z := zone.New(t.Context(), ix(reg), f, log)
 	for qname, want := range map[string]string{
 		"example.com.":              "NOERROR ra; example.com. 77 A 192.0.2.1",
 		"corp.example.":             "NOERROR ra; corp.example. 77 A 192.0.2.2",
@@ -947,7 +948,7 @@ func TestForwardForLocalClients(t *testing.T) {
 		return answer(t, nil)(q, a)
 	}, nil)
 	z := newForwardZone(t, up)
-	z.fwd.Clients.Allowed = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24"), netip.MustParsePrefix("2001:db8:1::/48")}
+	z.Fwd.Clients.Allowed = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24"), netip.MustParsePrefix("2001:db8:1::/48")}
 	publishTest(t, regOf(z), `{"name":"away","image":"a","cname":"www.example.com"}`)
 	for text, local := range map[string]bool{
 		"127.0.0.1": true, "127.9.9.9": true, "10.1.2.3": true, "172.16.0.1": true, "172.31.255.255": true, "192.168.1.1": true, "169.254.1.1": true,
@@ -955,14 +956,14 @@ func TestForwardForLocalClients(t *testing.T) {
 		"172.32.0.1": false, "192.169.0.1": false, "100.64.0.1": false, "203.0.114.1": false, "8.8.8.8": false, "0.0.0.0": false,
 		"2001:db8:2::1": false, "2606:4700::1": false, "::": false, "invalid": false,
 	} {
-		c := client{size: 512}
-		c.addr, _ = netip.ParseAddr(text)
+		c := zone.Client{Size: 512}
+		c.Addr, _ = netip.ParseAddr(text)
 		ask := func(qname string) string {
 			asked.Store(0)
 			req := new(dns.Msg).SetQuestion(qname, dns.TypeA)
-			m, left := z.reply(req, c)
+			m, left := z.Reply(req, c)
 			if left != nil {
-				z.forward(m, req, *left, c)
+				z.Forward(m, req, *left, c)
 			}
 			return showSorted(m)
 		}

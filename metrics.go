@@ -10,7 +10,7 @@ import (
 // metrics: GET /metrics.
 func (a *api) metrics(w http.ResponseWriter, _ *http.Request) {
 	var p stats.Exposition
-	a.zone.traffic.Write(&p)
+	a.zone.Traffic.Write(&p)
 	a.writeEngines(&p)
 	a.writeForwarder(&p)
 	p.Metric("dnsdock_services", "gauge", "Services that are published.", float64(a.reg.Published().Len()))
@@ -37,7 +37,7 @@ func (a *api) writeEngines(p *stats.Exposition) {
 }
 
 func (a *api) writeForwarder(p *stats.Exposition) {
-	f := a.zone.fwd.Status()
+	f := a.zone.Fwd.Status()
 	each := func(name, kind, help string, value func(forward.UpstreamStatus) float64) {
 		p.Family(name, kind, help)
 		for _, u := range f.Upstreams {
@@ -48,7 +48,7 @@ func (a *api) writeForwarder(p *stats.Exposition) {
 	each("dnsdock_upstream_queries_total", "counter", "Queries that the upstream was asked.", func(u forward.UpstreamStatus) float64 { return float64(u.Queries) })
 	each("dnsdock_upstream_failures_total", "counter", "Queries that it did not answer.", func(u forward.UpstreamStatus) float64 { return float64(u.Failures) })
 	p.Metric("dnsdock_forward_in_flight", "gauge", "Queries that wait for an upstream.", float64(f.InFlight))
-	queries := a.zone.traffic.ByKind()
+	queries := a.zone.Traffic.ByKind()
 	p.Metric("dnsdock_cache_answers", "gauge", "Answers of upstreams that are kept.", float64(f.Cache.Answers))
 	p.Metric("dnsdock_cache_bytes", "gauge", "Memory that they take.", float64(f.Cache.Size))
 	p.Metric("dnsdock_cache_hits_total", "counter", "Queries that were answered from them.", float64(queries[stats.KindNames[stats.Cached]]))

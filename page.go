@@ -10,6 +10,7 @@ import (
 	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
+	"github.com/rayje/dnsdock/internal/zone"
 	"html"
 	"net/http"
 	"slices"
@@ -129,7 +130,7 @@ func (m *markup) putUpstreams(upstreams []forward.UpstreamStatus) {
 	m.put(`</tbody></table>`)
 }
 
-func (m *markup) putAnswer(res *resolution, err error) {
+func (m *markup) putAnswer(res *zone.Resolution, err error) {
 	if err != nil {
 		m.put(`<p class="bad">%s</p>`, err.Error())
 		return

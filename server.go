@@ -9,6 +9,7 @@ import (
 	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/stats"
 	"github.com/rayje/dnsdock/internal/udpio"
+	"github.com/rayje/dnsdock/internal/zone"
 	"net"
 	"net/netip"
 	"sync"
@@ -34,7 +35,7 @@ const (
 // that wait for an upstream when its answer is there, so that no query waits
 // for another (RFC 7766 section 6.2.1.1, which dns.Server does not do).
 type tcpServer struct {
-	zone   *zone
+	zone   *zone.Zone
 	ln     net.Listener
 	ending chan struct{} // closed by shutdown
 	wg     sync.WaitGroup
@@ -62,7 +63,7 @@ type buffers struct {
 	out []byte     // replies, each behind its length, that are not written yet
 }
 
-func newTCPServer(z *zone, ln net.Listener) *tcpServer {
+func newTCPServer(z *zone.Zone, ln net.Listener) *tcpServer {
 	return &tcpServer{zone: z, ln: ln, ending: make(chan struct{}), idle: make(chan *tcpConn), conns: make(map[*tcpConn]bool), ofClient: make(map[netip.Addr]int)}
 }
 
@@ -136,7 +137,7 @@ func (s *tcpServer) add(nc net.Conn) {
 // work serves a connection, and then others: a goroutine whose stack has
 // grown, and buffers, are worth as much as the rest of a short connection.
 func (s *tcpServer) work(c *tcpConn) {
-	b := &buffers{fast: newFastPath(s.zone).countedBy(s.zone.traffic.Take(stats.TCP)), in: bufio.NewReaderSize(nil, dnswire.MaxQuery)}
+	b := &buffers{fast: newFastPath(s.zone).countedBy(s.zone.Traffic.Take(stats.TCP)), in: bufio.NewReaderSize(nil, dnswire.MaxQuery)}
 	for {
 		c.buffers = b
 		b.in.Reset(c.Conn)
@@ -179,8 +180,8 @@ func (s *tcpServer) oldestLocked(is func(*tcpConn) bool) (oldest *tcpConn) {
 // serveConn answers the queries of c until it is idle for too long, breaks a
 // rule or takes no replies, and returns when all are answered.
 func (s *tcpServer) serveConn(c *tcpConn) {
-	from := client{addr: udpio.AddrOf(c.RemoteAddr()), local: udpio.AddrOf(c.LocalAddr()), size: dns.MaxMsgSize, over: stats.TCP,
-		beforeWait: func() { _ = c.flush() }} // its error is the next read's
+	from := zone.Client{Addr: udpio.AddrOf(c.RemoteAddr()), Local: udpio.AddrOf(c.LocalAddr()), Size: dns.MaxMsgSize, Over: stats.TCP,
+		BeforeWait: func() { _ = c.flush() }} // its error is the next read's
 	var waiting sync.WaitGroup
 	defer waiting.Wait()
 	later := func(f func()) { // few can wait: the forwarder has a bound for each client
@@ -195,21 +196,21 @@ func (s *tcpServer) serveConn(c *tcpConn) {
 		if err != nil {
 			return
 		}
-		if c.answer(b, from.addr) {
+		if c.answer(b, from.Addr) {
 			continue
 		}
 		query, reply := dnswire.Screen(b)
 		var req dns.Msg
 		switch {
 		case query != nil && req.Unpack(query) == nil:
-			s.zone.answer(&req, from, later, c.send)
+			s.zone.Answer(&req, from, later, c.send)
 			continue
 		case query != nil: // what the library can't read after all
 			reply = dnswire.Reject(query, dnswire.HeaderLen, nil, dns.RcodeFormatError)
 		case reply == nil:
 			continue
 		}
-		s.zone.noteRejected(reply, from.addr, s.zone.traffic.Shared(stats.TCP), time.Since(time.Unix(0, c.used.Load())))
+		s.zone.NoteRejected(reply, from.Addr, s.zone.Traffic.Shared(stats.TCP), time.Since(time.Unix(0, c.used.Load())))
 		_ = c.send(reply) // its error is the next read's
 	}
 }

@@ -267,7 +267,7 @@ func readReply(t testing.TB, c net.Conn) *dns.Msg {
 func TestTCPOutOfOrder(t *testing.T) {
 	up, asked, release := heldUpstream(t)
 	z := newForwardZone(t, up)
-	z.fwd.Timeout = patience
+	z.Fwd.Timeout = patience
 	publishTest(t, regOf(z), `{"name":"web","image":"nginx","ip":"10.0.0.1"}`)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -338,7 +338,7 @@ func TestTCPShutdownIsBounded(t *testing.T) {
 	up, asked, release := heldUpstream(t)
 	defer close(release)
 	z := newForwardZone(t, up)
-	z.fwd.Timeout = shortTimeout
+	z.Fwd.Timeout = shortTimeout
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -547,14 +547,14 @@ func TestTCPRepliesDoNotWaitForATurn(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	z.walking.Lock()
+	z.Walking.Lock()
 	stream := append(frame(packQuery(t, 1, "web.nginx.docker.", dns.TypeA)), frame(packQuery(t, 2, "web.nginx.docker.", dns.TypeMX))...)
 	if _, err := c.Write(append(stream, frame(packQuery(t, 3, "web.*.docker.", dns.TypeA))...)); err != nil {
 		t.Fatal(err)
 	}
 	for id := range uint16(3) {
 		if id == 2 {
-			z.walking.Unlock()
+			z.Walking.Unlock()
 		}
 		if m := readReply(t, c); m.Id != id+1 || len(m.Answer) != 1 {
 			t.Errorf("got %d, %s; want an answer to %d", m.Id, show(m), id+1)

@@ -105,7 +105,7 @@ func TestSeveralSlowUpstreams(t *testing.T) {
 				ups = append(ups, slowUpstream(t, tt.slow))
 			}
 			z := newForwardZone(t, ups...)
-			z.fwd.Timeout = forward.UpstreamTimeout
+			z.Fwd.Timeout = forward.UpstreamTimeout
 			addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
 			if tt.bursts {
 				alwaysShared(z)
@@ -147,7 +147,7 @@ func TestStaleInBursts(t *testing.T) {
 				t.Fatal(err)
 			}
 			old.Born = old.Born.Add(-time.Hour)
-			z.fwd.Cache.Put(old)
+			z.Fwd.Cache.Put(old)
 			r := exchange(t, "udp", addr, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA))
 			if got, want := showSorted(r), "NOERROR ra; www.example.com. 77 A 192.0.2.9"; got != want {
 				t.Errorf("%s, in bursts %t: got %v; want %v", what, bursts, got, want)
@@ -159,8 +159,8 @@ func TestStaleInBursts(t *testing.T) {
 // No more than maxInFlight are out, those with something stale included.
 func TestBoundOfStale(t *testing.T) {
 	z := newForwardZone(t, startUpstream(t, answer(t, rcode(dns.RcodeServerFailure)), nil), startUpstream(t, silent, nil))
-	z.fwd.Cache = dnscache.New(64 << 20)
-	z.fwd.Timeout = forward.UpstreamTimeout
+	z.Fwd.Cache = dnscache.New(64 << 20)
+	z.Fwd.Timeout = forward.UpstreamTimeout
 	addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
 	alwaysShared(z)
 	const names = 4000
@@ -174,7 +174,7 @@ func TestBoundOfStale(t *testing.T) {
 			t.Fatal(err)
 		}
 		old.Born = old.Born.Add(-time.Hour)
-		z.fwd.Cache.Put(old)
+		z.Fwd.Cache.Put(old)
 		packets = append(packets, packQuery(t, uint16(i), qname, dns.TypeA))
 	}
 	c, err := net.Dial("udp", addr)
@@ -189,9 +189,9 @@ func TestBoundOfStale(t *testing.T) {
 			runtime.Gosched()
 		}
 		if i%50 == 0 || i == names-1 {
-			z.fwd.Mu.Lock()
-			most, mostIn = max(most, len(z.fwd.Flights)), max(mostIn, z.fwd.InFlight)
-			z.fwd.Mu.Unlock()
+			z.Fwd.Mu.Lock()
+			most, mostIn = max(most, len(z.Fwd.Flights)), max(mostIn, z.Fwd.InFlight)
+			z.Fwd.Mu.Unlock()
 			if e, err := os.ReadDir("/proc/self/fd"); err == nil {
 				fds = max(fds, len(e))
 			}
@@ -201,7 +201,7 @@ func TestBoundOfStale(t *testing.T) {
 	if most > forward.MaxClientFlight {
 		t.Errorf("one client had %d queries out; want %d at most", most, forward.MaxClientFlight)
 	}
-	waitFor(t, z.idle)
+	waitFor(t, z.Idle)
 }
 
 // An answer that was asked for before the cache was emptied, or of others than
@@ -215,8 +215,8 @@ func TestCacheAfterRoutesChange(t *testing.T) {
 		reply(z, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512)
 	}()
 	<-asked
-	z.fwd.Servers = forward.Routes[forward.Server]{dnsname.Root: servers(startUpstream(t, answer(t, address("192.0.2.2")), nil))}
-	z.fwd.SetRoutes(nil)
+	z.Fwd.Servers = forward.Routes[forward.Server]{dnsname.Root: servers(startUpstream(t, answer(t, address("192.0.2.2")), nil))}
+	z.Fwd.SetRoutes(nil)
 	close(release)
 	<-done
 	m := reply(z, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512)
@@ -228,9 +228,9 @@ func TestCacheAfterRoutesChange(t *testing.T) {
 // An upstream may fail any number of times.
 func TestManyFailures(t *testing.T) {
 	z := newForwardZone(t, closedUpstream(t))
-	u := (*z.fwd.Routes.Load())[dnsname.Root][0]
+	u := (*z.Fwd.Routes.Load())[dnsname.Root][0]
 	for range 5000 {
-		z.fwd.Note(u, &forward.Flight{Question: dnscache.NewQuestion(mustName(t, "a"), 1, 1)}, forward.ErrTimeout)
+		z.Fwd.Note(u, &forward.Flight{Question: dnscache.NewQuestion(mustName(t, "a"), 1, 1)}, forward.ErrTimeout)
 	}
 	if n := u.Failures.Load(); n >= 5000 {
 		t.Errorf("got %d failures: the number grows until it is negative, and the shift by it panics", n)
@@ -305,7 +305,7 @@ func TestRefusingUpstreamCostsLittle(t *testing.T) {
 	for i := range 900 {
 		reply(z, new(dns.Msg).SetQuestion(fmt.Sprintf("%d.example.com.", i), dns.TypeA), netip.Addr{}, 512)
 	}
-	u := (*z.fwd.Routes.Load())[dnsname.Root][0]
+	u := (*z.Fwd.Routes.Load())[dnsname.Root][0]
 	u.Mu.Lock()
 	defer u.Mu.Unlock()
 	if u.Fresh > 100 {
@@ -316,7 +316,7 @@ func TestRefusingUpstreamCostsLittle(t *testing.T) {
 // Who asks much at once over TCP is told within 5 s too.
 func TestManyOnOneConnection(t *testing.T) {
 	z := newForwardZone(t, startUpstream(t, silent, nil))
-	z.fwd.Timeout = forward.UpstreamTimeout
+	z.Fwd.Timeout = forward.UpstreamTimeout
 	addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
 	c, err := net.Dial("tcp", addr)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/forward"
+	"github.com/rayje/dnsdock/internal/zone"
 	"io"
 	"log/slog"
 	"net"
@@ -76,7 +77,7 @@ func TestBrokenUpstream(t *testing.T) {
 				}
 				first := startUpstream(t, udp, tt.tcp)
 				z := newForwardZone(t, first, startUpstream(t, answer(t, address("192.0.2.2")), nil))
-				z.fwd.Timeout = forward.UpstreamTimeout
+				z.Fwd.Timeout = forward.UpstreamTimeout
 				addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
 				if inBursts {
 					alwaysShared(z)
@@ -102,8 +103,8 @@ func TestBrokenUpstream(t *testing.T) {
 
 // alwaysShared has all queries of a zone share sockets, as they do past
 // maxFresh in a second.
-func alwaysShared(z *zone) {
-	for _, list := range *z.fwd.Routes.Load() {
+func alwaysShared(z *zone.Zone) {
+	for _, list := range *z.Fwd.Routes.Load() {
 		for _, u := range list {
 			u.Mu.Lock() // the readers may be there already
 			u.MaxFresh = 0
@@ -153,7 +154,7 @@ func TestLargeAndLongReplies(t *testing.T) {
 	many := func(m *dns.Msg) { // as much as a message can hold
 		m.Answer, m.Compress = nil, true
 		for i := range 4090 {
-			m.Answer = append(m.Answer, &dns.A{Hdr: header(m.Question[0].Name, dns.TypeA, 60), A: net.IPv4(10, 0, byte(i>>8), byte(i))})
+			m.Answer = append(m.Answer, &dns.A{Hdr: zone.Header(m.Question[0].Name, dns.TypeA, 60), A: net.IPv4(10, 0, byte(i>>8), byte(i))})
 		}
 	}
 	chainOf := func(n int) func(*dns.Msg) {
@@ -161,7 +162,7 @@ func TestLargeAndLongReplies(t *testing.T) {
 			a := m.Answer[0].(*dns.A)
 			m.Answer = nil
 			for i := range n {
-				m.Answer = append(m.Answer, &dns.CNAME{Hdr: header(a.Hdr.Name, dns.TypeCNAME, 60), Target: fmt.Sprintf("c%d.example.com.", i)})
+				m.Answer = append(m.Answer, &dns.CNAME{Hdr: zone.Header(a.Hdr.Name, dns.TypeCNAME, 60), Target: fmt.Sprintf("c%d.example.com.", i)})
 				a.Hdr.Name = fmt.Sprintf("c%d.example.com.", i)
 			}
 			slices.Reverse(m.Answer) // in any order
@@ -228,7 +229,7 @@ func TestUpstreamPorts(t *testing.T) {
 		t.Errorf("got %d ports and %d IDs in 400 queries; want 390 of each", len(ports), len(ids))
 	}
 	mu.Unlock()
-	u := (*z.fwd.Routes.Load())[dnsname.Root][0]
+	u := (*z.Fwd.Routes.Load())[dnsname.Root][0]
 	shared := make(map[*forward.Socket]bool)
 	count := 0
 	for range 30_000 { // as if they were asked
@@ -284,7 +285,7 @@ func TestSharedSocketsEnd(t *testing.T) {
 	was := loadNow()
 	t.Run("flood", func(t *testing.T) {
 		z := newForwardZone(t, startUpstream(t, silent, nil))
-		z.fwd.Timeout = shortTimeout
+		z.Fwd.Timeout = shortTimeout
 		addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
 		alwaysShared(z)
 		c, err := net.Dial("udp", addr)
@@ -301,7 +302,7 @@ func TestSharedSocketsEnd(t *testing.T) {
 		_ = c.SetReadDeadline(time.Now().Add(patience))
 		buf := make([]byte, 512)
 		failed := 0
-		for !z.idle() || failed == 0 {
+		for !z.Idle() || failed == 0 {
 			n, err := c.Read(buf)
 			if err != nil {
 				t.Fatalf("after %d replies: %v", failed, err)
@@ -313,13 +314,6 @@ func TestSharedSocketsEnd(t *testing.T) {
 		t.Logf("%d of %d were told SERVFAIL; a packet may get lost", failed, queries)
 	})
 	was.returnsTo(t)
-}
-
-// idle reports whether nothing waits for upstreams.
-func (z *zone) idle() bool {
-	z.fwd.Mu.Lock()
-	defer z.fwd.Mu.Unlock()
-	return z.fwd.InFlight == 0
 }
 
 // Many clients at once, in bursts: each gets the answer to its own question.
@@ -368,24 +362,24 @@ func TestBursts(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	waitFor(t, z.idle)
+	waitFor(t, z.Idle)
 }
 
 // Two that have each other as their upstream don't ask for ever: the client is
 // told SERVFAIL, and the log once.
 func TestForwardingLoop(t *testing.T) {
 	log := newLogWatch()
-	zones := [2]*zone{newForwardZone(t), newForwardZone(t)}
+	zones := [2]*zone.Zone{newForwardZone(t), newForwardZone(t)}
 	var addrs [2]netip.AddrPort
 	for i, z := range zones {
-		z.fwd.Asks = true // before its first query
-		z.fwd.Timeout = 200 * time.Millisecond
+		z.Fwd.Asks = true // before its first query
+		z.Fwd.Timeout = 200 * time.Millisecond
 		addrs[i] = netip.MustParseAddrPort("127.0.0.1:" + serveZone(t, z, "127.0.0.1:0"))
 	}
-	zones[0].fwd.Log = slog.New(slog.NewTextHandler(log, nil))
+	zones[0].Fwd.Log = slog.New(slog.NewTextHandler(log, nil))
 	for i, z := range zones {
-		z.fwd.Servers = forward.Routes[forward.Server]{dnsname.Root: servers(addrs[1-i])}
-		z.fwd.SetRoutes(nil)
+		z.Fwd.Servers = forward.Routes[forward.Server]{dnsname.Root: servers(addrs[1-i])}
+		z.Fwd.SetRoutes(nil)
 	}
 	for i := range 5 {
 		r := exchange(t, "udp", addrs[0].String(), new(dns.Msg).SetQuestion(fmt.Sprintf("%d.example.com.", i), dns.TypeA))
@@ -403,7 +397,7 @@ func TestForwardingLoop(t *testing.T) {
 // sent to dnsdock, is SERVFAIL at once.
 func TestOwnQueryComesBack(t *testing.T) {
 	log := newLogWatch()
-	var back atomic.Pointer[zone]
+	var back atomic.Pointer[zone.Zone]
 	echo := make(chan string, 10)
 	z := newForwardZone(t, startUpstream(t, func(q *dns.Msg, _ netip.AddrPort) [][]byte {
 		m := replyTo(back.Load(), q, netip.MustParseAddr("10.9.9.9"))
@@ -415,7 +409,7 @@ func TestOwnQueryComesBack(t *testing.T) {
 		}
 		return [][]byte{b}
 	}, nil))
-	z.fwd.Log = slog.New(slog.NewTextHandler(log, nil))
+	z.Fwd.Log = slog.New(slog.NewTextHandler(log, nil))
 	back.Store(z)
 	for range 2 {
 		if got, want := showSorted(reply(z, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512)), "SERVFAIL ra"; got != want {
@@ -531,15 +525,15 @@ func startTLSUpstream(t *testing.T, cert tls.Certificate, queries int, f answere
 
 // newTLSZone returns a zone with an upstream over TLS, whose certificate is to
 // be signed by a.
-func newTLSZone(t *testing.T, a *authority, s forward.Server) *zone {
+func newTLSZone(t *testing.T, a *authority, s forward.Server) *zone.Zone {
 	t.Helper()
 	s.Tls = true
 	z := newForwardZone(t)
-	z.fwd.Asks = true
-	z.fwd.Roots = x509.NewCertPool()
-	z.fwd.Roots.AddCert(a.cert)
-	z.fwd.Servers = forward.Routes[forward.Server]{dnsname.Root: {s}}
-	z.fwd.SetRoutes(nil)
+	z.Fwd.Asks = true
+	z.Fwd.Roots = x509.NewCertPool()
+	z.Fwd.Roots.AddCert(a.cert)
+	z.Fwd.Servers = forward.Routes[forward.Server]{dnsname.Root: {s}}
+	z.Fwd.SetRoutes(nil)
 	return z
 }
 
@@ -675,7 +669,7 @@ func TestUpstreamComesBack(t *testing.T) {
 		return nil
 	}, nil)
 	z := newForwardZone(t, first, startUpstream(t, answer(t, address("192.0.2.2")), nil))
-	z.fwd.Timeout = shortTimeout
+	z.Fwd.Timeout = shortTimeout
 	ask := func() string {
 		m := reply(z, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512)
 		return m.Answer[0].(*dns.A).A.String()
@@ -685,7 +679,7 @@ func TestUpstreamComesBack(t *testing.T) {
 	if ask(); asked.Load() != 1 {
 		t.Errorf("the one that failed was asked %d times; want once", asked.Load())
 	}
-	(*z.fwd.Routes.Load())[dnsname.Root][0].Retry.Store(0) // some time later
+	(*z.Fwd.Routes.Load())[dnsname.Root][0].Retry.Store(0) // some time later
 	if got := ask(); got != "192.0.2.2" {
 		t.Errorf("got %v; want the answer of the one that works: no client is to find out", got)
 	}

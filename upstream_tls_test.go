@@ -81,7 +81,7 @@ func TestTLSDeadConnectionIsReplaced(t *testing.T) {
 		}
 	})
 	z := newTLSZone(t, ca, forward.Server{Addr: addr, Name: "dns.example"})
-	z.fwd.Timeout = 200 * time.Millisecond
+	z.Fwd.Timeout = 200 * time.Millisecond
 	var got []string
 	for i := range 10 {
 		m := reply(z, new(dns.Msg).SetQuestion(fmt.Sprintf("%d.example.com.", i), dns.TypeA), netip.Addr{}, 512)
@@ -142,7 +142,7 @@ func TestTLSClosedWithQueriesOut(t *testing.T) {
 		_ = c.Close()
 	})
 	z := newTLSZone(t, ca, forward.Server{Addr: addr, Name: "dns.example"})
-	z.fwd.Timeout = forward.UpstreamTimeout
+	z.Fwd.Timeout = forward.UpstreamTimeout
 	var wg sync.WaitGroup
 	var bad atomic.Int32
 	for i := range 12 {
@@ -185,10 +185,10 @@ func TestTLSIdleEndsAfterSlowHandshake(t *testing.T) {
 		}
 	}()
 	z := newTLSZone(t, ca, forward.Server{Addr: netip.MustParseAddrPort(ln.Addr().String()), Name: "dns.example"})
-	z.fwd.Timeout = 100 * time.Millisecond
+	z.Fwd.Timeout = 100 * time.Millisecond
 	reply(z, new(dns.Msg).SetQuestion("a.example.com.", dns.TypeA), netip.Addr{}, 512)
 	close(asked)
-	u := (*z.fwd.Routes.Load())[dnsname.Root][0]
+	u := (*z.Fwd.Routes.Load())[dnsname.Root][0]
 	<-u.Link.Made
 	s := u.Link.Socket
 	if s == nil {

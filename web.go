@@ -7,21 +7,18 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
-	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/forward"
-	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
 	"github.com/rayje/dnsdock/internal/udpio"
-	"iter"
+	"github.com/rayje/dnsdock/internal/zone"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -31,10 +28,10 @@ import (
 )
 
 const (
-	maxHTTPConns = 256  // a few clients and what watches them; an idle one takes 20 KB
-	maxSources   = 100  // services that an explanation names
-	minToken     = 16   // octets of a token: what can be guessed is no lock
-	maxToken     = 4096 // and what is longer is another file
+	maxHTTPConns = 256 // a few clients and what watches them; an idle one takes 20 KB
+
+	minToken = 16   // octets of a token: what can be guessed is no lock
+	maxToken = 4096 // and what is longer is another file
 )
 
 // newHTTPServer returns a server of h that no slow client can hold, and
@@ -304,7 +301,7 @@ type statusJSON struct {
 func (a *api) current() statusJSON {
 	return statusJSON{
 		Version: buildVersion(), Started: a.started.UTC(), Ready: a.reg.IsKnown(), Domain: dnsname.Text(a.reg.Naming.Apex), TTL: a.reg.TTL.Load(),
-		Writes: a.lock.String(), Services: a.reg.Published().Len(), Queries: a.zone.traffic.ByKind(), Engines: a.engineStates(), Status: a.zone.fwd.Status(),
+		Writes: a.lock.String(), Services: a.reg.Published().Len(), Queries: a.zone.Traffic.ByKind(), Engines: a.engineStates(), Status: a.zone.Fwd.Status(),
 	}
 }
 
@@ -334,43 +331,6 @@ func (a *api) readyz(*http.Request) (int, any, error) {
 	return status, map[string]any{"ready": s.Ready, "engines": s.Engines}, nil
 }
 
-var errBusy = errors.New("too many questions wait for their turn: ask again")
-
-// A resolution is what a client is answered, and why.
-type resolution struct {
-	Name    string       `json:"name"`
-	Type    string       `json:"type"`
-	Client  netip.Addr   `json:"client"`
-	Kind    string       `json:"kind"`            // own, forwarded, cached or refused
-	Rcode   string       `json:"rcode,omitempty"` // none where an upstream is to say it
-	Answers []recordJSON `json:"answers"`
-	Why     []reason     `json:"why"`
-	Forward []string     `json:"forward,omitempty"` // the upstreams that are asked, in this order
-}
-
-type recordJSON struct {
-	Name string `json:"name"`
-	Type string `json:"type"`
-	TTL  uint32 `json:"ttl"`
-	Data string `json:"data"`
-}
-
-// A reason is the rule that a name is answered by. There are several of them
-// where names are CNAMEs.
-type reason struct {
-	Name     string   `json:"name"`
-	Rule     string   `json:"rule"`
-	Services []source `json:"services,omitempty"`
-	More     bool     `json:"more,omitempty"` // there are more services
-}
-
-// A source is a service that an answer is made from.
-type source struct {
-	ID        string   `json:"id"`
-	Container string   `json:"container,omitempty"`
-	Names     []string `json:"names"` // of its names those that fit
-}
-
 // resolve: GET /resolve?name=NAME&type=A&client=ADDRESS. The type is A and
 // the client the one that asks unless they are given.
 func (a *api) resolve(r *http.Request) (int, any, error) {
@@ -379,7 +339,7 @@ func (a *api) resolve(r *http.Request) (int, any, error) {
 	return http.StatusOK, res, err
 }
 
-func (a *api) explain(r *http.Request, qname, qtype, from string) (res *resolution, err error) {
+func (a *api) explain(r *http.Request, qname, qtype, from string) (res *zone.Resolution, err error) {
 	n, err := dnsname.Parse(strings.TrimSpace(qname))
 	if err != nil {
 		return nil, fmt.Errorf("parameter name: %w", err)
@@ -389,13 +349,13 @@ func (a *api) explain(r *http.Request, qname, qtype, from string) (res *resoluti
 		return nil, fmt.Errorf("parameter type: %w", err)
 	}
 	at, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	c := client{addr: remoteAddr(r), local: udpio.AddrOf(at), size: dns.MaxMsgSize, over: stats.TCP}
+	c := zone.Client{Addr: remoteAddr(r), Local: udpio.AddrOf(at), Size: dns.MaxMsgSize, Over: stats.TCP}
 	if from = strings.TrimSpace(from); from != "" {
-		if c.addr, err = publish.ParseAddr(from); err != nil {
+		if c.Addr, err = publish.ParseAddr(from); err != nil {
 			return nil, fmt.Errorf("parameter client: %w", err)
 		}
 	}
-	return a.zone.explain(n, dns.Fqdn(strings.TrimSpace(qname)), t, c)
+	return a.zone.Explain(n, dns.Fqdn(strings.TrimSpace(qname)), t, c)
 }
 
 // remoteAddr returns the client's address; that of this host where it came by
@@ -420,215 +380,4 @@ func parseType(s string) (uint16, error) {
 		}
 	}
 	return 0, errors.New("write a type of records, as in A, AAAA, SRV or TYPE65")
-}
-
-// explain answers as DNS does, but asks no upstream, and says why.
-func (z *zone) explain(n dnsname.Name, qname string, qtype uint16, c client) (*resolution, error) {
-	req := new(dns.Msg).SetQuestion(qname, qtype)
-	m, left := z.reply(req, c)
-	k := kindOf(m, left)
-	if left != nil && z.known(m, req, *left) {
-		k = stats.Cached
-	}
-	b, err := pack(m, c.size)
-	if err == nil {
-		err = m.Unpack(b)
-	}
-	if err != nil {
-		return nil, err
-	}
-	res := &resolution{Name: dnsname.Text(n), Type: dns.Type(qtype).String(), Client: c.addr, Kind: k.String(), Answers: []recordJSON{}}
-	chain := []dnsname.Name{n}
-	for _, rr := range m.Answer {
-		h := rr.Header()
-		res.Answers = append(res.Answers, recordJSON{strings.TrimSuffix(h.Name, "."), dns.Type(h.Rrtype).String(), h.Ttl, strings.TrimPrefix(rr.String(), h.String())})
-		if cname, ok := rr.(*dns.CNAME); ok && qtype != dns.TypeCNAME && qtype != dns.TypeANY {
-			if next, err := dnsname.Parse(cname.Target); err == nil {
-				chain = append(chain, next)
-			}
-		}
-	}
-	if k != stats.Forwarded {
-		res.Rcode = dns.RcodeToString[m.Rcode]
-	}
-	if k == stats.Cached { // the upstream's own CNAMEs have no rule here
-		if last := slices.IndexFunc(chain, func(n dnsname.Name) bool { _, ours := z.authority(n); return !ours }); last >= 0 { // else it became ours meanwhile
-			chain = chain[:last+1]
-		}
-	}
-	if k == stats.Refused && isMeta(qtype) && qtype != dns.TypeANY {
-		res.Why = []reason{{Name: dnsname.Text(n), Rule: "questions of this type are not answered, whatever the name"}}
-		return res, nil
-	}
-	for _, at := range chain {
-		why, err := z.reason(at, qtype, c, left != nil)
-		if err != nil {
-			return nil, err
-		}
-		res.Why = append(res.Why, why)
-	}
-	if last := chain[len(chain)-1]; left != nil {
-		_, res.Forward = z.fwd.Route(last)
-	}
-	return res, nil
-}
-
-// known completes m, as forward does, by what upstreams have answered before to q.
-func (z *zone) known(m, req *dns.Msg, q dns.Question) bool {
-	n, _ := dnsname.Parse(q.Name) // no error: it was one before
-	r := z.fwd.Cache.Get(dnscache.NewQuestion(n, q.Qtype, questionFlags(req)))
-	if r == nil || r.At(time.Since(r.Born)) < dnscache.Tired || r.Rcode() == dns.RcodeServerFailure {
-		return false
-	}
-	said, err := r.Message(time.Since(r.Born))
-	if err == nil {
-		z.relay(m, req, said, q)
-	}
-	return err == nil
-}
-
-// reason says why n, one of a chain of CNAMEs, is answered as it is.
-func (z *zone) reason(n dnsname.Name, qtype uint16, c client, forwarded bool) (why reason, err error) {
-	why.Name = dnsname.Text(n)
-	top, ok := z.authority(n)
-	if !ok {
-		why.Rule = z.foreignRule(n, c, forwarded)
-		return why, nil
-	}
-	done, ok := z.inTurn(n, top, c)
-	if !ok {
-		return why, errBusy
-	}
-	defer done()
-	f := z.find(n, top)
-	why.Rule = z.rule(n, top, f)
-	switch {
-	case f.owners != nil:
-		why.add(f.owners.All(publish.HasData), func(dnsname.Name) bool { return true })
-	case len(f.ports) > 0:
-		for _, p := range f.ports {
-			why.add(index.One(p.Service).All(publish.HasPorts), func(o dnsname.Name) bool { return o == p.Owners[0] })
-		}
-	case f.cname != nil:
-		why.add(index.One(f.cname).All(publish.HasCNAME), z.fits(n))
-	default:
-		well := z.reg.AnyWell(f.views, c.viewer())
-		for _, v := range f.views {
-			why.add(z.giving(v, qtype, c, well), z.fits(n))
-		}
-	}
-	slices.SortFunc(why.Services, func(a, b source) int { return strings.Compare(a.ID, b.ID) })
-	return why, nil
-}
-
-// giving returns those services of v that have something of a type for the
-// client; not those whose health check fails where others are well.
-func (z *zone) giving(v *index.View, qtype uint16, c client, well bool) iter.Seq[*publish.Service] {
-	return func(yield func(*publish.Service) bool) {
-		for s := range v.All(kindsOf(qtype)) {
-			addrs, _ := z.reg.AddrsFor(s, c.viewer())
-			isAddr := qtype == dns.TypeA || qtype == dns.TypeAAAA
-			has := slices.ContainsFunc(addrs, func(a netip.Addr) bool { return a.IsValid() && a.Is4() == (qtype == dns.TypeA) })
-			if isAddr && (!has || s.Sick && well) {
-				continue
-			}
-			if !yield(s) {
-				return
-			}
-		}
-	}
-}
-
-// add adds services, each with those of its names that fit.
-func (r *reason) add(services iter.Seq[*publish.Service], fits func(dnsname.Name) bool) {
-	for s := range services {
-		if slices.ContainsFunc(r.Services, func(known source) bool { return known.ID == s.ID }) {
-			continue
-		}
-		if r.More = len(r.Services) == maxSources; r.More {
-			return
-		}
-		names := slices.DeleteFunc(slices.Clone(s.Names()), func(o dnsname.Name) bool { return !fits(o) })
-		r.Services = append(r.Services, source{s.ID, s.Origin.Container, dnsname.Texts(publish.Begin(names))})
-	}
-}
-
-// foreignRule says what becomes of n, which is not ours.
-func (z *zone) foreignRule(n dnsname.Name, c client, forwarded bool) string {
-	domain, upstreams := z.fwd.Route(n)
-	alias, died := z.reg.Gone(n)
-	switch {
-	case died:
-		return fmt.Sprintf("a container that died not long ago had the alias %s: another host's address would be wrong", dnsname.Text(alias))
-	case forwarded && domain == dnsname.Root:
-		return "it is not ours, so the nameservers of -nameserver are asked"
-	case forwarded:
-		return fmt.Sprintf("it is not ours, so the nameservers of -nameserver=%s= are asked", dnsname.Text(domain))
-	case len(upstreams) == 0:
-		return "it is not ours, and there is no -nameserver for it"
-	case !z.fwd.Serves(c.addr):
-		return "it is not ours, and nothing is forwarded for this client, which is not a local one: see -allow"
-	}
-	return "it is a name of one label, which only hosts of this site have"
-}
-
-// rule says by which rule n, whose highest name of ours is top, has what is found.
-func (z *zone) rule(n, top dnsname.Name, f found) string {
-	switch {
-	case f.isHost:
-		return "it is the name of dnsdock itself: the address that was asked"
-	case f.loopback:
-		return "localhost is the machine itself (RFC 6761)"
-	case n.IsReverse() && f.owners != nil:
-		return "it is the name of an address that these services have"
-	case n.IsReverse() && z.reg.IsReady(n):
-		return "it is the name of private addresses, which nobody else knows (RFC 6303), and no service has"
-	case f.isStatic:
-		return "it is nobody's outside of this site (RFC 6761, RFC 7686)"
-	case len(f.ports) > 0:
-		return "these services have such a port at the name behind it"
-	case f.cname != nil:
-		return "the closest service with a name that fits is a CNAME"
-	case len(f.views) > 0 && z.reg.Naming.Closest:
-		return "the closest names that fit it (-match=closest)"
-	case len(f.views) > 0 && z.isOfCompose(n, f.views[0]):
-		return "a name of compose, as no other fits"
-	case len(f.views) > 0:
-		return "all names that are at it, below it or above it"
-	case !z.reg.IsReady(n):
-		return "nobody knows yet: the engine's first list is not done"
-	case n == z.apex:
-		return "it is the domain, and nothing is published"
-	}
-	return fmt.Sprintf("it is under %s, and no service has a name that fits", dnsname.Text(top))
-}
-
-// isOfCompose reports whether n finds v by the services' names of compose.
-func (z *zone) isOfCompose(n dnsname.Name, v *index.View) bool {
-	for s := range v.All(^publish.Kind(0)) {
-		return !slices.ContainsFunc(s.Owners, z.fits(n)) // it is the same for all
-	}
-	return false
-}
-
-// fits tells of an owner name whether it answers for n.
-func (z *zone) fits(n dnsname.Name) func(dnsname.Name) bool {
-	labels := n.Split()
-	return func(o dnsname.Name) bool {
-		ok, more := dnsname.Matches(labels, o)
-		return ok && (more >= 0 || z.reg.Covers(o, n))
-	}
-}
-
-// kindsOf returns what a service must have for an answer of that type.
-func kindsOf(qtype uint16) publish.Kind {
-	switch qtype {
-	case dns.TypeA:
-		return publish.HasA
-	case dns.TypeAAAA:
-		return publish.HasAAAA
-	case dns.TypeTXT:
-		return publish.HasTXT
-	}
-	return publish.HasData
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
+	"github.com/rayje/dnsdock/internal/zone"
 	"io"
 	"log/slog"
 	"net"
@@ -37,7 +38,7 @@ import (
 
 // resolveZone is a zone with names of all kinds and upstreams, none of which
 // may be asked.
-func resolveZone(t testing.TB) *zone {
+func resolveZone(t testing.TB) *zone.Zone {
 	t.Helper()
 	reg := filledRegistry(t, "docker", 60,
 		pub{"web", "nginx", 30, "172.17.0.2 fd00::2", "shop.example.com"},
@@ -55,18 +56,18 @@ func resolveZone(t testing.TB) *zone {
 	if err := fwd.Load(); err != nil {
 		t.Fatal(err)
 	}
-	return newZone(t.Context(), ix(reg), fwd, log)
+	return zone.New(t.Context(), ix(reg), fwd, log)
 }
 
 // What is said of an answer: of whose names it is, and by which rule.
 func TestResolve(t *testing.T) {
 	z := resolveZone(t)
 	starting := resolveZone(t)
-	starting.reg.Ready.Store(false)
+	starting.Reg.Ready.Store(false)
 	closest := resolveZone(t)
-	closest.reg.Naming.Closest = true
+	closest.Reg.Naming.Closest = true
 	for _, tt := range []struct {
-		z     *zone
+		z     *zone.Zone
 		query string
 		want  string // kind, rcode, answers; reasons; upstreams
 	}{
@@ -107,7 +108,7 @@ func TestResolve(t *testing.T) {
 	} {
 		t.Run(tt.query, func(t *testing.T) {
 			r := call(t, newAPI(tt.z, regOf(tt.z), &lock{}), "GET", "/resolve?"+tt.query, "")
-			var res resolution
+			var res zone.Resolution
 			got := ""
 			if r.Code != http.StatusOK {
 				got = fmt.Sprint(r.Code, " ", errorOf(t, r))
@@ -126,7 +127,7 @@ func TestResolve(t *testing.T) {
 	}
 }
 
-func showResolution(res resolution) string {
+func showResolution(res zone.Resolution) string {
 	var data []string
 	for _, a := range res.Answers {
 		data = append(data, a.Data)
@@ -157,7 +158,7 @@ func TestResolveIsWhatDNSAnswers(t *testing.T) {
 	for _, qname := range []string{"web.nginx.docker", "x.only4.nginx.docker", "nginx.docker", "docker", "*.docker", "a.b.docker", "more.than.docker", "many.redis.docker", "front.nginx.docker",
 		"loop.loop.docker", "shop.example.com", "com", "nosuch.docker", "dnsdock.docker", "_http._tcp.nginx.docker", "2.0.17.172.in-addr.arpa", "localhost", "www.example.com"} {
 		for _, qtype := range []string{"A", "AAAA", "SRV", "PTR", "TXT", "MX", "SOA", "NS", "ANY", "CNAME", "HTTPS"} {
-			var res resolution
+			var res zone.Resolution
 			if r := call(t, h, "GET", "/resolve?name="+qname+"&type="+qtype+"&client=127.0.0.1", ""); json.Unmarshal(r.Body.Bytes(), &res) != nil {
 				t.Fatalf("%s %s: got %d %s", qname, qtype, r.Code, r.Body)
 			}
@@ -185,9 +186,9 @@ func TestResolveIsWhatDNSAnswers(t *testing.T) {
 // A question about 100,000 services names some of them only.
 func TestResolveIsBounded(t *testing.T) {
 	r := call(t, apiOf(t, filled(t, 5000)), "GET", "/resolve?name=docker", "")
-	var res resolution
-	if err := json.Unmarshal(r.Body.Bytes(), &res); err != nil || len(res.Why) != 1 || len(res.Why[0].Services) != maxSources || !res.Why[0].More {
-		t.Errorf("got %.300s; want %d services and more", r.Body, maxSources)
+	var res zone.Resolution
+	if err := json.Unmarshal(r.Body.Bytes(), &res); err != nil || len(res.Why) != 1 || len(res.Why[0].Services) != zone.MaxSources || !res.Why[0].More {
+		t.Errorf("got %.300s; want %d services and more", r.Body, zone.MaxSources)
 	}
 }
 
@@ -918,10 +919,10 @@ func TestLogJSON(t *testing.T) {
 	var text, lines bytes.Buffer
 	for cfg, b := range map[*config]*bytes.Buffer{{debug: true}: &text, {debug: true, json: true}: &lines} {
 		log := newLogger(cfg, b)
-		z := newZone(t.Context(), ix(newRegistry(publish.Naming{Apex: mustName(t, "docker")}, 0, log)), forward.New(nil, nil, 0, log), log)
+		z := zone.New(t.Context(), ix(newRegistry(publish.Naming{Apex: mustName(t, "docker")}, 0, log)), forward.New(nil, nil, 0, log), log)
 		regOf(z).put("x", testService(t, regOf(z), "x", "web", "nginx", "10.0.0.1", "www.docker"))
 		_ = slowly(z, packQuery(t, 1, "web.nginx.docker.", dns.TypeA), netip.MustParseAddr("192.0.2.1"), dnswire.MaxUDPSize)
-		log.Info("x", "domain", z.apex, "addr", &net.TCPAddr{IP: net.IP{127, 0, 0, 1}, Port: 53}, "took", time.Second, "err", errors.New("e"), "n", 7)
+		log.Info("x", "domain", z.Apex, "addr", &net.TCPAddr{IP: net.IP{127, 0, 0, 1}, Port: 53}, "took", time.Second, "err", errors.New("e"), "n", 7)
 	}
 	want := []map[string]any{
 		{"msg": "service added", "id": "x", "names": []any{"web.nginx.docker.", "www.docker."}, "addrs": []any{"10.0.0.1"}, "level": "INFO"},
@@ -1063,8 +1064,8 @@ func TestManual(t *testing.T) {
 // Queries that go to upstreams in bursts are counted as the others are.
 func TestBurstsAreCounted(t *testing.T) {
 	z := newForwardZone(t, startUpstream(t, answer(t, nil), nil))
-	z.fwd.Cache = dnscache.New(1 << 20)
-	for _, list := range *z.fwd.Routes.Load() {
+	z.Fwd.Cache = dnscache.New(1 << 20)
+	for _, list := range *z.Fwd.Routes.Load() {
 		for _, u := range list {
 			u.MaxFresh = 0 // no query has a socket of its own
 		}
@@ -1074,12 +1075,12 @@ func TestBurstsAreCounted(t *testing.T) {
 		for i := range 20 {
 			exchange(t, "udp", addr, new(dns.Msg).SetQuestion(fmt.Sprintf("n%d.example.org.", i), dns.TypeA))
 		}
-		if got := z.traffic.ByKind()[kind.String()]; got != 20 {
+		if got := z.Traffic.ByKind()[kind.String()]; got != 20 {
 			t.Errorf("%d are %s; want 20", got, kind)
 		}
 		times := uint64(0)
 		for i := range len(stats.Bounds) + 1 {
-			times += z.traffic.Sum(int(stats.UDP), func(c *stats.Counts) uint64 { return c.Took[kind].Buckets[i].Load() })
+			times += z.Traffic.Sum(int(stats.UDP), func(c *stats.Counts) uint64 { return c.Took[kind].Buckets[i].Load() })
 		}
 		if kind == stats.Forwarded && times != 20 { // those of the fast path are counted after they are sent
 			t.Errorf("the time of %d that are %s is counted; want 20", times, kind)
@@ -1091,11 +1092,11 @@ func TestBurstsAreCounted(t *testing.T) {
 func TestAskedAreCounted(t *testing.T) {
 	z := newForwardZone(t, closedUpstream(t))
 	for i := range 200 {
-		if got := z.fwd.Answer(t.Context(), dnscache.NewQuestion(mustName(t, fmt.Sprintf("n%d.example.org", i)), dns.TypeA, dnscache.RD), 0, netip.MustParseAddr("127.0.0.1")); got == nil || got.Rcode() != dns.RcodeServerFailure {
+		if got := z.Fwd.Answer(t.Context(), dnscache.NewQuestion(mustName(t, fmt.Sprintf("n%d.example.org", i)), dns.TypeA, dnscache.RD), 0, netip.MustParseAddr("127.0.0.1")); got == nil || got.Rcode() != dns.RcodeServerFailure {
 			t.Fatalf("query %d: got %v", i, got)
 		}
 	}
-	if u := z.fwd.Status().Upstreams[0]; u.Queries != u.Failures || u.Queries == 0 {
+	if u := z.Fwd.Status().Upstreams[0]; u.Queries != u.Failures || u.Queries == 0 {
 		t.Errorf("%d queries, %d failures of an upstream that never answers; want the same", u.Queries, u.Failures)
 	}
 }

@@ -1,9 +1,10 @@
-package main
+package zone
 
 import (
 	"cmp"
 	"context"
 	"fmt"
+	"github.com/miekg/dns"
 	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
@@ -21,48 +22,46 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/miekg/dns"
 )
 
 const (
-	maxNegative = 5   // seconds for which an NXDOMAIN or NODATA may be cached: the container may start any moment
-	minRR       = 14  // octets of the smallest record that is answered: two pointers, type, class, TTL, length
-	maxWalkers  = 100 // queries in line for those that look at much
+	MaxNegative = 5   // seconds for which an NXDOMAIN or NODATA may be cached: the container may start any moment
+	MinRR       = 14  // octets of the smallest record that is answered: two pointers, type, class, TTL, length
+	MaxWalkers  = 100 // queries in line for those that look at much
 
 )
 
 const (
-	hostmaster = "\x0ahostmaster" // the label before a zone's name, RFC 2142 section 7
+	Hostmaster = "\x0ahostmaster" // the label before a zone's name, RFC 2142 section 7
 
-	soaRefresh, soaRetry, soaExpire = 3600, 600, 86400 // seconds; for secondaries, of which there are none
+	SoaRefresh, SoaRetry, SoaExpire = 3600, 600, 86400 // seconds; for secondaries, of which there are none
 )
 
-// A zone answers DNS queries: ours from the registry, with authority, and
+// A Zone answers DNS queries: ours from the registry, with authority, and
 // foreign ones by the forwarder.
-type zone struct {
-	reg   *index.Index
-	fwd   *forward.Forwarder
-	apex  dnsname.Name
-	host  dnsname.Name          // dnsdock.<apex>: our own name
+type Zone struct {
+	Reg   *index.Index
+	Fwd   *forward.Forwarder
+	Apex  dnsname.Name
+	Host  dnsname.Name          // dnsdock.<apex>: our own name
 	local map[dnsname.Name]bool // the zones of localZones
-	log   *slog.Logger
-	kept  *replies // for the fast path
+	Log   *slog.Logger
+	Kept  *replies // for the fast path
 
-	traffic *stats.Traffic // what was answered
+	Traffic *stats.Traffic // what was answered
 
-	walkers chan struct{} // one for each query in line
-	walking *sync.Mutex   // held by the one that looks at much
+	Walkers chan struct{} // one for each query in line
+	Walking *sync.Mutex   // held by the one that looks at much
 
-	ctx context.Context // of the server's life: dns.Handler has none
+	Ctx context.Context // of the server's life: dns.Handler has none
 }
 
-// newZone returns a zone for the apex of reg. When ctx is done, the queries
+// New returns a zone for the apex of reg. When ctx is done, the queries
 // that are being forwarded end.
-func newZone(ctx context.Context, reg *index.Index, fwd *forward.Forwarder, log *slog.Logger) *zone {
+func New(ctx context.Context, reg *index.Index, fwd *forward.Forwarder, log *slog.Logger) *Zone {
 	apex := reg.Naming.Apex
-	return &zone{reg: reg, fwd: fwd, apex: apex, host: "\x07dnsdock" + apex, local: localZones(), log: log, kept: new(replies), traffic: new(stats.Traffic),
-		walkers: make(chan struct{}, maxWalkers), walking: new(sync.Mutex), ctx: ctx}
+	return &Zone{Reg: reg, Fwd: fwd, Apex: apex, Host: "\x07dnsdock" + apex, local: localZones(), Log: log, Kept: new(replies), Traffic: new(stats.Traffic),
+		Walkers: make(chan struct{}, MaxWalkers), Walking: new(sync.Mutex), Ctx: ctx}
 }
 
 // localZones returns the zones that are nobody's outside of a site, and are
@@ -94,41 +93,41 @@ func localZones() map[dnsname.Name]bool {
 	return all
 }
 
-// A client is who sent a query.
-type client struct {
-	addr  netip.Addr
-	local netip.Addr // the address of ours that it asked; not valid if the system does not tell
+// A Client is who sent a query.
+type Client struct {
+	Addr  netip.Addr
+	Local netip.Addr // the address of ours that it asked; not valid if the system does not tell
 	alone *bool      // is set where others may get another answer; nil: nobody asks
-	size  int        // octets of a reply that it takes
-	over  stats.Transport
+	Size  int        // octets of a reply that it takes
+	Over  stats.Transport
 
-	beforeWait func() // is called before the answer waits for others, if not nil
+	BeforeWait func() // is called before the answer waits for others, if not nil
 }
 
-func (c client) viewer() index.Viewer { return index.Viewer{c.addr, c.local} }
+func (c Client) Viewer() index.Viewer { return index.Viewer{c.Addr, c.Local} }
 
 // ServeDNS answers one query that came over UDP. It is called at once by many
 // goroutines.
-func (z *zone) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
-	c := client{addr: udpio.AddrOf(w.RemoteAddr()), local: udpio.AddrOf(w.LocalAddr()), size: udpSize(req)}
+func (z *Zone) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
+	c := Client{Addr: udpio.AddrOf(w.RemoteAddr()), Local: udpio.AddrOf(w.LocalAddr()), Size: UDPSize(req)}
 	if p, ok := w.RemoteAddr().(udpio.Peer); ok && p.Local.IsValid() {
-		c.local = p.Local
+		c.Local = p.Local
 	}
-	z.answer(req, c, func(f func()) { f() }, func(b []byte) error {
+	z.Answer(req, c, func(f func()) { f() }, func(b []byte) error {
 		_, err := w.Write(b)
 		return err
 	})
 }
 
-// answer answers req by send. What has to wait for an upstream is given to
+// Answer answers req by send. What has to wait for an upstream is given to
 // later.
-func (z *zone) answer(req *dns.Msg, c client, later func(func()), send func([]byte) error) {
-	begun, serial := time.Now(), z.reg.Serial.Load()
+func (z *Zone) Answer(req *dns.Msg, c Client, later func(func()), send func([]byte) error) {
+	begun, serial := time.Now(), z.Reg.Serial.Load()
 	c.alone = new(bool)
-	m, left := z.reply(req, c)
+	m, left := z.Reply(req, c)
 	extra, kind := len(m.Extra), kindOf(m, left)
 	finish := func() {
-		m, b, cached, err := z.finish(m, req, c, left)
+		m, b, cached, err := z.Finish(m, req, c, left)
 		if cached {
 			kind = stats.Cached
 		}
@@ -138,7 +137,7 @@ func (z *zone) answer(req *dns.Msg, c client, later func(func()), send func([]by
 			}
 			err = send(b)
 		}
-		z.note(m, kind, c, time.Since(begun), err)
+		z.Note(m, kind, c, time.Since(begun), err)
 	}
 	if left == nil {
 		finish()
@@ -159,48 +158,48 @@ func kindOf(m *dns.Msg, left *dns.Question) stats.Kind {
 	return stats.Own
 }
 
-// note counts and logs an answer; err is what became of it on its way.
-func (z *zone) note(m *dns.Msg, k stats.Kind, c client, took time.Duration, err error) {
+// Note counts and logs an answer; err is what became of it on its way.
+func (z *Zone) Note(m *dns.Msg, k stats.Kind, c Client, took time.Duration, err error) {
 	q := dns.Question{}
 	if len(m.Question) > 0 {
 		q = m.Question[0]
 	}
-	counts := z.traffic.Shared(c.over)
+	counts := z.Traffic.Shared(c.Over)
 	counts.Add(k, m.Rcode, q.Qtype)
 	counts.AddTime(k, took, 1)
-	if z.logs() {
-		z.log.Debug("query", "client", c.addr, "over", stats.TransportNames[c.over], "name", q.Name, "type", dns.Type(q.Qtype), "rcode", dns.RcodeToString[m.Rcode],
+	if z.Logs() {
+		z.Log.Debug("query", "client", c.Addr, "over", stats.TransportNames[c.Over], "name", q.Name, "type", dns.Type(q.Qtype), "rcode", dns.RcodeToString[m.Rcode],
 			"kind", k, "answers", len(m.Answer), "took", took, "err", err)
 	}
 }
 
-// noteRejected counts and logs the reply to what screen rejects.
-func (z *zone) noteRejected(reply []byte, from netip.Addr, c *stats.Counts, took time.Duration) {
+// NoteRejected counts and logs the reply to what screen rejects.
+func (z *Zone) NoteRejected(reply []byte, from netip.Addr, c *stats.Counts, took time.Duration) {
 	rcode := int(reply[3] & 0xf)
 	c.Add(stats.Refused, rcode, dns.TypeNone)
 	c.AddTime(stats.Refused, took, 1)
-	if z.logs() {
-		z.log.Debug("query can't be read", "client", from, "rcode", dns.RcodeToString[rcode], "kind", stats.Refused)
+	if z.Logs() {
+		z.Log.Debug("query can't be read", "client", from, "rcode", dns.RcodeToString[rcode], "kind", stats.Refused)
 	}
 }
 
-// logs reports whether each query is logged.
-func (z *zone) logs() bool { return z.log.Enabled(z.ctx, slog.LevelDebug) }
+// Logs reports whether each query is logged.
+func (z *Zone) Logs() bool { return z.Log.Enabled(z.Ctx, slog.LevelDebug) }
 
 // keep has b, the answer m to req in wire format, kept for the fast path if
 // it is of a kind that is: SRV records, made from the registry of that serial.
-func (z *zone) keep(req, m *dns.Msg, b []byte, serial uint32) {
-	if len(m.Answer) == 0 || m.Answer[0].Header().Rrtype != dns.TypeSRV || m.Truncated || len(b) > dnswire.MaxUDPSize || z.logs() {
+func (z *Zone) keep(req, m *dns.Msg, b []byte, serial uint32) {
+	if len(m.Answer) == 0 || m.Answer[0].Header().Rrtype != dns.TypeSRV || m.Truncated || len(b) > dnswire.MaxUDPSize || z.Logs() {
 		return
 	}
 	if n, err := dnsname.Parse(req.Question[0].Name); err == nil && !n.HasWildcard() {
-		z.kept.keep(n, serial, b, m.IsEdns0() != nil)
+		z.Kept.keep(n, serial, b, m.IsEdns0() != nil)
 	}
 }
 
-// finish gives m in wire format, after an upstream was asked what is left. It
+// Finish gives m in wire format, after an upstream was asked what is left. It
 // returns what became of m too.
-func (z *zone) finish(m, req *dns.Msg, c client, left *dns.Question) (final *dns.Msg, b []byte, cached bool, err error) {
+func (z *Zone) Finish(m, req *dns.Msg, c Client, left *dns.Question) (final *dns.Msg, b []byte, cached bool, err error) {
 	defer func() {
 		if bug := recover(); bug != nil {
 			final = z.onBug(req, c, bug)
@@ -208,32 +207,32 @@ func (z *zone) finish(m, req *dns.Msg, c client, left *dns.Question) (final *dns
 		}
 	}()
 	if left != nil {
-		cached = z.forward(m, req, *left, c)
+		cached = z.Forward(m, req, *left, c)
 	}
-	b, err = pack(m, c.size)
+	b, err = Pack(m, c.Size)
 	if err != nil { // an upstream's record that can be read but not written
-		m = z.blank(req, c, dns.RcodeServerFailure)
+		m = z.Blank(req, c, dns.RcodeServerFailure)
 		b, err = m.Pack()
 	}
 	return m, b, cached, err
 }
 
 // onBug makes of a panic one SERVFAIL, and not the end of the daemon.
-func (z *zone) onBug(req *dns.Msg, c client, bug any) *dns.Msg {
-	z.log.Error("query answered with SERVFAIL because of a bug in dnsdock: please report it", "query", req.Question, "bug", bug)
-	return z.blank(req, c, dns.RcodeServerFailure)
+func (z *Zone) onBug(req *dns.Msg, c Client, bug any) *dns.Msg {
+	z.Log.Error("query answered with SERVFAIL because of a bug in dnsdock: please report it", "query", req.Question, "bug", bug)
+	return z.Blank(req, c, dns.RcodeServerFailure)
 }
 
-// pack gives m in wire format, in at most size octets. It leaves out address
+// Pack gives m in wire format, in at most size octets. It leaves out address
 // records of the additional section first, of which only whole RRsets help
 // (RFC 2181 section 9), then what goes by TC.
-func pack(m *dns.Msg, size int) ([]byte, error) {
+func Pack(m *dns.Msg, size int) ([]byte, error) {
 	m.Compress = true
 	if b, err := m.Pack(); err != nil || len(b) <= size {
 		return b, err
 	}
 	if m.Len() > size {
-		opt, extra := splitOPT(m.Extra)
+		opt, extra := SplitOPT(m.Extra)
 		n := sort.Search(len(extra), func(n int) bool {
 			m.Extra = slices.Concat(extra[:n+1], opt)
 			return m.Len() > size
@@ -248,8 +247,8 @@ func pack(m *dns.Msg, size int) ([]byte, error) {
 	return m.Pack()
 }
 
-// splitOPT tells what is about the message from what is about names.
-func splitOPT(extra []dns.RR) (opt, others []dns.RR) {
+// SplitOPT tells what is about the message from what is about names.
+func SplitOPT(extra []dns.RR) (opt, others []dns.RR) {
 	for _, rr := range extra {
 		if rr.Header().Rrtype == dns.TypeOPT {
 			opt = append(opt, rr)
@@ -265,10 +264,10 @@ func sameRRset(a, b dns.RR) bool {
 	return x.Rrtype == y.Rrtype && x.Name == y.Name
 }
 
-// blank returns a reply to req without records, but an OPT if req has one.
-func (z *zone) blank(req *dns.Msg, c client, rcode int) *dns.Msg {
+// Blank returns a reply to req without records, but an OPT if req has one.
+func (z *Zone) Blank(req *dns.Msg, c Client, rcode int) *dns.Msg {
 	m := new(dns.Msg).SetReply(req)
-	m.RecursionAvailable = z.fwd.Serves(c.addr)
+	m.RecursionAvailable = z.Fwd.Serves(c.Addr)
 	m.Rcode = rcode
 	if opt := req.IsEdns0(); opt != nil {
 		m.SetEdns0(dnswire.MaxUDPSize, opt.Do())
@@ -276,25 +275,25 @@ func (z *zone) blank(req *dns.Msg, c client, rcode int) *dns.Msg {
 	return m
 }
 
-// udpSize is how many octets the client of req takes over UDP, RFC 6891
+// UDPSize is how many octets the client of req takes over UDP, RFC 6891
 // section 6.2.
-func udpSize(req *dns.Msg) int {
+func UDPSize(req *dns.Msg) int {
 	if opt := req.IsEdns0(); opt != nil {
 		return min(max(int(opt.UDPSize()), dns.MinMsgSize), dnswire.MaxUDPSize)
 	}
 	return dns.MinMsgSize
 }
 
-// reply makes the answer to req as far as it is ours, and returns the
+// Reply makes the answer to req as far as it is ours, and returns the
 // question that is left for an upstream, if any. It may be larger than the
 // client's size, which only bounds the work.
-func (z *zone) reply(req *dns.Msg, c client) (m *dns.Msg, left *dns.Question) {
+func (z *Zone) Reply(req *dns.Msg, c Client) (m *dns.Msg, left *dns.Question) {
 	defer func() {
 		if bug := recover(); bug != nil {
 			m, left = z.onBug(req, c, bug), nil
 		}
 	}()
-	m = z.blank(req, c, dns.RcodeSuccess)
+	m = z.Blank(req, c, dns.RcodeSuccess)
 	if opt := req.IsEdns0(); opt != nil && opt.Version() != 0 {
 		m.Rcode = dns.RcodeBadVers
 		return m, nil
@@ -321,13 +320,13 @@ func (z *zone) reply(req *dns.Msg, c client) (m *dns.Msg, left *dns.Question) {
 // resolve answers the question of m, which is about n, along CNAMEs. It
 // returns what is left to ask an upstream, if anything: the question itself
 // where it is not ours, or that of a CNAME's target.
-func (z *zone) resolve(m *dns.Msg, n dnsname.Name, c client) (left *dns.Question) {
+func (z *Zone) resolve(m *dns.Msg, n dnsname.Name, c Client) (left *dns.Question) {
 	q := m.Question[0]
 	var chain []dnsname.Name
 	for len(chain) < forward.MaxChain && !slices.Contains(chain, n) {
-		top, ok := z.authority(n)
+		top, ok := z.Authority(n)
 		if !ok {
-			if alias, ok := z.reg.Gone(n); ok {
+			if alias, ok := z.Reg.Gone(n); ok {
 				m.Authoritative, m.Rcode = true, dns.RcodeNameError
 				m.Ns = append(m.Ns, z.soa(ending(q.Name, alias.Labels()), alias, 0))
 				return nil
@@ -347,11 +346,11 @@ func (z *zone) resolve(m *dns.Msg, n dnsname.Name, c client) (left *dns.Question
 
 // foreign returns q, which is about n, if an upstream is to be asked. Else m
 // is REFUSED, or ends with the CNAME, as the client can follow it elsewhere.
-func (z *zone) foreign(m *dns.Msg, n dnsname.Name, q dns.Question, chained bool) (left *dns.Question) {
-	upstreams, routed := z.fwd.Upstreams(n)
+func (z *Zone) foreign(m *dns.Msg, n dnsname.Name, q dns.Question, chained bool) (left *dns.Question) {
+	upstreams, routed := z.Fwd.Upstreams(n)
 	switch {
-	case m.RecursionAvailable && len(upstreams) > 0 && !routed && dnsname.IsSingle(n) && !isOfTLD(q.Qtype): // a host of this site, of which nobody outside knows
-		if _, above := z.reg.Nodes.Load(n); !above && !z.reg.IsAboveZone(n) && !z.fwd.Routes.Load().AnyBelow(n) {
+	case m.RecursionAvailable && len(upstreams) > 0 && !routed && dnsname.IsSingle(n) && !IsOfTLD(q.Qtype): // a host of this site, of which nobody outside knows
+		if _, above := z.Reg.Nodes.Load(n); !above && !z.Reg.IsAboveZone(n) && !z.Fwd.Routes.Load().AnyBelow(n) {
 			m.Rcode = dns.RcodeNameError
 		}
 	case m.RecursionAvailable && len(upstreams) > 0 && (!chained || m.RecursionDesired):
@@ -362,29 +361,29 @@ func (z *zone) foreign(m *dns.Msg, n dnsname.Name, q dns.Question, chained bool)
 	return nil
 }
 
-// isOfTLD reports whether top-level domains have records of a type, which
+// IsOfTLD reports whether top-level domains have records of a type, which
 // those ask for who look things up themselves.
-func isOfTLD(qtype uint16) bool {
+func IsOfTLD(qtype uint16) bool {
 	return qtype == dns.TypeNS || qtype == dns.TypeSOA || qtype == dns.TypeDS || qtype == dns.TypeDNSKEY
 }
 
-// authority returns the highest name above n that we answer for: the apex,
+// Authority returns the highest name above n that we answer for: the apex,
 // an alias outside of it, a local zone, or a known address's own name. It is
 // not ok where n is not ours: an upstream may be configured for a local zone.
-func (z *zone) authority(n dnsname.Name) (top dnsname.Name, ok bool) {
-	if top, ok := z.reg.ZoneOf(n); ok {
+func (z *Zone) Authority(n dnsname.Name) (top dnsname.Name, ok bool) {
+	if top, ok := z.Reg.ZoneOf(n); ok {
 		return top, true
 	}
-	if top, ok := z.reg.Cover(n); ok {
+	if top, ok := z.Reg.Cover(n); ok {
 		return top, true
 	}
 	for top = n; top != dnsname.Root && !z.local[top]; {
 		top = top.Parent()
 	}
-	if _, routed := z.fwd.Upstreams(n); top != dnsname.Root && !routed {
+	if _, routed := z.Fwd.Upstreams(n); top != dnsname.Root && !routed {
 		return top, true
 	}
-	return n, z.reg.At(n) != nil
+	return n, z.Reg.At(n) != nil
 }
 
 // A found is what there is at a name of ours.
@@ -411,43 +410,43 @@ type servicePort struct {
 // ours is top, if much may have to be looked at for it: with 100,000 services
 // that is some milliseconds, and shall not be at once for many. The caller
 // calls done. It is not ok where too many wait.
-func (z *zone) inTurn(n, top dnsname.Name, c client) (done func(), ok bool) {
+func (z *Zone) inTurn(n, top dnsname.Name, c Client) (done func(), ok bool) {
 	if !z.isMuch(n, top) {
 		return func() {}, true
 	}
 	select {
-	case z.walkers <- struct{}{}:
+	case z.Walkers <- struct{}{}:
 	default:
 		return nil, false
 	}
-	if c.beforeWait != nil {
-		c.beforeWait()
+	if c.BeforeWait != nil {
+		c.BeforeWait()
 	}
-	z.walking.Lock()
+	z.Walking.Lock()
 	return func() {
-		z.walking.Unlock()
-		<-z.walkers
+		z.Walking.Unlock()
+		<-z.Walkers
 	}, true
 }
 
 // isMuch reports whether an answer about n looks at all services, at all
 // addresses, or at very many of the services below a name.
-func (z *zone) isMuch(n, top dnsname.Name) bool {
+func (z *Zone) isMuch(n, top dnsname.Name) bool {
 	if n.IsReverse() {
 		p, ok := n.Prefix()
-		v := z.reg.At(n)
+		v := z.Reg.At(n)
 		return ok && !p.IsSingleIP() || v != nil && v.Len() > index.Many
 	}
-	if !z.reg.IsZone(top) && z.local[top] {
+	if !z.Reg.IsZone(top) && z.local[top] {
 		return false
 	}
 	if n.HasWildcard() {
-		if n = z.reg.Trim(n); n.HasWildcard() {
+		if n = z.Reg.Trim(n); n.HasWildcard() {
 			return true
 		}
 	}
 	for range 3 { // itself, or _port._protocol before it
-		for _, nodes := range []*table.Table[dnsname.Name, *index.Node]{&z.reg.Nodes, &z.reg.Compose} {
+		for _, nodes := range []*table.Table[dnsname.Name, *index.Node]{&z.Reg.Nodes, &z.Reg.Compose} {
 			if at, ok := nodes.Load(n); ok && at.Below.Len() > index.Many {
 				return true
 			}
@@ -460,26 +459,26 @@ func (z *zone) isMuch(n, top dnsname.Name) bool {
 	return false
 }
 
-// find looks up n, whose highest name of ours is top.
-func (z *zone) find(n, top dnsname.Name) (f found) {
-	f.isZone = n == top && (z.reg.IsZone(top) || z.local[top])
+// Find looks up n, whose highest name of ours is top.
+func (z *Zone) find(n, top dnsname.Name) (f found) {
+	f.isZone = n == top && (z.Reg.IsZone(top) || z.local[top])
 	switch {
 	case n.IsReverse():
-		f.owners = z.reg.At(n)
-		f.exists = f.isZone || f.owners != nil || z.fwd.Routes.Load().AnyBelow(n) || z.reg.AnyBelow(n)
+		f.owners = z.Reg.At(n)
+		f.exists = f.isZone || f.owners != nil || z.Fwd.Routes.Load().AnyBelow(n) || z.Reg.AnyBelow(n)
 		return f
-	case !z.reg.IsZone(top) && z.local[top]:
+	case !z.Reg.IsZone(top) && z.local[top]:
 		f.isStatic, f.loopback = true, top == dnsname.Localhost
-		f.exists = f.isZone || f.loopback || z.reg.IsAboveZone(n) || z.fwd.Routes.Load().AnyBelow(n)
+		f.exists = f.isZone || f.loopback || z.Reg.IsAboveZone(n) || z.Fwd.Routes.Load().AnyBelow(n)
 		return f
 	}
 	var hasPorts bool
-	f.views = z.reg.Match(n, nil)
+	f.views = z.Reg.Match(n, nil)
 	f.hasData = index.AnyHas(f.views, publish.HasData)
-	f.isHost = n == z.host && !f.hasData
+	f.isHost = n == z.Host && !f.hasData
 	f.ports, hasPorts = z.findPorts(n, top)
-	f.exists = f.isZone || f.isHost || hasPorts || len(f.views) > 0 || z.reg.IsAboveCompose(n) || z.reg.IsAboveZone(n)
-	if !f.isZone && n != z.host && index.AnyHas(f.views, publish.HasCNAME) { // a zone has SOA and NS, and a CNAME must not be named by these
+	f.exists = f.isZone || f.isHost || hasPorts || len(f.views) > 0 || z.Reg.IsAboveCompose(n) || z.Reg.IsAboveZone(n)
+	if !f.isZone && n != z.Host && index.AnyHas(f.views, publish.HasCNAME) { // a zone has SOA and NS, and a CNAME must not be named by these
 		f.cname = z.cnameOf(n, f.views)
 	}
 	return f
@@ -489,10 +488,10 @@ func (z *zone) find(n, top dnsname.Name) (f found) {
 // the closest owner name at or above n, unless a service with addresses is
 // closer; or one of those below n if there is nothing else. Of several it is
 // always the same.
-func (z *zone) cnameOf(n dnsname.Name, views []*index.View) (best *publish.Service) {
-	at, ok := z.reg.Nodes.Load(n)
+func (z *Zone) cnameOf(n dnsname.Name, views []*index.View) (best *publish.Service) {
+	at, ok := z.Reg.Nodes.Load(n)
 	if !ok {
-		at, ok = z.reg.Compose.Load(n)
+		at, ok = z.Reg.Compose.Load(n)
 		ok = ok && views[0] == &at.Below
 	}
 	if ok { // its view is the first; what is at n itself counts before all, what is below it after all
@@ -526,7 +525,7 @@ func (z *zone) cnameOf(n dnsname.Name, views []*index.View) (best *publish.Servi
 // findPorts returns what a name _port._protocol.name finds: the services at
 // name, by the names rule, that have such a port. Port is a number or a name.
 // It exists if it has some, and so does _protocol.name then.
-func (z *zone) findPorts(n, top dnsname.Name) (list []servicePort, exists bool) {
+func (z *Zone) findPorts(n, top dnsname.Name) (list []servicePort, exists bool) {
 	label, proto, rest := n.Label(), n.Parent().Label(), n.Parent().Parent()
 	between := !isProtoLabel(proto) && isProtoLabel(label)
 	if between {
@@ -535,7 +534,7 @@ func (z *zone) findPorts(n, top dnsname.Name) (list []servicePort, exists bool) 
 	if !isProtoLabel(proto) || !rest.Under(top) {
 		return nil, false
 	}
-	for s := range index.Some(z.reg.Match(rest, nil), publish.HasPorts) {
+	for s := range index.Some(z.Reg.Match(rest, nil), publish.HasPorts) {
 		for _, p := range s.Ports {
 			if proto != "_"+p.Proto || !between && !p.IsAt(label) {
 				continue
@@ -559,8 +558,8 @@ func isProtoLabel(label string) bool {
 
 // answerOurs answers q, the question about n, whose highest name of ours is
 // top. Where n is a CNAME that q goes on with, it returns its target.
-func (z *zone) answerOurs(m *dns.Msg, q dns.Question, n, top dnsname.Name, c client) (next dnsname.Name) {
-	ready := z.reg.IsReady(n) // before find: what is published between the two is not missed
+func (z *Zone) answerOurs(m *dns.Msg, q dns.Question, n, top dnsname.Name, c Client) (next dnsname.Name) {
+	ready := z.Reg.IsReady(n) // before find: what is published between the two is not missed
 	done, ok := z.inTurn(n, top, c)
 	if !ok {
 		m.Authoritative, m.Answer, m.Rcode = false, nil, dns.RcodeServerFailure
@@ -569,7 +568,7 @@ func (z *zone) answerOurs(m *dns.Msg, q dns.Question, n, top dnsname.Name, c cli
 	defer done()
 	f := z.find(n, top)
 	if f.cname != nil {
-		h := header(q.Name, dns.TypeCNAME, z.reg.TTLOf(f.cname))
+		h := Header(q.Name, dns.TypeCNAME, z.Reg.TTLOf(f.cname))
 		m.Answer = append(m.Answer, &dns.CNAME{Hdr: h, Target: f.cname.CNAME.String()})
 		if q.Qtype == dns.TypeCNAME || q.Qtype == dns.TypeANY {
 			return ""
@@ -586,13 +585,13 @@ func (z *zone) answerOurs(m *dns.Msg, q dns.Question, n, top dnsname.Name, c cli
 		if !f.exists {
 			m.Rcode = dns.RcodeNameError
 		}
-		m.Ns = append(m.Ns, z.soa(ending(q.Name, top.Labels()), top, maxNegative)) // makes it cacheable, RFC 2308 section 3
+		m.Ns = append(m.Ns, z.soa(ending(q.Name, top.Labels()), top, MaxNegative)) // makes it cacheable, RFC 2308 section 3
 	}
 	return ""
 }
 
 // notReady makes m say that nobody knows yet, RFC 8914 section 4.15.
-func (z *zone) notReady(m *dns.Msg) {
+func (z *Zone) notReady(m *dns.Msg) {
 	m.Authoritative, m.Answer = false, nil
 	m.Rcode = dns.RcodeServerFailure
 	if opt := m.IsEdns0(); opt != nil {
@@ -602,8 +601,8 @@ func (z *zone) notReady(m *dns.Msg) {
 
 // addRecords adds what n has of the type that q asks for, and to the
 // additional section the addresses that are asked for next.
-func (z *zone) addRecords(m *dns.Msg, q dns.Question, n dnsname.Name, f found, c client) {
-	most := c.size/minRR + 1 // one more than can fit: that makes it truncated
+func (z *Zone) addRecords(m *dns.Msg, q dns.Question, n dnsname.Name, f found, c Client) {
+	most := c.Size/MinRR + 1 // one more than can fit: that makes it truncated
 	add := func(rr dns.RR) { m.Answer = append(m.Answer, rr) }
 	switch q.Qtype {
 	case dns.TypeA, dns.TypeAAAA:
@@ -612,68 +611,68 @@ func (z *zone) addRecords(m *dns.Msg, q dns.Question, n dnsname.Name, f found, c
 		if f.owners == nil {
 			break
 		}
-		h := header(q.Name, q.Qtype, z.reg.MinTTL([]*index.View{f.owners}))
+		h := Header(q.Name, q.Qtype, z.Reg.MinTTL([]*index.View{f.owners}))
 		for _, o := range index.MostSpecific(f.owners, most) {
 			add(&dns.PTR{Hdr: h, Ptr: o.String()})
 		}
 	case dns.TypeMX:
 		if f.hasData || f.isHost {
-			add(&dns.MX{Hdr: header(q.Name, q.Qtype, z.reg.MinTTL(f.views)), Mx: q.Name})
+			add(&dns.MX{Hdr: Header(q.Name, q.Qtype, z.Reg.MinTTL(f.views)), Mx: q.Name})
 			addExtra(m, z.bothAddrs(q.Name, n, f, c))
 		}
 	case dns.TypeTXT:
-		h := header(q.Name, q.Qtype, z.reg.MinTTL(f.views))
-		for _, text := range allTXT(f.views, c.size) {
+		h := Header(q.Name, q.Qtype, z.Reg.MinTTL(f.views))
+		for _, text := range allTXT(f.views, c.Size) {
 			add(&dns.TXT{Hdr: h, Txt: charStrings(text)})
 		}
 	case dns.TypeSRV:
 		z.addSRV(m, q.Name, f.ports, most, c)
 	case dns.TypeSOA:
 		if f.isZone {
-			add(z.soa(q.Name, n, maxNegative))
+			add(z.soa(q.Name, n, MaxNegative))
 		}
 	case dns.TypeNS:
 		if f.isZone {
-			add(&dns.NS{Hdr: header(q.Name, q.Qtype, z.reg.TTL.Load()), Ns: z.host.String()})
-			addExtra(m, z.bothAddrs(z.host.String(), z.host, z.find(z.host, z.apex), c))
+			add(&dns.NS{Hdr: Header(q.Name, q.Qtype, z.Reg.TTL.Load()), Ns: z.Host.String()})
+			addExtra(m, z.bothAddrs(z.Host.String(), z.Host, z.find(z.Host, z.Apex), c))
 		}
 	case dns.TypeANY:
 		if f.isZone || f.isHost || f.loopback || f.hasData || f.owners != nil || len(f.ports) > 0 {
-			add(&dns.HINFO{Hdr: header(q.Name, dns.TypeHINFO, z.reg.TTL.Load()), Cpu: "RFC8482"}) // section 4.2
+			add(&dns.HINFO{Hdr: Header(q.Name, dns.TypeHINFO, z.Reg.TTL.Load()), Cpu: "RFC8482"}) // section 4.2
 		}
 	}
 }
 
 // addrs returns the address records of n under the name owner.
-func (z *zone) addrs(owner string, n dnsname.Name, f found, qtype uint16, c client) (list []dns.RR) {
+func (z *Zone) addrs(owner string, n dnsname.Name, f found, qtype uint16, c Client) (list []dns.RR) {
 	var addrs []netip.Addr
-	v4, ttl := qtype == dns.TypeA, z.reg.TTL.Load()
+	v4, ttl := qtype == dns.TypeA, z.Reg.TTL.Load()
 	switch {
 	case f.loopback && v4:
 		addrs = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
 	case f.loopback:
 		addrs = []netip.Addr{netip.IPv6Loopback()}
-	case f.isHost && c.local.IsValid() && c.local.Is4() == v4:
-		addrs = []netip.Addr{c.local}
+	case f.isHost && c.Local.IsValid() && c.Local.Is4() == v4:
+		addrs = []netip.Addr{c.Local}
 	default:
 		var differs bool
-		addrs, ttl, differs = z.reg.Rrset(f.views, v4, c.size/minRR+1, c.viewer())
+		addrs, ttl, differs = z.Reg.Rrset(f.views, v4, c.Size/MinRR+1, c.Viewer())
 		if differs && c.alone != nil {
 			*c.alone = true
 		}
 	}
 	for _, a := range addrs {
 		if v4 {
-			list = append(list, &dns.A{Hdr: header(owner, qtype, ttl), A: a.AsSlice()})
+			list = append(list, &dns.A{Hdr: Header(owner, qtype, ttl), A: a.AsSlice()})
 		} else {
-			list = append(list, &dns.AAAA{Hdr: header(owner, qtype, ttl), AAAA: a.AsSlice()})
+			list = append(list, &dns.AAAA{Hdr: Header(owner, qtype, ttl), AAAA: a.AsSlice()})
 		}
 	}
 	return list
 }
 
 // bothAddrs returns the IPv4 and the IPv6 addresses of n.
-func (z *zone) bothAddrs(owner string, n dnsname.Name, f found, c client) []dns.RR {
+func (z *Zone) bothAddrs(owner string, n dnsname.Name, f found, c Client) []dns.RR {
 	if f.cname != nil {
 		return nil
 	}
@@ -681,21 +680,21 @@ func (z *zone) bothAddrs(owner string, n dnsname.Name, f found, c client) []dns.
 }
 
 // addExtra adds to the additional section. What does not fit, pack leaves out.
-func addExtra(m *dns.Msg, rrs []dns.RR) { m.Extra = append(rrs, m.Extra...) } // OPT stays the last
+func addExtra(m *dns.Msg, rrs []dns.RR) { m.Extra = append(rrs, m.Extra...) }
 
 // addSRV adds ports, from a random one on, with the addresses of the names
 // that they point to: the full names of their services.
 //
 // RFC 2782. All are of one priority and weight: clients choose at random.
-func (z *zone) addSRV(m *dns.Msg, owner string, ports []servicePort, most int, c client) {
+func (z *Zone) addSRV(m *dns.Msg, owner string, ports []servicePort, most int, c Client) {
 	if len(ports) == 0 {
 		return
 	}
 	ttl := uint32(publish.MaxTTL)
 	for _, p := range ports {
-		ttl = min(ttl, z.reg.TTLOf(p.Service))
+		ttl = min(ttl, z.Reg.TTLOf(p.Service))
 	}
-	h := header(owner, dns.TypeSRV, ttl)
+	h := Header(owner, dns.TypeSRV, ttl)
 	type target struct {
 		name   dnsname.Name
 		number uint16
@@ -713,7 +712,7 @@ func (z *zone) addSRV(m *dns.Msg, owner string, ports []servicePort, most int, c
 		m.Answer = append(m.Answer, &dns.SRV{Hdr: h, Weight: 1, Port: t.number, Target: host})
 		if !hosts[t.name] && len(extra) < most {
 			hosts[t.name] = true
-			top, _ := z.reg.ZoneOf(t.name)
+			top, _ := z.Reg.ZoneOf(t.name)
 			extra = append(extra, z.bothAddrs(host, t.name, z.find(t.name, top), c)...)
 		}
 	}
@@ -731,7 +730,7 @@ func allTXT(views []*index.View, size int) (list []string) {
 			}
 			seen[text] = true
 			list = append(list, text)
-			if size -= minRR - 1 + len(text); size < 0 { // its length, and an octet at least for that of its strings
+			if size -= MinRR - 1 + len(text); size < 0 { // its length, and an octet at least for that of its strings
 				return list
 			}
 		}
@@ -749,8 +748,8 @@ func charStrings(text string) (list []string) {
 	return list
 }
 
-// header returns the header of a record.
-func header(owner string, rrtype uint16, ttl uint32) dns.RR_Header {
+// Header returns the header of a record.
+func Header(owner string, rrtype uint16, ttl uint32) dns.RR_Header {
 	return dns.RR_Header{Name: owner, Rrtype: rrtype, Class: dns.ClassINET, Ttl: ttl}
 }
 
@@ -763,37 +762,37 @@ func ending(s string, labels int) string {
 // soa returns the SOA record of the zone top, which owner is, in the case that
 // was asked: so all names in it compress. Its TTL and its last field are how
 // many seconds a negative answer may be cached: most at most.
-func (z *zone) soa(owner string, top dnsname.Name, most uint32) *dns.SOA {
-	ttl := min(z.reg.TTL.Load(), most)
-	ns, mbox := z.host.String(), owner
-	if top == z.apex {
+func (z *Zone) soa(owner string, top dnsname.Name, most uint32) *dns.SOA {
+	ttl := min(z.Reg.TTL.Load(), most)
+	ns, mbox := z.Host.String(), owner
+	if top == z.Apex {
 		ns = "dnsdock." + owner
 	}
-	if len(hostmaster)+len(top) <= dnsname.MaxLen { // only a long alias can be longer
+	if len(Hostmaster)+len(top) <= dnsname.MaxLen { // only a long alias can be longer
 		mbox = "hostmaster." + owner
 	}
 	return &dns.SOA{
 		Hdr:     dns.RR_Header{Name: owner, Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: ttl},
 		Ns:      ns,
 		Mbox:    mbox,
-		Serial:  z.reg.Serial.Load(),
-		Refresh: soaRefresh,
-		Retry:   soaRetry,
-		Expire:  soaExpire,
+		Serial:  z.Reg.Serial.Load(),
+		Refresh: SoaRefresh,
+		Retry:   SoaRetry,
+		Expire:  SoaExpire,
 		Minttl:  ttl,
 	}
 }
 
-// forward completes m, a reply without records or with CNAMEs, by what
+// Forward completes m, a reply without records or with CNAMEs, by what
 // upstreams answer to q, or have answered before: then it is cached.
-func (z *zone) forward(m, req *dns.Msg, q dns.Question, c client) (cached bool) {
+func (z *Zone) Forward(m, req *dns.Msg, q dns.Question, c Client) (cached bool) {
 	n, _ := dnsname.Parse(q.Name) // no error: it was one before
 	begun := time.Now()
-	r := z.fwd.Answer(z.ctx, dnscache.NewQuestion(n, q.Qtype, questionFlags(req)), req.Id, c.addr)
+	r := z.Fwd.Answer(z.Ctx, dnscache.NewQuestion(n, q.Qtype, QuestionFlags(req)), req.Id, c.Addr)
 	cached = r != nil && r.Born.Before(begun)
 	if r != nil && r.Rcode() != dns.RcodeServerFailure {
 		if said, err := r.Message(time.Since(r.Born)); err == nil {
-			z.relay(m, req, said, q)
+			z.Relay(m, req, said, q)
 			return cached
 		}
 	}
@@ -801,8 +800,8 @@ func (z *zone) forward(m, req *dns.Msg, q dns.Question, c client) (cached bool) 
 	return cached
 }
 
-// questionFlags returns those flags of req that make a difference upstream.
-func questionFlags(req *dns.Msg) (flags byte) {
+// QuestionFlags returns those flags of req that make a difference upstream.
+func QuestionFlags(req *dns.Msg) (flags byte) {
 	if req.RecursionDesired {
 		flags |= dnscache.RD
 	}
@@ -815,19 +814,34 @@ func questionFlags(req *dns.Msg) (flags byte) {
 	return flags
 }
 
-// relay adds to m what upstreams said to q.
-func (z *zone) relay(m, req, said *dns.Msg, q dns.Question) {
+// Relay adds to m what upstreams said to q.
+func (z *Zone) Relay(m, req, said *dns.Msg, q dns.Question) {
 	m.Rcode, m.Truncated = said.Rcode, said.Truncated
-	asked := req.AuthenticatedData || questionFlags(req)&dnscache.DO != 0       // RFC 6840 section 5.8
+	asked := req.AuthenticatedData || QuestionFlags(req)&dnscache.DO != 0       // RFC 6840 section 5.8
 	m.AuthenticatedData = said.AuthenticatedData && asked && len(m.Answer) == 0 // our CNAMEs are not signed
 	for _, rr := range slices.Concat(said.Answer, said.Ns) {
 		h := rr.Header()
-		if z.fwd.ForceTTL {
-			h.Ttl = z.reg.TTL.Load()
+		if z.Fwd.ForceTTL {
+			h.Ttl = z.Reg.TTL.Load()
 		}
 		if forward.EqualNames(h.Name, q.Name) {
 			h.Name = q.Name // in the client's case
 		}
 	}
 	m.Answer, m.Ns = append(m.Answer, said.Answer...), said.Ns
+}
+
+// ForcedTTL is the TTL that all forwarded records get, or ownTTL.
+func (z *Zone) ForcedTTL() int64 {
+	if z.Fwd.ForceTTL {
+		return int64(z.Reg.TTL.Load())
+	}
+	return dnscache.OwnTTL
+}
+
+// Idle reports whether nothing waits for upstreams.
+func (z *Zone) Idle() bool {
+	z.Fwd.Mu.Lock()
+	defer z.Fwd.Mu.Unlock()
+	return z.Fwd.InFlight == 0
 }
