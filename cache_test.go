@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/dnsserver"
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/index"
@@ -51,7 +52,7 @@ func both(t *testing.T, z *zone.Zone, req *dns.Msg) *dns.Msg {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b := newFastPath(z).answer(packet, netip.MustParseAddr("127.0.0.1"), dns.MaxMsgSize, nil); b != nil {
+	if b := dnsserver.NewFastPath(z).Answer(packet, netip.MustParseAddr("127.0.0.1"), dns.MaxMsgSize, nil); b != nil {
 		fast := new(dns.Msg)
 		if err := fast.Unpack(b); err != nil {
 			t.Fatal(err)
@@ -328,9 +329,9 @@ func TestCacheAllocates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fast, out, client := newFastPath(z), make([]byte, 0, 512), netip.MustParseAddr("127.0.0.1")
+	fast, out, client := dnsserver.NewFastPath(z), make([]byte, 0, 512), netip.MustParseAddr("127.0.0.1")
 	if n := testing.AllocsPerRun(100, func() {
-		if fast.answer(packet, client, dnswire.MaxUDPSize, out) == nil {
+		if fast.Answer(packet, client, dnswire.MaxUDPSize, out) == nil {
 			t.Fatal("the fast path declines")
 		}
 	}); n != 0 {

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/dnsserver"
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/index"
@@ -128,12 +129,12 @@ func serveZone(t testing.TB, z *zone.Zone, addr string) (port string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	g := newGroup(ctx)
 	for _, conn := range udp {
-		srv, started := newUDPServer(z, conn)
+		srv, started := dnsserver.NewUDPServer(z, conn)
 		g.serve("dns udp", srv.ActivateAndServe, started, srv.ShutdownContext)
 	}
-	srv, started := newTCPServer(z, tcp), make(chan struct{})
+	srv, started := dnsserver.NewTCPServer(z, tcp), make(chan struct{})
 	close(started)
-	g.serve("dns tcp", srv.serve, started, srv.shutdown)
+	g.serve("dns tcp", srv.Serve, started, srv.Shutdown)
 	t.Cleanup(func() {
 		cancel()
 		if err := g.wait(); err != nil {
@@ -1268,9 +1269,9 @@ func TestTCPTimeouts(t *testing.T) {
 		t.Run(tt.what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ln := newPipeListener()
-				srv := newTCPServer(newTestZone(t, filledRegistry(t, "docker", 0, pub{"web", "nginx", 0, "10.0.0.1", ""})), ln)
+				srv := dnsserver.NewTCPServer(newTestZone(t, filledRegistry(t, "docker", 0, pub{"web", "nginx", 0, "10.0.0.1", ""})), ln)
 				served := make(chan error, 1)
-				go func() { served <- srv.serve() }()
+				go func() { served <- srv.Serve() }()
 				c := ln.dial()
 				begun := time.Now()
 				if _, err := c.Write(tt.send); err != nil {
@@ -1285,7 +1286,7 @@ func TestTCPTimeouts(t *testing.T) {
 				if took := time.Since(begun); took > time.Minute {
 					t.Errorf("the connection ended after %v; want less than a minute", took)
 				}
-				if err := srv.shutdown(t.Context()); err != nil {
+				if err := srv.Shutdown(t.Context()); err != nil {
 					t.Errorf("shutdown: %v", err)
 				}
 				if err := <-served; err != nil {
@@ -1883,7 +1884,7 @@ func TestNamesAboveZones(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		checkFast(t, newFastPath(z), packet, netip.MustParseAddr("192.0.2.1"), dnswire.MaxUDPSize)
+		checkFast(t, dnsserver.NewFastPath(z), packet, netip.MustParseAddr("192.0.2.1"), dnswire.MaxUDPSize)
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"flag"
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/dnsserver"
 	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
@@ -196,12 +197,12 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		}
 	}
 	for _, conn := range socks.udp {
-		srv, started := newUDPServer(zone, conn)
+		srv, started := dnsserver.NewUDPServer(zone, conn)
 		g.serve("dns udp", srv.ActivateAndServe, started, last(srv.ShutdownContext))
 	}
 	for _, ln := range socks.tcp {
-		srv := newTCPServer(zone, ln)
-		g.serve("dns tcp", srv.serve, closed, last(srv.shutdown))
+		srv := dnsserver.NewTCPServer(zone, ln)
+		g.serve("dns tcp", srv.Serve, closed, last(srv.Shutdown))
 		log.Info("listening", "for", "dns", "addr", ln.Addr())
 	}
 	if socks.http == nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/dnsserver"
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/index"
@@ -117,17 +118,17 @@ func parts(t testing.TB, b []byte) (headers string, sections [3][]string) {
 
 // checkFast holds the fast path against the slow one, and reports whether it
 // takes the packet.
-func checkFast(t testing.TB, f *fastPath, packet []byte, from netip.Addr, most int) (takes bool) {
+func checkFast(t testing.TB, f *dnsserver.FastPath, packet []byte, from netip.Addr, most int) (takes bool) {
 	t.Helper()
 	before := bytes.Clone(packet)
-	got := f.answer(packet, from, most, nil)
+	got := f.Answer(packet, from, most, nil)
 	if !bytes.Equal(packet, before) {
 		t.Fatalf("the query %x became %x", before, packet)
 	}
 	if got == nil {
 		return false
 	}
-	want := slowly(f.zone, packet, from, most)
+	want := slowly(f.Zone, packet, from, most)
 	if want == nil {
 		t.Fatalf("%x is answered by %x; want it to be declined", packet, got)
 	}
@@ -156,11 +157,11 @@ func FuzzFastPath(f *testing.F) {
 	starting.Reg.Ready.Store(false)
 	closest := fastZone(f)
 	closest.Reg.Naming.Closest = true
-	paths := []*fastPath{newFastPath(z), newFastPath(empty), newFastPath(starting), newFastPath(closest)}
+	paths := []*dnsserver.FastPath{dnsserver.NewFastPath(z), dnsserver.NewFastPath(empty), dnsserver.NewFastPath(starting), dnsserver.NewFastPath(closest)}
 	f.Fuzz(func(t *testing.T, packet []byte) {
 		for _, path := range paths {
 			for _, most := range []int{dnswire.MaxUDPSize, dns.MaxMsgSize} {
-				_ = slowly(path.zone, packet, netip.Addr{}, most) // may be kept
+				_ = slowly(path.Zone, packet, netip.Addr{}, most) // may be kept
 				for _, client := range nearby {
 					checkFast(t, path, packet, netip.MustParseAddr(client), most)
 				}
@@ -173,7 +174,7 @@ func FuzzFastPath(f *testing.F) {
 // time on; what it must not take it declines.
 func TestFastPath(t *testing.T) {
 	z := fastZone(t)
-	f := newFastPath(z)
+	f := dnsserver.NewFastPath(z)
 	for _, tt := range []struct {
 		qname, qtype string
 		takes        bool
@@ -306,12 +307,12 @@ func TestKeptRepliesAreBounded(t *testing.T) {
 func TestFastPathDoesNotReadInterfaces(t *testing.T) {
 	z := newForwardZone(t, netip.MustParseAddrPort("192.0.2.53:53")) // is not asked
 	publishTest(t, regOf(z), `{"name":"web","image":"nginx","ip":"10.0.0.1"}`)
-	f := newFastPath(z)
+	f := dnsserver.NewFastPath(z)
 	packet, public := packQuery(t, 1, "web.nginx.docker.", dns.TypeA), netip.MustParseAddr("198.51.100.9")
 	if !checkFast(t, f, packet, netip.MustParseAddr("127.0.0.1"), dnswire.MaxUDPSize) || z.Fwd.Clients.Subnets.Load() != nil {
 		t.Fatal("a local client is left to the slow path, or the subnets were read for it")
 	}
-	if f.answer(packet, public, dnswire.MaxUDPSize, nil) != nil {
+	if f.Answer(packet, public, dnswire.MaxUDPSize, nil) != nil {
 		t.Error("the fast path answers a client that may be local or not")
 	}
 	_ = slowly(z, packet, public, dnswire.MaxUDPSize)
@@ -319,7 +320,7 @@ func TestFastPathDoesNotReadInterfaces(t *testing.T) {
 		t.Error("the fast path declines a client that is known")
 	}
 	z.Fwd.Clients.Subnets.Store(&forward.Subnets{Read: time.Now().Add(-time.Hour)})
-	if f.answer(packet, public, dnswire.MaxUDPSize, nil) != nil {
+	if f.Answer(packet, public, dnswire.MaxUDPSize, nil) != nil {
 		t.Error("the fast path goes by what was an hour ago")
 	}
 }
@@ -327,7 +328,7 @@ func TestFastPathDoesNotReadInterfaces(t *testing.T) {
 // Nothing that the fast path answers allocates.
 func TestFastPathAllocates(t *testing.T) {
 	z := fastZone(t)
-	f := newFastPath(z)
+	f := dnsserver.NewFastPath(z)
 	client, reply := netip.MustParseAddr("127.0.0.1"), make([]byte, 0, dnswire.MaxUDPSize)
 	for _, q := range []struct {
 		qname string
@@ -348,7 +349,7 @@ func TestFastPathAllocates(t *testing.T) {
 		refresh()
 		taken := true
 		n := testing.AllocsPerRun(zone.TimesAnswered/2, func() {
-			taken = f.answer(packet, client, dnswire.MaxUDPSize, reply) != nil && taken
+			taken = f.Answer(packet, client, dnswire.MaxUDPSize, reply) != nil && taken
 		})
 		if n != 0 || !taken {
 			t.Errorf("%s %s: taken %t, %v allocations; want none", q.qname, dns.Type(q.qtype), taken, n)
@@ -360,7 +361,7 @@ func TestFastPathAllocates(t *testing.T) {
 func BenchmarkAnswer(b *testing.B) {
 	for _, count := range []int{10, 1000, 100_000} {
 		z := newTestZone(b, filled(b, count))
-		f := newFastPath(z)
+		f := dnsserver.NewFastPath(z)
 		client, reply := netip.MustParseAddr("127.0.0.1"), make([]byte, 0, dnswire.MaxUDPSize)
 		var packets [][]byte
 		for i := range min(count, 1000) {
@@ -370,7 +371,7 @@ func BenchmarkAnswer(b *testing.B) {
 		b.Run(fmt.Sprint("fast/", count), func(b *testing.B) {
 			b.ReportAllocs()
 			for n := 0; b.Loop(); n++ {
-				if f.answer(packets[n%len(packets)], client, dnswire.MaxUDPSize, reply) == nil {
+				if f.Answer(packets[n%len(packets)], client, dnswire.MaxUDPSize, reply) == nil {
 					b.Fatal("declined")
 				}
 			}
@@ -391,7 +392,7 @@ func TestFastPathFollowsChanges(t *testing.T) {
 	reg := newTestRegistry(t, "docker")
 	reg.Ready.Store(true)
 	z := newTestZone(t, reg)
-	f := newFastPath(z)
+	f := dnsserver.NewFastPath(z)
 	rnd := rand.New(rand.NewPCG(4, 4))
 	owners := []string{"a", "b", "c", "a.b", "b.c"} // parts that make names above and below each other
 	taken := 0
@@ -439,10 +440,10 @@ func TestFastPathBesideChanges(t *testing.T) {
 	reg.put("s", versions[0])
 	for range 2 {
 		wg.Go(func() {
-			f := newFastPath(z)
+			f := dnsserver.NewFastPath(z)
 			for !stop.Load() {
 				before := now.Load()
-				b := f.answer(packet, netip.MustParseAddr("127.0.0.1"), dnswire.MaxUDPSize, nil)
+				b := f.Answer(packet, netip.MustParseAddr("127.0.0.1"), dnswire.MaxUDPSize, nil)
 				after := now.Load() + 1 // that one may be half done
 				if got := int64(b[len(b)-1]); after-before < 100 && (got-before+200)%200 > after-before {
 					t.Errorf("got version %d; want one from %d to %d", got, before%200, after%200)
@@ -463,7 +464,7 @@ func TestFastPathBesideChanges(t *testing.T) {
 func TestFastPathLongApex(t *testing.T) {
 	apex := strings.Repeat("a", 61) + "." + strings.Repeat("b", 61) + "." + strings.Repeat("c", 60)
 	z := newTestZone(t, filledRegistry(t, apex, 60, pub{"web", "nginx", 0, "10.0.0.1", strings.Repeat("d", 60) + ".example.com"}))
-	f := newFastPath(z)
+	f := dnsserver.NewFastPath(z)
 	for _, qname := range []string{"nosuch." + apex, "web.nginx." + apex, strings.Repeat("x", 60) + ".web.nginx.d" + apex, strings.Repeat("d", 60) + ".example.com"} {
 		for _, asked := range []string{qname, strings.ToUpper(qname)} {
 			for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/dnsserver"
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/publish"
@@ -825,7 +826,7 @@ func TestCorpusReplies(t *testing.T) {
 func FuzzUpstreamReply(f *testing.F) {
 	z := newForwardZone(f, netip.MustParseAddrPort("127.0.0.1:53")) // is not asked
 	z.Fwd.Cache = dnscache.New(1 << 20)
-	fast := newFastPath(z)
+	fast := dnsserver.NewFastPath(z)
 	local := zone.Client{Addr: netip.MustParseAddr("127.0.0.1")}
 	f.Fuzz(func(t *testing.T, data []byte, forceTTL bool) {
 		r := new(dns.Msg)
@@ -879,7 +880,7 @@ func FuzzUpstreamReply(f *testing.F) {
 			if err != nil {
 				return // the library reads names that it can't write
 			}
-			got := fast.answer(packet, c.Addr, dns.MaxMsgSize, nil)
+			got := fast.Answer(packet, c.Addr, dns.MaxMsgSize, nil)
 			if got == nil {
 				continue
 			}

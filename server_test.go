@@ -8,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"github.com/rayje/dnsdock/internal/dnsserver"
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"io"
 	"math/rand/v2"
@@ -273,9 +274,9 @@ func TestTCPOutOfOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := newTCPServer(z, ln)
+	srv := dnsserver.NewTCPServer(z, ln)
 	served, ended := make(chan error, 1), make(chan error, 1)
-	go func() { served <- srv.serve() }()
+	go func() { served <- srv.Serve() }()
 	dial := func() *net.TCPConn {
 		c, err := net.Dial("tcp", ln.Addr().String())
 		if err != nil {
@@ -307,7 +308,7 @@ func TestTCPOutOfOrder(t *testing.T) {
 	for range 11 {
 		<-asked
 	}
-	go func() { ended <- srv.shutdown(t.Context()) }()
+	go func() { ended <- srv.Shutdown(t.Context()) }()
 	if err := <-served; err != nil {
 		t.Errorf("serve: %v", err)
 	}
@@ -343,9 +344,9 @@ func TestTCPShutdownIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := newTCPServer(z, ln)
+	srv := dnsserver.NewTCPServer(z, ln)
 	served := make(chan error, 1)
-	go func() { served <- srv.serve() }()
+	go func() { served <- srv.Serve() }()
 	c, err := net.Dial("tcp", ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -357,7 +358,7 @@ func TestTCPShutdownIsBounded(t *testing.T) {
 	<-asked
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := srv.shutdown(ctx); err != nil {
+	if err := srv.Shutdown(ctx); err != nil {
 		t.Error(err)
 	}
 	if err := <-served; err != nil {
@@ -375,9 +376,9 @@ func TestTCPConnectionsAreShared(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipeListener()
-		srv := newTCPServer(z, ln)
+		srv := dnsserver.NewTCPServer(z, ln)
 		served := make(chan error, 1)
-		go func() { served <- srv.serve() }()
+		go func() { served <- srv.Serve() }()
 		dial := func(from string) net.Conn {
 			time.Sleep(time.Millisecond) // simulated: none is as old as another
 			c := ln.dialFrom(netip.MustParseAddr(from))
@@ -396,7 +397,7 @@ func TestTCPConnectionsAreShared(t *testing.T) {
 		other := dial("192.0.2.1")
 		first, second := dial("2001:db8::1"), dial("2001:db8::2") // one client: the same /64
 		ask(first)
-		for i := range maxClientConns - 2 {
+		for i := range dnsserver.MaxClientConns - 2 {
 			dial(fmt.Sprintf("2001:db8::%x", 3+i))
 		}
 		ask(dial("2001:db8::ffff"))
@@ -405,7 +406,7 @@ func TestTCPConnectionsAreShared(t *testing.T) {
 		}
 		ask(first)
 		ask(other)
-		for n := 1 + maxClientConns; n < maxConns; n++ {
+		for n := 1 + dnsserver.MaxClientConns; n < dnsserver.MaxConns; n++ {
 			dial(fmt.Sprintf("10.%d.0.1", n%250))
 		}
 		ask(other)
@@ -414,12 +415,12 @@ func TestTCPConnectionsAreShared(t *testing.T) {
 		ask(third)
 		ask(other)
 		ask(first)
-		srv.mu.Lock()
-		if got := len(srv.conns); got != maxConns {
-			t.Errorf("got %d connections; want %d", got, maxConns)
+		srv.Mu.Lock()
+		if got := len(srv.Conns); got != dnsserver.MaxConns {
+			t.Errorf("got %d connections; want %d", got, dnsserver.MaxConns)
 		}
-		srv.mu.Unlock()
-		if err := srv.shutdown(t.Context()); err != nil {
+		srv.Mu.Unlock()
+		if err := srv.Shutdown(t.Context()); err != nil {
 			t.Error(err)
 		}
 		if err := <-served; err != nil {
@@ -445,16 +446,16 @@ func TestTCPAcceptFails(t *testing.T) {
 	z := newTestZone(t, filledRegistry(t, "docker", 0, pub{"web", "nginx", 0, "10.0.0.1", ""}))
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipeListener()
-		srv := newTCPServer(z, &failingListener{ln, 100})
+		srv := dnsserver.NewTCPServer(z, &failingListener{ln, 100})
 		served := make(chan error, 1)
-		go func() { served <- srv.serve() }()
+		go func() { served <- srv.Serve() }()
 		begun := time.Now()
 		c := ln.dialFrom(netip.MustParseAddr("192.0.2.1"))
-		if took := time.Since(begun); took != 100*acceptPause {
-			t.Errorf("accepted after %v; want %v", took, 100*acceptPause)
+		if took := time.Since(begun); took != 100*dnsserver.AcceptPause {
+			t.Errorf("accepted after %v; want %v", took, 100*dnsserver.AcceptPause)
 		}
 		_ = c.Close()
-		if err := srv.shutdown(t.Context()); err != nil {
+		if err := srv.Shutdown(t.Context()); err != nil {
 			t.Error(err)
 		}
 		if err := <-served; err != nil {
@@ -568,9 +569,9 @@ func TestTCPUsed(t *testing.T) {
 	z := newTestZone(t, filledRegistry(t, "docker", 0, pub{"web", "nginx", 0, "10.0.0.1", ""}))
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipeListener()
-		srv := newTCPServer(z, ln)
+		srv := dnsserver.NewTCPServer(z, ln)
 		served := make(chan error, 1)
-		go func() { served <- srv.serve() }()
+		go func() { served <- srv.Serve() }()
 		c := ln.dialFrom(netip.MustParseAddr("192.0.2.1"))
 		query := frame(packQuery(t, 7, "web.nginx.docker.", dns.TypeA))
 		go func() { _, _ = io.Copy(io.Discard, c) }() // until it is closed
@@ -583,16 +584,16 @@ func TestTCPUsed(t *testing.T) {
 			}
 			stream = slices.Concat(query[half:], query[:half])
 			synctest.Wait()
-			srv.mu.Lock()
-			for conn := range srv.conns {
-				if idle := time.Now().UnixNano() - conn.used.Load(); idle != 0 {
+			srv.Mu.Lock()
+			for conn := range srv.Conns {
+				if idle := time.Now().UnixNano() - conn.Used.Load(); idle != 0 {
 					t.Errorf("idle for %v; want 0", time.Duration(idle))
 				}
 			}
-			srv.mu.Unlock()
+			srv.Mu.Unlock()
 		}
 		_ = c.Close()
-		if err := srv.shutdown(t.Context()); err != nil {
+		if err := srv.Shutdown(t.Context()); err != nil {
 			t.Error(err)
 		}
 		if err := <-served; err != nil {

@@ -1,9 +1,12 @@
 //go:build amd64 || arm64 || 386 || arm || riscv64 || loong64
 
-package main
+// Package dnsserver serves a zone over UDP, with a fast path in front of it, and
+// over TCP.
+package dnsserver
 
 import (
 	"bytes"
+	"github.com/miekg/dns"
 	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
@@ -14,8 +17,6 @@ import (
 	"net/netip"
 	"syscall"
 	"time"
-
-	"github.com/miekg/dns"
 )
 
 // A waitingClient is one whose query is out in a burst.
@@ -39,7 +40,7 @@ type asked struct {
 // ask has an upstream asked what packet i asks, with others in a burst. It
 // is not ok where the zone is to see to it: all that is out of the ordinary.
 func (p *packetConn) ask(i int) (ok bool) {
-	z := p.fast.zone
+	z := p.fast.Zone
 	q := p.fast.missed
 	if _, ours := z.Authority(q.Name()); ours {
 		return false
@@ -102,7 +103,7 @@ func (c *waitingClient) Tell(r *dnscache.Response, out *udpio.Batch) {
 			forward.Bursts.Put(out)
 		}()
 	}
-	z := c.conn.fast.zone
+	z := c.conn.fast.Zone
 	w := writer{zone: z, plainQuery: c.plainQuery, reply: out.Space()}
 	if w.begin(c.packet, c.addr) && w.cached(r, time.Since(r.Born)) {
 		kind, counts := stats.Forwarded, z.Traffic.Shared(stats.UDP)
@@ -124,7 +125,7 @@ func (c *waitingClient) cut(r *dnscache.Response) {
 	if req.Unpack(query) != nil { // the fast path reads less
 		return
 	}
-	z, to := c.conn.fast.zone, udpio.NewPeer(udpio.AddrPort(&c.to.Name), c.to.Control)
+	z, to := c.conn.fast.Zone, udpio.NewPeer(udpio.AddrPort(&c.to.Name), c.to.Control)
 	from := zone.Client{Addr: c.addr, Local: to.Local, Size: zone.UDPSize(req)}
 	m, left := z.Reply(req, from)
 	if said, err := r.Message(time.Since(r.Born)); err == nil && left != nil {

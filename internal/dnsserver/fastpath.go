@@ -1,7 +1,8 @@
-package main
+package dnsserver
 
 import (
 	"encoding/binary"
+	"github.com/miekg/dns"
 	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
@@ -16,13 +17,11 @@ import (
 	"runtime"
 	"time"
 	"unsafe"
-
-	"github.com/miekg/dns"
 )
 
-// newUDPServer returns a server of z on conn, and a channel that is closed
+// NewUDPServer returns a server of z on conn, and a channel that is closed
 // once it can be shut down.
-func newUDPServer(z *zone.Zone, conn *net.UDPConn) (*dns.Server, <-chan struct{}) {
+func NewUDPServer(z *zone.Zone, conn *net.UDPConn) (*dns.Server, <-chan struct{}) {
 	started := make(chan struct{})
 	return &dns.Server{
 		Handler:           z,
@@ -40,7 +39,7 @@ type packetConn struct {
 	*net.UDPConn
 	zone    *zone.Zone
 	counts  *stats.Counts
-	fast    *fastPath
+	fast    *FastPath
 	batch   *udpio.Batch
 	next    int           // the packet of batch that is to be looked at
 	count   int           // packets of batch
@@ -53,7 +52,7 @@ type packetConn struct {
 // newPacketConn wraps conn, whose owner it becomes.
 func newPacketConn(z *zone.Zone, conn *net.UDPConn) *packetConn {
 	counts := z.Traffic.Take(stats.UDP)
-	return &packetConn{UDPConn: conn, zone: z, counts: counts, fast: newFastPath(z).countedBy(counts), batch: udpio.NewBatch(conn, udpio.WantDestinations(conn)),
+	return &packetConn{UDPConn: conn, zone: z, counts: counts, fast: NewFastPath(z).countedBy(counts), batch: udpio.NewBatch(conn, udpio.WantDestinations(conn)),
 		alone: runtime.GOMAXPROCS(0) == 1, begun: time.Now()}
 }
 
@@ -64,7 +63,7 @@ func (p *packetConn) ReadFrom(b []byte) (n int, addr net.Addr, err error) {
 	for {
 		for ; p.next < p.count; p.next++ {
 			i, packet := p.next, p.batch.Packet(p.next)
-			if reply := p.fast.answer(packet, p.batch.From(i).Addr(), dnswire.MaxUDPSize, p.batch.Space()); reply != nil {
+			if reply := p.fast.Answer(packet, p.batch.From(i).Addr(), dnswire.MaxUDPSize, p.batch.Space()); reply != nil {
 				p.batch.Send(i, reply)
 				continue
 			}
@@ -108,14 +107,14 @@ func (p *packetConn) WriteTo(b []byte, addr net.Addr) (int, error) {
 	return udpio.WriteTo(p.UDPConn, b, addr.(udpio.Peer))
 }
 
-// A fastPath answers queries in wire format from what the registry knows,
+// A FastPath answers queries in wire format from what the registry knows,
 // without a look at what dns.Server does for each, and without memory. What
 // it declines is for zone, with which it never disagrees: it may be another
 // order, and another case of names that were not asked for.
 //
 // It belongs to one goroutine.
-type fastPath struct {
-	zone    *zone.Zone
+type FastPath struct {
+	Zone    *zone.Zone
 	missed  dnscache.Question        // that the last query asks and upstreams have to answer, in the fastPath's memory; empty if there is none
 	name    [dnsname.MaxLen + 3]byte // of the query, in lower case, and the rest of the question
 	views   [8]*index.View
@@ -134,17 +133,17 @@ type plainQuery struct {
 	ad    bool // it wants to know whether the answer was validated
 }
 
-// newFastPath returns a fast path in front of z; nil where z is to see, and
+// NewFastPath returns a fast path in front of z; nil where z is to see, and
 // log, each query.
-func newFastPath(z *zone.Zone) *fastPath {
+func NewFastPath(z *zone.Zone) *FastPath {
 	if z.Logs() {
 		return nil
 	}
-	return &fastPath{zone: z, counts: z.Traffic.Shared(stats.TCP)}
+	return &FastPath{Zone: z, counts: z.Traffic.Shared(stats.TCP)}
 }
 
 // countedBy has f count in c.
-func (f *fastPath) countedBy(c *stats.Counts) *fastPath {
+func (f *FastPath) countedBy(c *stats.Counts) *FastPath {
 	if f != nil {
 		f.counts = c
 	}
@@ -152,11 +151,11 @@ func (f *fastPath) countedBy(c *stats.Counts) *fastPath {
 }
 
 // hasUntimed reports whether took is to be called.
-func (f *fastPath) hasUntimed() bool { return f != nil && f.untimed != [stats.Kinds]uint64{} }
+func (f *FastPath) hasUntimed() bool { return f != nil && f.untimed != [stats.Kinds]uint64{} }
 
 // took counts the time of all answers that it was not counted of yet: each
 // took that long.
-func (f *fastPath) took(d time.Duration) {
+func (f *FastPath) took(d time.Duration) {
 	for k, n := range f.untimed {
 		if n > 0 {
 			f.counts.AddTime(stats.Kind(k), d, n)
@@ -165,9 +164,9 @@ func (f *fastPath) took(d time.Duration) {
 	f.untimed = [stats.Kinds]uint64{}
 }
 
-// answer appends the reply to a query from a client to reply, in most octets
+// Answer appends the reply to a query from a client to reply, in most octets
 // at most. It declines with nil.
-func (f *fastPath) answer(query []byte, client netip.Addr, most int, reply []byte) (answer []byte) {
+func (f *FastPath) Answer(query []byte, client netip.Addr, most int, reply []byte) (answer []byte) {
 	if f == nil {
 		return nil
 	}
@@ -181,7 +180,7 @@ func (f *fastPath) answer(query []byte, client netip.Addr, most int, reply []byt
 	if !ok {
 		return nil
 	}
-	r := writer{zone: f.zone, plainQuery: q, start: len(reply), reply: reply}
+	r := writer{zone: f.Zone, plainQuery: q, start: len(reply), reply: reply}
 	if !r.begin(query, client) || !f.fill(&r) {
 		return nil
 	}
@@ -193,7 +192,7 @@ func (f *fastPath) answer(query []byte, client netip.Addr, most int, reply []byt
 
 // read reads a query: a header without anything unusual, a question, and
 // perhaps an OPT of version 0.
-func (f *fastPath) read(b []byte, most int) (q plainQuery, ok bool) {
+func (f *FastPath) read(b []byte, most int) (q plainQuery, ok bool) {
 	const counts = 1 << 48 // of each section, as one number: a question and no more
 	if len(b) < dnswire.HeaderLen || b[2]&0xf8 != 0 || binary.BigEndian.Uint64(b[4:])&^1 != counts {
 		return q, false
@@ -244,8 +243,8 @@ func (f *fastPath) read(b []byte, most int) (q plainQuery, ok bool) {
 }
 
 // fill writes the answer to r, or declines.
-func (f *fastPath) fill(r *writer) bool {
-	z, n := f.zone, r.name
+func (f *FastPath) fill(r *writer) bool {
+	z, n := f.Zone, r.name
 	hot := z.Reg.Hot.Find(n, r.qtype)
 	if rr := hot.Record(n); rr != nil {
 		r.header()[7] = 1
@@ -301,8 +300,8 @@ func (f *fastPath) fill(r *writer) bool {
 
 // foreign writes what upstreams said, if that is known, or the names of an
 // address.
-func (f *fastPath) foreign(r *writer) bool {
-	z, n, h := f.zone, r.name, r.header()
+func (f *FastPath) foreign(r *writer) bool {
+	z, n, h := f.Zone, r.name, r.header()
 	if v := z.Reg.At(n); v != nil {
 		return r.qtype == dns.TypePTR && r.records(z.Reg.Packed(v, dns.TypePTR))
 	}

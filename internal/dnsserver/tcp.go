@@ -1,10 +1,11 @@
-package main
+package dnsserver
 
 import (
 	"bufio"
 	"context"
 	"encoding/binary"
 	"errors"
+	"github.com/miekg/dns"
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/stats"
@@ -15,34 +16,32 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/miekg/dns"
 )
 
 const (
-	maxConns       = 1000                  // TCP connections at a time
-	maxClientConns = 200                   // of one client; containers behind a proxy are one
+	MaxConns       = 1000                  // TCP connections at a time
+	MaxClientConns = 200                   // of one client; containers behind a proxy are one
 	tcpFirst       = 2 * time.Second       // for a new client to begin its query
 	tcpIdle        = 8 * time.Second       // for the next one, RFC 7766 section 6.2.3
 	tcpRead        = 2 * time.Second       // for a query that has begun
 	tcpWrite       = 5 * time.Second       // for a client to take replies
 	tcpBuffer      = 16 << 10              // octets of replies that are written together
 	workerIdle     = time.Second           // after which a goroutine ends that has no connection
-	acceptPause    = 50 * time.Millisecond // after an accept that failed, as for want of descriptors
+	AcceptPause    = 50 * time.Millisecond // after an accept that failed, as for want of descriptors
 )
 
 // A tcpServer answers DNS over TCP: pipelined queries at once, and those
 // that wait for an upstream when its answer is there, so that no query waits
 // for another (RFC 7766 section 6.2.1.1, which dns.Server does not do).
-type tcpServer struct {
+type TCP struct {
 	zone   *zone.Zone
 	ln     net.Listener
 	ending chan struct{} // closed by shutdown
 	wg     sync.WaitGroup
 	idle   chan *tcpConn // to the workers that have none
 
-	mu       sync.Mutex         // guards what follows
-	conns    map[*tcpConn]bool  // nil once the server ended
+	Mu       sync.Mutex         // guards what follows
+	Conns    map[*tcpConn]bool  // nil once the server ended
 	ofClient map[netip.Addr]int // how many of conns
 }
 
@@ -50,25 +49,25 @@ type tcpServer struct {
 type tcpConn struct {
 	net.Conn
 	client netip.Addr   // an IPv6 one is its /64: who has one address there has all
-	used   atomic.Int64 // when it was accepted, or queries came last, in Unix nanoseconds
+	Used   atomic.Int64 // when it was accepted, or queries came last, in Unix nanoseconds
 	*buffers
 }
 
 // Buffers are what a connection is served with, and then the next one.
 type buffers struct {
-	fast *fastPath
+	fast *FastPath
 	in   *bufio.Reader
 
 	mu  sync.Mutex // guards what follows, and is held while it is written
 	out []byte     // replies, each behind its length, that are not written yet
 }
 
-func newTCPServer(z *zone.Zone, ln net.Listener) *tcpServer {
-	return &tcpServer{zone: z, ln: ln, ending: make(chan struct{}), idle: make(chan *tcpConn), conns: make(map[*tcpConn]bool), ofClient: make(map[netip.Addr]int)}
+func NewTCPServer(z *zone.Zone, ln net.Listener) *TCP {
+	return &TCP{zone: z, ln: ln, ending: make(chan struct{}), idle: make(chan *tcpConn), Conns: make(map[*tcpConn]bool), ofClient: make(map[netip.Addr]int)}
 }
 
-// serve accepts connections until shutdown, then returns nil.
-func (s *tcpServer) serve() error {
+// Serve accepts connections until shutdown, then returns nil.
+func (s *TCP) Serve() error {
 	for {
 		c, err := s.ln.Accept()
 		if err == nil {
@@ -81,23 +80,23 @@ func (s *tcpServer) serve() error {
 		select { // out of descriptors: some come back
 		case <-s.ending:
 			return nil
-		case <-time.After(acceptPause):
+		case <-time.After(AcceptPause):
 		}
 	}
 }
 
-// shutdown ends the server: it reads no more, and waits for the answers to
+// Shutdown ends the server: it reads no more, and waits for the answers to
 // what it has read until ctx is done.
-func (s *tcpServer) shutdown(ctx context.Context) error {
+func (s *TCP) Shutdown(ctx context.Context) error {
 	err := s.ln.Close()
 	close(s.ending)
-	s.mu.Lock()
-	conns := s.conns
-	s.conns = nil
+	s.Mu.Lock()
+	conns := s.Conns
+	s.Conns = nil
 	for c := range conns {
 		_ = c.SetReadDeadline(time.Unix(1, 0)) // fails where it is closed already
 	}
-	s.mu.Unlock()
+	s.Mu.Unlock()
 	stop := context.AfterFunc(ctx, func() {
 		for c := range conns {
 			_ = c.Close()
@@ -110,22 +109,22 @@ func (s *tcpServer) shutdown(ctx context.Context) error {
 
 // add serves a connection. Where there are too many, of its client or in
 // all, the one that is idle for longest makes room.
-func (s *tcpServer) add(nc net.Conn) {
+func (s *TCP) add(nc net.Conn) {
 	c := &tcpConn{Conn: nc, client: forward.Subnet(udpio.AddrOf(nc.RemoteAddr()))}
-	c.used.Store(time.Now().UnixNano())
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.conns == nil {
+	c.Used.Store(time.Now().UnixNano())
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	if s.Conns == nil {
 		_ = nc.Close() // nothing was read
 		return
 	}
 	switch {
-	case s.ofClient[c.client] >= maxClientConns:
+	case s.ofClient[c.client] >= MaxClientConns:
 		s.dropLocked(s.oldestLocked(func(o *tcpConn) bool { return o.client == c.client }))
-	case len(s.conns) >= maxConns:
+	case len(s.Conns) >= MaxConns:
 		s.dropLocked(s.oldestLocked(func(*tcpConn) bool { return true }))
 	}
-	s.conns[c] = true
+	s.Conns[c] = true
 	s.ofClient[c.client]++
 	select {
 	case s.idle <- c:
@@ -136,16 +135,16 @@ func (s *tcpServer) add(nc net.Conn) {
 
 // work serves a connection, and then others: a goroutine whose stack has
 // grown, and buffers, are worth as much as the rest of a short connection.
-func (s *tcpServer) work(c *tcpConn) {
-	b := &buffers{fast: newFastPath(s.zone).countedBy(s.zone.Traffic.Take(stats.TCP)), in: bufio.NewReaderSize(nil, dnswire.MaxQuery)}
+func (s *TCP) work(c *tcpConn) {
+	b := &buffers{fast: NewFastPath(s.zone).countedBy(s.zone.Traffic.Take(stats.TCP)), in: bufio.NewReaderSize(nil, dnswire.MaxQuery)}
 	for {
 		c.buffers = b
 		b.in.Reset(c.Conn)
 		s.serveConn(c)
 		b.out = b.out[:0] // of a client that went away
-		s.mu.Lock()
+		s.Mu.Lock()
 		s.dropLocked(c)
-		s.mu.Unlock()
+		s.Mu.Unlock()
 		select {
 		case c = <-s.idle:
 		case <-s.ending:
@@ -156,9 +155,9 @@ func (s *tcpServer) work(c *tcpConn) {
 	}
 }
 
-func (s *tcpServer) dropLocked(c *tcpConn) {
-	if s.conns[c] {
-		delete(s.conns, c)
+func (s *TCP) dropLocked(c *tcpConn) {
+	if s.Conns[c] {
+		delete(s.Conns, c)
 		if s.ofClient[c.client]--; s.ofClient[c.client] == 0 {
 			delete(s.ofClient, c.client)
 		}
@@ -168,9 +167,9 @@ func (s *tcpServer) dropLocked(c *tcpConn) {
 
 // oldestLocked returns the connection that was used last longest ago, of
 // those that are; there is one.
-func (s *tcpServer) oldestLocked(is func(*tcpConn) bool) (oldest *tcpConn) {
-	for c := range s.conns {
-		if is(c) && (oldest == nil || c.used.Load() < oldest.used.Load()) {
+func (s *TCP) oldestLocked(is func(*tcpConn) bool) (oldest *tcpConn) {
+	for c := range s.Conns {
+		if is(c) && (oldest == nil || c.Used.Load() < oldest.Used.Load()) {
 			oldest = c
 		}
 	}
@@ -179,7 +178,7 @@ func (s *tcpServer) oldestLocked(is func(*tcpConn) bool) (oldest *tcpConn) {
 
 // serveConn answers the queries of c until it is idle for too long, breaks a
 // rule or takes no replies, and returns when all are answered.
-func (s *tcpServer) serveConn(c *tcpConn) {
+func (s *TCP) serveConn(c *tcpConn) {
 	from := zone.Client{Addr: udpio.AddrOf(c.RemoteAddr()), Local: udpio.AddrOf(c.LocalAddr()), Size: dns.MaxMsgSize, Over: stats.TCP,
 		BeforeWait: func() { _ = c.flush() }} // its error is the next read's
 	var waiting sync.WaitGroup
@@ -210,7 +209,7 @@ func (s *tcpServer) serveConn(c *tcpConn) {
 		case reply == nil:
 			continue
 		}
-		s.zone.NoteRejected(reply, from.Addr, s.zone.Traffic.Shared(stats.TCP), time.Since(time.Unix(0, c.used.Load())))
+		s.zone.NoteRejected(reply, from.Addr, s.zone.Traffic.Shared(stats.TCP), time.Since(time.Unix(0, c.Used.Load())))
 		_ = c.send(reply) // its error is the next read's
 	}
 }
@@ -218,7 +217,7 @@ func (s *tcpServer) serveConn(c *tcpConn) {
 // read returns the next message, RFC 1035 section 4.2.2, which is good until
 // the one after it. Where it has to wait it writes all replies before; it waits
 // for the first octet as long as idle, and for the rest no longer than tcpRead.
-func (s *tcpServer) read(c *tcpConn, idle time.Duration) ([]byte, error) {
+func (s *TCP) read(c *tcpConn, idle time.Duration) ([]byte, error) {
 	if b, ok := c.buffered(); ok {
 		return b, nil
 	}
@@ -233,11 +232,11 @@ func (s *tcpServer) read(c *tcpConn, idle time.Duration) ([]byte, error) {
 			return nil, err
 		}
 		if b, ok := c.buffered(); ok {
-			c.used.Store(time.Now().UnixNano())
+			c.Used.Store(time.Now().UnixNano())
 			return b, nil
 		}
 	}
-	c.used.Store(time.Now().UnixNano())
+	c.Used.Store(time.Now().UnixNano())
 	if err := s.deadline(c, tcpRead); err != nil {
 		return nil, err
 	}
@@ -259,7 +258,7 @@ func (c *tcpConn) buffered() (b []byte, ok bool) {
 }
 
 // deadline bounds the reads to come; its error says that the server ends.
-func (s *tcpServer) deadline(c *tcpConn, d time.Duration) error {
+func (s *TCP) deadline(c *tcpConn, d time.Duration) error {
 	if err := c.SetReadDeadline(time.Now().Add(d)); err != nil {
 		return err
 	}
@@ -271,14 +270,14 @@ func (s *tcpServer) deadline(c *tcpConn, d time.Duration) error {
 	}
 }
 
-// answer answers a query if the fast path takes it. The reply is written
+// Answer answers a query if the fast path takes it. The reply is written
 // with others, before the next read that waits.
 func (c *tcpConn) answer(query []byte, from netip.Addr) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	start := len(c.out)
 	c.out = append(c.out, 0, 0)
-	out := c.fast.answer(query, from, dns.MaxMsgSize, c.out)
+	out := c.fast.Answer(query, from, dns.MaxMsgSize, c.out)
 	if out == nil {
 		c.out = c.out[:start]
 		return false
@@ -321,7 +320,7 @@ func (c *tcpConn) flushLocked() error {
 	}
 	now := time.Now()
 	if c.fast.hasUntimed() {
-		c.fast.took(now.Sub(time.Unix(0, c.used.Load())))
+		c.fast.took(now.Sub(time.Unix(0, c.Used.Load())))
 	}
 	err := c.SetWriteDeadline(now.Add(tcpWrite))
 	if err == nil {

@@ -1,6 +1,6 @@
 //go:build !linux || !(amd64 || arm64 || 386 || arm || riscv64 || loong64)
 
-package main
+package dnsserver
 
 // There are no bursts here: the zone has upstreams asked.
 type asked struct{}
