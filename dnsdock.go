@@ -35,7 +35,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -109,9 +108,6 @@ Examples
   dnsdock -dns=127.0.0.1:5300 -http=127.0.0.1:8053 -nameserver=9.9.9.9,[2620:fe::fe]:53
   dnsdock -docker=tcp://10.0.0.5:2376 -tlsverify -domain=docker.example.com -environment=dev
 `
-
-// version is set at link time: -ldflags "-X main.version=v1.2.3".
-var version string
 
 const (
 	shutdownTimeout = 5 * time.Second // for clients to take what they were promised; docker stop kills after 10
@@ -325,16 +321,6 @@ func reachable(addr string) string {
 		return net.JoinHostPort("::1", port)
 	}
 	return net.JoinHostPort("127.0.0.1", port)
-}
-
-// buildVersion is the version that was linked in, else that of the module
-// or of its checkout.
-func buildVersion() string {
-	v := version
-	if info, ok := debug.ReadBuildInfo(); ok && v == "" {
-		v = strings.Trim(info.Main.Version, "()")
-	}
-	return cmp.Or(v, "devel")
 }
 
 func newLogger(cfg *config, stderr io.Writer) *slog.Logger {

@@ -1167,7 +1167,7 @@ func (w *watcher) note(up bool, err error) {
 	}
 	w.state.Store(s)
 	if known == nil || known.Up != up {
-		w.reg.feed.publish(what, "", w.status())
+		w.reg.feed.Publish(what, "", w.status())
 	}
 }
 

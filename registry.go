@@ -1,9 +1,9 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/feed"
 	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/publish"
 	"log/slog"
@@ -17,7 +17,7 @@ import (
 type registry struct {
 	*index.Index
 	log  *slog.Logger
-	feed *feed // is told of each change
+	feed *feed.Feed // is told of each change
 
 	mu       sync.Mutex                  // guards what follows, and every change of the index
 	found    map[string]*publish.Service // of each container that is known to exist its service as its engine has it, by id; nil if it has none
@@ -57,7 +57,7 @@ func newRegistry(n publish.Naming, ttl uint32, log *slog.Logger, zones ...dnsnam
 	return &registry{
 		Index:    index.New(n, ttl, zones...),
 		log:      log,
-		feed:     newFeed(),
+		feed:     feed.New(),
 		found:    make(map[string]*publish.Service),
 		made:     make(map[string]*publish.Service),
 		overlays: make(map[string]overlay),
@@ -342,13 +342,13 @@ func (r *registry) settleLocked(id string, died bool) {
 	r.Serial.Add(1)
 	switch {
 	case old == nil:
-		r.feed.publish("service-added", id, s)
+		r.feed.Publish("service-added", id, s)
 		r.log.Info("service added", "id", id, "names", publish.Begin(s.Owners), "addrs", publish.AddrTexts(publish.Begin(s.Addrs)))
 	case s == nil:
-		r.feed.publish("service-removed", id, old)
+		r.feed.Publish("service-removed", id, old)
 		r.log.Info("service removed", "id", id, "names", publish.Begin(old.Owners))
 	default:
-		r.feed.publish("service-changed", id, s)
+		r.feed.Publish("service-changed", id, s)
 		r.log.Info("service changed", "id", id, "names", publish.Begin(s.Owners), "addrs", publish.AddrTexts(publish.Begin(s.Addrs)))
 	}
 }
@@ -362,7 +362,7 @@ func (r *registry) setTTL(ttl uint32) {
 	r.TTL.Store(ttl)
 	r.Hot.Epoch.Add(1)
 	r.Serial.Add(1)
-	r.feed.publish("ttl-changed", "", ttl)
+	r.feed.Publish("ttl-changed", "", ttl)
 }
 
 // overlay has what the API did to containers' services done again.
@@ -381,25 +381,4 @@ func (r *registry) apiVersion() uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.version
-}
-
-// state returns all that the API did, and the version of that.
-func (r *registry) state() (s stateJSON, version uint64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	s = stateJSON{Services: make(map[string]json.RawMessage), Changes: make(map[string]json.RawMessage)}
-	if ttl := r.TTL.Load(); r.ttlSet {
-		s.TTL = &ttl
-	}
-	for id, m := range r.made {
-		s.Services[id] = encodePatch(publish.Patch{&m.Name, &m.Image, m.Addrs, &m.CNAME, &m.TXT, &m.Ports, &m.TTL, &m.Aliases})
-	}
-	for _, id := range publish.SortedKeys(r.overlays) {
-		if o := r.overlays[id]; o.removed {
-			s.Removed = append(s.Removed, id)
-		} else {
-			s.Changes[id] = encodePatch(o.Patch)
-		}
-	}
-	return s, r.version
 }

@@ -208,3 +208,24 @@ func encodePatch(p publish.Patch) json.RawMessage {
 	}
 	return data
 }
+
+// state returns all that the API did, and the version of that.
+func (r *registry) state() (s stateJSON, version uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s = stateJSON{Services: make(map[string]json.RawMessage), Changes: make(map[string]json.RawMessage)}
+	if ttl := r.TTL.Load(); r.ttlSet {
+		s.TTL = &ttl
+	}
+	for id, m := range r.made {
+		s.Services[id] = encodePatch(publish.Patch{&m.Name, &m.Image, m.Addrs, &m.CNAME, &m.TXT, &m.Ports, &m.TTL, &m.Aliases})
+	}
+	for _, id := range publish.SortedKeys(r.overlays) {
+		if o := r.overlays[id]; o.removed {
+			s.Removed = append(s.Removed, id)
+		} else {
+			s.Changes[id] = encodePatch(o.Patch)
+		}
+	}
+	return s, r.version
+}

@@ -10,6 +10,7 @@ import (
 	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
+	"github.com/rayje/dnsdock/internal/feed"
 	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
@@ -379,7 +380,7 @@ func TestEvents(t *testing.T) {
 		s.want("service-removed", webID, "web.nginx.docker")
 		reg.setTTL(9)
 		s.want("ttl-changed", `"ttl":9`)
-		reg.feed.publish("engine-lost", "", engineStatus{URL: "unix:///x", Error: "a\nb"})
+		reg.feed.Publish("engine-lost", "", engineStatus{URL: "unix:///x", Error: "a\nb"})
 		last := s.want("engine-lost", "unix:///x", `a\nb`)
 		if hello == added || added == last {
 			t.Errorf("ids are not unlike: %s %s %s", hello, added, last)
@@ -405,7 +406,7 @@ func TestEvents(t *testing.T) {
 			t.Errorf("shutdown: %v after %v", err, time.Since(begun))
 		}
 		synctest.Wait()
-		if got := reg.feed.count(); got != 0 {
+		if got := reg.feed.Count(); got != 0 {
 			t.Errorf("%d listeners are left", got)
 		}
 	})
@@ -418,12 +419,12 @@ func TestEventsSlowReader(t *testing.T) {
 		reg := newTestRegistry(t, "docker")
 		client, _, _ := eventServer(t, reg)
 		s := listen(t, client, "http://docker", "")
-		for i := range 10 * maxUnread {
+		for i := range 10 * feed.MaxUnread {
 			reg.setTTL(uint32(i))
 		}
 		s.want("hello")
 		number, missed := 0, 0
-		for number < 10*maxUnread {
+		for number < 10*feed.MaxUnread {
 			event, id, _, err := s.next()
 			if err != nil {
 				t.Fatalf("after %d: %v", number, err)
@@ -448,7 +449,7 @@ func TestEventsSlowReader(t *testing.T) {
 		time.Sleep(2 * eventTimeout) // the next heartbeat stays unread
 		time.Sleep(2 * beat)
 		synctest.Wait()
-		if got := reg.feed.count(); got != 0 {
+		if got := reg.feed.Count(); got != 0 {
 			t.Errorf("%d listeners are left; want none, as it does not read", got)
 		}
 	})
@@ -456,12 +457,12 @@ func TestEventsSlowReader(t *testing.T) {
 
 // There are so many listeners and no more, of one client and in all.
 func TestEventsAreBounded(t *testing.T) {
-	f := newFeed()
-	var all []*listener
+	f := feed.New()
+	var all []*feed.Listener
 	for c := byte(1); c <= 6; c++ {
-		for i := range maxClientListeners + 2 {
-			l, _, err := f.listen(netip.AddrFrom4([4]byte{10, 0, 0, c}))
-			if (err == nil) != (i < maxClientListeners && len(all) < maxListeners) {
+		for i := range feed.MaxClientListeners + 2 {
+			l, _, err := f.Listen(netip.AddrFrom4([4]byte{10, 0, 0, c}))
+			if (err == nil) != (i < feed.MaxClientListeners && len(all) < feed.MaxListeners) {
 				t.Fatalf("client %d, listener %d of %d: %v", c, i, len(all), err)
 			}
 			if err == nil {
@@ -470,12 +471,12 @@ func TestEventsAreBounded(t *testing.T) {
 		}
 	}
 	for _, l := range all {
-		f.leave(l)
+		f.Leave(l)
 	}
-	if f.count() != 0 || len(all) != maxListeners {
-		t.Errorf("%d of %d listeners are left", f.count(), len(all))
+	if f.Count() != 0 || len(all) != feed.MaxListeners {
+		t.Errorf("%d of %d listeners are left", f.Count(), len(all))
 	}
-	if n := testing.AllocsPerRun(100, func() { f.publish("service-added", "", nil) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { f.Publish("service-added", "", nil) }); n != 0 {
 		t.Errorf("a change that nobody listens for: %v allocations; want none", n)
 	}
 }
@@ -499,7 +500,7 @@ func TestEventsHead(t *testing.T) {
 				t.Errorf("got %d, content type %q", w.Code, got)
 			}
 		default:
-			t.Errorf("the request goes on, with %d listeners", reg.feed.count())
+			t.Errorf("the request goes on, with %d listeners", reg.feed.Count())
 		}
 	})
 }
