@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/rayje/dnsdock/internal/dnsname"
 	"maps"
 	"net"
 	"net/netip"
@@ -20,6 +19,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/rayje/dnsdock/internal/dnsname"
 )
 
 // environ is getenv of a fixed environment, "NAME=value" each.

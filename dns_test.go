@@ -6,12 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"github.com/rayje/dnsdock/internal/dnsserver"
-	"github.com/rayje/dnsdock/internal/dnswire"
-	"github.com/rayje/dnsdock/internal/forward"
-	"github.com/rayje/dnsdock/internal/index"
-	"github.com/rayje/dnsdock/internal/publish"
-	"github.com/rayje/dnsdock/internal/zone"
 	"io"
 	"log/slog"
 	"maps"
@@ -29,6 +23,13 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/rayje/dnsdock/internal/dnsserver"
+	"github.com/rayje/dnsdock/internal/dnswire"
+	"github.com/rayje/dnsdock/internal/forward"
+	"github.com/rayje/dnsdock/internal/index"
+	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/zone"
 )
 
 // A pub is a service that a test publishes.
@@ -1706,7 +1707,7 @@ func TestManyInTurn(t *testing.T) {
 	reg := filledRegistry(t, "docker", 0, pub{"web", "nginx", 0, "10.0.0.1", ""})
 	for i := range index.Many + 1 {
 		s := testService(t, reg, fmt.Sprint("s", i), fmt.Sprint("s", i), "big", "10.1.0.1")
-		s.Ports = []publish.Port{{80, "tcp", "http"}}
+		s.Ports = []publish.Port{{Number: 80, Proto: "tcp", Name: "http"}}
 		reg.put(s.ID, s)
 	}
 	z := newTestZone(t, reg)

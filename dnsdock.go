@@ -18,13 +18,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"github.com/rayje/dnsdock/internal/dnsname"
-	"github.com/rayje/dnsdock/internal/dnsserver"
-	"github.com/rayje/dnsdock/internal/forward"
-	"github.com/rayje/dnsdock/internal/publish"
-	"github.com/rayje/dnsdock/internal/stats"
-	"github.com/rayje/dnsdock/internal/udpio"
-	"github.com/rayje/dnsdock/internal/zone"
 	"io"
 	"log/slog"
 	"maps"
@@ -43,6 +36,14 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/dnsserver"
+	"github.com/rayje/dnsdock/internal/forward"
+	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/stats"
+	"github.com/rayje/dnsdock/internal/udpio"
+	"github.com/rayje/dnsdock/internal/zone"
 )
 
 const usage = `Usage: dnsdock [flags]

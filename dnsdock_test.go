@@ -10,7 +10,6 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
-	"github.com/rayje/dnsdock/internal/publish"
 	"io"
 	"maps"
 	"net"
@@ -32,6 +31,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/rayje/dnsdock/internal/publish"
 )
 
 // patience is how long a test waits for what must come, on a slow machine:

@@ -13,9 +13,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"github.com/rayje/dnsdock/internal/index"
-	"github.com/rayje/dnsdock/internal/publish"
-	"github.com/rayje/dnsdock/internal/zone"
 	"io"
 	"log/slog"
 	"math/big"
@@ -35,6 +32,10 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/rayje/dnsdock/internal/index"
+	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/zone"
 )
 
 // A fakeEngine is an http.Handler that answers the four calls as an engine

@@ -4,10 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"github.com/rayje/dnsdock/internal/feed"
-	"github.com/rayje/dnsdock/internal/publish"
 	"net/http"
 	"time"
+
+	"github.com/rayje/dnsdock/internal/feed"
+	"github.com/rayje/dnsdock/internal/publish"
 )
 
 const (

@@ -3,12 +3,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"github.com/rayje/dnsdock/internal/dnsserver"
-	"github.com/rayje/dnsdock/internal/dnswire"
-	"github.com/rayje/dnsdock/internal/forward"
-	"github.com/rayje/dnsdock/internal/index"
-	"github.com/rayje/dnsdock/internal/publish"
-	"github.com/rayje/dnsdock/internal/zone"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -19,6 +13,13 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/rayje/dnsdock/internal/dnsserver"
+	"github.com/rayje/dnsdock/internal/dnswire"
+	"github.com/rayje/dnsdock/internal/forward"
+	"github.com/rayje/dnsdock/internal/index"
+	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/zone"
 )
 
 // fastZone returns a zone with names of all kinds.
@@ -274,10 +275,10 @@ func TestKeptRepliesAreBounded(t *testing.T) {
 	reg := newTestRegistry(t, "docker")
 	s := testService(t, reg, "s", "big", "img", "10.0.0.1")
 	for i := range publish.MaxPorts {
-		s.Ports = append(s.Ports, publish.Port{uint16(i), "tcp", "http"})
+		s.Ports = append(s.Ports, publish.Port{Number: uint16(i), Proto: "tcp", Name: "http"})
 	}
 	few := testService(t, reg, "t", "few", "img", "10.0.0.1")
-	few.Ports = []publish.Port{{80, "tcp", "http"}}
+	few.Ports = []publish.Port{{Number: 80, Proto: "tcp", Name: "http"}}
 	reg.put(s.ID, s)
 	reg.put(few.ID, few)
 	reg.Ready.Store(true)

@@ -5,13 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"github.com/rayje/dnsdock/internal/dnscache"
-	"github.com/rayje/dnsdock/internal/dnsname"
-	"github.com/rayje/dnsdock/internal/dnsserver"
-	"github.com/rayje/dnsdock/internal/dnswire"
-	"github.com/rayje/dnsdock/internal/forward"
-	"github.com/rayje/dnsdock/internal/publish"
-	"github.com/rayje/dnsdock/internal/zone"
 	"io"
 	"log/slog"
 	"net"
@@ -25,6 +18,14 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/rayje/dnsdock/internal/dnscache"
+	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/dnsserver"
+	"github.com/rayje/dnsdock/internal/dnswire"
+	"github.com/rayje/dnsdock/internal/forward"
+	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/zone"
 )
 
 // An answerer is a fake upstream: it returns the packets that go back for
@@ -1002,11 +1003,11 @@ func TestClientsOfOwnSubnets(t *testing.T) {
 		t.Skip("this host has no address")
 	}
 	known := []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
-	c.Subnets.Store(&forward.Subnets{known, time.Now()})
+	c.Subnets.Store(&forward.Subnets{List: known, Read: time.Now()})
 	if a := netip.MustParseAddr("198.51.100.9"); !c.Local(a) {
 		t.Errorf("%v is not local", a)
 	}
-	c.Subnets.Store(&forward.Subnets{known, time.Now().Add(-time.Hour)})
+	c.Subnets.Store(&forward.Subnets{List: known, Read: time.Now().Add(-time.Hour)})
 	if a := netip.MustParseAddr("198.51.100.9"); c.Local(a) {
 		t.Errorf("%v is local, by what an hour ago was", a)
 	}

@@ -5,18 +5,19 @@ import (
 	"crypto/rand"
 	_ "embed"
 	"fmt"
-	"github.com/rayje/dnsdock/internal/dnsname"
-	"github.com/rayje/dnsdock/internal/forward"
-	"github.com/rayje/dnsdock/internal/index"
-	"github.com/rayje/dnsdock/internal/publish"
-	"github.com/rayje/dnsdock/internal/stats"
-	"github.com/rayje/dnsdock/internal/zone"
 	"html"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/forward"
+	"github.com/rayje/dnsdock/internal/index"
+	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/stats"
+	"github.com/rayje/dnsdock/internal/zone"
 )
 
 // pageHTML is the overview page, but for the parts that are between {{ and }}.

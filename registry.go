@@ -2,14 +2,15 @@ package main
 
 import (
 	"errors"
-	"github.com/rayje/dnsdock/internal/dnsname"
-	"github.com/rayje/dnsdock/internal/feed"
-	"github.com/rayje/dnsdock/internal/index"
-	"github.com/rayje/dnsdock/internal/publish"
 	"log/slog"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/feed"
+	"github.com/rayje/dnsdock/internal/index"
+	"github.com/rayje/dnsdock/internal/publish"
 )
 
 // A registry decides what is published: of what engines say and what the API

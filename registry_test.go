@@ -3,9 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"github.com/rayje/dnsdock/internal/dnsname"
-	"github.com/rayje/dnsdock/internal/index"
-	"github.com/rayje/dnsdock/internal/publish"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -16,6 +13,10 @@ import (
 	"sync"
 	"testing"
 	intern "unique"
+
+	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/index"
+	"github.com/rayje/dnsdock/internal/publish"
 )
 
 // newTestRegistry returns an empty, ready registry of the given domain.

@@ -8,8 +8,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"github.com/rayje/dnsdock/internal/dnsserver"
-	"github.com/rayje/dnsdock/internal/dnswire"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -23,6 +21,9 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/rayje/dnsdock/internal/dnsserver"
+	"github.com/rayje/dnsdock/internal/dnswire"
 )
 
 // What a strict reader leaves of a query, or says of what is none.

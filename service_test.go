@@ -3,8 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"github.com/rayje/dnsdock/internal/dnsname"
-	"github.com/rayje/dnsdock/internal/publish"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
@@ -14,6 +12,9 @@ import (
 	"testing"
 
 	"github.com/miekg/dns"
+
+	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/publish"
 )
 
 // mustName is parseName for names that tests know to be good.
@@ -498,7 +499,7 @@ func netAt(name, addrs string) publish.Endpoint {
 	for text := range strings.FieldsSeq(addrs) {
 		p := netip.MustParsePrefix(text)
 		e.Addrs = append(e.Addrs, p.Addr())
-		if s := (publish.IPNet{p.Masked(), p.Masked().Addr().Next()}); p.Addr().Is4() {
+		if s := (publish.IPNet{Prefix: p.Masked(), Gateway: p.Masked().Addr().Next()}); p.Addr().Is4() {
 			e.V4 = s
 		} else {
 			e.V6 = s

@@ -2,12 +2,13 @@ package main
 
 import (
 	"fmt"
-	"github.com/rayje/dnsdock/internal/index"
-	"github.com/rayje/dnsdock/internal/publish"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
+
+	"github.com/rayje/dnsdock/internal/index"
+	"github.com/rayje/dnsdock/internal/publish"
 )
 
 // checkSet holds what a set says of itself against what is in it.

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"github.com/rayje/dnsdock/internal/dnsname"
-	"github.com/rayje/dnsdock/internal/publish"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -14,6 +12,9 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/publish"
 )
 
 // A stateFile keeps what the API did over a restart: services made by hand,
@@ -218,7 +219,7 @@ func (r *registry) state() (s stateJSON, version uint64) {
 		s.TTL = &ttl
 	}
 	for id, m := range r.made {
-		s.Services[id] = encodePatch(publish.Patch{&m.Name, &m.Image, m.Addrs, &m.CNAME, &m.TXT, &m.Ports, &m.TTL, &m.Aliases})
+		s.Services[id] = encodePatch(publish.Patch{Name: &m.Name, Image: &m.Image, Addrs: m.Addrs, CNAME: &m.CNAME, TXT: &m.TXT, Ports: &m.Ports, TTL: &m.TTL, Aliases: &m.Aliases})
 	}
 	for _, id := range publish.SortedKeys(r.overlays) {
 		if o := r.overlays[id]; o.removed {

@@ -2,9 +2,6 @@ package main
 
 import (
 	"fmt"
-	"github.com/rayje/dnsdock/internal/dnscache"
-	"github.com/rayje/dnsdock/internal/dnsname"
-	"github.com/rayje/dnsdock/internal/forward"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -18,6 +15,10 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/rayje/dnsdock/internal/dnscache"
+	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/forward"
 )
 
 // A resolv.conf that now names only dnsdock itself (as that of a host which

@@ -6,10 +6,6 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"fmt"
-	"github.com/rayje/dnsdock/internal/dnscache"
-	"github.com/rayje/dnsdock/internal/dnsname"
-	"github.com/rayje/dnsdock/internal/forward"
-	"github.com/rayje/dnsdock/internal/zone"
 	"io"
 	"log/slog"
 	"net"
@@ -25,6 +21,11 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/rayje/dnsdock/internal/dnscache"
+	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/forward"
+	"github.com/rayje/dnsdock/internal/zone"
 )
 
 // An upstream that is broken in some way costs the first query little, and

@@ -7,9 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"github.com/rayje/dnsdock/internal/dnscache"
-	"github.com/rayje/dnsdock/internal/dnsname"
-	"github.com/rayje/dnsdock/internal/forward"
 	"io"
 	"net"
 	"net/netip"
@@ -20,6 +17,10 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/rayje/dnsdock/internal/dnscache"
+	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/forward"
 )
 
 // tlsServer serves each connection by f until the test ends.
@@ -115,7 +116,7 @@ func TestTLSFailedWriteIsNotRepeated(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	begun := time.Now()
-	_, err := u.Ask(ctx, forward.Query{dnscache.NewQuestion(mustName(t, "a.example"), dns.TypeA, dnscache.RD), time.Now().Add(time.Second), false, func(uint16) {}})
+	_, err := u.Ask(ctx, forward.Query{Question: dnscache.NewQuestion(mustName(t, "a.example"), dns.TypeA, dnscache.RD), Until: time.Now().Add(time.Second), Out: func(uint16) {}})
 	t.Logf("%d writes in %v: %v", c.writes.Load(), time.Since(begun), err)
 	if c.writes.Load() > 2 {
 		t.Errorf("got %d writes to a connection that takes none; want one", c.writes.Load())

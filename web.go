@@ -7,12 +7,6 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
-	"github.com/rayje/dnsdock/internal/dnsname"
-	"github.com/rayje/dnsdock/internal/forward"
-	"github.com/rayje/dnsdock/internal/publish"
-	"github.com/rayje/dnsdock/internal/stats"
-	"github.com/rayje/dnsdock/internal/udpio"
-	"github.com/rayje/dnsdock/internal/zone"
 	"log/slog"
 	"net"
 	"net/http"
@@ -25,6 +19,13 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/forward"
+	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/stats"
+	"github.com/rayje/dnsdock/internal/udpio"
+	"github.com/rayje/dnsdock/internal/zone"
 )
 
 const (

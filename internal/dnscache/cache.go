@@ -4,10 +4,11 @@ package dnscache
 
 import (
 	fifo "container/list"
-	"github.com/rayje/dnsdock/internal/table"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/rayje/dnsdock/internal/table"
 )
 
 // A Cache holds responses, in no more than that many octets. The one that came

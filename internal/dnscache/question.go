@@ -2,6 +2,7 @@ package dnscache
 
 import (
 	"github.com/miekg/dns"
+
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
 )

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	fifo "container/list"
 	"encoding/binary"
-	"github.com/miekg/dns"
-	"github.com/rayje/dnsdock/internal/dnswire"
-	"github.com/rayje/dnsdock/internal/publish"
 	"sync/atomic"
 	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/rayje/dnsdock/internal/dnswire"
+	"github.com/rayje/dnsdock/internal/publish"
 )
 
 const (

@@ -6,9 +6,10 @@ package dnsname
 import (
 	"errors"
 	"fmt"
-	"github.com/miekg/dns"
 	"net/netip"
 	"strings"
+
+	"github.com/miekg/dns"
 )
 
 // Text returns a name as people write it, without the last dot. It stays

@@ -6,7 +6,12 @@ package dnsserver
 
 import (
 	"bytes"
+	"net/netip"
+	"syscall"
+	"time"
+
 	"github.com/miekg/dns"
+
 	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
@@ -14,9 +19,6 @@ import (
 	"github.com/rayje/dnsdock/internal/stats"
 	"github.com/rayje/dnsdock/internal/udpio"
 	"github.com/rayje/dnsdock/internal/zone"
-	"net/netip"
-	"syscall"
-	"time"
 )
 
 // A waitingClient is one whose query is out in a burst.

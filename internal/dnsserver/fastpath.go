@@ -2,7 +2,15 @@ package dnsserver
 
 import (
 	"encoding/binary"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"runtime"
+	"time"
+	"unsafe"
+
 	"github.com/miekg/dns"
+
 	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
@@ -11,12 +19,6 @@ import (
 	"github.com/rayje/dnsdock/internal/stats"
 	"github.com/rayje/dnsdock/internal/udpio"
 	"github.com/rayje/dnsdock/internal/zone"
-	"math/rand/v2"
-	"net"
-	"net/netip"
-	"runtime"
-	"time"
-	"unsafe"
 )
 
 // NewUDPServer returns a server of z on conn, and a channel that is closed

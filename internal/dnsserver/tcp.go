@@ -5,17 +5,19 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"github.com/miekg/dns"
-	"github.com/rayje/dnsdock/internal/dnswire"
-	"github.com/rayje/dnsdock/internal/forward"
-	"github.com/rayje/dnsdock/internal/stats"
-	"github.com/rayje/dnsdock/internal/udpio"
-	"github.com/rayje/dnsdock/internal/zone"
 	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/rayje/dnsdock/internal/dnswire"
+	"github.com/rayje/dnsdock/internal/forward"
+	"github.com/rayje/dnsdock/internal/stats"
+	"github.com/rayje/dnsdock/internal/udpio"
+	"github.com/rayje/dnsdock/internal/zone"
 )
 
 const (

@@ -5,7 +5,9 @@ package dnswire
 
 import (
 	"encoding/binary"
+
 	"github.com/miekg/dns"
+
 	"github.com/rayje/dnsdock/internal/dnsname"
 )
 

@@ -2,8 +2,9 @@ package dnswire
 
 import (
 	"encoding/binary"
-	"github.com/rayje/dnsdock/internal/dnsname"
 	"io"
+
+	"github.com/rayje/dnsdock/internal/dnsname"
 )
 
 const (

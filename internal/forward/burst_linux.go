@@ -6,15 +6,17 @@ package forward
 
 import (
 	"context"
-	"github.com/miekg/dns"
-	"github.com/rayje/dnsdock/internal/dnscache"
-	"github.com/rayje/dnsdock/internal/udpio"
 	"net"
 	"net/netip"
 	"os"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/rayje/dnsdock/internal/dnscache"
+	"github.com/rayje/dnsdock/internal/udpio"
 )
 
 // A burst is what a flight is when many are out, which began with a query over

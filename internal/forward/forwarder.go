@@ -6,11 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"github.com/miekg/dns"
-	"github.com/rayje/dnsdock/internal/dnscache"
-	"github.com/rayje/dnsdock/internal/dnsname"
-	"github.com/rayje/dnsdock/internal/publish"
-	"github.com/rayje/dnsdock/internal/udpio"
 	"log/slog"
 	"maps"
 	"net/netip"
@@ -20,6 +15,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/rayje/dnsdock/internal/dnscache"
+	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/udpio"
 )
 
 const (

@@ -3,12 +3,13 @@ package forward
 import (
 	"bytes"
 	"fmt"
-	"github.com/rayje/dnsdock/internal/dnsname"
-	"github.com/rayje/dnsdock/internal/publish"
 	"net/netip"
 	"os"
 	"strings"
 	"time"
+
+	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/publish"
 )
 
 const (

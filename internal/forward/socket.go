@@ -8,13 +8,15 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"github.com/miekg/dns"
-	"github.com/rayje/dnsdock/internal/dnswire"
-	"github.com/rayje/dnsdock/internal/udpio"
 	"net"
 	"os"
 	"sync"
 	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/rayje/dnsdock/internal/dnswire"
+	"github.com/rayje/dnsdock/internal/udpio"
 )
 
 // A Socket is a connected socket of an upstream, and the queries that wait for

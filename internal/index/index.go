@@ -5,10 +5,6 @@ package index
 
 import (
 	"cmp"
-	"github.com/miekg/dns"
-	"github.com/rayje/dnsdock/internal/dnsname"
-	"github.com/rayje/dnsdock/internal/publish"
-	"github.com/rayje/dnsdock/internal/table"
 	"hash/maphash"
 	"net/netip"
 	"runtime"
@@ -17,6 +13,12 @@ import (
 	"sync/atomic"
 	"time"
 	intern "unique"
+
+	"github.com/miekg/dns"
+
+	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/table"
 )
 
 const (

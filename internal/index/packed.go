@@ -2,11 +2,13 @@ package index
 
 import (
 	"encoding/binary"
-	"github.com/miekg/dns"
-	"github.com/rayje/dnsdock/internal/dnsname"
-	"github.com/rayje/dnsdock/internal/dnswire"
 	"hash/maphash"
 	"sync/atomic"
+
+	"github.com/miekg/dns"
+
+	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/dnswire"
 )
 
 const (

@@ -1,13 +1,14 @@
 package index
 
 import (
-	"github.com/rayje/dnsdock/internal/dnsname"
-	"github.com/rayje/dnsdock/internal/publish"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"sync"
 	intern "unique"
+
+	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/publish"
 )
 
 // MostSpecific returns the owner names of a view's services, the one of most labels

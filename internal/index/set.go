@@ -1,11 +1,12 @@
 package index
 
 import (
-	"github.com/rayje/dnsdock/internal/publish"
 	"iter"
 	"math/rand/v2"
 	"runtime"
 	"strings"
+
+	"github.com/rayje/dnsdock/internal/publish"
 )
 
 // Some iterates over those services of views that have one of kinds, from a

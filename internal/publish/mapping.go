@@ -4,11 +4,12 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"github.com/rayje/dnsdock/internal/dnsname"
 	"net/netip"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/rayje/dnsdock/internal/dnsname"
 )
 
 // A Container is what the mapping to a service needs to know of one.

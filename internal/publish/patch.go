@@ -3,8 +3,9 @@ package publish
 import (
 	"cmp"
 	"errors"
-	"github.com/rayje/dnsdock/internal/dnsname"
 	"net/netip"
+
+	"github.com/rayje/dnsdock/internal/dnsname"
 )
 
 // A Patch is what the HTTP API changes of a service; nil leaves a property

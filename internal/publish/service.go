@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"github.com/rayje/dnsdock/internal/dnsname"
 	"maps"
 	"net/netip"
 	"slices"
@@ -12,6 +11,8 @@ import (
 	"strings"
 	"time"
 	intern "unique"
+
+	"github.com/rayje/dnsdock/internal/dnsname"
 )
 
 // IsAt reports whether p is the port of the label _number or _name, or '*'.

@@ -1,10 +1,11 @@
 package stats
 
 import (
-	"github.com/miekg/dns"
 	"strconv"
 	"sync/atomic"
 	"time"
+
+	"github.com/miekg/dns"
 )
 
 // MaxReaders bounds the UDP sockets of one address.

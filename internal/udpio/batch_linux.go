@@ -8,7 +8,6 @@ package udpio
 import (
 	"bytes"
 	"encoding/binary"
-	"github.com/rayje/dnsdock/internal/dnswire"
 	"net"
 	"net/netip"
 	"os"
@@ -16,6 +15,8 @@ import (
 	"strconv"
 	"syscall"
 	"unsafe"
+
+	"github.com/rayje/dnsdock/internal/dnswire"
 )
 
 // A FarEnd is where a client's reply goes, in the words of the system.

@@ -1,10 +1,11 @@
 package udpio
 
 import (
-	"golang.org/x/net/ipv4"
-	"golang.org/x/net/ipv6"
 	"net"
 	"net/netip"
+
+	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
 )
 
 // A Peer is the net.Addr of a packetConn's packets: the far end, and the

@@ -5,17 +5,19 @@ package zone
 import (
 	"errors"
 	"fmt"
-	"github.com/miekg/dns"
-	"github.com/rayje/dnsdock/internal/dnscache"
-	"github.com/rayje/dnsdock/internal/dnsname"
-	"github.com/rayje/dnsdock/internal/index"
-	"github.com/rayje/dnsdock/internal/publish"
-	"github.com/rayje/dnsdock/internal/stats"
 	"iter"
 	"net/netip"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/rayje/dnsdock/internal/dnscache"
+	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/index"
+	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/stats"
 )
 
 const (

@@ -2,10 +2,11 @@ package zone
 
 import (
 	"bytes"
+	"sync/atomic"
+
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/table"
-	"sync/atomic"
 )
 
 const (

@@ -4,7 +4,17 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+
 	"github.com/miekg/dns"
+
 	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
@@ -14,14 +24,6 @@ import (
 	"github.com/rayje/dnsdock/internal/stats"
 	"github.com/rayje/dnsdock/internal/table"
 	"github.com/rayje/dnsdock/internal/udpio"
-	"log/slog"
-	"math/rand/v2"
-	"net/netip"
-	"slices"
-	"sort"
-	"strings"
-	"sync"
-	"time"
 )
 
 const (
@@ -104,7 +106,7 @@ type Client struct {
 	BeforeWait func() // is called before the answer waits for others, if not nil
 }
 
-func (c Client) Viewer() index.Viewer { return index.Viewer{c.Addr, c.Local} }
+func (c Client) Viewer() index.Viewer { return index.Viewer{Addr: c.Addr, Local: c.Local} }
 
 // ServeDNS answers one query that came over UDP. It is called at once by many
 // goroutines.
