@@ -5,9 +5,12 @@ package feed
 import (
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"net/netip"
 	"strconv"
 	"sync"
+
+	"github.com/rayje/dnsdock/internal/limit"
 )
 
 const (
@@ -18,7 +21,8 @@ const (
 
 // A Feed tells its listeners what changes, and waits for none of them.
 type Feed struct {
-	run string // differs in each run of the program, as the numbers begin anew
+	clients *limit.PerClient
+	run     string // differs in each run of the program, as the numbers begin anew
 
 	mu        sync.Mutex // guards what follows
 	number    uint64     // of the last change
@@ -43,7 +47,9 @@ type Change struct {
 
 var ErrTooMany = errors.New("too many clients listen to /events: close some of them")
 
-func New() *Feed { return &Feed{run: rand.Text()[:8], listeners: make(map[*Listener]bool)} }
+func New() *Feed {
+	return &Feed{clients: limit.New(MaxClientListeners, MaxListeners), run: rand.Text()[:8], listeners: make(map[*Listener]bool)}
+}
 
 // Publish tells all listeners of a change. A listener that has not taken the
 // last maxUnread of them is told instead that it missed some.
@@ -68,14 +74,8 @@ func (f *Feed) Publish(event, id string, about any) {
 func (f *Feed) Listen(client netip.Addr) (l *Listener, number uint64, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	ofClient := 0
-	for o := range f.listeners {
-		if o.client == client {
-			ofClient++
-		}
-	}
-	if len(f.listeners) >= MaxListeners || ofClient >= MaxClientListeners {
-		return nil, 0, ErrTooMany
+	if err := f.clients.Take(client); err != nil {
+		return nil, 0, fmt.Errorf("%w: %w", ErrTooMany, err)
 	}
 	l = &Listener{client: client, Changes: make(chan Change, MaxUnread)}
 	f.listeners[l] = true
@@ -86,6 +86,7 @@ func (f *Feed) Leave(l *Listener) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.listeners, l)
+	f.clients.Release(l.client)
 }
 
 // Count returns how many listen.
