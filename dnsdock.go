@@ -40,6 +40,7 @@ import (
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnsserver"
 	"github.com/rayje/dnsdock/internal/forward"
+	"github.com/rayje/dnsdock/internal/host"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
 	"github.com/rayje/dnsdock/internal/udpio"
@@ -726,7 +727,7 @@ func (f *routeFlag) readFiles() error {
 		if s.File == "" {
 			continue
 		}
-		if _, err := forward.ReadSmall(s.File, forward.MaxResolvConf); err != nil {
+		if _, err := host.ReadFile(s.File, forward.MaxResolvConf); err != nil {
 			return fmt.Errorf("invalid value %q for flag -nameserver: %w: write the path of a file as resolv.conf(5)", s.File, err)
 		}
 	}
@@ -830,13 +831,13 @@ func refuseSelf(cfg *config) error {
 // empty if there is none.
 func (cfg *config) ownAddr(a netip.AddrPort) string {
 	for _, addr := range cfg.dns {
-		host, port, _ := net.SplitHostPort(addr) // parseListen made it
+		text, port, _ := net.SplitHostPort(addr) // parseListen made it
 		if port != strconv.Itoa(int(a.Port())) {
 			continue
 		}
-		ip, err := netip.ParseAddr(host)
+		ip, err := netip.ParseAddr(text)
 		anywhere := err != nil || ip.IsUnspecified() && ip.Is4() == a.Addr().Is4()
-		if anywhere && forward.IsLocalAddr(a.Addr()) || ip == a.Addr() {
+		if anywhere && host.HasAddr(a.Addr()) || ip == a.Addr() {
 			return addr
 		}
 	}

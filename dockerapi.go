@@ -27,7 +27,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/rayje/dnsdock/internal/forward"
+	"github.com/rayje/dnsdock/internal/host"
 	"github.com/rayje/dnsdock/internal/publish"
 )
 
@@ -1095,7 +1095,7 @@ func (w *watcher) service(c *publish.Container) (*publish.Service, []publish.Pro
 // the host's, which is not the one that a client asked then.
 func (w *watcher) ofHost(addrs []netip.Addr) []netip.Addr {
 	at, err := netip.ParseAddrPort(w.client.engine.addr)
-	if err != nil || w.client.engine.network != "tcp" || forward.IsLocalAddr(at.Addr()) || w.naming.Host != nil {
+	if err != nil || w.client.engine.network != "tcp" || host.HasAddr(at.Addr()) || w.naming.Host != nil {
 		return addrs
 	}
 	addrs = slices.Clone(addrs)

@@ -24,6 +24,7 @@ import (
 	"github.com/rayje/dnsdock/internal/dnsserver"
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/forward"
+	"github.com/rayje/dnsdock/internal/host"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/zone"
 )
@@ -989,11 +990,7 @@ func TestForwardForLocalClients(t *testing.T) {
 func TestClientsOfOwnSubnets(t *testing.T) {
 	var c forward.Clients
 	found := false
-	for _, a := range forward.LocalAddrs("") {
-		p, err := netip.ParsePrefix(a.String())
-		if err != nil {
-			t.Fatal(err)
-		}
+	for _, p := range host.Addrs("") {
 		found = true
 		if !c.Local(p.Addr()) || !c.Local(p.Masked().Addr()) {
 			t.Errorf("%v is not local", p)

@@ -19,6 +19,7 @@ import (
 	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/forward"
+	"github.com/rayje/dnsdock/internal/host"
 )
 
 // A resolv.conf that now names only dnsdock itself (as that of a host which
@@ -43,7 +44,7 @@ func TestResolvConfFIFO(t *testing.T) {
 		t.Skip(err)
 	}
 	done := make(chan error, 1)
-	go func() { _, err := forward.ReadSmall(file, forward.MaxResolvConf); done <- err }()
+	go func() { _, err := host.ReadFile(file, forward.MaxResolvConf); done <- err }()
 	select {
 	case <-done:
 	case <-time.After(2 * time.Second):

@@ -22,6 +22,7 @@ import (
 
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/forward"
+	"github.com/rayje/dnsdock/internal/host"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
 	"github.com/rayje/dnsdock/internal/udpio"
@@ -274,7 +275,7 @@ func (l *lock) reload() {
 
 // readToken reads a file that holds a token and nothing else.
 func readToken(file string) (string, error) {
-	b, err := forward.ReadSmall(file, maxToken)
+	b, err := host.ReadFile(file, maxToken)
 	if err != nil {
 		return "", err
 	}

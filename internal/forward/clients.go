@@ -1,39 +1,13 @@
 package forward
 
 import (
-	"net"
 	"net/netip"
-	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/rayje/dnsdock/internal/host"
 )
-
-// IsLocalAddr reports whether a is an address of this host.
-func IsLocalAddr(a netip.Addr) bool {
-	return a.IsLoopback() || slices.ContainsFunc(LocalAddrs(a.Zone()), func(l net.Addr) bool {
-		p, err := netip.ParsePrefix(l.String())
-		return err == nil && p.Addr() == a.WithZone("")
-	})
-}
-
-// LocalAddrs returns the addresses of this host; with a zone, a name or a
-// number, those of that interface. Where the system does not tell, loopback has to do.
-func LocalAddrs(zone string) (addrs []net.Addr) {
-	if zone == "" {
-		addrs, _ = net.InterfaceAddrs()
-		return addrs
-	}
-	ifi, err := net.InterfaceByName(zone)
-	if index, e := strconv.Atoi(zone); err != nil && e == nil {
-		ifi, err = net.InterfaceByIndex(index)
-	}
-	if err == nil {
-		addrs, _ = ifi.Addrs()
-	}
-	return addrs
-}
 
 // Clients tells whose queries are forwarded, so that a dnsdock on a public
 // address is no open resolver: those of hosts nearby and of the ones that are
@@ -81,12 +55,7 @@ func (c *Clients) current() []netip.Prefix {
 		c.reading.Lock()
 	}
 	defer c.reading.Unlock()
-	next := &Subnets{Read: time.Now()}
-	for _, l := range LocalAddrs("") {
-		if p, err := netip.ParsePrefix(l.String()); err == nil {
-			next.List = append(next.List, p)
-		}
-	}
+	next := &Subnets{List: host.Addrs(""), Read: time.Now()}
 	c.Subnets.Store(next)
 	return next.List
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/host"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/udpio"
 )
@@ -91,7 +92,7 @@ func (f *Forwarder) Load() (err error) {
 			if s.File == "" {
 				continue
 			}
-			b, e := ReadSmall(s.File, MaxResolvConf)
+			b, e := host.ReadFile(s.File, MaxResolvConf)
 			if e == nil && len(f.nameservers(b)) == 0 {
 				e = fmt.Errorf("%s names no nameserver but dnsdock itself: write a line such as: nameserver 192.0.2.53", s.File)
 			}

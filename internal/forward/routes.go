@@ -2,9 +2,7 @@ package forward
 
 import (
 	"bytes"
-	"fmt"
 	"net/netip"
-	"os"
 	"strings"
 	"time"
 
@@ -50,18 +48,6 @@ func (r Routes[T]) AnyBelow(n dnsname.Name) bool {
 		}
 	}
 	return false
-}
-
-// ReadSmall reads a file, and nothing that may have no end, or more octets.
-func ReadSmall(path string, most int64) ([]byte, error) {
-	info, err := os.Stat(path)
-	switch {
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular() || info.Size() > most:
-		return nil, fmt.Errorf("%s is no file of at most %d octets", path, most)
-	}
-	return os.ReadFile(path)
 }
 
 // parseResolvConf returns the nameservers of a resolv.conf, resolv.conf(5).
