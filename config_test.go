@@ -21,6 +21,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/dnstest"
 )
 
 // environ is getenv of a fixed environment, "NAME=value" each.
@@ -54,7 +55,7 @@ func showConfig(c *config) string {
 		if e.domain != "" {
 			own = " " + e.domain.String()
 		}
-		add("engine", e.network+" "+e.addr+own, "unix /var/run/docker.sock")
+		add("engine", e.Network+" "+e.Addr+own, "unix /var/run/docker.sock")
 	}
 	if c.tls != nil {
 		add("tls", *c.tls, "")
@@ -87,7 +88,7 @@ func showConfig(c *config) string {
 func tlsDir(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	newAuthority(t, dir, "ca.pem").issue(dir, "cert.pem", "key.pem", "client", time.Now().Add(time.Hour))
+	dnstest.NewAuthority(t, dir, "ca.pem").Issue(dir, "cert.pem", "key.pem", "client", time.Now().Add(time.Hour))
 	return dir
 }
 
@@ -640,7 +641,7 @@ func TestBinary(t *testing.T) {
 		if err := os.WriteFile(token, []byte("0123456789abcdef"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		flags := []string{"-dns=127.0.0.1:0", "-http=127.0.0.1:0", "-nameserver=", "-http-token-file=" + token, "-docker=" + startEngine(t, e, nil).text}
+		flags := []string{"-dns=127.0.0.1:0", "-http=127.0.0.1:0", "-nameserver=", "-http-token-file=" + token, "-docker=" + startEngine(t, e, nil).Text}
 		cmd, _, stderr := start(t, flags...)
 		flags[0] = "-dns=" + stderr.value(t, "msg=listening for=dns", "addr")
 		flags[1] = "-http=" + stderr.value(t, "msg=listening for=http", "addr")

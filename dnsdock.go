@@ -39,6 +39,7 @@ import (
 
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnsserver"
+	"github.com/rayje/dnsdock/internal/engine"
 	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/host"
 	"github.com/rayje/dnsdock/internal/publish"
@@ -181,7 +182,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	for _, e := range cfg.engines {
 		n := cfg.naming
 		n.Apex = cmp.Or(e.domain, n.Apex)
-		w := newWatcher(newDockerClient(e.engineURL, cfg.tls), n, reg, log)
+		w := newWatcher(newDockerClient(e.URL, cfg.tls), n, reg, log)
 		watchers, reloads = append(watchers, w), append(reloads, w.reload)
 	}
 	lock := &lock{readOnly: cfg.readOnly, file: cfg.tokenFile, log: log}
@@ -355,9 +356,9 @@ type config struct {
 	http      string   // the same, or unix://PATH; empty: no HTTP
 	tokenFile string   // empty: no token
 	readOnly  bool     // no writes by HTTP
-	engines   []engine
-	tls       *tlsFiles // of those on TCP; nil: no TLS
-	state     string    // file; empty: none
+	engines   []watched
+	tls       *engine.TLSFiles // of those on TCP; nil: no TLS
+	state     string           // file; empty: none
 	naming    publish.Naming
 	ttl       uint32
 	upstreams forward.Routes[forward.Server]
@@ -371,36 +372,36 @@ type config struct {
 	check     bool // -healthcheck
 }
 
-// An engine is one that is watched.
-type engine struct {
-	engineURL
+// A watched engine, and the domain of its containers.
+type watched struct {
+	engine.URL
 	domain dnsname.Name // of its own; empty: the apex
 }
 
 // String is for the log.
-func (e engine) String() string {
+func (e watched) String() string {
 	if e.domain == "" {
-		return e.text
+		return e.Text
 	}
-	return e.text + "=" + dnsname.Text(e.domain)
+	return e.Text + "=" + dnsname.Text(e.domain)
 }
 
 // parseEngine reads URL or URL=DOMAIN. A path may hold '=' too.
-func parseEngine(s string) (e engine, err error) {
+func parseEngine(s string) (e watched, err error) {
 	if at := strings.LastIndexByte(s, '='); at >= 0 && !strings.Contains(s[at:], "/") {
 		if e.domain, err = parseZone(s[at+1:]); err != nil {
 			return e, err
 		}
 		s = s[:at]
 	}
-	e.engineURL, err = parseEngineURL(s)
+	e.URL, err = engine.ParseURL(s)
 	return e, err
 }
 
 // An engineFlag is the flag -docker: URLs with commas between, which may be given
 // again.
 type engineFlag struct {
-	items []engine
+	items []watched
 	isSet bool
 }
 
@@ -451,7 +452,7 @@ func parseConfig(args []string, getenv func(string) string) (*config, error) {
 	httpAddr, domain, environment := ":80", "docker", ""
 	certs := cmp.Or(getenv("DOCKER_CERTS"), getenv("DOCKER_CERT_PATH"), filepath.Join(getenv("HOME"), ".docker"))
 	tlsVerify := getenv("DOCKER_TLS_VERIFY") != ""
-	files := tlsFiles{filepath.Join(certs, "ca.pem"), filepath.Join(certs, "cert.pem"), filepath.Join(certs, "key.pem")}
+	files := engine.TLSFiles{CA: filepath.Join(certs, "ca.pem"), Cert: filepath.Join(certs, "cert.pem"), Key: filepath.Join(certs, "key.pem")}
 
 	fs := flag.NewFlagSet("dnsdock", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
@@ -509,9 +510,9 @@ func parseConfig(args []string, getenv func(string) string) (*config, error) {
 	fs.BoolFunc("all", "", boolean(&cfg.naming.All))
 	fs.BoolFunc("forcettl", "", boolean(&cfg.forceTTL))
 	fs.BoolFunc("tlsverify", "", boolean(&tlsVerify))
-	fs.StringVar(&files.ca, "tlscacert", files.ca, "")
-	fs.StringVar(&files.cert, "tlscert", files.cert, "")
-	fs.StringVar(&files.key, "tlskey", files.key, "")
+	fs.StringVar(&files.CA, "tlscacert", files.CA, "")
+	fs.StringVar(&files.Cert, "tlscert", files.Cert, "")
+	fs.StringVar(&files.Key, "tlskey", files.Key, "")
 	fs.BoolFunc("verbose", "", boolean(&cfg.verbose))
 	fs.BoolFunc("debug", "", boolean(&cfg.debug))
 	fs.BoolFunc("version", "", boolean(&cfg.version))
@@ -566,8 +567,8 @@ func parseConfig(args []string, getenv func(string) string) (*config, error) {
 			}
 		}
 	}
-	if tlsVerify && slices.ContainsFunc(cfg.engines, func(e engine) bool { return e.network == "tcp" }) {
-		if _, err := files.config(""); err != nil {
+	if tlsVerify && slices.ContainsFunc(cfg.engines, func(e watched) bool { return e.Network == "tcp" }) {
+		if _, err := files.Config(""); err != nil {
 			return nil, fmt.Errorf("%w: write the path of a PEM file, or leave out -tlsverify and DOCKER_TLS_VERIFY", err)
 		}
 		cfg.tls = &files
@@ -794,11 +795,11 @@ func parseZone(s string) (zone dnsname.Name, err error) {
 }
 
 // refuseTwice returns an error if an engine is there twice.
-func refuseTwice(engines []engine) error {
+func refuseTwice(engines []watched) error {
 	seen := make(map[string]bool)
 	for _, e := range engines {
-		if at := e.network + " " + e.addr; seen[at] {
-			return fmt.Errorf("invalid value %q for flag -docker: this engine is there twice: write it once", e.text)
+		if at := e.Network + " " + e.Addr; seen[at] {
+			return fmt.Errorf("invalid value %q for flag -docker: this engine is there twice: write it once", e.Text)
 		} else {
 			seen[at] = true
 		}

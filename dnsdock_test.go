@@ -32,6 +32,8 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/rayje/dnsdock/internal/dnstest"
+	"github.com/rayje/dnsdock/internal/engine"
 	"github.com/rayje/dnsdock/internal/publish"
 )
 
@@ -268,12 +270,12 @@ func (in *instance) call(t *testing.T, method, path, body string) (int, string) 
 // The whole program against a fake engine, over each way to reach one.
 func TestFakeEngine(t *testing.T) {
 	dir := t.TempDir()
-	ca := newAuthority(t, dir, "ca.pem")
+	ca := dnstest.NewAuthority(t, dir, "ca.pem")
 	until := time.Now().Add(time.Hour)
-	cert := ca.issue(dir, "server.pem", "server-key.pem", "127.0.0.1", until)
-	ca.issue(dir, "cert.pem", "key.pem", "client", until)
+	cert := ca.Issue(dir, "server.pem", "server-key.pem", "127.0.0.1", until)
+	ca.Issue(dir, "cert.pem", "key.pem", "client", until)
 	pool := x509.NewCertPool()
-	pool.AddCert(ca.cert)
+	pool.AddCert(ca.Cert)
 	mutual := &tls.Config{Certificates: []tls.Certificate{cert}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert}
 
 	for _, c := range []struct {
@@ -292,10 +294,10 @@ func TestFakeEngine(t *testing.T) {
 			return []string{"-docker=unix://" + socket}
 		}},
 		{"tcp", func(t *testing.T, e *fakeEngine) []string {
-			return []string{"-docker=" + startEngine(t, e, nil).text}
+			return []string{"-docker=" + startEngine(t, e, nil).Text}
 		}},
 		{"tls", func(t *testing.T, e *fakeEngine) []string {
-			return []string{"-docker=" + startEngine(t, e, mutual.Clone()).text, "-tlsverify",
+			return []string{"-docker=" + startEngine(t, e, mutual.Clone()).Text, "-tlsverify",
 				"-tlscacert=" + filepath.Join(dir, "ca.pem"), "-tlscert=" + filepath.Join(dir, "cert.pem"), "-tlskey=" + filepath.Join(dir, "key.pem")}
 		}},
 	} {
@@ -1393,11 +1395,11 @@ func findEngine(t *testing.T) *liveEngine {
 	t.Helper()
 	needs(t, "docker", "dig", "go")
 	text := cmp.Or(os.Getenv("DOCKER_HOST"), "unix:///var/run/docker.sock")
-	u, err := parseEngineURL(text)
-	if err != nil || u.network != "unix" {
+	u, err := engine.ParseURL(text)
+	if err != nil || u.Network != "unix" {
 		t.Skipf("the engine of $DOCKER_HOST is not on a unix socket: %s", text)
 	}
-	e := &liveEngine{socket: u.addr}
+	e := &liveEngine{socket: u.Addr}
 	if err := e.greet(); err != nil {
 		t.Skipf("no Docker Engine for Linux containers at %s: %v", text, err)
 	}

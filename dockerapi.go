@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,8 +15,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"os"
-	"path"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -27,6 +23,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rayje/dnsdock/internal/engine"
 	"github.com/rayje/dnsdock/internal/host"
 	"github.com/rayje/dnsdock/internal/publish"
 )
@@ -64,59 +61,6 @@ func (e *statusError) Error() string {
 	return fmt.Sprintf("%d %s: %.300s", e.code, http.StatusText(e.code), e.text)
 }
 
-// An engineURL says where an engine listens.
-type engineURL struct {
-	text    string // as configured, for people
-	network string // "unix" or "tcp"
-	addr    string // path or host:port
-}
-
-// parseEngineURL reads unix://PATH or tcp://HOST:PORT. The path is absolute
-// with or without its first slash: unix://var/run/docker.sock is what the
-// manual said in 2015.
-func parseEngineURL(s string) (engineURL, error) {
-	scheme, rest, _ := strings.Cut(s, "://")
-	switch scheme {
-	case "unix":
-		if strings.Trim(rest, "/") != "" {
-			return engineURL{s, "unix", path.Clean("/" + rest)}, nil
-		}
-	case "tcp":
-		rest = strings.TrimSuffix(rest, "/")
-		host, port, err := net.SplitHostPort(rest)
-		if n, perr := strconv.ParseUint(port, 10, 16); err == nil && perr == nil && n > 0 && host != "" {
-			return engineURL{s, "tcp", rest}, nil
-		}
-	}
-	return engineURL{}, errors.New("write unix:///PATH or tcp://HOST:PORT, as in unix:///var/run/docker.sock or tcp://127.0.0.1:2376")
-}
-
-// tlsFiles names the PEM files for mutual TLS to the engine.
-type tlsFiles struct{ ca, cert, key string }
-
-// config reads the files for a connection to host. They are read for each
-// connection, so that renewed ones need no restart.
-func (f tlsFiles) config(host string) (*tls.Config, error) {
-	pem, err := os.ReadFile(f.ca)
-	if err != nil {
-		return nil, fmt.Errorf("-tlscacert: %w", err)
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("-tlscacert: %s holds no certificate in PEM", f.ca)
-	}
-	cert, err := tls.LoadX509KeyPair(f.cert, f.key)
-	if err != nil {
-		return nil, fmt.Errorf("-tlscert, -tlskey: %w", err)
-	}
-	return &tls.Config{
-		MinVersion:   tls.VersionTLS12,
-		RootCAs:      roots,
-		Certificates: []tls.Certificate{cert},
-		ServerName:   host,
-	}, nil
-}
-
 // A dockerClient speaks the Docker Remote API to one engine:
 // https://docs.docker.com/reference/api/engine/
 //
@@ -124,45 +68,31 @@ func (f tlsFiles) config(host string) (*tls.Config, error) {
 // /containers/{id}/json and /events. Where GET /networks is allowed too, it
 // tells the internal networks.
 type dockerClient struct {
-	engine engineURL
+	engine engine.URL
 	base   string       // "http://docker" or "https://docker"
 	prefix string       // "/v1.41", or empty for an engine that does not tell its version
 	call   *http.Client // ends with callTimeout, the body included
 	stream *http.Client // has no such end
 }
 
-// newDockerClient returns a client of the engine; with files not nil it
-// speaks TLS. It does not connect.
-func newDockerClient(engine engineURL, files *tlsFiles) *dockerClient {
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, engine.network, engine.addr)
-	}
+// newDockerClient returns a client of the engine, over TLS where files is not
+// nil. It does not connect.
+func newDockerClient(url engine.URL, files *engine.TLSFiles) *dockerClient {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return url.Dial(ctx, files) }
 	if files == nil {
-		return newClient(engine, "http://docker", &http.Transport{DialContext: dial})
+		return newClient(url, "http://docker", &http.Transport{DialContext: dial})
 	}
-	return newClient(engine, "https://docker", &http.Transport{
-		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			host, _, err := net.SplitHostPort(engine.addr)
-			if err != nil {
-				return nil, err
-			}
-			cfg, err := files.config(host)
-			if err != nil {
-				return nil, err
-			}
-			return (&tls.Dialer{Config: cfg}).DialContext(ctx, engine.network, engine.addr)
-		},
-	})
+	return newClient(url, "https://docker", &http.Transport{DialTLSContext: dial})
 }
 
 // newClient makes the two clients over one transport, without a proxy:
 // $HTTP_PROXY is not meant for the engine.
-func newClient(engine engineURL, base string, t *http.Transport) *dockerClient {
+func newClient(url engine.URL, base string, t *http.Transport) *dockerClient {
 	t.MaxIdleConnsPerHost = maxInspects
 	t.IdleConnTimeout = 2 * resyncPeriod
 	t.ResponseHeaderTimeout = callTimeout
 	return &dockerClient{
-		engine: engine,
+		engine: url,
 		base:   base,
 		call:   &http.Client{Transport: t, Timeout: callTimeout},
 		stream: &http.Client{Transport: t},
@@ -181,7 +111,7 @@ func (c *dockerClient) get(ctx context.Context, client *http.Client, path string
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, explain(err)
+		return nil, engine.Explain(err)
 	}
 	if resp.StatusCode == http.StatusOK {
 		return resp, nil
@@ -198,40 +128,7 @@ func replyError(resp *http.Response) error {
 	if json.Unmarshal(body, &reply) != nil || reply.Message == "" {
 		reply.Message = strings.TrimSpace(string(body))
 	}
-	if strings.Contains(reply.Message, "HTTP request to an HTTPS server") {
-		reply.Message = "it speaks TLS on this port: use -tlsverify"
-	}
-	return &statusError{resp.StatusCode, reply.Message}
-}
-
-// explain says in words what the errors of TLS mean for the one who set it
-// up, and leaves out the URL, which is made up.
-func explain(err error) error {
-	if u, ok := errors.AsType[*url.Error](err); ok {
-		err = u.Err
-	}
-	var why string
-	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		why = "the engine's certificate is not signed by the CA of -tlscacert"
-	} else if _, ok := errors.AsType[x509.HostnameError](err); ok {
-		why = "the engine's certificate is not for the host in -docker"
-	} else if e, ok := errors.AsType[x509.CertificateInvalidError](err); ok && e.Reason == x509.Expired {
-		why = "the engine's certificate has expired or is not valid yet"
-	} else if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
-		why = "the engine speaks no TLS on this port: leave out -tlsverify"
-	} else if errors.Is(err, http.ErrSchemeMismatch) {
-		why = "the engine speaks plain HTTP on this port: leave out -tlsverify"
-	} else if _, ok := errors.AsType[tls.AlertError](err); ok || strings.Contains(err.Error(), "remote error: tls:") {
-		why = "the engine refused TLS or the certificate of -tlscert"
-	} else if strings.Contains(err.Error(), "malformed HTTP response \"\\x15\\x03") {
-		why = "the engine speaks TLS on this port: use -tlsverify"
-	} else if errors.Is(err, os.ErrPermission) {
-		why = "run as root, or as a member of the socket's group"
-	}
-	if why == "" {
-		return err
-	}
-	return fmt.Errorf("%s: %w", why, err)
+	return &statusError{resp.StatusCode, engine.ExplainReply(reply.Message)}
 }
 
 // ping asks for the engine's API version and settles on one for the calls
@@ -621,16 +518,16 @@ type watcher struct {
 func newWatcher(client *dockerClient, n publish.Naming, reg *registry, log *slog.Logger) *watcher {
 	suffix := ""
 	if len(reg.engines) > 0 {
-		suffix = "@" + client.engine.text
+		suffix = "@" + client.engine.Text
 	}
-	reg.addEngine(client.engine.text, n.Apex)
+	reg.addEngine(client.engine.Text, n.Apex)
 	return &watcher{
 		client:  client,
 		naming:  n,
 		reg:     reg,
 		suffix:  suffix,
 		follows: make(map[string][]followed),
-		log:     log.With("engine", client.engine.text),
+		log:     log.With("engine", client.engine.Text),
 		known:   make(map[string]fingerprint),
 		told:    make(map[string][]string),
 		dirty:   make(map[string]bool),
@@ -662,7 +559,7 @@ func (w *watcher) run(ctx context.Context) error {
 			w.found, w.warned = false, true
 			w.log.Warn("engine away: what is known goes on being answered", "known", len(w.known), "err", err)
 		}
-		w.reg.engineAway(w.client.engine.text)
+		w.reg.engineAway(w.client.engine.Text)
 		w.log.Debug("no connection to the engine", "err", err, "retry", backoff)
 		select {
 		case <-ctx.Done():
@@ -812,7 +709,7 @@ func (w *watcher) doneLocked(ids map[string]bool) {
 	if w.first != nil && len(w.first) == 0 && !w.listed {
 		w.listed = true
 		w.first = make(map[string]bool) // a map keeps the memory of what it had
-		w.reg.engineFound(w.client.engine.text, w.isGoneLocked)
+		w.reg.engineFound(w.client.engine.Text, w.isGoneLocked)
 	}
 }
 
@@ -1083,7 +980,7 @@ func (w *watcher) service(c *publish.Container) (*publish.Service, []publish.Pro
 		// The engine takes the addresses of a container that stopped: keep the last ones.
 		c.Networks = w.reg.last(c.ID + w.suffix)
 	}
-	s, problems := n.ServiceOf(c, w.client.engine.text)
+	s, problems := n.ServiceOf(c, w.client.engine.Text)
 	if s != nil {
 		s.ID += w.suffix
 		s.Addrs = w.ofHost(s.Addrs)
@@ -1094,8 +991,8 @@ func (w *watcher) service(c *publish.Container) (*publish.Service, []publish.Pro
 // ofHost returns addrs with the address of an engine elsewhere in the place of
 // the host's, which is not the one that a client asked then.
 func (w *watcher) ofHost(addrs []netip.Addr) []netip.Addr {
-	at, err := netip.ParseAddrPort(w.client.engine.addr)
-	if err != nil || w.client.engine.network != "tcp" || host.HasAddr(at.Addr()) || w.naming.Host != nil {
+	at, err := netip.ParseAddrPort(w.client.engine.Addr)
+	if err != nil || w.client.engine.Network != "tcp" || host.HasAddr(at.Addr()) || w.naming.Host != nil {
 		return addrs
 	}
 	addrs = slices.Clone(addrs)
@@ -1151,7 +1048,7 @@ func (w *watcher) status() (s engineStatus) {
 	if known := w.state.Load(); known != nil {
 		s = *known
 	}
-	s.URL, s.Events, s.Resyncs = w.client.engine.text, w.events.Load(), w.resyncs.Load()
+	s.URL, s.Events, s.Resyncs = w.client.engine.Text, w.events.Load(), w.resyncs.Load()
 	return s
 }
 

@@ -3,19 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -33,6 +26,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/rayje/dnsdock/internal/engine"
 	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/zone"
@@ -346,7 +340,7 @@ func inWatch(t *testing.T, n publish.Naming, up bool, f func(w *watch)) {
 		n.Apex = mustName(t, "docker")
 		log := slog.New(slog.NewTextHandler(w.log, nil))
 		w.reg = newRegistry(n, 0, log)
-		client := newClient(engineURL{text: "fake"}, "http://docker", &http.Transport{DialContext: w.ln.dial})
+		client := newClient(engine.URL{Text: "fake"}, "http://docker", &http.Transport{DialContext: w.ln.dial})
 		ctx, cancel := context.WithCancel(t.Context())
 		wg.Go(func() { _ = newWatcher(client, n, w.reg, log).run(ctx) })
 		f(w)
@@ -942,95 +936,9 @@ func TestNegotiate(t *testing.T) {
 	}
 }
 
-func TestParseEngineURL(t *testing.T) {
-	for _, c := range []struct{ in, network, addr string }{
-		{"unix:///var/run/docker.sock", "unix", "/var/run/docker.sock"},
-		{"unix://var/run/docker.sock", "unix", "/var/run/docker.sock"},
-		{"tcp://127.0.0.1:2376", "tcp", "127.0.0.1:2376"},
-		{"tcp://engine.example.com:2376/", "tcp", "engine.example.com:2376"},
-		{"tcp://[::1]:2375", "tcp", "[::1]:2375"},
-	} {
-		u, err := parseEngineURL(c.in)
-		if err != nil || u.network != c.network || u.addr != c.addr {
-			t.Errorf("parseEngineURL(%q) = %+v, %v; want %s %s", c.in, u, err, c.network, c.addr)
-		}
-	}
-	for _, in := range []string{"", "/var/run/docker.sock", "unix://", "unix:///", "tcp://", "tcp://host", "tcp://:2375", "tcp://host:0", "tcp://host:x", "tcp://h:1/path", "ssh://host", "http://host:2375"} {
-		if u, err := parseEngineURL(in); err == nil || !strings.Contains(err.Error(), "unix:///") {
-			t.Errorf("parseEngineURL(%q) = %+v, %v; want an error that says what to write", in, u, err)
-		}
-	}
-}
-
-// An authority makes certificates for the tests of TLS.
-type authority struct {
-	t    *testing.T
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	file string
-}
-
-func newAuthority(t *testing.T, dir, file string) *authority {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := &authority{t: t, key: key, file: filepath.Join(dir, file)}
-	a.cert = &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: file}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign}
-	der, err := x509.CreateCertificate(rand.Reader, a.cert, a.cert, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if a.cert, err = x509.ParseCertificate(der); err != nil {
-		t.Fatal(err)
-	}
-	writePEM(t, a.file, "CERTIFICATE", der)
-	return a
-}
-
-func writePEM(t *testing.T, file, kind string, der []byte) {
-	t.Helper()
-	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// issue writes a certificate for host, and its key, until the given time.
-func (a *authority) issue(dir, cert, key, host string, until time.Time) tls.Certificate {
-	a.t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: host},
-		NotBefore: until.Add(-2 * time.Hour), NotAfter: until, KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
-	if ip := net.ParseIP(host); ip != nil {
-		template.IPAddresses = []net.IP{ip}
-	} else {
-		template.DNSNames = []string{host}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, k.Public(), a.key)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalECPrivateKey(k)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	writePEM(a.t, filepath.Join(dir, cert), "CERTIFICATE", der)
-	writePEM(a.t, filepath.Join(dir, key), "EC PRIVATE KEY", keyDER)
-	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, cert), filepath.Join(dir, key))
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	return pair
-}
-
 // startEngine serves h on loopback, over TLS where cfg is not nil, and
 // returns the engine's URL.
-func startEngine(t *testing.T, h http.Handler, cfg *tls.Config) engineURL {
+func startEngine(t *testing.T, h http.Handler, cfg *tls.Config) engine.URL {
 	t.Helper()
 	srv := httptest.NewUnstartedServer(h)
 	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
@@ -1041,78 +949,11 @@ func startEngine(t *testing.T, h http.Handler, cfg *tls.Config) engineURL {
 		srv.Start()
 	}
 	t.Cleanup(srv.Close)
-	u, err := parseEngineURL("tcp://" + srv.Listener.Addr().String())
+	u, err := engine.ParseURL("tcp://" + srv.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	return u
-}
-
-func TestTLS(t *testing.T) {
-	dir := t.TempDir()
-	soon := time.Now().Add(time.Hour)
-	ca, other := newAuthority(t, dir, "ca.pem"), newAuthority(t, dir, "other.pem")
-	good := ca.issue(dir, "server.pem", "server-key.pem", "127.0.0.1", soon)
-	wrongName := ca.issue(dir, "wrong.pem", "wrong-key.pem", "10.1.2.3", soon)
-	expired := ca.issue(dir, "expired.pem", "expired-key.pem", "127.0.0.1", time.Now().Add(-time.Minute))
-	ca.issue(dir, "cert.pem", "key.pem", "client", soon)
-	other.issue(dir, "stranger.pem", "stranger-key.pem", "client", soon)
-	pool := x509.NewCertPool()
-	pool.AddCert(ca.cert)
-	server := func(cert tls.Certificate) *tls.Config {
-		return &tls.Config{Certificates: []tls.Certificate{cert}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert}
-	}
-	old := server(good)
-	old.MinVersion, old.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
-	files := func(ca, cert, key string) *tlsFiles {
-		return &tlsFiles{filepath.Join(dir, ca), filepath.Join(dir, cert), filepath.Join(dir, key)}
-	}
-	mine := files("ca.pem", "cert.pem", "key.pem")
-
-	for _, c := range []struct {
-		what   string
-		server *tls.Config // nil: plain HTTP
-		files  *tlsFiles   // nil: no TLS
-		want   string      // part of the error; empty: none
-	}{
-		{"good", server(good), mine, ""},
-		{"plain to plain", nil, nil, ""},
-		{"another CA", server(good), files("other.pem", "cert.pem", "key.pem"), "not signed by the CA of -tlscacert"},
-		{"wrong name", server(wrongName), mine, "not for the host in -docker"},
-		{"expired", server(expired), mine, "expired"},
-		{"stranger's client certificate", server(good), files("ca.pem", "stranger.pem", "stranger-key.pem"), "refused TLS or the certificate of -tlscert"},
-		{"TLS 1.1", old, mine, "refused TLS"},
-		{"TLS to plain HTTP", nil, mine, "leave out -tlsverify"},
-		{"plain HTTP to TLS", server(good), nil, "use -tlsverify"},
-		{"no such file", server(good), files("none.pem", "cert.pem", "key.pem"), "-tlscacert"},
-		{"no certificate", server(good), files("key.pem", "cert.pem", "key.pem"), "-tlscacert"},
-		{"key of another", server(good), files("ca.pem", "cert.pem", "server-key.pem"), "-tlskey"},
-	} {
-		t.Run(c.what, func(t *testing.T) {
-			client := newDockerClient(startEngine(t, newFakeEngine(), c.server), c.files)
-			defer client.call.CloseIdleConnections()
-			err := client.ping(t.Context())
-			switch {
-			case c.want == "" && (err != nil || client.prefix != "/v1.41"):
-				t.Errorf("ping: %v, prefix %q; want none, /v1.41", err, client.prefix)
-			case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
-				t.Errorf("ping: %v; want %q", err, c.want)
-			}
-		})
-	}
-
-	t.Run("renewed", func(t *testing.T) {
-		client := newDockerClient(startEngine(t, newFakeEngine(), server(good)), files("ca.pem", "mine.pem", "mine-key.pem"))
-		other.issue(dir, "mine.pem", "mine-key.pem", "client", soon)
-		if err := client.ping(t.Context()); err == nil {
-			t.Error("ping with a stranger's certificate: no error")
-		}
-		ca.issue(dir, "mine.pem", "mine-key.pem", "client", soon)
-		if err := client.ping(t.Context()); err != nil {
-			t.Errorf("ping after the renewal: %v", err)
-		}
-		client.call.CloseIdleConnections()
-	})
 }
 
 func TestAddrsOfEndpoint(t *testing.T) {
@@ -1332,11 +1173,11 @@ func TestWatchInternalNetworks(t *testing.T) {
 // watched by itself.
 func TestSeveralEngines(t *testing.T) {
 	a, b := newFakeEngine(), newFakeEngine()
-	urlB := startEngine(t, b, nil).text
+	urlB := startEngine(t, b, nil).Text
 	for _, e := range []*fakeEngine{a, b} { // of a cloned machine: the ids are the same
 		e.set("aa", &fakeContainer{name: "web", image: "nginx", state: "running", addr: map[*fakeEngine]string{a: "10.0.0.1", b: "10.0.0.2"}[e]})
 	}
-	in := startDnsdock(t, "-docker="+startEngine(t, a, nil).text, "-docker="+urlB+"=b.example,unix:///nosuch/d.sock")
+	in := startDnsdock(t, "-docker="+startEngine(t, a, nil).Text, "-docker="+urlB+"=b.example,unix:///nosuch/d.sock")
 	in.soon(t, "web.nginx.docker A", "NOERROR", "10.0.0.1")
 	in.soon(t, "web.nginx.b.example A", "NOERROR", "10.0.0.2")
 	in.log.wait(t, "engine away", "engine=unix:///nosuch/d.sock")
@@ -1374,7 +1215,7 @@ func TestSeveralEngines(t *testing.T) {
 // A zone whose engines all are away is not known, and the others are.
 func TestZoneOfEngineAway(t *testing.T) {
 	a := newFakeEngine()
-	in := startDnsdock(t, "-docker="+startEngine(t, a, nil).text+",unix:///nosuch/d.sock=b.docker", "-domain=docker")
+	in := startDnsdock(t, "-docker="+startEngine(t, a, nil).Text+",unix:///nosuch/d.sock=b.docker", "-domain=docker")
 	in.soon(t, "nosuch.docker A", "NXDOMAIN")
 	in.want(t, "nosuch.b.docker A", "SERVFAIL")
 	in.log.wait(t, "engine away")
@@ -1505,7 +1346,7 @@ func TestHostOfAnEngineElsewhere(t *testing.T) {
 		"unix:///var/run/docker.sock": "host", "tcp://127.0.0.1:2375": "host", "tcp://engine.example.com:2376": "host",
 		"tcp://203.0.113.5:2376": "203.0.113.5", "tcp://[2001:db8::5]:2376": "2001:db8::5",
 	} {
-		u, err := parseEngineURL(url)
+		u, err := engine.ParseURL(url)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -214,7 +214,7 @@ func TestPage(t *testing.T) {
 	e.set("b0", &fakeContainer{name: "shop_web_1", image: "registry:5000/nginx:1.25", state: "running", addr: "172.17.0.7", started: started,
 		env: []string{"DNSDOCK_ALIAS=shop.example.com,www.docker", "DNSDOCK_TTL=30"}, networks: map[string]endpointJSON{"six": {GlobalIPv6Address: "fd00:dd::7"}}})
 	up := startUpstream(t, answer(t, nil), nil)
-	in := startDnsdock(t, "-docker="+startEngine(t, e, nil).text, "-nameserver="+up.String())
+	in := startDnsdock(t, "-docker="+startEngine(t, e, nil).Text, "-nameserver="+up.String())
 	in.ready(t)
 	rows := "[...document.querySelectorAll('#services tbody tr')]"
 	has := func(text string) string { return fmt.Sprintf("%s.some(r => r.innerText.includes(%q))", rows, text) }

@@ -17,7 +17,7 @@ import (
 func TestStateOverRestart(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "state.json")
 	e := newFakeEngine()
-	engine := "-docker=" + startEngine(t, e, nil).text
+	engine := "-docker=" + startEngine(t, e, nil).Text
 	set := func(prefix, name, addr string) {
 		e.set(prefix, &fakeContainer{name: name, image: "redis:7", state: "running", addr: addr})
 	}

@@ -24,6 +24,7 @@ import (
 
 	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/dnstest"
 	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/zone"
 )
@@ -526,13 +527,13 @@ func startTLSUpstream(t *testing.T, cert tls.Certificate, queries int, f answere
 
 // newTLSZone returns a zone with an upstream over TLS, whose certificate is to
 // be signed by a.
-func newTLSZone(t *testing.T, a *authority, s forward.Server) *zone.Zone {
+func newTLSZone(t *testing.T, a *dnstest.Authority, s forward.Server) *zone.Zone {
 	t.Helper()
 	s.Tls = true
 	z := newForwardZone(t)
 	z.Fwd.Asks = true
 	z.Fwd.Roots = x509.NewCertPool()
-	z.Fwd.Roots.AddCert(a.cert)
+	z.Fwd.Roots.AddCert(a.Cert)
 	z.Fwd.Servers = forward.Routes[forward.Server]{dnsname.Root: {s}}
 	z.Fwd.SetRoutes(nil)
 	return z
@@ -541,8 +542,8 @@ func newTLSZone(t *testing.T, a *authority, s forward.Server) *zone.Zone {
 // Queries share a connection over TLS, and where that was closed get another.
 func TestTLSUpstream(t *testing.T) {
 	dir := t.TempDir()
-	ca := newAuthority(t, dir, "ca.pem")
-	cert := ca.issue(dir, "cert.pem", "key.pem", "dns.example", time.Now().Add(time.Hour))
+	ca := dnstest.NewAuthority(t, dir, "ca.pem")
+	cert := ca.Issue(dir, "cert.pem", "key.pem", "dns.example", time.Now().Add(time.Hour))
 	addr, conns := startTLSUpstream(t, cert, 10, answer(t, nil))
 	z := newTLSZone(t, ca, forward.Server{Addr: addr, Name: "dns.example"})
 	ask := func(i int) {
@@ -569,7 +570,7 @@ func TestTLSUpstream(t *testing.T) {
 // An upstream over TLS that is not who it should be is not asked.
 func TestTLSUpstreamIsVerified(t *testing.T) {
 	dir := t.TempDir()
-	ca, other := newAuthority(t, dir, "ca.pem"), newAuthority(t, dir, "other.pem")
+	ca, other := dnstest.NewAuthority(t, dir, "ca.pem"), dnstest.NewAuthority(t, dir, "other.pem")
 	hour := time.Now().Add(time.Hour)
 	for _, tt := range []struct {
 		what string
@@ -577,12 +578,12 @@ func TestTLSUpstreamIsVerified(t *testing.T) {
 		name string
 		good bool
 	}{
-		{"good", ca.issue(dir, "1", "1k", "dns.example", hour), "dns.example", true},
-		{"by address", ca.issue(dir, "2", "2k", "127.0.0.1", hour), "", true},
-		{"wrong name", ca.issue(dir, "3", "3k", "dns.example", hour), "dns.example.net", false},
-		{"name for an address", ca.issue(dir, "4", "4k", "dns.example", hour), "", false},
-		{"expired", ca.issue(dir, "5", "5k", "dns.example", time.Now().Add(-time.Minute)), "dns.example", false},
-		{"another authority", other.issue(dir, "6", "6k", "dns.example", hour), "dns.example", false},
+		{"good", ca.Issue(dir, "1", "1k", "dns.example", hour), "dns.example", true},
+		{"by address", ca.Issue(dir, "2", "2k", "127.0.0.1", hour), "", true},
+		{"wrong name", ca.Issue(dir, "3", "3k", "dns.example", hour), "dns.example.net", false},
+		{"name for an address", ca.Issue(dir, "4", "4k", "dns.example", hour), "", false},
+		{"expired", ca.Issue(dir, "5", "5k", "dns.example", time.Now().Add(-time.Minute)), "dns.example", false},
+		{"another authority", other.Issue(dir, "6", "6k", "dns.example", hour), "dns.example", false},
 	} {
 		addr, _ := startTLSUpstream(t, tt.cert, 10, answer(t, nil))
 		z := newTLSZone(t, ca, forward.Server{Addr: addr, Name: tt.name})
@@ -600,13 +601,13 @@ func TestTLSUpstreamIsVerified(t *testing.T) {
 func TestTLSWithUnbound(t *testing.T) {
 	needs(t, "unbound")
 	dir := t.TempDir()
-	ca := newAuthority(t, dir, "ca.pem")
+	ca := dnstest.NewAuthority(t, dir, "ca.pem")
 	for _, tt := range []struct {
 		what, name string
 		until      time.Duration
 		good       bool
 	}{{"good", "dns.example", time.Hour, true}, {"wrong name", "dns.example.net", time.Hour, false}, {"expired", "dns.example", -time.Minute, false}} {
-		ca.issue(dir, "cert.pem", "key.pem", "dns.example", time.Now().Add(tt.until))
+		ca.Issue(dir, "cert.pem", "key.pem", "dns.example", time.Now().Add(tt.until))
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/dnstest"
 	"github.com/rayje/dnsdock/internal/forward"
 )
 
@@ -65,8 +66,8 @@ func write(t *testing.T, c net.Conn, q *dns.Msg) {
 // replaced: the upstream answers on any new one.
 func TestTLSDeadConnectionIsReplaced(t *testing.T) {
 	dir := t.TempDir()
-	ca := newAuthority(t, dir, "ca.pem")
-	cert := ca.issue(dir, "cert.pem", "key.pem", "dns.example", time.Now().Add(time.Hour))
+	ca := dnstest.NewAuthority(t, dir, "ca.pem")
+	cert := ca.Issue(dir, "cert.pem", "key.pem", "dns.example", time.Now().Add(time.Hour))
 	var conns atomic.Int32
 	addr := serveTLS(t, cert, func(nth int32, c net.Conn) {
 		conns.Add(1)
@@ -127,8 +128,8 @@ func TestTLSFailedWriteIsNotRepeated(t *testing.T) {
 // without an answer go out on another.
 func TestTLSClosedWithQueriesOut(t *testing.T) {
 	dir := t.TempDir()
-	ca := newAuthority(t, dir, "ca.pem")
-	cert := ca.issue(dir, "cert.pem", "key.pem", "dns.example", time.Now().Add(time.Hour))
+	ca := dnstest.NewAuthority(t, dir, "ca.pem")
+	cert := ca.Issue(dir, "cert.pem", "key.pem", "dns.example", time.Now().Add(time.Hour))
 	addr := serveTLS(t, cert, func(nth int32, c net.Conn) {
 		in := bufio.NewReader(c)
 		for range 4 {
@@ -164,8 +165,8 @@ func TestTLSClosedWithQueriesOut(t *testing.T) {
 // not wait until it was there.
 func TestTLSIdleEndsAfterSlowHandshake(t *testing.T) {
 	dir := t.TempDir()
-	ca := newAuthority(t, dir, "ca.pem")
-	cert := ca.issue(dir, "cert.pem", "key.pem", "dns.example", time.Now().Add(time.Hour))
+	ca := dnstest.NewAuthority(t, dir, "ca.pem")
+	cert := ca.Issue(dir, "cert.pem", "key.pem", "dns.example", time.Now().Add(time.Hour))
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -742,7 +742,7 @@ func TestHTTPSocket(t *testing.T) {
 // All that is answered is counted once, whichever way.
 func TestMetrics(t *testing.T) {
 	dead := closedUpstream(t)
-	in := startDnsdock(t, "-docker="+startEngine(t, newFakeEngine(), nil).text, "-nameserver="+startUpstream(t, answer(t, nil), nil).String()+",corp.test="+dead.String())
+	in := startDnsdock(t, "-docker="+startEngine(t, newFakeEngine(), nil).Text, "-nameserver="+startUpstream(t, answer(t, nil), nil).String()+",corp.test="+dead.String())
 	in.ready(t)
 	if status, body := in.call(t, "PUT", "/services/x", `{"name":"web","image":"nginx","ip":"10.0.0.1","ports":"80"}`); status != 201 {
 		t.Fatal(body)
@@ -866,7 +866,7 @@ func TestHealth(t *testing.T) {
 	e := newFakeEngine()
 	hang := make(chan struct{})
 	e.update(func() { e.hang = hang })
-	in := startDnsdock(t, "-docker="+startEngine(t, e, nil).text)
+	in := startDnsdock(t, "-docker="+startEngine(t, e, nil).Text)
 	want := func(path string, status int, parts ...string) {
 		t.Helper()
 		if got, body := in.call(t, "GET", path, ""); got != status || !containsAll(body, parts) {

@@ -1,0 +1,2 @@
+// Package dnstest has what the tests of several packages share.
+package dnstest
