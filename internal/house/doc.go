@@ -1,0 +1,2 @@
+// Package house tests that the packages of this module keep to the map in DESIGN.md and to its limits on size.
+package house
