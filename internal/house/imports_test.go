@@ -30,22 +30,26 @@ var rooms = map[string]room{
 	"internal/stats":   {"", http + sockets + files},
 	"internal/table":   {"", messages + http + sockets + files},
 
-	"internal/feed":     {"", messages + http + sockets + files},
+	"internal/limit":    {"", messages + http + sockets + files},
+	"internal/host":     {"", messages + http},
+	"internal/feed":     {"limit", messages + http + sockets + files},
+	"internal/engine":   {"", messages},
 	"internal/publish":  {"dnsname", messages + http + sockets + files + "sync log/slog"},
 	"internal/udpio":    {"", messages + http},
 	"internal/dnscache": {"dnsname dnswire table", http + sockets + files},
-	"internal/config":   {"dnsname publish", messages + http},
+	"internal/config":   {"dnsname engine host publish", messages + http},
 
 	"internal/index":   {"dnsname dnswire publish table", http + sockets + files},
-	"internal/forward": {"dnscache dnsname dnswire stats udpio", http},
+	"internal/forward": {"dnscache dnsname dnswire host limit stats udpio", http},
 
 	"internal/zone": {"dnscache dnsname dnswire forward index publish stats table", http + sockets + files},
 
-	"internal/dnsserver": {"dnsname dnswire stats udpio zone", http},
-	"internal/web":       {"dnsname feed publish stats", messages},
+	"internal/dnsserver": {"dnsname dnswire limit stats udpio zone", http},
+	"internal/web":       {"dnsname feed limit publish stats", messages},
 	"internal/watch":     {"dnsname publish", messages + http},
 
-	".": {"config dnscache dnsname dnsserver dnswire feed forward index publish stats table udpio watch web zone", ""},
+	".": {"config dnscache dnsname dnsserver dnswire engine feed forward host index limit publish stats table udpio watch " +
+		"web zone", ""},
 
 	// No part of the program.
 	"internal/dnstest": {"dnsname dnswire stats", ""},
@@ -80,7 +84,7 @@ func TestImports(t *testing.T) {
 				t.Errorf("%s imports %s, which it must not know", path, i)
 			}
 		}
-		for _, i := range slices.Concat(p.TestImports, p.XTestImports) { // from above, they would make a circle of ideas
+		for _, i := range slices.Concat(p.TestImports, p.XTestImports) {
 			if name, inside := strings.CutPrefix(short(i), "internal/"); inside && !mayTest(path, name, allowed) {
 				t.Errorf("tests of %s import %s, which it must not know", path, i)
 			}

@@ -173,7 +173,8 @@ func check(t *testing.T, p *listed) (*types.Info, *token.FileSet, *types.Package
 		}
 		return nil, fmt.Errorf("no export data of %s", path)
 	}
-	cfg := &types.Config{Importer: importer.ForCompiler(fset, "gc", lookup), Sizes: types.SizesFor("gc", runtime.GOARCH)}
+	sizes := types.SizesFor("gc", runtime.GOARCH)
+	cfg := &types.Config{Importer: importer.ForCompiler(fset, "gc", lookup), Sizes: sizes}
 	pkg, err := cfg.Check(p.ImportPath, fset, files, info)
 	if err != nil {
 		t.Fatal(err)
