@@ -28,6 +28,7 @@ import (
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/index"
+	"github.com/rayje/dnsdock/internal/listener"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/zone"
 )
@@ -123,7 +124,7 @@ func packed(z *zone.Zone, req *dns.Msg, local netip.Addr, size int) (*dns.Msg, [
 // the test ends; it returns the port.
 func serveZone(t testing.TB, z *zone.Zone, addr string) (port string) {
 	t.Helper()
-	udp, tcp, err := bindDNS(addr)
+	udp, tcp, err := listener.DNS(addr)
 	if err != nil {
 		t.Skipf("no address %s here: %v", addr, err)
 	}

@@ -42,9 +42,8 @@ import (
 	"github.com/rayje/dnsdock/internal/engine"
 	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/host"
+	"github.com/rayje/dnsdock/internal/listener"
 	"github.com/rayje/dnsdock/internal/publish"
-	"github.com/rayje/dnsdock/internal/stats"
-	"github.com/rayje/dnsdock/internal/udpio"
 	"github.com/rayje/dnsdock/internal/zone"
 )
 
@@ -158,7 +157,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return healthcheck(ctx, cfg)
 	}
 	log := newLogger(cfg, stderr)
-	socks, err := bind(cfg)
+	socks, err := listener.Open(cfg.dns, cfg.http)
 	if err != nil {
 		return err
 	}
@@ -195,21 +194,21 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 			return stop(ctx)
 		}
 	}
-	for _, conn := range socks.udp {
+	for _, conn := range socks.UDP {
 		srv, started := dnsserver.NewUDPServer(zone, conn)
 		g.serve("dns udp", srv.ActivateAndServe, started, last(srv.ShutdownContext))
 	}
-	for _, ln := range socks.tcp {
+	for _, ln := range socks.TCP {
 		srv := dnsserver.NewTCPServer(zone, ln)
 		g.serve("dns tcp", srv.Serve, closed, last(srv.Shutdown))
 		log.Info("listening", "for", "dns", "addr", ln.Addr())
 	}
-	if socks.http == nil {
+	if socks.HTTP == nil {
 		drain()
 	} else {
 		srv := newHTTPServer(g.ctx, newAPI(zone, reg, lock, watchers...), log)
 		serve := func() error {
-			err := srv.Serve(socks.http)
+			err := srv.Serve(socks.HTTP)
 			if !errors.Is(err, http.ErrServerClosed) { // there is nothing to wait for
 				drain()
 			}
@@ -222,7 +221,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 			_ = srv.Shutdown(ctx) // it waits for connections that never sent anything too
 			return srv.Close()
 		})
-		log.Info("listening", "for", "http", "addr", socks.http.Addr())
+		log.Info("listening", "for", "http", "addr", socks.HTTP.Addr())
 	}
 	g.start("forwarder", func() error { return fwd.Run(g.ctx) })
 	for _, w := range watchers {
@@ -274,16 +273,14 @@ func healthcheck(ctx context.Context, cfg *config) error {
 	defer cancel()
 	if cfg.http == "" {
 		m := new(dns.Msg).SetQuestion("dnsdock."+cfg.naming.Apex.String(), dns.TypeSOA)
-		r, _, err := new(dns.Client).ExchangeContext(ctx, m, reachable(cfg.dns[0]))
+		_, addr := listener.Reachable(cfg.dns[0])
+		r, _, err := new(dns.Client).ExchangeContext(ctx, m, addr)
 		if err == nil && r.Rcode != dns.RcodeSuccess {
 			err = fmt.Errorf("%s: %s", m.Question[0].Name, dns.RcodeToString[r.Rcode])
 		}
 		return err
 	}
-	network, addr := "tcp", reachable(cfg.http)
-	if file, ok := strings.CutPrefix(cfg.http, unixScheme); ok {
-		network, addr = "unix", file
-	}
+	network, addr := listener.Reachable(cfg.http)
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, addr)
 	}}}
@@ -313,17 +310,6 @@ func flagsOfContainer() []string {
 		return nil
 	}
 	return words[i+1:]
-}
-
-// reachable is where this host reaches what listens on addr.
-func reachable(addr string) string {
-	host, port, _ := net.SplitHostPort(addr) // parseListen made it
-	if ip, err := netip.ParseAddr(host); err == nil && !ip.IsUnspecified() {
-		return addr
-	} else if err == nil && ip.Is6() {
-		return net.JoinHostPort("::1", port)
-	}
-	return net.JoinHostPort("127.0.0.1", port)
 }
 
 func newLogger(cfg *config, stderr io.Writer) *slog.Logger {
@@ -843,149 +829,6 @@ func (cfg *config) ownAddr(a netip.AddrPort) string {
 		}
 	}
 	return ""
-}
-
-// sockets are all that the program listens on. Each server owns its one.
-type sockets struct {
-	udp  []*net.UDPConn
-	tcp  []net.Listener
-	http net.Listener
-}
-
-// bind opens all sockets, or none.
-func bind(cfg *config) (s sockets, err error) {
-	defer func() {
-		if err != nil {
-			s.close()
-		}
-	}()
-	for _, addr := range cfg.dns {
-		udp, tcp, err := bindDNS(addr)
-		if err != nil {
-			return s, bindError("dns", addr, err)
-		}
-		s.udp, s.tcp = append(s.udp, udp...), append(s.tcp, tcp)
-	}
-	if cfg.http != "" {
-		if s.http, err = bindHTTP(cfg.http); err != nil {
-			return s, bindError("http", cfg.http, err)
-		}
-	}
-	return s, nil
-}
-
-// close closes what was bound; nothing was read yet, so nothing is lost.
-func (s *sockets) close() {
-	for _, c := range s.udp {
-		_ = c.Close()
-	}
-	for _, l := range s.tcp {
-		_ = l.Close()
-	}
-}
-
-// bindHTTP opens an address or a socket in the file system. One that is left
-// there by who does not live any more is replaced; the owner and the group may use it.
-func bindHTTP(addr string) (net.Listener, error) {
-	file, ok := strings.CutPrefix(addr, unixScheme)
-	if !ok {
-		return net.Listen(family("tcp", addr), addr)
-	}
-	if info, err := os.Lstat(file); err == nil && info.Mode().Type() == os.ModeSocket {
-		c, err := net.Dial("unix", file)
-		if err == nil {
-			_ = c.Close() // somebody answers, so listening fails
-		} else if errors.Is(err, syscall.ECONNREFUSED) {
-			_ = os.Remove(file) // else listening says why not
-		}
-	}
-	ln, err := net.Listen("unix", file) // removes the file when it is closed
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(file, 0o660); err != nil {
-		_ = ln.Close()
-		return nil, err
-	}
-	return ln, nil
-}
-
-// bindDNS opens UDP and TCP on the same port, also where addr has port 0: a
-// port that is free for one may be taken for the other, so it tries some. Of
-// UDP there is a socket for each processor, where the system spreads clients
-// over them (SO_REUSEPORT), so that their readers share nothing.
-func bindDNS(addr string) (udp []*net.UDPConn, tcp net.Listener, err error) {
-	const tries = 10
-	for range tries {
-		udp, tcp, err = tryDNS(addr)
-		if err == nil || !strings.HasSuffix(addr, ":0") {
-			break
-		}
-	}
-	return udp, tcp, err
-}
-
-// tryDNS opens TCP first, which is alone at its port: so a second dnsdock is
-// told before its UDP sockets would take what is sent to the first.
-func tryDNS(addr string) (udp []*net.UDPConn, tcp net.Listener, err error) {
-	lc := net.ListenConfig{KeepAlive: -1} // an idle connection is closed before it would help
-	tcp, err = lc.Listen(context.Background(), family("tcp", addr), addr)
-	if err != nil {
-		return nil, nil, err
-	}
-	host, _, _ := net.SplitHostPort(addr)
-	addr = net.JoinHostPort(host, strconv.Itoa(tcp.Addr().(*net.TCPAddr).Port)) // what port 0 became
-	readers := 1
-	if udpio.SpreadsClients {
-		readers = min(runtime.GOMAXPROCS(0), stats.MaxReaders)
-	}
-	for range readers {
-		pc, err := (&net.ListenConfig{Control: udpio.ReusePort}).ListenPacket(context.Background(), family("udp", addr), addr)
-		if err != nil {
-			(&sockets{udp: udp, tcp: []net.Listener{tcp}}).close()
-			return nil, nil, err
-		}
-		udp = append(udp, pc.(*net.UDPConn))
-	}
-	return udp, tcp, nil
-}
-
-// family narrows a network to the family of an address that names one, so
-// that 0.0.0.0:53 and [::]:53 may both be listened on.
-func family(network, addr string) string {
-	host, _, _ := net.SplitHostPort(addr)
-	switch ip, err := netip.ParseAddr(host); {
-	case err != nil:
-		return network
-	case ip.Is4():
-		return network + "4"
-	default:
-		return network + "6"
-	}
-}
-
-// bindError says what may be done about an address that can't be bound.
-func bindError(flag, addr string, err error) error {
-	hint := ""
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE) && strings.HasSuffix(addr, ":53"):
-		hint = ": another DNS server has it, most likely systemd-resolved (127.0.0.53:53) or dnsmasq: listen on an address of its own, as in -dns=172.17.0.1:53"
-	case errors.Is(err, syscall.EADDRINUSE) && strings.HasPrefix(addr, unixScheme):
-		hint = ": another program listens there, or it is no socket: choose another path"
-	case errors.Is(err, os.ErrNotExist):
-		hint = ": make the directory first"
-	case errors.Is(err, os.ErrPermission) && strings.HasPrefix(addr, unixScheme):
-		hint = ": the directory must be writable for this user"
-	case errors.Is(err, syscall.EADDRINUSE) && flag == "http":
-		hint = ": another program has it: choose another, as in -http=127.0.0.1:8053, or none with -http="
-	case errors.Is(err, syscall.EADDRINUSE):
-		hint = ": another program has it: choose another, as in -dns=127.0.0.1:5300"
-	case errors.Is(err, os.ErrPermission):
-		hint = ": ports below 1024 need root or the capability CAP_NET_BIND_SERVICE"
-	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		hint = ": this host has no such address"
-	}
-	return fmt.Errorf("can't listen on -%s=%s: %w%s", flag, addr, err, hint)
 }
 
 // A group runs the goroutines that live as long as the program. The first

@@ -25,6 +25,7 @@ import (
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/host"
+	"github.com/rayje/dnsdock/internal/listener"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/zone"
 )
@@ -37,12 +38,12 @@ type answerer func(q *dns.Msg, from netip.AddrPort) [][]byte
 // Where one of them is nil, its port is closed.
 func startUpstream(t testing.TB, udp, tcp answerer) netip.AddrPort {
 	t.Helper()
-	udps, ln, err := bindDNS("127.0.0.1:0")
+	udps, ln, err := listener.DNS("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	pc := udps[0]
-	(&sockets{udp: udps[1:]}).close()
+	(&listener.Set{UDP: udps[1:]}).Close()
 	var wg sync.WaitGroup
 	t.Cleanup(func() {
 		_ = pc.Close()
