@@ -1,24 +1,21 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"net/netip"
 	"runtime"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/servicejson"
 	"github.com/rayje/dnsdock/internal/stats"
 	"github.com/rayje/dnsdock/internal/zone"
 )
@@ -178,7 +175,7 @@ func (a *api) list(w http.ResponseWriter, _ *http.Request) {
 	before, after := "{", "{}\n"
 	for s := range a.reg.Published().All(^publish.Kind(0)) {
 		id, _ := json.Marshal(s.ID) // no errors: it is strings and numbers
-		service, _ := json.MarshalIndent(toJSON(s), "  ", "  ")
+		service, _ := json.MarshalIndent(servicejson.Of(s), "  ", "  ")
 		if _, err := fmt.Fprintf(w, "%s\n  %s: %s", before, id, service); err != nil {
 			return // the client went away
 		}
@@ -193,7 +190,7 @@ func (a *api) get(r *http.Request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	return http.StatusOK, toJSON(s), nil
+	return http.StatusOK, servicejson.Of(s), nil
 }
 
 // put: PUT /services/{id} with a whole service.
@@ -202,46 +199,32 @@ func (a *api) put(r *http.Request) (int, any, error) {
 	if len(id) > maxID {
 		return 0, nil, fmt.Errorf("an id has at most %d octets", maxID)
 	}
-	p, err := readPatch(r.Body)
+	data, err := io.ReadAll(r.Body)
 	if err != nil {
 		return 0, nil, err
 	}
-	switch {
-	case p.Name == nil:
-		err = errors.New(`property "name" is missing: write the container part, as in "name": "foo"`)
-	case p.Image == nil:
-		err = errors.New(`property "image" is missing: write the image part, as in "image": "bar"`)
-	case *p.Name == "" && *p.Image == "" && !a.exists(id): // a container may have neither, and what GET gives, PUT takes
-		err = errors.New(`properties "name" and "image" are both empty: write one of them, as in "name": "foo"`)
-	case len(p.Addrs) == 0 && (p.CNAME == nil || *p.CNAME == ""):
-		err = errors.New(`property "ip" is missing: write an address, as in "ip": "192.168.0.3", or a "cname"`)
-	}
+	_, errNone := a.reg.lookup(id)
+	p, err := servicejson.ReadService(data, errNone == nil)
 	if err != nil {
 		return 0, nil, err
 	}
-	s, isNew, err := a.reg.set(id, whole(p))
+	s, isNew, err := a.reg.set(id, p)
 	if err != nil {
 		return 0, nil, err
 	}
 	if isNew {
-		return http.StatusCreated, toJSON(s), nil
+		return http.StatusCreated, servicejson.Of(s), nil
 	}
-	return http.StatusOK, toJSON(s), nil
-}
-
-// whole returns p with defaults for what it does not set.
-func whole(p publish.Patch) publish.Patch {
-	return publish.Patch{CNAME: new(dnsname.Name), TXT: &[]string{}, Ports: &[]publish.Port{}, TTL: new(publish.DefaultTTL), Aliases: &[]dnsname.Name{}}.Over(p)
-}
-
-func (a *api) exists(id string) bool {
-	_, err := a.reg.lookup(id)
-	return err == nil
+	return http.StatusOK, servicejson.Of(s), nil
 }
 
 // patch: PATCH /services/{id} with the properties to change.
 func (a *api) patch(r *http.Request) (int, any, error) {
-	p, err := readPatch(r.Body)
+	data, err := io.ReadAll(r.Body)
+	if err != nil {
+		return 0, nil, err
+	}
+	p, err := servicejson.ReadPatch(data)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -249,7 +232,7 @@ func (a *api) patch(r *http.Request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	return http.StatusOK, toJSON(s), nil
+	return http.StatusOK, servicejson.Of(s), nil
 }
 
 // remove: DELETE /services/{id}.
@@ -280,253 +263,6 @@ func (a *api) setTTL(r *http.Request) (int, any, error) {
 	}
 	a.reg.setTTL(ttl)
 	return http.StatusOK, ttl, nil
-}
-
-// serviceJSON is a service as the API shows it. All of it is taken by PUT
-// too, and what is read-only is ignored there.
-type serviceJSON struct {
-	Name    string     `json:"name"`  // container part
-	Image   string     `json:"image"` // image part
-	IP      string     `json:"ip"`    // the first of ips
-	IPs     []string   `json:"ips"`   // at least one, but none where there is a cname; "host" is the host's
-	CNAME   string     `json:"cname,omitempty"`
-	TXT     []string   `json:"txt,omitempty"`
-	Ports   []string   `json:"ports,omitempty"` // as parsePort reads them
-	TTL     int        `json:"ttl"`             // seconds; -1: the default
-	Aliases []string   `json:"aliases"`         // absolute names
-	Names   []string   `json:"names"`           // read-only: the full name and the aliases
-	Origin  originJSON `json:"origin"`          // read-only
-	State   string     `json:"state,omitempty"` // read-only: of the container
-	Since   time.Time  `json:"since,omitzero"`  // read-only: when it started, or was made
-}
-
-// originJSON says where a service is from: {} for one made by hand.
-type originJSON struct {
-	Engine    string `json:"engine,omitempty"`
-	Container string `json:"container,omitempty"`
-	Image     string `json:"image,omitempty"`
-}
-
-func toJSON(s *publish.Service) serviceJSON {
-	j := serviceJSON{
-		Name: s.Name, Image: s.Image, IPs: publish.AddrTexts(s.Addrs), TXT: s.TXT, TTL: s.TTL,
-		Aliases: dnsname.Texts(s.Aliases), Names: dnsname.Texts(s.Names()),
-		Origin: originJSON{s.Origin.Engine, s.Origin.Container, s.Origin.Image},
-		State:  s.State, Since: s.Since,
-	}
-	if s.CNAME == "" {
-		j.IP = j.IPs[0]
-	} else {
-		j.CNAME = dnsname.Text(s.CNAME)
-	}
-	for _, p := range s.Ports {
-		j.Ports = append(j.Ports, p.String())
-	}
-	return j
-}
-
-// readPatch reads a JSON object of properties, in any letter case. The body
-// may be of any content type: curl -d sends that of a form.
-func readPatch(body io.Reader) (p publish.Patch, err error) {
-	data, err := io.ReadAll(body)
-	if err != nil {
-		return p, err
-	}
-	var raw map[string]json.RawMessage
-	if err := decode(data, &raw); err != nil || raw == nil {
-		return p, errors.New(`body is no JSON object: write one, as in {"name": "foo", "image": "bar", "ip": "192.168.0.3"}`)
-	}
-	properties := make(map[string]json.RawMessage)
-	for _, key := range publish.SortedKeys(raw) {
-		k := strings.ToLower(key)
-		if k == "alias" {
-			k = "aliases"
-		}
-		if _, ok := properties[k]; ok {
-			return p, fmt.Errorf("property %q is there twice: write it once", k)
-		}
-		properties[k] = raw[key]
-	}
-	for _, k := range publish.SortedKeys(properties) {
-		if err := setProperty(&p, k, properties[k]); err != nil {
-			return p, fmt.Errorf("property %q: %w", k, err)
-		}
-	}
-	switch isAlias := p.CNAME != nil && *p.CNAME != ""; {
-	case isAlias && len(p.Addrs) > 0:
-		err = errors.New(`properties "cname" and "ip" can't be both: write only one of the two`)
-	case !isAlias && p.Addrs != nil && len(p.Addrs) == 0:
-		err = errors.New(`property "ip": write at least one address, as in "192.168.0.3", or a "cname" instead`)
-	}
-	return p, err
-}
-
-// decode reads one JSON value that is all of data.
-func decode(data []byte, v any) error {
-	d := json.NewDecoder(bytes.NewReader(data))
-	if err := d.Decode(v); err != nil {
-		return err
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return errors.New("more than one value")
-	}
-	return nil
-}
-
-// setProperty sets the property k, in lower case. For each service, ip comes
-// before ips.
-func setProperty(p *publish.Patch, k string, value json.RawMessage) (err error) {
-	switch k {
-	case "name":
-		p.Name, err = readPart(value)
-	case "image":
-		p.Image, err = readPart(value)
-	case "ip":
-		p.Addrs, err = readAddrs(value)
-	case "ips":
-		given := p.Addrs
-		missing := func(a netip.Addr) bool { return !slices.Contains(p.Addrs, a) }
-		if p.Addrs, err = readAddrs(value); err == nil && slices.ContainsFunc(given, missing) {
-			err = errors.New(`"ip" is not one of them: write only one of the two`)
-		}
-	case "cname":
-		p.CNAME, err = readTarget(value)
-	case "txt":
-		p.TXT, err = readTXT(value)
-	case "ports":
-		p.Ports, err = readPorts(value)
-	case "ttl":
-		p.TTL, err = readTTL(value)
-	case "aliases":
-		p.Aliases, err = readAliases(value)
-	case "names", "origin", "state", "since": // read-only: what GET gives, PUT takes
-	default:
-		err = errors.New("unknown: write name, image, ip, ips, cname, txt, ports, ttl or aliases")
-	}
-	return err
-}
-
-func readPart(value json.RawMessage) (*string, error) {
-	var s *string
-	if err := json.Unmarshal(value, &s); err != nil || s == nil {
-		return nil, errors.New(`write a string, as in "foo"`)
-	}
-	*s = strings.TrimSpace(*s)
-	_, err := dnsname.ParseLabels(*s)
-	return s, err
-}
-
-func readTTL(value json.RawMessage) (*int, error) {
-	var n *int
-	if err := json.Unmarshal(value, &n); err != nil || n == nil || *n < publish.DefaultTTL || *n > publish.MaxTTL {
-		return nil, fmt.Errorf("write seconds from 0 to %d, or -1 for the default", publish.MaxTTL)
-	}
-	return n, nil
-}
-
-// readAddrs reads one string or a list of them; a string may hold several
-// addresses with commas between.
-func readAddrs(value json.RawMessage) ([]netip.Addr, error) {
-	parse := func(s string) (netip.Addr, error) {
-		if s == "host" {
-			return netip.Addr{}, nil
-		}
-		return publish.ParseAddr(s)
-	}
-	return readItems(value, `"192.168.0.3"`, parse, publish.AddrCost)
-}
-
-// readTarget reads the name of a CNAME; the empty one takes it away.
-func readTarget(value json.RawMessage) (*dnsname.Name, error) {
-	var s *string
-	if err := json.Unmarshal(value, &s); err != nil || s == nil {
-		return nil, errors.New(`write a name, as in "www.example.com", or ""`)
-	}
-	if strings.TrimSpace(*s) == "" {
-		return new(dnsname.Name), nil
-	}
-	target, err := dnsname.ParseTarget(*s)
-	return &target, err
-}
-
-// readTXT reads one string, which may hold commas, or a list of them.
-func readTXT(value json.RawMessage) (*[]string, error) {
-	list, _, err := readTexts(value)
-	if err != nil {
-		return nil, fmt.Errorf(`%w, as in "v=spf1 -all"`, err)
-	}
-	list, err = publish.ParseTXT(list)
-	return &list, err
-}
-
-// readPorts reads what readStrings does, as ports; none is good.
-func readPorts(value json.RawMessage) (*[]publish.Port, error) {
-	ports, err := readItems(value, `["80/tcp=http"]`, publish.ParsePort, func(publish.Port) int { return publish.MaxItems / publish.MaxPorts })
-	if errors.Is(err, publish.ErrTooMany) {
-		err = publish.ErrPorts
-	}
-	slices.SortFunc(ports, publish.Port.Compare)
-	return &ports, err
-}
-
-// readAliases reads what readStrings does, as absolute names; none is good.
-func readAliases(value json.RawMessage) (*[]dnsname.Name, error) {
-	aliases, err := readItems(value, `["db.docker"]`, dnsname.ParseAlias, dnsname.Name.Labels)
-	return &aliases, err
-}
-
-// readItems reads what readStrings does, each by parse, without duplicates
-// and at a cost of maxItems in all.
-func readItems[T comparable](value json.RawMessage, example string, parse func(string) (T, error), cost func(T) int) ([]T, error) {
-	list, err := readStrings(value)
-	if err != nil {
-		return nil, fmt.Errorf("%w, as in %s", err, example)
-	}
-	items := make([]T, 0, len(list))
-	for _, s := range list {
-		item, err := parse(s)
-		if err != nil {
-			return nil, fmt.Errorf("%.100q: %w", s, err)
-		}
-		items = append(items, item)
-	}
-	items = publish.Unique(items)
-	left := publish.MaxItems
-	for _, item := range items {
-		if left -= cost(item); left < 0 {
-			return nil, publish.ErrTooMany
-		}
-	}
-	return items, nil
-}
-
-// readStrings reads a string, whose commas part it, or a list of strings.
-// Empty ones are left out.
-func readStrings(value json.RawMessage) ([]string, error) {
-	list, isList, err := readTexts(value)
-	if err == nil && !isList {
-		list = strings.Split(list[0], ",")
-	}
-	for i := range list {
-		list[i] = strings.TrimSpace(list[i])
-	}
-	return slices.DeleteFunc(list, func(s string) bool { return s == "" }), err
-}
-
-// readTexts reads a string or a list of strings.
-func readTexts(value json.RawMessage) (list []string, isList bool, err error) {
-	var s *string
-	var items []*string // a pointer tells null from ""
-	if json.Unmarshal(value, &s) == nil && s != nil {
-		return []string{*s}, false, nil
-	}
-	if err := json.Unmarshal(value, &items); err != nil || items == nil || slices.Contains(items, nil) {
-		return nil, false, errors.New("write a string or a list of strings")
-	}
-	for _, item := range items {
-		list = append(list, *item)
-	}
-	return list, true, nil
 }
 
 // metrics: GET /metrics.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/rayje/dnsdock/internal/feed"
 	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/servicejson"
 )
 
 const (
@@ -72,7 +73,7 @@ func appendEvent(f *feed.Feed, b []byte, c feed.Change) []byte {
 	var data any = struct{}{}
 	switch v := c.About.(type) {
 	case *publish.Service:
-		data = map[string]any{"id": c.ID, "service": toJSON(v)}
+		data = map[string]any{"id": c.ID, "service": servicejson.Of(v)}
 	case engineStatus:
 		data = v
 	case uint32:

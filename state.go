@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -13,8 +14,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/servicejson"
 )
 
 // A stateFile keeps what the API did over a restart: services made by hand,
@@ -94,9 +95,9 @@ func (f *stateFile) load(data []byte) error {
 		errs = append(errs, fmt.Errorf("ttl %d: over %d", *s.TTL, publish.MaxTTL))
 	}
 	for _, id := range publish.SortedKeys(s.Services) {
-		p, err := readPatch(bytes.NewReader(s.Services[id]))
+		p, err := servicejson.ReadService(s.Services[id], true)
 		if err == nil {
-			_, _, err = f.reg.set(id, whole(p))
+			_, _, err = f.reg.set(id, p)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("service %q: %w", id, err))
@@ -104,7 +105,7 @@ func (f *stateFile) load(data []byte) error {
 	}
 	overlays := make(map[string]overlay)
 	for _, id := range publish.SortedKeys(s.Changes) {
-		p, err := readPatch(bytes.NewReader(s.Changes[id]))
+		p, err := servicejson.ReadPatch(s.Changes[id])
 		if err != nil {
 			errs = append(errs, fmt.Errorf("change of %q: %w", id, err))
 			continue
@@ -116,6 +117,18 @@ func (f *stateFile) load(data []byte) error {
 	}
 	f.reg.overlay(overlays)
 	return errors.Join(errs...)
+}
+
+// decode reads one JSON value that is all of data.
+func decode(data []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	if err := d.Decode(v); err != nil {
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("more than one value")
+	}
+	return nil
 }
 
 // save returns when the file holds all that the API did before, or with an
@@ -171,39 +184,8 @@ func writeDurably(path string, data []byte) (err error) {
 	return dir.Sync()
 }
 
-// patchJSON is a patch as readPatch reads it.
-type patchJSON struct {
-	Name    *string   `json:"name,omitempty"`
-	Image   *string   `json:"image,omitempty"`
-	IPs     []string  `json:"ips,omitempty"`
-	CNAME   *string   `json:"cname,omitempty"`
-	TXT     *[]string `json:"txt,omitempty"`
-	Ports   *[]string `json:"ports,omitempty"`
-	TTL     *int      `json:"ttl,omitempty"`
-	Aliases *[]string `json:"aliases,omitempty"`
-}
-
-func encodePatch(p publish.Patch) json.RawMessage {
-	j := patchJSON{Name: p.Name, Image: p.Image, IPs: publish.AddrTexts(p.Addrs), TXT: p.TXT, TTL: p.TTL}
-	if p.CNAME != nil {
-		target := ""
-		if *p.CNAME != "" {
-			target = dnsname.Text(*p.CNAME)
-		}
-		j.CNAME = &target
-	}
-	if p.Ports != nil {
-		list := []string{}
-		for _, port := range *p.Ports {
-			list = append(list, port.String())
-		}
-		j.Ports = &list
-	}
-	if p.Aliases != nil {
-		list := dnsname.Texts(*p.Aliases)
-		j.Aliases = &list
-	}
-	data, err := json.Marshal(j)
+func encode(p servicejson.Properties) json.RawMessage {
+	data, err := json.Marshal(p)
 	if err != nil {
 		panic(err) // strings and numbers have none
 	}
@@ -219,13 +201,13 @@ func (r *registry) state() (s stateJSON, version uint64) {
 		s.TTL = &ttl
 	}
 	for id, m := range r.made {
-		s.Services[id] = encodePatch(publish.Patch{Name: &m.Name, Image: &m.Image, Addrs: m.Addrs, CNAME: &m.CNAME, TXT: &m.TXT, Ports: &m.Ports, TTL: &m.TTL, Aliases: &m.Aliases})
+		s.Services[id] = encode(servicejson.Of(m).Properties)
 	}
 	for _, id := range publish.SortedKeys(r.overlays) {
 		if o := r.overlays[id]; o.removed {
 			s.Removed = append(s.Removed, id)
 		} else {
-			s.Changes[id] = encodePatch(o.Patch)
+			s.Changes[id] = encode(servicejson.OfPatch(o.Patch))
 		}
 	}
 	return s, r.version

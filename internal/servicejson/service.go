@@ -1,0 +1,94 @@
+package servicejson
+
+import (
+	"time"
+
+	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/publish"
+)
+
+// Properties are what a client may set of a service. A nil property is not set.
+type Properties struct {
+	Name    *string   `json:"name,omitempty"`  // container part of the name
+	Image   *string   `json:"image,omitempty"` // image part of the name
+	IP      *string   `json:"ip,omitempty"`    // the first of IPs
+	IPs     *[]string `json:"ips,omitempty"`   // empty if there is a CNAME; "host" stands for the host's address
+	CNAME   *string   `json:"cname,omitempty"`
+	TXT     *[]string `json:"txt,omitempty"`
+	Ports   *[]string `json:"ports,omitempty"` // as publish.ParsePort reads them
+	TTL     *int      `json:"ttl,omitempty"`   // seconds; -1: the default
+	Aliases *[]string `json:"aliases,omitempty"`
+}
+
+// A Service is a service as clients see it. ReadPatch accepts all of it and ignores what is read-only.
+type Service struct {
+	Properties
+	Names  []string  `json:"names"`           // read-only: the full name and the aliases
+	Origin Origin    `json:"origin"`          // read-only
+	State  string    `json:"state,omitempty"` // read-only: the container's state
+	Since  time.Time `json:"since,omitzero"`  // read-only: when the container started, or the service was made
+}
+
+// An Origin says where a service comes from. It is empty if the service was made through the API.
+type Origin struct {
+	Engine    string `json:"engine,omitempty"`
+	Container string `json:"container,omitempty"`
+	Image     string `json:"image,omitempty"`
+}
+
+// Of returns s as clients see it.
+func Of(s *publish.Service) Service {
+	p := publish.Patch{Name: &s.Name, Image: &s.Image, Addrs: s.Addrs, TTL: &s.TTL, Aliases: &s.Aliases}
+	if s.CNAME != "" {
+		p.CNAME = &s.CNAME
+	}
+	if len(s.TXT) > 0 {
+		p.TXT = &s.TXT
+	}
+	if len(s.Ports) > 0 {
+		p.Ports = &s.Ports
+	}
+	j := Service{
+		Properties: OfPatch(p),
+		Names:      dnsname.Texts(s.Names()),
+		Origin:     Origin{s.Origin.Engine, s.Origin.Container, s.Origin.Image},
+		State:      s.State,
+		Since:      s.Since,
+	}
+	if j.IPs == nil {
+		j.IP, j.IPs = new(string), &[]string{}
+	}
+	return j
+}
+
+// OfPatch returns the properties that p sets.
+func OfPatch(p publish.Patch) Properties {
+	j := Properties{Name: p.Name, Image: p.Image, TTL: p.TTL}
+	if len(p.Addrs) > 0 {
+		ips := publish.AddrTexts(p.Addrs)
+		j.IP, j.IPs = &ips[0], &ips
+	}
+	if p.CNAME != nil {
+		target := ""
+		if *p.CNAME != "" {
+			target = dnsname.Text(*p.CNAME)
+		}
+		j.CNAME = &target
+	}
+	if p.TXT != nil {
+		txt := append([]string{}, *p.TXT...) // [], not null, if there is none
+		j.TXT = &txt
+	}
+	if p.Ports != nil {
+		ports := make([]string, 0, len(*p.Ports))
+		for _, port := range *p.Ports {
+			ports = append(ports, port.String())
+		}
+		j.Ports = &ports
+	}
+	if p.Aliases != nil {
+		aliases := dnsname.Texts(*p.Aliases)
+		j.Aliases = &aliases
+	}
+	return j
+}
