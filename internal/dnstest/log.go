@@ -1,0 +1,102 @@
+package dnstest
+
+import (
+	"bytes"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Patience is how long a test waits for what must come, on a slow machine. It
+// is longer than the 50 s after which a hanging engine is known to be away.
+const Patience = 2 * time.Minute
+
+// Needs skips the test if one of the programs is not installed.
+func Needs(t testing.TB, programs ...string) {
+	t.Helper()
+	for _, p := range programs {
+		if _, err := exec.LookPath(p); err != nil {
+			t.Skipf("program %s is not installed", p)
+		}
+	}
+}
+
+// A Log collects the log of a program, and lets a test wait for a line in it.
+type Log struct {
+	mu   sync.Mutex
+	cond *sync.Cond
+	buf  bytes.Buffer
+	seen int // bytes of buf that Wait ignores
+}
+
+// NewLog returns an empty log.
+func NewLog() *Log {
+	l := &Log{}
+	l.cond = sync.NewCond(&l.mu)
+	return l
+}
+
+func (l *Log) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cond.Broadcast()
+	return l.buf.Write(b)
+}
+
+func (l *Log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+// Mark makes Wait ignore the lines that have come so far.
+func (l *Log) Mark() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.seen = l.buf.Len()
+}
+
+// Wait waits for a line after the last mark that holds all parts, and returns
+// the first one. The test fails if none comes.
+func (l *Log) Wait(t testing.TB, parts ...string) string {
+	t.Helper()
+	late := false
+	timer := time.AfterFunc(Patience, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		late = true
+		l.cond.Broadcast()
+	})
+	defer timer.Stop()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for !late {
+		for line := range strings.Lines(string(l.buf.Bytes()[l.seen:])) {
+			if strings.HasSuffix(line, "\n") && containsAll(line, parts) {
+				return line
+			}
+		}
+		l.cond.Wait()
+	}
+	t.Fatalf("no line with %q in the log:\n%s", parts, l.buf.Bytes()[l.seen:])
+	return ""
+}
+
+func containsAll(s string, parts []string) bool {
+	for _, p := range parts {
+		if !strings.Contains(s, p) {
+			return false
+		}
+	}
+	return true
+}
+
+// Value waits for a line that holds part, and returns its attribute key.
+func (l *Log) Value(t testing.TB, part, key string) string {
+	t.Helper()
+	_, v, _ := strings.Cut(l.Wait(t, part), " "+key+"=")
+	v, _, _ = strings.Cut(strings.TrimSpace(v), " ")
+	return v
+}
