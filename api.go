@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rayje/dnsdock/internal/engine"
 	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/servicejson"
@@ -283,15 +284,15 @@ func (a *api) metrics(w http.ResponseWriter, _ *http.Request) {
 
 func (a *api) writeEngines(p *stats.Exposition) {
 	engines := a.engineStates()
-	each := func(name, kind, help string, value func(engineStatus) float64) {
+	each := func(name, kind, help string, value func(engine.Status) float64) {
 		p.Family(name, kind, help)
 		for _, e := range engines {
 			p.Sample("", value(e), "engine", e.URL)
 		}
 	}
-	each("dnsdock_engine_up", "gauge", "1 while the engine answers.", func(e engineStatus) float64 { return stats.OneIf(e.Up) })
-	each("dnsdock_engine_events_total", "counter", "Events that the engine sent.", func(e engineStatus) float64 { return float64(e.Events) })
-	each("dnsdock_engine_resyncs_total", "counter", "Lists of all containers that were read.", func(e engineStatus) float64 { return float64(e.Resyncs) })
+	each("dnsdock_engine_up", "gauge", "1 while the engine answers.", func(e engine.Status) float64 { return stats.OneIf(e.Up) })
+	each("dnsdock_engine_events_total", "counter", "Events that the engine sent.", func(e engine.Status) float64 { return float64(e.Events) })
+	each("dnsdock_engine_resyncs_total", "counter", "Lists of all containers that were read.", func(e engine.Status) float64 { return float64(e.Resyncs) })
 }
 
 func (a *api) writeForwarder(p *stats.Exposition) {

@@ -485,7 +485,7 @@ type watcher struct {
 	log    *slog.Logger
 	suffix string // of its containers' ids in the registry: of all engines but the first, as cloned machines have equal ones
 
-	state           atomic.Pointer[engineStatus] // what changes with the engine; nil before anything is known
+	state           atomic.Pointer[engine.Status] // what changes with the engine; nil before anything is known
 	events, resyncs atomic.Uint64
 	kick            chan struct{} // of capacity 1: a resync is wanted at once
 
@@ -1032,19 +1032,8 @@ func (w *watcher) remember(j *containerJSON, problems []publish.Problem) {
 	}
 }
 
-// An engineStatus is what users see of an engine.
-type engineStatus struct {
-	URL     string    `json:"url"`
-	Up      bool      `json:"up"`
-	Since   time.Time `json:"since,omitzero"` // when it was found or lost
-	API     string    `json:"api,omitempty"`
-	Events  uint64    `json:"events"`
-	Resyncs uint64    `json:"resyncs"`
-	Error   string    `json:"error,omitempty"` // why it is away
-}
-
 // status returns how the engine is.
-func (w *watcher) status() (s engineStatus) {
+func (w *watcher) status() (s engine.Status) {
 	if known := w.state.Load(); known != nil {
 		s = *known
 	}
@@ -1056,7 +1045,7 @@ func (w *watcher) status() (s engineStatus) {
 // those who listen when that changes.
 func (w *watcher) note(up bool, err error) {
 	known := w.state.Load()
-	s, what := &engineStatus{Up: up, Since: time.Now().UTC(), API: strings.TrimPrefix(w.client.prefix, "/v")}, "engine-found"
+	s, what := &engine.Status{Up: up, Since: time.Now().UTC(), API: strings.TrimPrefix(w.client.prefix, "/v")}, "engine-found"
 	if err != nil {
 		s.Error, what = err.Error(), "engine-lost"
 	}

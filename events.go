@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/rayje/dnsdock/internal/engine"
 	"github.com/rayje/dnsdock/internal/feed"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/servicejson"
@@ -74,7 +75,7 @@ func appendEvent(f *feed.Feed, b []byte, c feed.Change) []byte {
 	switch v := c.About.(type) {
 	case *publish.Service:
 		data = map[string]any{"id": c.ID, "service": servicejson.Of(v)}
-	case engineStatus:
+	case engine.Status:
 		data = v
 	case uint32:
 		data = map[string]uint32{"ttl": v}

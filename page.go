@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/engine"
 	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/publish"
@@ -95,7 +96,7 @@ func (m *markup) putPlots(queries map[string]uint64) {
 	}
 }
 
-func (m *markup) putEngines(engines []engineStatus) {
+func (m *markup) putEngines(engines []engine.Status) {
 	for _, e := range engines {
 		m.put(`<tr><td><code>%s</code>`, e.URL)
 		if e.Error != "" {

@@ -21,6 +21,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/engine"
 	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/host"
 	"github.com/rayje/dnsdock/internal/publish"
@@ -296,7 +297,7 @@ type statusJSON struct {
 	Writes   string            `json:"writes"` // "open", "token" or "none"
 	Services int               `json:"services"`
 	Queries  map[string]uint64 `json:"queries"` // that were answered, by kind
-	Engines  []engineStatus    `json:"engines"`
+	Engines  []engine.Status    `json:"engines"`
 	forward.Status
 }
 
@@ -307,8 +308,8 @@ func (a *api) current() statusJSON {
 	}
 }
 
-func (a *api) engineStates() []engineStatus {
-	list := []engineStatus{}
+func (a *api) engineStates() []engine.Status {
+	list := []engine.Status{}
 	for _, w := range a.engines {
 		list = append(list, w.status())
 	}

@@ -30,6 +30,7 @@ import (
 
 	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/engine"
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/feed"
 	"github.com/rayje/dnsdock/internal/forward"
@@ -381,7 +382,7 @@ func TestEvents(t *testing.T) {
 		s.want("service-removed", webID, "web.nginx.docker")
 		reg.setTTL(9)
 		s.want("ttl-changed", `"ttl":9`)
-		reg.feed.Publish("engine-lost", "", engineStatus{URL: "unix:///x", Error: "a\nb"})
+		reg.feed.Publish("engine-lost", "", engine.Status{URL: "unix:///x", Error: "a\nb"})
 		last := s.want("engine-lost", "unix:///x", `a\nb`)
 		if hello == added || added == last {
 			t.Errorf("ids are not unlike: %s %s %s", hello, added, last)

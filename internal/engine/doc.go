@@ -1,2 +1,2 @@
-// Package engine says where a Docker Engine listens and how TLS to it is set up.
+// Package engine says where a Docker Engine listens, how TLS to it is set up, and how it is.
 package engine

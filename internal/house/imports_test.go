@@ -44,11 +44,12 @@ var rooms = map[string]room{
 
 	"internal/zone": {"dnscache dnsname dnswire forward index publish stats table", http + sockets + files},
 
-	"internal/dnsserver": {"dnsname dnswire limit stats udpio zone", http},
-	"internal/web":       {"dnsname feed limit publish stats", messages},
-	"internal/watch":     {"dnsname publish", messages + http},
+	"internal/dnsserver":   {"dnsname dnswire limit stats udpio zone", http},
+	"internal/web":         {"dnsname engine feed forward host limit publish stats zone", messages},
+	"internal/servicejson": {"dnsname publish", messages + http + sockets + files + "sync log/slog"},
+	"internal/watch":       {"dnsname publish", messages + http},
 
-	".": {"config dnscache dnsname dnsserver dnswire engine feed forward host index limit publish stats table udpio watch " +
+	".": {"config dnscache dnsname dnsserver dnswire engine feed forward host index limit publish stats servicejson table udpio watch " +
 		"web zone", ""},
 
 	// No part of the program.
