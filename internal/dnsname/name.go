@@ -1,54 +1,35 @@
-// Package dnsname has domain names in wire format, in lower case: a name is a
-// string, so it compares, hashes and is its own map key, and its parent is a
-// slice of it. It knows nothing of messages, services or Docker.
 package dnsname
 
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"strings"
 
 	"github.com/miekg/dns"
 )
 
-// Text returns a name as people write it, without the last dot. It stays
-// behind a space, which readStrings would trim.
-func Text(n Name) string {
-	s := n.String()
-	if strings.HasSuffix(s, " .") {
-		return s
-	}
-	return strings.TrimSuffix(s, ".")
-}
-
-func Texts(names []Name) []string {
-	list := make([]string, 0, len(names))
-	for _, n := range names {
-		list = append(list, Text(n))
-	}
-	return list
-}
-
-// IsSingle reports whether n has one label.
-func IsSingle(n Name) bool { return n != Root && n.Parent() == Root }
-
 // A Name is an absolute domain name in lower case, in the wire format of RFC
-// 1035 section 3.1: a label is its length and its octets, and the root ends
-// it. So no escape has two spellings, and the parent is a slice of it. All
-// names come from parseName, or from others by join and parent.
+// 1035 section 3.1: each label is its length and its bytes, and the root ends
+// the name. So a name has one spelling, is its own map key, and its parent is
+// a slice of it. Every Name comes from a function of this package, or is made
+// of the labels of others.
 type Name string
 
-const Root Name = "\x00"
-
 const (
-	MaxLen      = 255 // octets, RFC 1035 section 2.3.4
-	MaxLabelLen = 63  // octets
+	Root      Name = "\x00"
+	Localhost Name = "\x09localhost\x00"
+	invalid   Name = "\x07invalid\x00"
+	onion     Name = "\x05onion\x00"
 )
 
-// Parse reads the presentation format of RFC 1035 section 5.1 (which
-// is also how miekg/dns gives the names it unpacks); with or without
-// the last dot, the name is absolute.
+const (
+	MaxLen      = 255 // bytes of a name, RFC 1035 section 2.3.4
+	MaxLabelLen = 63  // bytes of a label, RFC 1035 section 2.3.4
+)
+
+// Parse reads the presentation format of RFC 1035 section 5.1, in which
+// miekg/dns gives the names that it unpacks. Any byte may stand in a label.
+// The name is absolute, with the last dot or without it.
 func Parse(s string) (Name, error) {
 	if s == "" {
 		return "", errors.New("empty name: write one, as in db.docker")
@@ -56,9 +37,10 @@ func Parse(s string) (Name, error) {
 	var wire [MaxLen]byte
 	end, err := dns.PackDomainName(dns.Fqdn(s), wire[:], 0, nil, false)
 	if err != nil {
-		return "", fmt.Errorf("%.300q is no domain name: write labels of 1 to 63 octets with dots between them, %d octets in all", s, MaxLen)
+		return "", fmt.Errorf(
+			"%.300q is no domain name: write labels of 1 to 63 bytes with dots between them, %d bytes in all", s, MaxLen)
 	}
-	for i, c := range wire[:end] { // a length is below 64, so never a letter
+	for i, c := range wire[:end] { // a length is at most 63 and so never a letter
 		if 'A' <= c && c <= 'Z' {
 			wire[i] = c + 'a' - 'A'
 		}
@@ -66,8 +48,8 @@ func Parse(s string) (Name, error) {
 	return Name(wire[:end]), nil
 }
 
-// ParseLabels reads a part of a name, of any number of labels, and returns
-// the octets that join puts before the apex. An empty part is no label.
+// ParseLabels reads a part of a name, which may have several labels, and returns
+// their wire format, to be put in front of a Name. An empty part has no label.
 func ParseLabels(part string) (string, error) {
 	if part == "" {
 		return "", nil
@@ -82,16 +64,68 @@ func ParseLabels(part string) (string, error) {
 	return string(n[:len(n)-1]), nil
 }
 
-// String gives the presentation format, with the last dot.
+// ParseAlias reads an absolute name that a container may claim. Whoever may
+// start a container may claim one, so ParseAlias refuses what would take all
+// names, or the names of addresses.
+func ParseAlias(s string) (Name, error) {
+	n, err := Parse(strings.TrimSpace(s))
+	switch {
+	case err != nil:
+		return "", err
+	case n == Root:
+		return "", errors.New("an alias can't be the root: write a name, as in db.docker")
+	case n.HasWildcard():
+		return "", errors.New("an alias can't hold '*': write the name without it, all names below it are answered too")
+	case n.IsReverse():
+		return "", errors.New("an alias can't be in a reverse zone: PTR follows from the addresses")
+	case n.Under(Localhost), n.Under(invalid), n.Under(onion):
+		return "", errors.New(
+			"an alias can't be under localhost, invalid or onion, which are reserved: write another name, as in db.docker")
+	}
+	return n, nil
+}
+
+// ParseTarget reads the absolute name that a CNAME points to.
+func ParseTarget(s string) (Name, error) {
+	n, err := Parse(strings.TrimSpace(s))
+	if err == nil && (n == Root || n.HasWildcard()) {
+		return "", errors.New("a CNAME can't point to the root or to '*': write a name, as in www.example.com")
+	}
+	return n, err
+}
+
+// String returns the presentation format, with the last dot.
 func (n Name) String() string {
 	s, _, err := dns.UnpackDomainName([]byte(n), 0)
 	if err != nil {
-		return fmt.Sprintf("%q", string(n)) // not a value of parseName
+		return fmt.Sprintf("%q", string(n)) // n did not come from this package
 	}
 	return s
 }
 
-// Parent is n without its first label. The root is its own parent.
+// Text returns n as people write it, without the last dot. A dot after an
+// escaped space stays, because a reader that trims spaces would break the escape.
+func Text(n Name) string {
+	s := n.String()
+	if strings.HasSuffix(s, " .") {
+		return s
+	}
+	return strings.TrimSuffix(s, ".")
+}
+
+// Texts returns the Text of each name.
+func Texts(names []Name) []string {
+	list := make([]string, 0, len(names))
+	for _, n := range names {
+		list = append(list, Text(n))
+	}
+	return list
+}
+
+// MarshalText implements encoding.TextMarshaler, for a log in JSON.
+func (n Name) MarshalText() ([]byte, error) { return []byte(n.String()), nil }
+
+// Parent returns n without its first label. The root is its own parent.
 func (n Name) Parent() Name {
 	if n == Root {
 		return Root
@@ -99,15 +133,23 @@ func (n Name) Parent() Name {
 	return n[1+n[0]:]
 }
 
-// MarshalText implements encoding.TextMarshaler, for a log in JSON.
-func (n Name) MarshalText() ([]byte, error) { return []byte(n.String()), nil }
+// Label returns the first label. It is empty for the root.
+func (n Name) Label() string { return string(n[1:max(1, 1+n[0])]) }
 
-// Labels counts the labels; the root has none.
+// Labels counts the labels. The root has none.
 func (n Name) Labels() (count int) {
 	for ; n != Root; n = n.Parent() {
 		count++
 	}
 	return count
+}
+
+// Split returns the labels, the leftmost first.
+func (n Name) Split() (labels []string) {
+	for ; n != Root; n = n.Parent() {
+		labels = append(labels, n.Label())
+	}
+	return labels
 }
 
 // Under reports whether n is zone or below it.
@@ -118,8 +160,8 @@ func (n Name) Under(zone Name) bool {
 	return n == zone
 }
 
-// Label is the first label; empty for the root.
-func (n Name) Label() string { return string(n[1:max(1, 1+n[0])]) }
+// IsSingle reports whether n has exactly one label.
+func (n Name) IsSingle() bool { return n != Root && n.Parent() == Root }
 
 // HasWildcard reports whether one of the labels is '*'.
 func (n Name) HasWildcard() bool {
@@ -131,12 +173,12 @@ func (n Name) HasWildcard() bool {
 	return false
 }
 
-// Matches is the names rule: label by label from the right, the shorter one
-// decides, and '*' in the query matches any label of owner. The query is
-// given by its labels, the leftmost first. More tells how many labels owner
-// has more than the query.
+// Matches applies the name rule to one owner name: the labels are compared
+// from the right, as many as the shorter name has, and '*' in the query
+// matches any label. query holds the labels of the queried name, the leftmost
+// first. more is the number of labels that owner has more than the query.
 func Matches(query []string, owner Name) (ok bool, more int) {
-	var starts [MaxLen / 2]byte // of each label of owner
+	var starts [MaxLen / 2]byte // where each label of owner begins
 	count := 0
 	for i := 0; owner[i] != 0; i += 1 + int(owner[i]) {
 		starts[count] = byte(i)
@@ -151,43 +193,4 @@ func Matches(query []string, owner Name) (ok bool, more int) {
 		}
 	}
 	return true, more
-}
-
-// Split returns the labels, the leftmost first.
-func (n Name) Split() (labels []string) {
-	for ; n != Root; n = n.Parent() {
-		labels = append(labels, string(n[1:1+n[0]]))
-	}
-	return labels
-}
-
-// IsReverse reports whether n is in one of the zones of address names.
-func (n Name) IsReverse() bool { return n.Under(InAddrArpa) || n.Under(IP6Arpa) }
-
-// Prefix returns the addresses that a reverse name is of: decimal labels
-// under in-addr.arpa (RFC 1035 section 3.5) or hex digits under ip6.arpa (RFC
-// 3596 section 2.5), down to a single one.
-func (n Name) Prefix() (p netip.Prefix, ok bool) {
-	var octets [16]byte
-	count := n.Labels() - 2
-	switch {
-	case n.Under(InAddrArpa) && count <= 4:
-		for i := count - 1; i >= 0; i, n = i-1, n.Parent() {
-			if octets[i], ok = decimal(n.Label()); !ok {
-				return p, false
-			}
-		}
-		return netip.PrefixFrom(netip.AddrFrom4([4]byte(octets[:4])), 8*count), true
-	case n.Under(IP6Arpa) && count <= 32:
-		for i := count - 1; i >= 0; i, n = i-1, n.Parent() {
-			digit := strings.IndexByte("0123456789abcdef", n[1])
-			if n[0] != 1 || digit < 0 {
-				return p, false
-			}
-			octets[i/2] |= byte(digit) << (4 * (1 - i%2)) // the high half first
-		}
-		a := netip.AddrFrom16(octets)
-		return netip.PrefixFrom(a, 4*count), !a.Is4In6()
-	}
-	return p, false
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/rayje/dnsdock/internal/dnscache"
-	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/stats"
@@ -48,7 +47,7 @@ func (p *packetConn) ask(i int) (ok bool) {
 		return false
 	}
 	upstreams, routed := z.Fwd.Upstreams(q.Name())
-	if len(upstreams) == 0 || !routed && dnsname.IsSingle(q.Name()) {
+	if len(upstreams) == 0 || !routed && q.Name().IsSingle() {
 		return false
 	}
 	s := p.socketOf(upstreams[0])

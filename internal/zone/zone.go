@@ -351,7 +351,7 @@ func (z *Zone) resolve(m *dns.Msg, n dnsname.Name, c Client) (left *dns.Question
 func (z *Zone) foreign(m *dns.Msg, n dnsname.Name, q dns.Question, chained bool) (left *dns.Question) {
 	upstreams, routed := z.Fwd.Upstreams(n)
 	switch {
-	case m.RecursionAvailable && len(upstreams) > 0 && !routed && dnsname.IsSingle(n) && !IsOfTLD(q.Qtype): // a host of this site, of which nobody outside knows
+	case m.RecursionAvailable && len(upstreams) > 0 && !routed && n.IsSingle() && !IsOfTLD(q.Qtype): // a host of this site, of which nobody outside knows
 		if _, above := z.Reg.Nodes.Load(n); !above && !z.Reg.IsAboveZone(n) && !z.Fwd.Routes.Load().AnyBelow(n) {
 			m.Rcode = dns.RcodeNameError
 		}

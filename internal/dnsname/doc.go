@@ -1,0 +1,2 @@
+// Package dnsname holds domain names, and the one way in which text becomes a name.
+package dnsname
