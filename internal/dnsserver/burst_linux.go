@@ -20,6 +20,9 @@ import (
 	"github.com/rayje/dnsdock/internal/zone"
 )
 
+// Bursts stay because they pay: without them dnsdock forwards with 3.2 times
+// dnsmasq's CPU per query, with them 0.5 to 0.9 (go run ./bench -sections forward).
+
 // A waitingClient is one whose query is out in a burst.
 type waitingClient struct {
 	conn   *packetConn
