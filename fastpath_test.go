@@ -83,7 +83,7 @@ var nearby = []string{"192.0.2.1", "10.8.1.9", "fd00:8:1::9", "10.8.2.9", "10.8.
 // slowly is what a client is answered without a fast path; nil if it is not
 // at once.
 func slowly(z *zone.Zone, packet []byte, from netip.Addr, most int) []byte {
-	query, _ := dnswire.Screen(bytes.Clone(packet))
+	query, _ := dnswire.SanitizeQuery(bytes.Clone(packet))
 	req := new(dns.Msg)
 	if query == nil || req.Unpack(query) != nil {
 		return nil

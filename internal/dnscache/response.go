@@ -4,13 +4,13 @@ import (
 	"bytes"
 	fifo "container/list"
 	"encoding/binary"
+	"errors"
 	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
 
 	"github.com/rayje/dnsdock/internal/dnswire"
-	"github.com/rayje/dnsdock/internal/publish"
 )
 
 const (
@@ -52,12 +52,12 @@ func NewResponse(q Question, m *dns.Msg, good time.Duration) (*Response, error) 
 	r.Flags = [2]byte{b[2] & 0x02, b[3] & 0x2f}
 	copy(r.Counts[:], b[6:])
 	for off := start; off < len(b); {
-		_, end, err := dns.UnpackDomainName(b, off)
-		if err != nil {
-			return nil, err
+		rr, ok := dnswire.ReadRecord(b, off)
+		if !ok {
+			return nil, errors.New("the library packed what is no record")
 		}
-		r.Ttls = append(r.Ttls, uint16(end+4-start))
-		off = end + 10 + int(binary.BigEndian.Uint16(b[end+8:]))
+		r.Ttls = append(r.Ttls, uint16(rr.TTLAt-start))
+		off = rr.End
 	}
 	return r, nil
 }
@@ -84,18 +84,19 @@ func PlainResponse(q Question, b []byte) *Response {
 			return nil
 		}
 		ttl := binary.BigEndian.Uint32(rr[6:])
-		if ttl > publish.MaxTTL { // RFC 2181 section 8
+		if ttl > dnswire.MaxTTL { // RFC 2181 section 8
 			return nil
 		}
 		r.Good = min(r.Good, time.Duration(ttl)*time.Second)
 		r.Ttls = append(r.Ttls, uint16(off-start+6))
 	}
 	off := end
-	for range int(binary.BigEndian.Uint16(b[8:])) + int(binary.BigEndian.Uint16(b[10:])) {
-		at := off
-		if off = dnswire.SkipRecord(b, at); off < 0 || binary.BigEndian.Uint16(b[at+1:]) == dns.TypeOPT && b[at+5] != 0 { // that is the rcode too
+	for range dnswire.Count(b) - count {
+		rr, ok := dnswire.ReadRecord(b, off)
+		if !ok || rr.Type == dns.TypeOPT && rr.TTL>>24 != 0 { // that is the rcode too
 			return nil
 		}
+		off = rr.End
 	}
 	if off != len(b) {
 		return nil

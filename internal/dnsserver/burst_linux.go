@@ -124,7 +124,7 @@ func (c *waitingClient) Tell(r *dnscache.Response, out *udpio.Batch) {
 
 // cut has the zone make a reply of r, which is too large for the client.
 func (c *waitingClient) cut(r *dnscache.Response) {
-	query, _ := dnswire.Screen(c.packet)
+	query, _ := dnswire.SanitizeQuery(c.packet)
 	req := new(dns.Msg)
 	if req.Unpack(query) != nil { // the fast path reads less
 		return

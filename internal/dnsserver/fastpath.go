@@ -72,7 +72,7 @@ func (p *packetConn) ReadFrom(b []byte) (n int, addr net.Addr, err error) {
 			if p.fast != nil && p.fast.missed != "" && p.ask(i) {
 				continue
 			}
-			query, reply := dnswire.Screen(packet)
+			query, reply := dnswire.SanitizeQuery(packet)
 			if query != nil {
 				p.end()
 				p.next++

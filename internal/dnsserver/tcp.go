@@ -200,7 +200,7 @@ func (s *TCP) serveConn(c *tcpConn) {
 		if c.answer(b, from.Addr) {
 			continue
 		}
-		query, reply := dnswire.Screen(b)
+		query, reply := dnswire.SanitizeQuery(b)
 		var req dns.Msg
 		switch {
 		case query != nil && req.Unpack(query) == nil:

@@ -20,6 +20,7 @@ import (
 
 	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/host"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/udpio"
@@ -533,7 +534,7 @@ func (f *Forwarder) Read(q dnscache.Question, r *dns.Msg) (*dnscache.Response, e
 	}
 	for _, rr := range slices.Concat(rrs, ns) {
 		h := rr.Header()
-		if h.Ttl > publish.MaxTTL {
+		if h.Ttl > dnswire.MaxTTL {
 			h.Ttl = 0 // RFC 2181 section 8
 		}
 		good = min(good, time.Duration(h.Ttl)*time.Second)
