@@ -20,22 +20,17 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/rayje/dnsdock/internal/config"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/engine"
 	"github.com/rayje/dnsdock/internal/forward"
-	"github.com/rayje/dnsdock/internal/host"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
 	"github.com/rayje/dnsdock/internal/udpio"
 	"github.com/rayje/dnsdock/internal/zone"
 )
 
-const (
-	maxHTTPConns = 256 // a few clients and what watches them; an idle one takes 20 KB
-
-	minToken = 16   // octets of a token: what can be guessed is no lock
-	maxToken = 4096 // and what is longer is another file
-)
+const maxHTTPConns = 256 // a few clients and what watches them; an idle one takes 20 KB
 
 // newHTTPServer returns a server of h that no slow client can hold, and
 // neither can many. Its requests end with ctx.
@@ -254,7 +249,7 @@ func (l *lock) check(header string) (status int, err error) {
 // token reads the file anew, so that it is what the file says now. It logs
 // when it can't be used, and when it can be again.
 func (l *lock) token() (string, error) {
-	token, err := readToken(l.file)
+	token, err := config.ReadToken(l.file)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch wasBroken := l.broken; {
@@ -274,19 +269,6 @@ func (l *lock) reload() {
 	}
 }
 
-// readToken reads a file that holds a token and nothing else.
-func readToken(file string) (string, error) {
-	b, err := host.ReadFile(file, maxToken)
-	if err != nil {
-		return "", err
-	}
-	token := strings.TrimSpace(string(b))
-	if len(token) < minToken || strings.ContainsFunc(token, func(c rune) bool { return c <= ' ' || c > '~' }) {
-		return "", fmt.Errorf("%s holds no token: write one of %d characters or more, without spaces, into it, as openssl rand -hex 32 prints", file, minToken)
-	}
-	return token, nil
-}
-
 // A statusJSON is how the program is.
 type statusJSON struct {
 	Version  string            `json:"version"`
@@ -297,7 +279,7 @@ type statusJSON struct {
 	Writes   string            `json:"writes"` // "open", "token" or "none"
 	Services int               `json:"services"`
 	Queries  map[string]uint64 `json:"queries"` // that were answered, by kind
-	Engines  []engine.Status    `json:"engines"`
+	Engines  []engine.Status   `json:"engines"`
 	forward.Status
 }
 

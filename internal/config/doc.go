@@ -1,0 +1,2 @@
+// Package config reads the command line and the environment into a Config.
+package config
