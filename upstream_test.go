@@ -599,7 +599,7 @@ func TestTLSUpstreamIsVerified(t *testing.T) {
 
 // DNS over TLS with unbound, which has a certificate of ours.
 func TestTLSWithUnbound(t *testing.T) {
-	needs(t, "unbound")
+	dnstest.Needs(t, "unbound")
 	dir := t.TempDir()
 	ca := dnstest.NewAuthority(t, dir, "ca.pem")
 	for _, tt := range []struct {

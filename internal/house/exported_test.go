@@ -126,5 +126,5 @@ func typeName(t types.Type) string {
 
 // wellKnown are methods that the standard library and miekg/dns call.
 var wellKnown = strings.Fields("Accept Addr Close Error Enabled Handle LocalAddr MarshalJSON MarshalText Network " +
-	"Read ReadFrom ServeDNS ServeHTTP Set SetDeadline SetReadDeadline SetWriteDeadline String Unwrap UnmarshalJSON UnmarshalText " +
-	"WithAttrs WithGroup Write WriteTo")
+	"Read ReadFrom ServeDNS ServeHTTP Set SetDeadline SetReadDeadline SetWriteDeadline String Unwrap " +
+	"UnmarshalJSON UnmarshalText WithAttrs WithGroup Write WriteTo")
