@@ -124,17 +124,17 @@ func packed(z *zone.Zone, req *dns.Msg, local netip.Addr, size int) (*dns.Msg, [
 // the test ends; it returns the port.
 func serveZone(t testing.TB, z *zone.Zone, addr string) (port string) {
 	t.Helper()
-	udp, tcp, err := listener.DNS(addr)
+	socks, err := listener.Open([]string{addr}, "")
 	if err != nil {
 		t.Skipf("no address %s here: %v", addr, err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	g := newGroup(ctx)
-	for _, conn := range udp {
+	for _, conn := range socks.UDP {
 		srv, started := dnsserver.NewUDPServer(z, conn)
 		g.serve("dns udp", srv.ActivateAndServe, started, srv.ShutdownContext)
 	}
-	srv, started := dnsserver.NewTCPServer(z, tcp), make(chan struct{})
+	srv, started := dnsserver.NewTCPServer(z, socks.TCP[0]), make(chan struct{})
 	close(started)
 	g.serve("dns tcp", srv.Serve, started, srv.Shutdown)
 	t.Cleanup(func() {
@@ -143,7 +143,7 @@ func serveZone(t testing.TB, z *zone.Zone, addr string) (port string) {
 			t.Errorf("servers on %s: %v", addr, err)
 		}
 	})
-	_, port, err = net.SplitHostPort(tcp.Addr().String())
+	_, port, err = net.SplitHostPort(socks.TCP[0].Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -2002,7 +2002,7 @@ func TestHealthChecks(t *testing.T) {
 // The names of compose answer where no other does.
 func TestComposeNames(t *testing.T) {
 	reg := newTestRegistry(t, "docker")
-	reg.Naming.Compose = true
+	reg.Naming.Second.Compose = true
 	z := newTestZone(t, reg)
 	instance := func(project, service, number, name, image, addr string) publish.Container {
 		return publish.Container{Name: name, Image: image, Networks: []publish.Endpoint{netAt("a", addr)}, Exposed: []publish.Port{{Number: 80, Proto: "tcp"}}, Labels: map[string]string{

@@ -78,10 +78,10 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return err
 	case err != nil:
 		return usageError{err}
-	case cfg.Mode == config.ShowVersion:
+	case cfg.ShowVersion:
 		_, err := fmt.Fprintln(stdout, "dnsdock", buildVersion(), runtime.Version(), runtime.GOOS+"/"+runtime.GOARCH)
 		return err
-	case cfg.Mode == config.CheckHealth:
+	case cfg.CheckHealth:
 		return checkHealth(ctx, cfg)
 	}
 	log := newLogger(cfg.Log, stderr)

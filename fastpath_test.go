@@ -44,7 +44,7 @@ func fastZone(t testing.TB) *zone.Zone {
 		`{"name":"srv2","image":"nginx","ip":"10.2.0.2","ports":["80/tcp=http"]}`,
 		`{"name":"front","image":"nginx","cname":"srv.nginx.docker"}`,
 		`{"name":"loop","image":"loop","cname":"x.loop.docker"}`)
-	reg.Naming.Compose, reg.Naming.Health = true, true
+	reg.Naming.Second.Compose, reg.Naming.Health = true, true
 	label := func(kv ...string) map[string]string {
 		m := make(map[string]string)
 		for i := 0; i < len(kv); i += 2 {

@@ -38,12 +38,12 @@ type answerer func(q *dns.Msg, from netip.AddrPort) [][]byte
 // Where one of them is nil, its port is closed.
 func startUpstream(t testing.TB, udp, tcp answerer) netip.AddrPort {
 	t.Helper()
-	udps, ln, err := listener.DNS("127.0.0.1:0")
+	socks, err := listener.Open([]string{"127.0.0.1:0"}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	pc := udps[0]
-	(&listener.Set{UDP: udps[1:]}).Close()
+	pc, ln := socks.UDP[0], socks.TCP[0]
+	(&listener.Set{UDP: socks.UDP[1:]}).Close()
 	var wg sync.WaitGroup
 	t.Cleanup(func() {
 		_ = pc.Close()

@@ -363,7 +363,7 @@ func FuzzContainer(f *testing.F) {
 			return
 		}
 		_ = j.fingerprint()
-		n := publish.Naming{Apex: mustName(t, "docker"), Alias: true, Compose: true, Health: true}
+		n := publish.Naming{Apex: mustName(t, "docker"), Alias: true, Second: publish.SecondNames{Compose: true}, Health: true}
 		s, _ := n.ServiceOf(j.container(map[string]bool{"in": true}), "e")
 		if s == nil {
 			return
@@ -528,12 +528,12 @@ func TestComposeName(t *testing.T) {
 		{labels(strings.Repeat("x", 64), "web", "1", ""), "", 1},
 		{labels("shop", strings.Repeat("x.", 125), "1", ""), "", 1},
 	} {
-		n := publish.Naming{Apex: mustName(t, "docker"), Compose: true}
+		n := publish.Naming{Apex: mustName(t, "docker"), Second: publish.SecondNames{Compose: true}}
 		s, problems := n.ServiceOf(testContainer(func(t *publish.Container) { t.Labels = c.labels }), "e")
 		if s.Compose != c.want || len(problems) != c.problems {
 			t.Errorf("%v: got %v, problems %v; want %v, %d", c.labels, s.Compose, problems, c.want, c.problems)
 		}
-		n.Compose = false
+		n.Second.Compose = false
 		if s, _ := n.ServiceOf(testContainer(func(t *publish.Container) { t.Labels = c.labels }), "e"); s.Compose != "" {
 			t.Errorf("%v: got %v with -compose=false", c.labels, s.Compose)
 		}

@@ -21,7 +21,9 @@ import (
 // A Config is what the command line and the environment say. It is read-only
 // after Parse.
 type Config struct {
-	Mode      Mode
+	ShowVersion bool // print the version and end
+	CheckHealth bool // ask the program that runs with the same flags, and end
+
 	DNS       []string // addresses to listen on: host:port, where the host is an IP address or empty
 	TTL       uint32   // seconds, of the records of containers
 	StateFile string   // empty: none
@@ -31,15 +33,6 @@ type Config struct {
 	HTTP      HTTP
 	Log       Log
 }
-
-// A Mode is what the program is started for.
-type Mode int
-
-const (
-	Serve       Mode = iota
-	CheckHealth      // ask the program that runs with the same flags, and end
-	ShowVersion      // and end
-)
 
 // Docker says which containers are followed.
 type Docker struct {
@@ -95,8 +88,6 @@ type draft struct {
 	compose     bool
 	tlsVerify   bool
 	tls         engine.TLSFiles
-	showVersion bool
-	checkHealth bool
 }
 
 // Parse reads the flags in args. Variables of the environment give defaults
@@ -113,8 +104,7 @@ func Parse(args []string, getenv func(string) string) (*Config, error) {
 		return nil, fmt.Errorf("%w (dnsdock -help lists the flags)", err)
 	case fs.NArg() > 0:
 		return nil, fmt.Errorf("%q is no flag: write -flag=value, as in -ttl=30 or -verbose=false", fs.Arg(0))
-	case d.showVersion:
-		d.Mode = ShowVersion
+	case d.ShowVersion:
 		return &d.Config, nil // other values don't matter
 	}
 	if err := d.setDefaults(getenv); err != nil {
@@ -123,8 +113,7 @@ func Parse(args []string, getenv func(string) string) (*Config, error) {
 	if err := d.finish(); err != nil {
 		return nil, err
 	}
-	if d.checkHealth { // needs no file: a file that is bad now does not stop the program that runs
-		d.Mode = CheckHealth
+	if d.CheckHealth { // needs no file: a file that is bad now does not stop the program that runs
 		return &d.Config, nil
 	}
 	if err := cmp.Or(d.checkRoutes(), d.refuseSelf()); err != nil {
@@ -193,9 +182,15 @@ func (d *draft) finish() (err error) {
 		return err
 	}
 	if d.HTTP.Open && (d.HTTP.ReadOnly || d.HTTP.TokenFile != "") {
-		return errors.New("-http-open lets everyone change services, -http-readonly and -http-token-file do not: write one of the three")
+		return errors.New("-http-open lets everyone change services, -http-readonly and -http-token-file do not:" +
+			" write one of the three")
 	}
-	d.Names.Compose = d.compose
+	if !d.compose {
+		d.Names.Second.Compose = false
+	}
+	if d.given["alias-domain"] && d.Names.AliasDomains == nil {
+		d.Names.AliasDomains = []dnsname.Name{} // none, where nil would be all
+	}
 	d.Names.Networks, d.Names.Host = publish.Unique(d.Names.Networks), publish.Unique(d.Names.Host)
 	return nil
 }

@@ -39,7 +39,7 @@ func show(c *Config) string {
 	add("token", c.HTTP.TokenFile, "")
 	add("readonly", c.HTTP.ReadOnly, "false")
 	add("json", c.Log.JSON, "false")
-	add("check", c.Mode == CheckHealth, "false")
+	add("check", c.CheckHealth, "false")
 	for _, e := range c.Docker.Engines {
 		own := ""
 		if e.Domain != "" {
@@ -65,7 +65,10 @@ func show(c *Config) string {
 	add("cache", c.Forward.CacheSize, "16777216")
 	add("network", c.Names.Networks, "[]")
 	add("host-address", c.Names.Host, "[]")
-	add("compose", c.Names.Compose, "true")
+	add("names", c.Names.Second, "{true true true true true true}")
+	add("aliases", fmt.Sprint(c.Names.AliasDomains, c.Names.AliasDomains == nil), "[] true")
+	add("labels", c.Docker.Labels, "[]")
+	add("open", c.HTTP.Open, "false")
 	add("health", c.Names.Health, "true")
 	add("state", c.StateFile, "")
 	add("forcettl", c.Forward.ForceTTL, "false")
@@ -180,7 +183,19 @@ func TestParse(t *testing.T) {
 		{"-docker=unix:///c,tcp://d:4 -tlsverify", "DOCKER_CERTS=" + certs, "engine=unix /c engine=tcp d:4 " + tlsOf(certs)},
 		// Which address, and what is kept.
 		{"-network=b,a -network=host,b -host-address=192.0.2.1,2001:db8::1 -compose=false -health=false -state=/x/y.json", "",
-			"network=[b a host] host-address=[192.0.2.1 2001:db8::1] compose=false health=false state=/x/y.json"},
+			"network=[b a host] host-address=[192.0.2.1 2001:db8::1] names={false true true true true true} health=false state=/x/y.json"},
+		{"-names=", "", "names={false false false false false false}"},
+		{"-names=compose,hostname -names=host,id", "", "names={true true false true false true}"},
+		{"-names=alias,,hyphen, -compose=false", "", "names={false false true false true false}"},
+		{"-names=compose,hyphen -compose=false", "", "names={false false false false true false}"},
+		{"-compose=true", "", ""},
+		{"-alias-domain=Example.com,test.", "", "aliases=[example.com. test.] false"},
+		{"-alias-domain=test -alias-domain=a.b", "", "aliases=[test. a.b.] false"},
+		{"-alias-domain=", "", "aliases=[] false"},
+		{"-filter=label=a -filter=label=b=c,d=e", "", "labels=[a b=c,d=e]"},
+		{"-http-open", "", "open=true"},
+		{"-http-open=false -http-readonly", "", "readonly=true"},
+		{"-nameserver=tcp://9.9.9.9,tcp://[2620:fe::fe]:5353", "", "nameserver=[tcp://9.9.9.9:53 tcp://[2620:fe::fe]:5353]"},
 		// TLS: the files are in the first of three places, and each may be named.
 		{"-docker=tcp://10.0.0.5:2376", "DOCKER_TLS_VERIFY=", "engine=tcp 10.0.0.5:2376"},
 		{"-docker=tcp://10.0.0.5:2376", "DOCKER_TLS_VERIFY=1 DOCKER_CERTS=" + certs + " DOCKER_CERT_PATH=/nowhere HOME=/nowhere", "engine=tcp 10.0.0.5:2376 " + tlsOf(certs)},

@@ -14,6 +14,7 @@ import (
 // that names servers.
 type Nameserver struct {
 	Addr     netip.AddrPort
+	TCP      bool   // never UDP
 	TLS      bool   // DNS over TLS, RFC 7858
 	CertName string // the name in its certificate; empty: its address
 	File     string // path of a resolv.conf; the other fields are empty then
@@ -28,6 +29,8 @@ func (n Nameserver) String() string {
 		return "tls://" + n.Addr.String() + "#" + n.CertName
 	case n.TLS:
 		return "tls://" + n.Addr.String()
+	case n.TCP:
+		return "tcp://" + n.Addr.String()
 	}
 	return n.Addr.String()
 }
@@ -73,17 +76,20 @@ func parseRoute(text string) (dnsname.Name, error) {
 	return dnsname.Name(labels) + dnsname.Root, err
 }
 
-// parseNameserver reads an address, tls://ADDRESS#NAME, or the path of a resolv.conf.
+// parseNameserver reads an address, tcp://ADDRESS, tls://ADDRESS#NAME, or the path of a resolv.conf.
 func parseNameserver(text string) (n Nameserver, err error) {
 	if strings.HasPrefix(text, "/") {
 		return Nameserver{File: text}, nil
 	}
 	addr, port := text, uint16(53)
-	if addr, n.TLS = strings.CutPrefix(text, "tls://"); n.TLS {
+	if addr, n.TCP = strings.CutPrefix(text, "tcp://"); !n.TCP {
+		addr, n.TLS = strings.CutPrefix(text, "tls://")
+	}
+	if n.TLS {
 		addr, n.CertName, _ = strings.Cut(addr, "#")
 		port = 853 // RFC 7858 section 3.1
 	}
-	if n.Addr, err = parseServerAddr(addr, port); err == nil && strings.Contains(text, "#") {
+	if n.Addr, err = parseServerAddr(addr, port); err == nil && n.TLS && strings.Contains(text, "#") {
 		if _, e := parseLabels(n.CertName); e != nil || n.CertName == "" {
 			err = errors.New("write the name in the nameserver's certificate behind '#', as in tls://1.1.1.1:853#cloudflare-dns.com")
 		}

@@ -3,6 +3,7 @@ package config
 import (
 	"net/netip"
 
+	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/publish"
 )
 
@@ -52,8 +53,17 @@ var options = []option{
 		help: "`all`: a query is answered by all names that it fits, below and above it; `closest`: by the closest name only",
 		set:  value(func(d *draft) *bool { return &d.Names.Closest }, choice("closest", "all")),
 	}, {
+		name: "alias-domain", argument: "DOMAIN,...", many: true,
+		help: "containers may have aliases outside of the domain only at or below these; `-alias-domain=`: none;" +
+			" without it, anything that is no public suffix as `com` or `co.uk`",
+		set: list(func(d *draft) *[]dnsname.Name { return &d.Names.AliasDomains }, parseDomain),
+	}, {
+		name: "names", argument: "KIND,...", preset: "compose,hostname,alias,id,hyphen,host", many: true,
+		help: "which second names containers have; `-names=`: none",
+		set:  addSecondNames,
+	}, {
 		name: "compose", preset: "true",
-		help: "`-compose=false`: no names of Compose, `<number>.<service>.<project>.<domain>`",
+		help: "`-compose=false`: as `-names` without `compose`",
 		set:  value(func(d *draft) *bool { return &d.compose }, parseBool),
 	}, {
 		name: "health", preset: "true",
@@ -61,7 +71,7 @@ var options = []option{
 		set:  value(func(d *draft) *bool { return &d.Names.Health }, parseBool),
 	}, {
 		section: "Other names", name: "nameserver", argument: "ADDR,...", preset: "8.8.8.8:53", many: true,
-		help: "nameservers for other names, in this order: `IP`, `IP:PORT`, `tls://IP:PORT#NAME` for DNS over TLS, or a path" +
+		help: "nameservers for other names, in this order: `IP`, `IP:PORT`, `tcp://IP:PORT`, `tls://IP:PORT#NAME` for DNS over TLS, or a path" +
 			" as `/etc/resolv.conf`, a file that names some and is followed when it changes; `-nameserver=`: none, other names are REFUSED",
 		set: addNameservers,
 	}, {
@@ -84,6 +94,10 @@ var options = []option{
 		section: "Docker", name: "docker", argument: "URL,...", preset: "unix:///var/run/docker.sock", env: "DOCKER_HOST", many: true,
 		help: "the engines: `unix://PATH` or `tcp://HOST:PORT`; `URL=DOMAIN` gives one a domain of its own",
 		set:  splitList(splitURLs, func(d *draft) *[]Engine { return &d.Docker.Engines }, parseEngine),
+	}, {
+		name: "filter", argument: "label=KEY", many: true,
+		help: "publish only containers that have this label, also as `label=KEY=VALUE`; several filters must all fit",
+		set:  addFilter,
 	}, {
 		name: "network", argument: "NAME,...", many: true,
 		help: "answer the addresses on these networks only, in this order; without it on all, the network of the default gateway first",
@@ -117,6 +131,10 @@ var options = []option{
 		help: "changes by HTTP need the token in this file",
 		set:  value(func(d *draft) *string { return &d.HTTP.TokenFile }, verbatim),
 	}, {
+		name: "http-open",
+		help: "whoever reaches HTTP may change services; without it this machine only, or with the token",
+		set:  value(func(d *draft) *bool { return &d.HTTP.Open }, parseBool),
+	}, {
 		name: "http-readonly",
 		help: "nothing can be changed by HTTP",
 		set:  value(func(d *draft) *bool { return &d.HTTP.ReadOnly }, parseBool),
@@ -139,11 +157,11 @@ var options = []option{
 	}, {
 		name: "healthcheck",
 		help: "ask the dnsdock that runs with the same flags whether it serves, and exit with 0 or 1",
-		set:  value(func(d *draft) *bool { return &d.checkHealth }, parseBool),
+		set:  value(func(d *draft) *bool { return &d.CheckHealth }, parseBool),
 	}, {
 		name: "version",
 		help: "print the version",
-		set:  value(func(d *draft) *bool { return &d.showVersion }, parseBool),
+		set:  value(func(d *draft) *bool { return &d.ShowVersion }, parseBool),
 	}, {
 		name: "help",
 		help: "print this list",

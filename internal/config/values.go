@@ -172,3 +172,33 @@ func refuseTwice(engines []Engine) error {
 	}
 	return nil
 }
+
+// addSecondNames sets the flag -names.
+func addSecondNames(d *draft, text string) error {
+	second := &d.Names.Second
+	kinds := map[string]*bool{
+		"compose": &second.Compose, "hostname": &second.Hostname, "alias": &second.Alias,
+		"id": &second.ID, "hyphen": &second.Hyphen, "host": &second.Host,
+	}
+	for item := range strings.SplitSeq(text, ",") {
+		if item = strings.TrimSpace(item); item == "" {
+			continue
+		}
+		kind, ok := kinds[item]
+		if !ok {
+			return fmt.Errorf("there is no %q: write some of compose, hostname, alias, id, hyphen and host, with commas between", item)
+		}
+		*kind = true
+	}
+	return nil
+}
+
+// addFilter sets the flag -filter. A value may hold commas, as in docker ps.
+func addFilter(d *draft, text string) error {
+	label, ok := strings.CutPrefix(text, "label=")
+	if key, _, _ := strings.Cut(label, "="); !ok || key == "" || strings.ContainsAny(key, " \t\n") {
+		return errors.New("write label=KEY or label=KEY=VALUE, as in label=com.example.dns=public")
+	}
+	d.Docker.Labels = append(d.Docker.Labels, label)
+	return nil
+}

@@ -36,7 +36,7 @@ func Open(dns []string, http string) (s Set, err error) {
 		}
 	}()
 	for _, addr := range dns {
-		udp, tcp, err := DNS(addr)
+		udp, tcp, err := openDNS(addr)
 		if err != nil {
 			return s, explain("dns", addr, err)
 		}
@@ -63,9 +63,9 @@ func (s *Set) Close() {
 	}
 }
 
-// DNS opens TCP and UDP on the same port of addr. If addr has port 0, it may
+// openDNS opens TCP and UDP on the same port of addr. If addr has port 0, it may
 // have to try several: a port that is free for TCP may be taken for UDP.
-func DNS(addr string) (udp []*net.UDPConn, tcp net.Listener, err error) {
+func openDNS(addr string) (udp []*net.UDPConn, tcp net.Listener, err error) {
 	const tries = 10
 	for range tries {
 		udp, tcp, err = tryDNS(addr)

@@ -13,7 +13,7 @@ import (
 // open opens a free port of loopback for DNS until the test ends, and returns its address.
 func open(t *testing.T) (addr string, s *Set) {
 	t.Helper()
-	udp, tcp, err := DNS("127.0.0.1:0")
+	udp, tcp, err := openDNS("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func TestOpenErrors(t *testing.T) {
 				t.Errorf("-dns=%s -http=%s: got error %q; want one with %q", dns, http, err, part)
 			}
 		}
-		udp, tcp, err := DNS(free)
+		udp, tcp, err := openDNS(free)
 		if err != nil {
 			t.Fatalf("-dns=%s -http=%s: an address that was opened before is not free: %v", dns, http, err)
 		}

@@ -130,10 +130,11 @@ type Naming struct {
 	All     bool         // containers that do not run are published too
 	Closest bool         // a query is answered from the closest owner name only
 
-	Compose  bool         // containers of compose are found by its names too
-	Health   bool         // health checks count
-	Networks []string     // whose addresses are answered, the best first; nil: all
-	Host     []netip.Addr // the host's addresses; nil: the one that a client asked
+	Second       SecondNames
+	AliasDomains []dnsname.Name // aliases outside of the apex must be below one of these; nil: they may be anything
+	Health       bool           // health checks count
+	Networks     []string       // whose addresses are answered, the best first; nil: all
+	Host         []netip.Addr   // the host's addresses; nil: the one that a client asked
 }
 
 // Own sets the owner names of s, which must not be published yet. The error
@@ -206,7 +207,7 @@ func (n Naming) ServiceOf(c *Container, engine string) (*Service, []Problem) {
 		s.setEnds(m.Endpoints(n.Networks))
 	}
 	s.Sick = n.Health && c.Sick && !m.ignoresHealth()
-	if n.Compose {
+	if n.Second.Compose {
 		s.Compose = m.compose(n)
 	}
 	names, images, regions := m.names(), m.images(), m.regions()
