@@ -36,7 +36,6 @@ func FuzzReadRecord(f *testing.F) {
 		if !ok {
 			return // the library follows a pointer here
 		}
-		count := 0
 		for _, section := range [][]dns.RR{m.Answer, m.Ns, m.Extra} {
 			for _, rr := range section {
 				r, ok := ReadRecord(b, off)
@@ -48,11 +47,7 @@ func FuzzReadRecord(f *testing.F) {
 					t.Fatalf("%x at %d: got %d bytes of data; want %d", b, off, r.End-r.Data, h.Rdlength)
 				}
 				off = r.End
-				count++
 			}
-		}
-		if off != len(b) && count == Count(b) {
-			t.Fatalf("%x: got the end at %d; want %d", b, off, len(b))
 		}
 	})
 }
