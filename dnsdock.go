@@ -147,7 +147,8 @@ func newForwarder(cfg *config.Config, log *slog.Logger) *forward.Forwarder {
 	for domain, list := range cfg.Forward.Nameservers {
 		routes[domain] = nil
 		for _, n := range list {
-			routes[domain] = append(routes[domain], forward.Server{Addr: n.Addr, Tls: n.TLS, Name: n.CertName, File: n.File})
+			s := forward.Server{Addr: n.Addr, Tls: n.TLS, Name: n.CertName, File: n.File}
+			routes[domain] = append(routes[domain], s)
 		}
 	}
 	fwd := forward.New(routes, cfg.Forward.Allow, cfg.Forward.CacheSize, log)
@@ -309,7 +310,8 @@ func newLogger(cfg config.Log, stderr io.Writer) *slog.Logger {
 // asText writes addresses, record types and durations in JSON as in the log
 // in text.
 func asText(_ []string, a slog.Attr) slog.Attr {
-	if s, ok := a.Value.Any().(fmt.Stringer); ok && (a.Value.Kind() == slog.KindAny || a.Value.Kind() == slog.KindDuration) {
+	kind := a.Value.Kind()
+	if s, ok := a.Value.Any().(fmt.Stringer); ok && (kind == slog.KindAny || kind == slog.KindDuration) {
 		a.Value = slog.StringValue(s.String())
 	}
 	return a

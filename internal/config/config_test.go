@@ -100,7 +100,8 @@ func TestParse(t *testing.T) {
 		t.Fatal(err)
 	}
 	tlsOf := func(dir string) string {
-		return fmt.Sprintf("tls={%s %s %s}", filepath.Join(dir, "ca.pem"), filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
+		in := func(file string) string { return filepath.Join(dir, file) }
+		return fmt.Sprintf("tls={%s %s %s}", in("ca.pem"), in("cert.pem"), in("key.pem"))
 	}
 	for _, tt := range []struct{ args, env, want string }{
 		{"", "", ""},

@@ -91,7 +91,8 @@ func parseNameserver(text string) (n Nameserver, err error) {
 	}
 	if n.Addr, err = parseServerAddr(addr, port); err == nil && n.TLS && strings.Contains(text, "#") {
 		if _, e := parseLabels(n.CertName); e != nil || n.CertName == "" {
-			err = errors.New("write the name in the nameserver's certificate behind '#', as in tls://1.1.1.1:853#cloudflare-dns.com")
+			err = errors.New("write the name in the nameserver's certificate behind '#'," +
+				" as in tls://1.1.1.1:853#cloudflare-dns.com")
 		}
 	}
 	return n, err
@@ -109,8 +110,8 @@ func parseServerAddr(text string, defaultPort uint16) (netip.AddrPort, error) {
 		a = netip.AddrPortFrom(ip, defaultPort)
 	}
 	if err != nil || a.Port() == 0 || a.Addr().IsUnspecified() {
-		return a, errors.New("write the nameserver's IP or IP:PORT, as in 8.8.8.8, 8.8.8.8:53, [2001:4860:4860::8888]:53" +
-			" or tls://1.1.1.1#cloudflare-dns.com, or a path, as /etc/resolv.conf")
+		return a, errors.New("write the nameserver's IP or IP:PORT, as in 8.8.8.8, 8.8.8.8:53, [2001:4860:4860::8888]:53," +
+			" tcp://8.8.8.8 or tls://1.1.1.1#cloudflare-dns.com, or a path, as /etc/resolv.conf")
 	}
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()), nil
 }
@@ -126,7 +127,8 @@ func checkNameserverFiles(routes map[dnsname.Name][]Nameserver) error {
 				continue
 			}
 			if _, err := host.ReadFile(n.File, maxResolvConf); err != nil {
-				return invalid(n.File, "flag -nameserver", fmt.Errorf("%w: write the path of a file as resolv.conf(5)", err))
+				err = fmt.Errorf("%w: write the path of a file as resolv.conf(5)", err)
+				return invalid(n.File, "flag -nameserver", err)
 			}
 		}
 	}
@@ -153,7 +155,8 @@ func (c *Config) refuseSelf() error {
 	for _, list := range c.Forward.Nameservers {
 		for _, n := range list {
 			if addr := c.OwnAddr(n.Addr); addr != "" {
-				return invalid(n.String(), "flag -nameserver", fmt.Errorf("this is dnsdock itself, at -dns=%s: write another nameserver", addr))
+				return invalid(n.String(), "flag -nameserver",
+					fmt.Errorf("this is dnsdock itself, at -dns=%s: write another nameserver", addr))
 			}
 		}
 	}

@@ -50,8 +50,9 @@ var options = []option{
 		set:  value(func(d *draft) *bool { return &d.Names.All }, parseBool),
 	}, {
 		name: "match", argument: "RULE", preset: "all",
-		help: "`all`: a query is answered by all names that it fits, below and above it; `closest`: by the closest name only",
-		set:  value(func(d *draft) *bool { return &d.Names.Closest }, choice("closest", "all")),
+		help: "`all`: a query is answered by all names that it fits, below and above it;" +
+			" `closest`: by the closest name only",
+		set: value(func(d *draft) *bool { return &d.Names.Closest }, choice("closest", "all")),
 	}, {
 		name: "alias-domain", argument: "DOMAIN,...", many: true,
 		help: "containers may have aliases outside of the domain only at or below these; `-alias-domain=`: none;" +
@@ -71,13 +72,14 @@ var options = []option{
 		set:  value(func(d *draft) *bool { return &d.Names.Health }, parseBool),
 	}, {
 		section: "Other names", name: "nameserver", argument: "ADDR,...", preset: "8.8.8.8:53", many: true,
-		help: "nameservers for other names, in this order: `IP`, `IP:PORT`, `tcp://IP:PORT`, `tls://IP:PORT#NAME` for DNS over TLS, or a path" +
-			" as `/etc/resolv.conf`, a file that names some and is followed when it changes; `-nameserver=`: none, other names are REFUSED",
+		help: "nameservers for other names, in this order: `IP`, `IP:PORT`, `tcp://IP:PORT`, " +
+			"`tls://IP:PORT#NAME` for DNS over TLS, or a path as `/etc/resolv.conf`, a file that names some and" +
+			" is followed when it changes; `-nameserver=`: none, other names are REFUSED",
 		set: addNameservers,
 	}, {
 		name: "nameserver", argument: "DOMAIN=ADDR,...", many: true,
-		help: "nameservers for a domain and all names below it, as in `-nameserver=corp.example=10.0.0.53`; the longest domain wins;" +
-			" `-nameserver=blocked.test=`: none",
+		help: "nameservers for a domain and all names below it, as in `-nameserver=corp.example=10.0.0.53`;" +
+			" the longest domain wins; `-nameserver=blocked.test=`: none",
 	}, {
 		name: "allow", argument: "CIDR,...", many: true,
 		help: "forward for these clients too, as in `203.0.113.0/24`; without it for local ones only",
@@ -91,7 +93,8 @@ var options = []option{
 		help: "forwarded answers get `-ttl` as their TTL",
 		set:  value(func(d *draft) *bool { return &d.Forward.ForceTTL }, parseBool),
 	}, {
-		section: "Docker", name: "docker", argument: "URL,...", preset: "unix:///var/run/docker.sock", env: "DOCKER_HOST", many: true,
+		section: "Docker", name: "docker", argument: "URL,...", many: true,
+		preset: "unix:///var/run/docker.sock", env: "DOCKER_HOST",
 		help: "the engines: `unix://PATH` or `tcp://HOST:PORT`; `URL=DOMAIN` gives one a domain of its own",
 		set:  splitList(splitURLs, func(d *draft) *[]Engine { return &d.Docker.Engines }, parseEngine),
 	}, {
@@ -100,8 +103,9 @@ var options = []option{
 		set:  addFilter,
 	}, {
 		name: "network", argument: "NAME,...", many: true,
-		help: "answer the addresses on these networks only, in this order; without it on all, the network of the default gateway first",
-		set:  list(func(d *draft) *[]string { return &d.Names.Networks }, publish.ParseNetwork),
+		help: "answer the addresses on these networks only, in this order; without it on all," +
+			" the network of the default gateway first",
+		set: list(func(d *draft) *[]string { return &d.Names.Networks }, publish.ParseNetwork),
 	}, {
 		name: "host-address", argument: "ADDR,...", many: true,
 		help: "the host's addresses, for containers of `--net=host`; without it the address that the client asked",
@@ -112,8 +116,9 @@ var options = []option{
 		set:  value(func(d *draft) *bool { return &d.tlsVerify }, parseBool),
 	}, {
 		name: "tlscacert", argument: "FILE",
-		help: "CA certificate; without it `ca.pem` in `$DOCKER_CERTS`, else in `$DOCKER_CERT_PATH`, else in `$HOME/.docker`",
-		set:  value(func(d *draft) *string { return &d.tls.CA }, verbatim),
+		help: "CA certificate; without it `ca.pem` in `$DOCKER_CERTS`," +
+			" else in `$DOCKER_CERT_PATH`, else in `$HOME/.docker`",
+		set: value(func(d *draft) *string { return &d.tls.CA }, verbatim),
 	}, {
 		name: "tlscert", argument: "FILE",
 		help: "client certificate; without it `cert.pem` in that directory",
@@ -124,8 +129,9 @@ var options = []option{
 		set:  value(func(d *draft) *string { return &d.tls.Key }, verbatim),
 	}, {
 		section: "HTTP", name: "http", argument: "ADDR", preset: ":80",
-		help: "listen for HTTP, the page and the API, on this address or on a socket, as in `unix:///run/dnsdock/api.sock`; `-http=`: no HTTP",
-		set:  value(func(d *draft) *string { return &d.HTTP.Addr }, parseHTTP),
+		help: "listen for HTTP, the page and the API, on this address or on a socket," +
+			" as in `unix:///run/dnsdock/api.sock`; `-http=`: no HTTP",
+		set: value(func(d *draft) *string { return &d.HTTP.Addr }, parseHTTP),
 	}, {
 		name: "http-token-file", argument: "FILE",
 		help: "changes by HTTP need the token in this file",

@@ -20,7 +20,8 @@ func ReadToken(file string) (string, error) {
 	}
 	token := strings.TrimSpace(string(b))
 	if len(token) < minToken || strings.ContainsFunc(token, func(c rune) bool { return c <= ' ' || c > '~' }) {
-		return "", fmt.Errorf("%s holds no token: write one of %d characters or more, without spaces, into it, as openssl rand -hex 32 prints", file, minToken)
+		return "", fmt.Errorf("%s holds no token: write one of %d characters or more, without spaces, into it,"+
+			" as openssl rand -hex 32 prints", file, minToken)
 	}
 	return token, nil
 }

@@ -99,7 +99,8 @@ func parseHTTP(text string) (string, error) {
 	}
 	file, ok := strings.CutPrefix(text, "unix://")
 	if !ok || !filepath.IsAbs(file) || len(file) > maxSocketPath || strings.HasSuffix(file, "/") {
-		return "", fmt.Errorf("write unix:// and an absolute path of at most %d bytes, as in unix:///run/dnsdock/api.sock", maxSocketPath)
+		return "", fmt.Errorf("write unix:// and an absolute path of at most %d bytes,"+
+			" as in unix:///run/dnsdock/api.sock", maxSocketPath)
 	}
 	return text, nil
 }
@@ -186,7 +187,8 @@ func addSecondNames(d *draft, text string) error {
 		}
 		kind, ok := kinds[item]
 		if !ok {
-			return fmt.Errorf("there is no %q: write some of compose, hostname, alias, id, hyphen and host, with commas between", item)
+			return fmt.Errorf("there is no %q: write some of compose, hostname, alias, id, hyphen and host,"+
+				" with commas between", item)
 		}
 		*kind = true
 	}

@@ -13,7 +13,8 @@ import (
 
 func TestHasAddr(t *testing.T) {
 	for addr, want := range map[string]bool{
-		"127.0.0.1": true, "127.1.2.3": true, "::1": true, "192.0.2.1": false, "2001:db8::1": false, "fe80::1%nowhere0": false,
+		"127.0.0.1": true, "127.1.2.3": true, "::1": true,
+		"192.0.2.1": false, "2001:db8::1": false, "fe80::1%nowhere0": false,
 	} {
 		if got := HasAddr(netip.MustParseAddr(addr)); got != want {
 			t.Errorf("HasAddr(%s) = %t; want %t", addr, got, want)

@@ -92,8 +92,9 @@ func tryDNS(addr string) (udp []*net.UDPConn, tcp net.Listener, err error) {
 	if udpio.SpreadsClients {
 		readers = min(runtime.GOMAXPROCS(0), stats.MaxReaders)
 	}
+	lc.Control = udpio.ReusePort
 	for range readers {
-		pc, err := (&net.ListenConfig{Control: udpio.ReusePort}).ListenPacket(context.Background(), family("udp", addr), addr)
+		pc, err := lc.ListenPacket(context.Background(), family("udp", addr), addr)
 		if err != nil {
 			(&Set{UDP: udp, TCP: []net.Listener{tcp}}).Close()
 			return nil, nil, err

@@ -105,7 +105,8 @@ func TestSocketFile(t *testing.T) {
 	if network, addr := Reachable(unixScheme + file); network != "unix" || addr != file {
 		t.Errorf("Reachable: got %s %s", network, addr)
 	}
-	if _, err := Open(nil, unixScheme+file); err == nil || !strings.Contains(err.Error(), "another program listens there") {
+	_, err = Open(nil, unixScheme+file)
+	if err == nil || !strings.Contains(err.Error(), "another program listens there") {
 		t.Errorf("a second one: got error %v", err)
 	}
 	s.Close()
@@ -143,7 +144,8 @@ func TestSocketFileMode(t *testing.T) {
 
 func TestReachable(t *testing.T) {
 	for addr, want := range map[string]string{
-		":53": "127.0.0.1:53", "0.0.0.0:53": "127.0.0.1:53", "[::]:53": "[::1]:53", "172.17.0.1:53": "172.17.0.1:53", "[fd00::1]:80": "[fd00::1]:80",
+		":53": "127.0.0.1:53", "0.0.0.0:53": "127.0.0.1:53", "[::]:53": "[::1]:53",
+		"172.17.0.1:53": "172.17.0.1:53", "[fd00::1]:80": "[fd00::1]:80",
 	} {
 		if network, got := Reachable(addr); network != "tcp" || got != want {
 			t.Errorf("Reachable(%s) = %s %s; want tcp %s", addr, network, got, want)
