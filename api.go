@@ -54,14 +54,14 @@ type api struct {
 	zone    *zone.Zone
 	reg     *registry
 	lock    *lock
-	engines []*watcher
+	engines []func() engine.Status
 	started time.Time
 	looking sync.Mutex // held by the one that looks at all services for a page
 }
 
 // newAPI returns the handler of the HTTP side. It is about z and what fills
 // its registry from engines.
-func newAPI(z *zone.Zone, reg *registry, l *lock, engines ...*watcher) http.Handler {
+func newAPI(z *zone.Zone, reg *registry, l *lock, engines ...func() engine.Status) http.Handler {
 	a := &api{zone: z, reg: reg, lock: l, engines: engines, started: time.Now()}
 	mux, routes := http.NewServeMux(), a.routes()
 	for path, calls := range routes {

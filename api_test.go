@@ -38,9 +38,9 @@ const manualBody = `{"name":"foo","image":"bar","ip":"192.168.0.3","ttl":30}`
 func newTestAPI(t testing.TB) (http.Handler, *registry) {
 	t.Helper()
 	reg := newTestRegistry(t, "docker")
-	reg.put(webID, testService(t, reg, webID, "web", "nginx", "172.17.0.2 fd00::2", "www.docker"))
-	reg.put(redisID, testService(t, reg, redisID, "one", "redis", "172.17.0.3"))
-	reg.put(downID, nil)
+	reg.Put(webID, testService(t, reg, webID, "web", "nginx", "172.17.0.2 fd00::2", "www.docker"))
+	reg.Put(redisID, testService(t, reg, redisID, "one", "redis", "172.17.0.3"))
+	reg.Put(downID, nil)
 	h := apiOf(t, reg)
 	if r := call(t, h, "PUT", "/services/manual", manualBody); r.Code != http.StatusCreated {
 		t.Fatalf("PUT of a service: got %d %s; want 201", r.Code, r.Body)
@@ -266,7 +266,7 @@ func TestAPIAddressOrCNAME(t *testing.T) {
 	h, reg := newTestAPI(t)
 	base := testService(t, reg, fakeID("dddd"), "lb", "proxy", "")
 	base.CNAME = mustName(t, "lb.example.com")
-	reg.put(base.ID, base)
+	reg.Put(base.ID, base)
 	for _, step := range []struct {
 		body string
 		want string // address and CNAME; else the error
@@ -299,7 +299,7 @@ func TestAPIAddressOrCNAME(t *testing.T) {
 			t.Errorf("%s: got %q; want %q", step.body, got, step.want)
 		}
 	}
-	reg.put(base.ID, base) // a resync changes nothing
+	reg.Put(base.ID, base) // a resync changes nothing
 	if s, err := reg.lookup("dddd"); err != nil || s.Addrs[0] != netip.MustParseAddr("10.0.0.8") {
 		t.Errorf("after a resync: got %v, %v; want 10.0.0.8", s, err)
 	}
@@ -445,15 +445,15 @@ func TestAPIHolds(t *testing.T) {
 				t.Fatalf("got %d %s; want success", r.Code, r.Body)
 			}
 			check("at first", tt.want)
-			reg.put(webID, testService(t, reg, webID, "web", "nginx", "172.17.0.2 fd00::2", "www.docker"))
+			reg.Put(webID, testService(t, reg, webID, "web", "nginx", "172.17.0.2 fd00::2", "www.docker"))
 			check("after a resync", tt.want)
-			reg.put(webID, nil)
+			reg.Put(webID, nil)
 			check("stopped", "gone")
-			reg.put(webID, testService(t, reg, webID, "web", "nginx", "172.17.9.9"))
+			reg.Put(webID, testService(t, reg, webID, "web", "nginx", "172.17.9.9"))
 			check("after a restart with another address", tt.changed)
-			reg.forget(webID)
+			reg.Forget(webID)
 			check("removed", "gone")
-			reg.put(webID, testService(t, reg, webID, "web", "nginx", "172.17.0.2"))
+			reg.Put(webID, testService(t, reg, webID, "web", "nginx", "172.17.0.2"))
 			check("another container under that id", "web.nginx 172.17.0.2 -1")
 			if got := call(t, h, "GET", "/services/manual", "").Code; got != http.StatusOK {
 				t.Errorf("the one made by hand: got %d; want it there", got)
@@ -479,7 +479,7 @@ func TestAPIHolds(t *testing.T) {
 				t.Errorf("%s %s: got %d %s; want %d", step.method, step.body, r.Code, r.Body, step.status)
 			}
 		}
-		reg.put(webID, testService(t, reg, webID, "web", "nginx", "172.17.0.77"))
+		reg.Put(webID, testService(t, reg, webID, "web", "nginx", "172.17.0.77"))
 		if r := call(t, h, "GET", "/services/aaaa1", ""); r.Code != http.StatusNotFound {
 			t.Errorf("after a restart: got %d %s; want 404: a deleted one stays away", r.Code, r.Body)
 		}
@@ -492,7 +492,7 @@ func TestPatchRacesDeath(t *testing.T) {
 	for i := range 300 {
 		id := fmt.Sprintf("c%063d", i)
 		s := testService(t, reg, id, fmt.Sprintf("c%d", i), "app", "10.0.0.1")
-		reg.put(id, s)
+		reg.Put(id, s)
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			for range 3 {
@@ -503,9 +503,9 @@ func TestPatchRacesDeath(t *testing.T) {
 		})
 		wg.Go(func() {
 			if i%2 == 0 {
-				reg.put(id, nil) // it stops
+				reg.Put(id, nil) // it stops
 			} else {
-				reg.forget(id) // it is removed
+				reg.Forget(id) // it is removed
 			}
 		})
 		wg.Wait()
@@ -519,11 +519,11 @@ func TestPatchRacesDeath(t *testing.T) {
 			t.Fatalf("after its death: its alias got %v; want no answer", got)
 		}
 		if i%2 == 1 {
-			reg.put(id, s)
+			reg.Put(id, s)
 			if got, _ := reg.lookup(id); got == nil || got.TTL != publish.DefaultTTL {
 				t.Fatalf("a new one under its id: got %v; want no trace of the PATCH", got)
 			}
-			reg.forget(id)
+			reg.Forget(id)
 		}
 	}
 }
@@ -728,7 +728,7 @@ func TestAPISlowClients(t *testing.T) {
 func TestAPIPutNeitherPart(t *testing.T) {
 	reg := newTestRegistry(t, "docker")
 	id := strings.Repeat("ab", 32)
-	reg.put(id, testService(t, reg, id, "", "", "10.0.0.1"))
+	reg.Put(id, testService(t, reg, id, "", "", "10.0.0.1"))
 	h := apiOf(t, reg)
 	got := call(t, h, "GET", "/services/"+id, "").Body.String()
 	if r := call(t, h, "PUT", "/services/"+id, got); r.Code != http.StatusOK || r.Body.String() != got {

@@ -353,10 +353,10 @@ func TestCacheAndOurs(t *testing.T) {
 	const upstreams = "NOERROR ra; shop.example.com. 77 A 192.0.2.1"
 	ask("nobody's", "shop.example.com.", upstreams)
 	id := strings.Repeat("a", 64)
-	regOf(z).put(id, aliased(t, id, "shop.example.com"))
+	regOf(z).Put(id, aliased(t, id, "shop.example.com"))
 	ask("a container's", "shop.example.com.", "NOERROR aa ra; shop.example.com. 5 A 10.0.0.1")
 	ask("below it", "a.shop.example.com.", "NOERROR aa ra; a.shop.example.com. 5 A 10.0.0.1")
-	regOf(z).forget(id)
+	regOf(z).Forget(id)
 	const gone = "NXDOMAIN aa ra;; shop.example.com. 0 SOA dnsdock.docker. hostmaster.shop.example.com. 2 3600 600 86400 0"
 	serialless := func(m *dns.Msg) string { m.Ns[0].(*dns.SOA).Serial = 2; return showSorted(m) }
 	for _, qname := range []string{"shop.example.com.", "a.shop.example.com."} {
@@ -372,7 +372,7 @@ func TestCacheAndOurs(t *testing.T) {
 	}
 	z.Reg.Away.Store(0)
 	ask("an hour later", "shop.example.com.", upstreams)
-	regOf(z).put(id, aliased(t, id, "shop.example.com"))
+	regOf(z).Put(id, aliased(t, id, "shop.example.com"))
 	ask("a container's again", "shop.example.com.", "NOERROR aa ra; shop.example.com. 5 A 10.0.0.1")
 	if err := regOf(z).remove(id); err != nil {
 		t.Fatal(err)
@@ -397,8 +397,8 @@ func TestGoneAliasesAreBounded(t *testing.T) {
 	for i := range index.MaxGone + 100 {
 		s.Owners = append(s.Owners, mustName(t, fmt.Sprintf("%d.example.com", i)))
 	}
-	regOf(z).put("id", s)
-	regOf(z).forget("id")
+	regOf(z).Put("id", s)
+	regOf(z).Forget("id")
 	if n := z.Reg.GoneAliases.Count.Load(); n != index.MaxGone {
 		t.Errorf("got %d; want %d", n, index.MaxGone)
 	}
@@ -406,8 +406,8 @@ func TestGoneAliasesAreBounded(t *testing.T) {
 		z.Reg.GoneAliases.Store(n, time.Now().Add(-index.GoneFor))
 	}
 	s = aliased(t, "id2", "y.example.com")
-	regOf(z).put("id2", s)
-	regOf(z).forget("id2")
+	regOf(z).Put("id2", s)
+	regOf(z).Forget("id2")
 	if n := z.Reg.GoneAliases.Count.Load(); n != 1 {
 		t.Errorf("after an hour: got %d; want 1", n)
 	}

@@ -57,7 +57,7 @@ func filledRegistry(t testing.TB, apex string, ttl uint32, pubs ...pub) *registr
 		if err := reg.Naming.Own(s); err != nil {
 			t.Fatal(err)
 		}
-		reg.put(s.ID, s)
+		reg.Put(s.ID, s)
 	}
 	reg.Ready.Store(true)
 	reg.Serial.Store(7)
@@ -437,7 +437,7 @@ func TestSerialGrows(t *testing.T) {
 		f    func()
 	}{
 		{"default TTL", func() { reg.setTTL(7) }},
-		{"put", func() { reg.put("0000", nil) }},
+		{"put", func() { reg.Put("0000", nil) }},
 	} {
 		change.f()
 		if now := serial(); now <= last {
@@ -1408,7 +1408,7 @@ func TestReplyIsBounded(t *testing.T) {
 	reg := newTestRegistry(t, "docker")
 	for i := range 5000 {
 		id := fmt.Sprint(i)
-		reg.put(id, testService(t, reg, id, "c"+id, "x", "127.0.0.1 "+fmt.Sprintf("10.0.%d.%d", i/250, i%250)))
+		reg.Put(id, testService(t, reg, id, "c"+id, "x", "127.0.0.1 "+fmt.Sprintf("10.0.%d.%d", i/250, i%250)))
 	}
 	z := newTestZone(t, reg)
 	for _, c := range []struct {
@@ -1664,7 +1664,7 @@ func TestManyTXT(t *testing.T) {
 			if tt.length == 1 {
 				s.TXT[0] = string(rune('A' + i))
 			}
-			reg.put(s.ID, s)
+			reg.Put(s.ID, s)
 		}
 		_, b, err := packed(newTestZone(t, reg), new(dns.Msg).SetQuestion("txt.docker.", dns.TypeTXT), netip.Addr{}, tt.size)
 		m := new(dns.Msg)
@@ -1683,7 +1683,7 @@ func TestEscapedTXT(t *testing.T) {
 	reg := filledRegistry(t, "docker", 0)
 	s := testService(t, reg, "bs", "bs", "bs", "10.0.0.1")
 	s.TXT = []string{strings.Repeat(`\`, 250), strings.Repeat(`\`, 249) + "a", strings.Repeat(`\`, 200) + `"`}
-	reg.put(s.ID, s)
+	reg.Put(s.ID, s)
 	_, b, err := packed(newTestZone(t, reg), new(dns.Msg).SetQuestion("bs.bs.docker.", dns.TypeTXT), netip.Addr{}, dnswire.MaxUDPSize)
 	m := new(dns.Msg)
 	if err != nil || m.Unpack(b) != nil || len(m.Answer) != 3 || m.Truncated {
@@ -1709,7 +1709,7 @@ func TestManyInTurn(t *testing.T) {
 	for i := range index.Many + 1 {
 		s := testService(t, reg, fmt.Sprint("s", i), fmt.Sprint("s", i), "big", "10.1.0.1")
 		s.Ports = []publish.Port{{Number: 80, Proto: "tcp", Name: "http"}}
-		reg.put(s.ID, s)
+		reg.Put(s.ID, s)
 	}
 	z := newTestZone(t, reg)
 	ask := func(qname string) string {
@@ -1775,7 +1775,7 @@ func putContainers(t testing.TB, reg *registry, list ...publish.Container) {
 		if problems != nil {
 			t.Fatal(problems)
 		}
-		reg.put(c.ID, s)
+		reg.Put(c.ID, s)
 	}
 }
 
@@ -2063,7 +2063,7 @@ func TestComposeNames(t *testing.T) {
 		t.Errorf("PTR: got %v; want the classic name alone", show(m))
 	}
 	for _, id := range []string{"shop_web_1", "shop_web_2", "shop_db_1"} {
-		reg.forget(id)
+		reg.Forget(id)
 	}
 	for _, qname := range []string{"web.shop.docker.", "shop.docker.", "1.web.shop.docker."} {
 		if got := answersTo(z, "192.0.2.1", "", qname, dns.TypeA); got != "NXDOMAIN" {

@@ -34,8 +34,11 @@ import (
 
 	"github.com/rayje/dnsdock/internal/config"
 	"github.com/rayje/dnsdock/internal/dnsserver"
+	"github.com/rayje/dnsdock/internal/engine"
 	"github.com/rayje/dnsdock/internal/forward"
+	"github.com/rayje/dnsdock/internal/host"
 	"github.com/rayje/dnsdock/internal/listener"
+	"github.com/rayje/dnsdock/internal/watch"
 	"github.com/rayje/dnsdock/internal/zone"
 )
 
@@ -94,7 +97,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	p.serveHTTP(socks.HTTP)
 	p.start("forwarder", func() error { return p.fwd.Run(p.ctx) })
 	for _, w := range p.watchers {
-		p.start("watcher", func() error { return w.run(p.ctx) })
+		p.start("watcher", func() error { return w.Run(p.ctx) })
 	}
 	p.start("reloader", func() error { return p.reloadOn(hangups) })
 	notify(getenv, "READY=1", log)
@@ -113,8 +116,9 @@ type program struct {
 	reg      *registry
 	fwd      *forward.Forwarder
 	zone     *zone.Zone
-	watchers []*watcher
+	watchers []*watch.Watcher
 	lock     *lock
+	reloads  []func() // called on SIGHUP
 
 	httpEnded chan struct{}      // closed by serveHTTP's server
 	silence   context.CancelFunc // ends queries that wait for an upstream
@@ -131,14 +135,30 @@ func newProgram(ctx context.Context, cfg *config.Config, log *slog.Logger) *prog
 	var answering context.Context // lives longer than p.ctx: DNS answers until HTTP has ended
 	answering, p.silence = context.WithCancel(context.Background())
 	p.zone = zone.New(answering, p.reg.Index, p.fwd, log)
-	for _, e := range cfg.Docker.Engines {
-		names := cfg.Names
-		names.Apex = cmp.Or(e.Domain, names.Apex)
-		p.watchers = append(p.watchers, newWatcher(newDockerClient(e.URL, cfg.Docker.TLS), names, p.reg, log))
-	}
 	p.lock = &lock{readOnly: cfg.HTTP.ReadOnly, file: cfg.HTTP.TokenFile, log: log}
+	p.reloads = []func(){p.fwd.Reload, p.lock.reload}
+	for _, e := range cfg.Docker.Engines {
+		p.follow(cfg, e)
+	}
 	log.Info("dnsdock starts", "version", buildVersion(), "domain", cfg.Names.Apex, "engines", cfg.Docker.Engines)
 	return p
+}
+
+// follow makes the watcher of an engine.
+func (p *program) follow(cfg *config.Config, e config.Engine) {
+	wc := watch.Config{URL: e.Text, Naming: cfg.Names}
+	wc.Naming.Apex = cmp.Or(e.Domain, wc.Naming.Apex)
+	if len(p.watchers) > 0 {
+		wc.Suffix = "@" + e.Text
+	}
+	if ip := e.IP(); ip.IsValid() && !host.HasAddr(ip) {
+		wc.Host = ip
+	}
+	p.reg.addEngine(wc.URL, wc.Naming.Apex)
+	client := newDockerClient(e.URL, cfg.Docker.TLS)
+	w := watch.New(client, wc, p.reg, p.log)
+	p.watchers = append(p.watchers, w)
+	p.reloads = append(p.reloads, client.reload, w.Resync)
 }
 
 // newForwarder returns the forwarder that cfg asks for.
@@ -188,7 +208,11 @@ func (p *program) serveHTTP(ln net.Listener) {
 		end()
 		return
 	}
-	srv := newHTTPServer(p.ctx, newAPI(p.zone, p.reg, p.lock, p.watchers...), p.log)
+	var engines []func() engine.Status
+	for _, w := range p.watchers {
+		engines = append(engines, w.Status)
+	}
+	srv := newHTTPServer(p.ctx, newAPI(p.zone, p.reg, p.lock, engines...), p.log)
 	serve := func() error {
 		err := srv.Serve(ln)
 		if !errors.Is(err, http.ErrServerClosed) {
@@ -214,11 +238,9 @@ func (p *program) reloadOn(hangups <-chan os.Signal) error {
 			return nil
 		case <-hangups:
 			p.log.Info("SIGHUP: files are read again, and all containers are listed")
-			p.fwd.Reload()
-			for _, w := range p.watchers {
-				w.reload()
+			for _, reload := range p.reloads {
+				reload()
 			}
-			p.lock.reload()
 		}
 	}
 }

@@ -72,7 +72,7 @@ func fastZone(t testing.TB) *zone.Zone {
 		if s == nil || problems != nil {
 			t.Fatal(s, problems)
 		}
-		reg.put(c.ID, s)
+		reg.Put(c.ID, s)
 	}
 	return newTestZone(t, reg)
 }
@@ -279,8 +279,8 @@ func TestKeptRepliesAreBounded(t *testing.T) {
 	}
 	few := testService(t, reg, "t", "few", "img", "10.0.0.1")
 	few.Ports = []publish.Port{{Number: 80, Proto: "tcp", Name: "http"}}
-	reg.put(s.ID, s)
-	reg.put(few.ID, few)
+	reg.Put(s.ID, s)
+	reg.Put(few.ID, few)
 	reg.Ready.Store(true)
 	z := newTestZone(t, reg)
 	for i := range 2 * zone.MaxReplies {
@@ -402,12 +402,12 @@ func TestFastPathFollowsChanges(t *testing.T) {
 		part := func() string { return owners[rnd.IntN(len(owners))] }
 		switch rnd.IntN(8) {
 		case 0:
-			reg.forget(id)
+			reg.Forget(id)
 		case 1:
 			reg.setTTL(uint32(rnd.IntN(3)))
 		default:
 			aliases := []string{part() + ".docker", part() + ".example.com"}[:rnd.IntN(3)]
-			reg.put(id, testService(t, reg, id, part(), part(), fmt.Sprintf("10.0.0.%d fd00::%x", rnd.IntN(9), rnd.IntN(9)), aliases...))
+			reg.Put(id, testService(t, reg, id, part(), part(), fmt.Sprintf("10.0.0.%d fd00::%x", rnd.IntN(9), rnd.IntN(9)), aliases...))
 		}
 		for range 4 {
 			qname := part() + "." + part() + []string{".docker.", ".example.com.", "." + part() + ".docker."}[rnd.IntN(3)]
@@ -438,7 +438,7 @@ func TestFastPathBesideChanges(t *testing.T) {
 	for i := range versions {
 		versions[i] = testService(t, reg, "s", "web", "nginx", fmt.Sprintf("10.0.0.%d", i))
 	}
-	reg.put("s", versions[0])
+	reg.Put("s", versions[0])
 	for range 2 {
 		wg.Go(func() {
 			f := dnsserver.NewFastPath(z)
@@ -454,7 +454,7 @@ func TestFastPathBesideChanges(t *testing.T) {
 		})
 	}
 	for i := int64(1); i < 50_000; i++ {
-		reg.put("s", versions[i%200])
+		reg.Put("s", versions[i%200])
 		now.Store(i)
 	}
 	stop.Store(true)

@@ -379,7 +379,7 @@ func TestPageShowsAll(t *testing.T) {
 	reg := filledRegistry(t, "docker", 5)
 	s := aliased(t, "id", "shop.example.com")
 	s.Addrs, s.Compose, s.Sick, s.State = []netip.Addr{{}}, mustName(t, "1.web.shop.docker"), true, "running"
-	reg.put("id", s)
+	reg.Put("id", s)
 	body := call(t, apiOf(t, reg), "GET", "/?q=web.shop", "").Body.String()
 	for _, part := range []string{">host<", ">1.web.shop.docker<", ">shop.example.com<", ">unhealthy<"} {
 		if !strings.Contains(body, part) {

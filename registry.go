@@ -8,9 +8,11 @@ import (
 	"time"
 
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/engine"
 	"github.com/rayje/dnsdock/internal/feed"
 	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/watch"
 )
 
 // A registry decides what is published: of what engines say and what the API
@@ -31,11 +33,12 @@ type registry struct {
 	save func() error // keeps what the API did on disk; nil: nothing does. Read-only after start
 }
 
-// An engineState is how far it is known what an engine has.
+// An engineState says how far the containers of an engine are known.
 type engineState struct {
 	zone   dnsname.Name // of its containers
-	listed bool         // its first list is done
-	away   bool         // it was away before that
+	listed bool         // its first list is published
+	up     bool         // it answers
+	tried  bool         // it was found or lost before
 }
 
 // An overlay is what the API did to a container's service. It holds for as
@@ -45,6 +48,8 @@ type overlay struct {
 	removed bool
 	warned  bool // that its name is left out for now
 }
+
+var _ watch.Sink = (*registry)(nil)
 
 var (
 	errNotFound     = errors.New("no such service")
@@ -71,11 +76,12 @@ func (r *registry) addEngine(engine string, zone dnsname.Name) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.engines[engine] = &engineState{zone: zone}
+	r.Away.Add(1)
 }
 
-// engineFound notes that the first list of an engine is done, and drops what the API
-// did to those of its containers that are gone: isGone tells by their ids.
-func (r *registry) engineFound(engine string, isGone func(id string) bool) {
+// Listed implements watch.Sink. It drops what the API did to containers of the
+// engine that do not exist any more.
+func (r *registry) Listed(engine string, isGone func(id string) bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for id := range r.overlays {
@@ -89,14 +95,27 @@ func (r *registry) engineFound(engine string, isGone func(id string) bool) {
 	r.settleZonesLocked()
 }
 
-// engineAway notes that an engine can't be reached.
-func (r *registry) engineAway(engine string) {
+// SetEngine implements watch.Sink.
+func (r *registry) SetEngine(s engine.Status) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if e := r.engines[engine]; e != nil {
-		e.away = true
+	e := r.engines[s.URL]
+	if e == nil {
+		return
 	}
+	switch {
+	case s.Up && !e.up:
+		r.Away.Add(-1)
+	case !s.Up && e.up:
+		r.Away.Add(1)
+	}
+	e.up, e.tried = s.Up, true
 	r.settleZonesLocked()
+	if s.Up {
+		r.feed.Publish("engine-found", "", s)
+	} else {
+		r.feed.Publish("engine-lost", "", s)
+	}
 }
 
 // settleZonesLocked finds the zones that wait no more: an engine of theirs has
@@ -105,9 +124,9 @@ func (r *registry) settleZonesLocked() {
 	listed, waits := make(map[dnsname.Name]bool), make(map[dnsname.Name]bool)
 	anyListed, anyWaits := false, false
 	for _, e := range r.engines {
-		anyListed, anyWaits = anyListed || e.listed, anyWaits || !e.listed && !e.away
+		anyListed, anyWaits = anyListed || e.listed, anyWaits || !e.listed && !(e.tried && !e.up)
 		listed[e.zone] = listed[e.zone] || e.listed
-		waits[e.zone] = waits[e.zone] || !e.listed && !e.away
+		waits[e.zone] = waits[e.zone] || !e.listed && !(e.tried && !e.up)
 	}
 	if anyListed && !anyWaits {
 		r.Known.Store(true)
@@ -126,9 +145,9 @@ func (r *registry) settleZonesLocked() {
 	}
 }
 
-// put publishes a container's service as its engine has it now. A nil
+// Put implements watch.Sink: it publishes a container's service as its engine has it now. A nil
 // service says that the container exists but is not published.
-func (r *registry) put(id string, s *publish.Service) {
+func (r *registry) Put(id string, s *publish.Service) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if old := r.found[id]; old == nil || !old.Equal(s) { // else one of the two would be kept for nothing
@@ -137,9 +156,9 @@ func (r *registry) put(id string, s *publish.Service) {
 	r.settleLocked(id, true)
 }
 
-// forget withdraws the service of a container that does not exist any more,
+// Forget implements watch.Sink: it withdraws the service of a container that does not exist any more,
 // and drops what the API did to it.
-func (r *registry) forget(id string) {
+func (r *registry) Forget(id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.found, id)
@@ -147,8 +166,8 @@ func (r *registry) forget(id string) {
 	r.settleLocked(id, true)
 }
 
-// last returns the addresses that the container's engine gave last.
-func (r *registry) last(id string) []publish.Endpoint {
+// Endpoints implements watch.Sink: it returns the addresses that the container's engine gave last.
+func (r *registry) Endpoints(id string) []publish.Endpoint {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if s := r.found[id]; s != nil {

@@ -15,6 +15,7 @@ import (
 	intern "unique"
 
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/engine"
 	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/publish"
 )
@@ -68,7 +69,7 @@ func TestNamesRule(t *testing.T) {
 		testService(t, r, "db", "master", "mysql", "172.17.0.4", "db.docker", "shop.example.com", "com"),
 		testService(t, r, "in", "inner", "x", "172.17.0.5", "mysql.docker", "www.shop.example.com"),
 	} {
-		r.put(s.ID, s)
+		r.Put(s.ID, s)
 	}
 	for _, c := range []struct{ q, want string }{
 		{"docker", "db in r1 r2"},
@@ -103,13 +104,13 @@ func TestNamesRule(t *testing.T) {
 			t.Errorf("%s: %q; want %q", c.q, got, c.want)
 		}
 	}
-	r.forget("in") // what it shared lives on
+	r.Forget("in") // what it shared lives on
 	for q, want := range map[string]string{"mysql.docker": "db", "other.mysql.docker": "", "shop.example.com": "db", "www.shop.example.com": "db"} {
 		if got := matched(t, r, q); got != want {
 			t.Errorf("after forget, %s: %q; want %q", q, got, want)
 		}
 	}
-	r.forget("db")
+	r.Forget("db")
 	for _, q := range []string{"shop.example.com", "a.shop.example.com", "com"} {
 		if got := matched(t, r, q); got != "foreign" {
 			t.Errorf("after forget, %s: %q; want foreign", q, got)
@@ -128,7 +129,7 @@ func TestClosest(t *testing.T) {
 		testService(t, r, "c", "c", "db", "172.17.0.4", "x.y.client.service.x.com", "service.x.com"),
 		testService(t, r, "d", "d", "db", "172.17.0.5"),
 	} {
-		r.put(s.ID, s)
+		r.Put(s.ID, s)
 	}
 	for _, c := range []struct{ q, want string }{
 		{"service.x.com", "a c"},
@@ -162,7 +163,7 @@ func TestClosest(t *testing.T) {
 func TestNamesRuleAtTheApex(t *testing.T) {
 	r := newTestRegistry(t, "docker.example.com")
 	s := testService(t, r, "s", "", "", "172.17.0.2", "docker.example.com", "example.com")
-	r.put(s.ID, s)
+	r.Put(s.ID, s)
 	for _, c := range []struct{ q, want string }{
 		{"docker.example.com", "s"},
 		{"x.docker.example.com", ""},
@@ -221,9 +222,9 @@ func FuzzNamesRule(f *testing.F) {
 			id := fmt.Sprint(rnd.IntN(8))
 			switch rnd.IntN(4) {
 			case 0:
-				r.forget(id)
+				r.Forget(id)
 			case 1:
-				r.put(id, nil)
+				r.Put(id, nil)
 			default:
 				var aliases []string
 				for range rnd.IntN(3) {
@@ -238,7 +239,7 @@ func FuzzNamesRule(f *testing.F) {
 				if rnd.IntN(2) == 0 {
 					s.Compose = mustName(t, random(3)+"."+random(1)+"."+r.Naming.Apex.String())
 				}
-				r.put(id, s)
+				r.Put(id, s)
 			}
 		}
 		checkRegistry(t, r)
@@ -411,7 +412,7 @@ func TestChangeLeavesNoGap(t *testing.T) {
 		testService(t, r, "s", "b", "x", "10.0.0.1 10.0.0.2", "db.docker", "shop.example.com"),
 		testService(t, r, "s", "c", "x", "10.0.0.1", "z.db.docker", "shop.example.com"),
 	}
-	r.put("s", versions[0])
+	r.Put("s", versions[0])
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	for range 2 {
@@ -436,7 +437,7 @@ func TestChangeLeavesNoGap(t *testing.T) {
 		})
 	}
 	for i := range 20000 {
-		r.put("s", versions[i%len(versions)])
+		r.Put("s", versions[i%len(versions)])
 	}
 	close(stop)
 	wg.Wait()
@@ -456,13 +457,13 @@ func TestSerialGrowsWithChanges(t *testing.T) {
 			last = now
 		}
 	}
-	grows("new", true, func() { r.put("s", s) })
+	grows("new", true, func() { r.Put("s", s) })
 	same := *s
-	grows("same again", false, func() { r.put("s", &same) })
-	grows("address", true, func() { r.put("s", testService(t, r, "s", "a", "x", "10.0.0.2")) })
+	grows("same again", false, func() { r.Put("s", &same) })
+	grows("address", true, func() { r.Put("s", testService(t, r, "s", "a", "x", "10.0.0.2")) })
 	grows("default TTL", true, func() { r.setTTL(5) })
-	grows("gone", true, func() { r.forget("s") })
-	grows("unknown gone", false, func() { r.forget("s") })
+	grows("gone", true, func() { r.Forget("s") })
+	grows("unknown gone", false, func() { r.Forget("s") })
 }
 
 // What the API did to a container's service holds for as long as the
@@ -526,10 +527,10 @@ func TestOverlays(t *testing.T) {
 				}
 				return fmt.Sprint(s.Owners, " ", s.Addrs)
 			}
-			r.put(other, testService(t, r, other, "o", "x", "10.0.0.8"))
-			r.put(id, testService(t, r, id, "a", "x", "10.0.0.1"))
+			r.Put(other, testService(t, r, other, "o", "x", "10.0.0.8"))
+			r.Put(id, testService(t, r, id, "a", "x", "10.0.0.1"))
 			c.do(t, r)
-			r.put(id, nil) // stopped
+			r.Put(id, nil) // stopped
 			if got := published(); got != "" {
 				t.Errorf("while it is stopped: %s", got)
 			}
@@ -539,15 +540,15 @@ func TestOverlays(t *testing.T) {
 			if _, _, err := r.set(id, whole("z", "z", "10.0.0.7")); !errors.Is(err, errNotPublished) {
 				t.Errorf("set of a stopped one: %v; want %v", err, errNotPublished)
 			}
-			r.put(id, testService(t, r, id, "a", "x", "10.0.0.9"))
+			r.Put(id, testService(t, r, id, "a", "x", "10.0.0.9"))
 			if got := published(); got != c.want {
 				t.Errorf("after the restart: %q; want %q", got, c.want)
 			}
-			r.forget(id)
+			r.Forget(id)
 			if got := published(); got != "" {
 				t.Errorf("after its end: %s", got)
 			}
-			r.put(id, testService(t, r, id, "a", "x", "10.0.0.9"))
+			r.Put(id, testService(t, r, id, "a", "x", "10.0.0.9"))
 			if got, want := published(), "[a.x.docker.] [10.0.0.9]"; got != want {
 				t.Errorf("as a new container: %q; want %q", got, want)
 			}
@@ -563,14 +564,14 @@ func TestOverlayTooLongForNow(t *testing.T) {
 	log := newLogWatch()
 	r.log = slog.New(slog.NewTextHandler(log, nil))
 	image, ttl := strings.TrimSuffix(strings.Repeat(strings.Repeat("y", 55)+".", 4), "."), 77
-	r.put("s", testService(t, r, "s", "a", "x", "10.0.0.1"))
+	r.Put("s", testService(t, r, "s", "a", "x", "10.0.0.1"))
 	if _, err := r.update("s", publish.Patch{Image: &image, TTL: &ttl}); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ name, image string }{{strings.Repeat("n", 60), "x"}, {"a", image}} {
 		for range 3 {
-			r.put("s", nil)
-			r.put("s", testService(t, r, "s", c.name, "x", "10.0.0.1"))
+			r.Put("s", nil)
+			r.Put("s", testService(t, r, "s", c.name, "x", "10.0.0.1"))
 		}
 		if s, err := r.lookup("s"); err != nil || s.Image != c.image || s.TTL != ttl {
 			t.Errorf("as %s: %+v, %v; want image %s, TTL %d", c.name, s, err, c.image, ttl)
@@ -579,7 +580,7 @@ func TestOverlayTooLongForNow(t *testing.T) {
 	if n := strings.Count(log.String(), "left out for now"); n != 1 {
 		t.Errorf("logged %d times; want once", n)
 	}
-	r.put("s", testService(t, r, "s", strings.Repeat("n", 60), "x", "10.0.0.1"))
+	r.Put("s", testService(t, r, "s", strings.Repeat("n", 60), "x", "10.0.0.1"))
 	part, short := strings.Repeat("m", 60), "m"
 	if s, err := r.update("s", publish.Patch{Name: &part}); err == nil {
 		t.Errorf("a name too long with the image that was set: %v; want an error", s.Owners)
@@ -625,7 +626,7 @@ func TestShortIDs(t *testing.T) {
 	r := newTestRegistry(t, "docker")
 	ids := []string{strings.Repeat("ab", 32), "abab" + strings.Repeat("cd", 30), "beef" + strings.Repeat("ef", 30)}
 	for i, id := range ids {
-		r.put(id, testService(t, r, id, fmt.Sprintf("c%d", i), "x", "10.0.0.1"))
+		r.Put(id, testService(t, r, id, fmt.Sprintf("c%d", i), "x", "10.0.0.1"))
 	}
 	for _, c := range []struct {
 		id   string
@@ -714,7 +715,7 @@ func fiftyAddrs() string {
 func filled(t testing.TB, count int) *registry {
 	r := newTestRegistry(t, "docker")
 	for i := range count {
-		r.put(fmt.Sprint(i), numbered(t, r, i))
+		r.Put(fmt.Sprint(i), numbered(t, r, i))
 	}
 	r.Ready.Store(true)
 	return r
@@ -740,7 +741,7 @@ func BenchmarkPut(b *testing.B) {
 			b.ReportAllocs()
 			for n := 0; b.Loop(); n++ {
 				s := versions[n/10%2][n%10]
-				r.put(s.ID, s)
+				r.Put(s.ID, s)
 			}
 		})
 	}
@@ -770,8 +771,8 @@ func BenchmarkLookUp(b *testing.B) {
 // The '*' in front that make no difference go, and no others.
 func TestTrim(t *testing.T) {
 	r := newTestRegistry(t, "docker")
-	r.put("a", testService(t, r, "a", "web", "nginx", "10.0.0.1"))
-	r.put("b", testService(t, r, "b", "", "", "10.0.0.2")) // of the apex, which answers itself only
+	r.Put("a", testService(t, r, "a", "web", "nginx", "10.0.0.1"))
+	r.Put("b", testService(t, r, "b", "", "", "10.0.0.2")) // of the apex, which answers itself only
 	for q, want := range map[string]string{
 		"*.nginx.docker": "nginx.docker.", "*.*.web.nginx.docker": "web.nginx.docker.", "web.*.docker": "web.*.docker.",
 		"*.docker": "*.docker.", "*.*.docker": "*.docker.", "*": ".",
@@ -801,11 +802,55 @@ func TestEngineAwayKeepsOthersReady(t *testing.T) {
 		}
 	}
 	none := func(string) bool { return false }
+	away := func(url string) { reg.SetEngine(engine.Status{URL: url}) }
 	want("at first", false, false, false, false)
-	reg.engineAway("two")
+	away("two")
 	want("one is away", false, false, false, false)
-	reg.engineFound("one", none)
+	reg.Listed("one", none)
 	want("the other has told", true, false, true, true)
-	reg.engineFound("two", none)
+	reg.Listed("two", none)
 	want("both have", true, true, true, true)
+}
+
+// What the API did outlives restarts, renames and outages of the engine, and
+// ends with the container, also when its end is not seen.
+func TestOverlayOutlivesEngine(t *testing.T) {
+	r := newTestRegistry(t, "docker")
+	r.addEngine("e", r.Naming.Apex)
+	up := func(up bool) { r.SetEngine(engine.Status{URL: "e", Up: up}) }
+	put := func(id, name, addr string) { r.Put(id, testService(t, r, id, name, "redis", addr)) }
+	want := func(q, want string) {
+		t.Helper()
+		if got := matched(t, r, q); got != want {
+			t.Errorf("%s: got %q; want %q", q, got, want)
+		}
+	}
+	up(true)
+	put("aa", "a", "10.0.0.1")
+	put("bb", "b", "10.0.0.2")
+	part := "z"
+	if _, err := r.update("aa", publish.Patch{Name: &part}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.remove("bb"); err != nil {
+		t.Fatal(err)
+	}
+	want("z.redis.docker", "aa")
+	up(false)
+	want("docker", "aa")
+	up(true)
+	put("aa", "a2", "10.0.0.7")
+	put("bb", "b", "10.0.0.2") // again
+	want("z.redis.docker", "aa")
+	want("docker", "aa")
+	up(false)
+	up(true)
+	r.Forget("aa")
+	r.Forget("bb")
+	want("docker", "")
+	put("aa", "a", "10.0.0.1")
+	put("bb", "b", "10.0.0.2")
+	want("a.redis.docker", "aa")
+	want("b.redis.docker", "bb")
+	checkRegistry(t, r)
 }

@@ -362,9 +362,12 @@ func FuzzContainer(f *testing.F) {
 		if json.Unmarshal(data, &j) != nil {
 			return
 		}
-		_ = j.fingerprint()
 		n := publish.Naming{Apex: mustName(t, "docker"), Alias: true, Second: publish.SecondNames{Compose: true}, Health: true}
-		s, _ := n.ServiceOf(j.container(map[string]bool{"in": true}), "e")
+		c := j.container()
+		for i := range c.Networks {
+			c.Networks[i].Internal = c.NetworkIDs[c.Networks[i].Name] == "in"
+		}
+		s, _ := n.ServiceOf(c.Container, "e")
 		if s == nil {
 			return
 		}

@@ -292,8 +292,8 @@ func (a *api) current() statusJSON {
 
 func (a *api) engineStates() []engine.Status {
 	list := []engine.Status{}
-	for _, w := range a.engines {
-		list = append(list, w.status())
+	for _, status := range a.engines {
+		list = append(list, status())
 	}
 	return list
 }

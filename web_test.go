@@ -372,13 +372,13 @@ func TestEvents(t *testing.T) {
 			t.Errorf("got content type %q", got)
 		}
 		hello := s.want("hello")
-		reg.put(webID, testService(t, reg, webID, "web", "nginx", "172.17.0.2"))
+		reg.Put(webID, testService(t, reg, webID, "web", "nginx", "172.17.0.2"))
 		added := s.want("service-added", webID, "web.nginx.docker", "172.17.0.2")
 		if _, err := reg.update(webID, publish.Patch{TTL: new(7)}); err != nil {
 			t.Fatal(err)
 		}
 		s.want("service-changed", webID, `"ttl":7`)
-		reg.forget(webID)
+		reg.Forget(webID)
 		s.want("service-removed", webID, "web.nginx.docker")
 		reg.setTTL(9)
 		s.want("ttl-changed", `"ttl":9`)
@@ -551,13 +551,13 @@ func TestEventsBesidePatchAndDeath(t *testing.T) {
 		writers.Go(func() {
 			for i := range 150 {
 				id := fmt.Sprintf("c%d-%d", w, i)
-				reg.put(id, testService(t, reg, id, "web", "nginx", "10.0.0.1"))
+				reg.Put(id, testService(t, reg, id, "web", "nginx", "10.0.0.1"))
 				_ = call(t, h, "PATCH", "/services/"+id, `{"ttl":7}`)
 				_ = call(t, h, "GET", "/metrics", "")
 				if i%3 == 0 {
 					continue
 				}
-				reg.forget(id)
+				reg.Forget(id)
 				_ = call(t, h, "PATCH", "/services/"+id, `{"ttl":8}`)
 				if got := call(t, h, "GET", "/services/"+id, "").Code; got != 404 {
 					t.Errorf("%s is dead and answers %d", id, got)
@@ -566,7 +566,7 @@ func TestEventsBesidePatchAndDeath(t *testing.T) {
 		})
 	}
 	writers.Wait()
-	reg.put("end", testService(t, reg, "end", "end", "nginx", "10.0.0.2"))
+	reg.Put("end", testService(t, reg, "end", "end", "nginx", "10.0.0.2"))
 	readers.Wait()
 	for i := range known {
 		if got := len(known[i]); got != 4*50+1 {
@@ -923,7 +923,7 @@ func TestLogJSON(t *testing.T) {
 	for cfg, b := range map[config.Log]*bytes.Buffer{{Debug: true}: &text, {Debug: true, JSON: true}: &lines} {
 		log := newLogger(cfg, b)
 		z := zone.New(t.Context(), ix(newRegistry(publish.Naming{Apex: mustName(t, "docker")}, 0, log)), forward.New(nil, nil, 0, log), log)
-		regOf(z).put("x", testService(t, regOf(z), "x", "web", "nginx", "10.0.0.1", "www.docker"))
+		regOf(z).Put("x", testService(t, regOf(z), "x", "web", "nginx", "10.0.0.1", "www.docker"))
 		_ = slowly(z, packQuery(t, 1, "web.nginx.docker.", dns.TypeA), netip.MustParseAddr("192.0.2.1"), dnswire.MaxUDPSize)
 		log.Info("x", "domain", z.Apex, "addr", &net.TCPAddr{IP: net.IP{127, 0, 0, 1}, Port: 53}, "took", time.Second, "err", errors.New("e"), "n", 7)
 	}

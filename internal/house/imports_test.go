@@ -48,7 +48,7 @@ var rooms = map[string]room{
 	"internal/dnsserver":   {"dnsname dnswire limit stats udpio zone", http},
 	"internal/web":         {"dnsname engine feed forward host limit publish stats zone", messages},
 	"internal/servicejson": {"dnsname publish", messages + http + sockets + files + "sync log/slog"},
-	"internal/watch":       {"dnsname publish", messages + http},
+	"internal/watch":       {"dnsname engine publish", messages + http + sockets},
 
 	".": {"config dnscache dnsname dnsserver dnswire engine feed forward host index limit listener publish stats servicejson table udpio watch " +
 		"web zone", ""},

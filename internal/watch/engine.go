@@ -1,0 +1,98 @@
+package watch
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+
+	"github.com/rayje/dnsdock/internal/engine"
+	"github.com/rayje/dnsdock/internal/publish"
+)
+
+// An Engine is a Docker Engine as a Watcher asks it. List, Inspect and Networks
+// may run at the same time; Connect runs alone.
+type Engine interface {
+	// Connect returns an error unless the engine answers. It settles on the
+	// version of the API that the other calls use and returns it; the version
+	// is empty if the engine does not name one.
+	Connect(ctx context.Context) (version string, err error)
+
+	// Events opens the stream of events. The stream ends when ctx is done.
+	Events(ctx context.Context) (Stream, error)
+
+	// List returns the fingerprint of each container that exists, by ID.
+	List(ctx context.Context) (map[string]Fingerprint, error)
+
+	// Inspect returns a container by its ID or name. The error is ErrGone if
+	// there is none.
+	Inspect(ctx context.Context, ref string) (*Container, error)
+
+	// Internal returns the networks that exist and whether each is internal,
+	// by ID and by name: podman's containers know only the name. The error is
+	// ErrRefused if the engine, or a proxy in front of it, refuses the call.
+	Internal(ctx context.Context) (map[string]bool, error)
+}
+
+// A Stream is an open stream of events. Whoever opened it closes it.
+type Stream interface {
+	Next() (Event, error) // waits for an event; an error ends the stream
+	Close()
+}
+
+// An Event says that a container may have changed.
+type Event struct {
+	Type, Action string // "container" and "start", for example
+	Container    string // ID; empty if the event is not about a container
+}
+
+var (
+	ErrGone    = errors.New("no such container")
+	ErrRefused = errors.New("the engine refuses the call")
+)
+
+// A Container is what Inspect returns. Its networks are not marked as internal:
+// only Internal tells which ones are.
+type Container struct {
+	*publish.Container
+	NetworkIDs  map[string]string // by the name of the network
+	Fingerprint Fingerprint
+}
+
+// A Fingerprint is a hash of everything that both a list and Inspect tell of a
+// container and that may change while the container exists. So a list shows
+// which containers must be inspected again. Half of SHA-256 is enough.
+type Fingerprint [sha256.Size / 2]byte
+
+// NewFingerprint returns the fingerprint of a container. Networks are sorted by
+// name.
+func NewFingerprint(name, state string, sick bool, networks []publish.Endpoint) Fingerprint {
+	h := sha256.New()
+	fmt.Fprintf(h, "%s %s %t", name, state, sick)
+	for _, e := range networks {
+		fmt.Fprintf(h, " %s %v", e.Name, e.Addrs)
+	}
+	return Fingerprint(h.Sum(nil)[:len(Fingerprint{})])
+}
+
+// A Sink takes what the engine says. It must not call the Watcher back, except
+// for the function that it is given.
+type Sink interface {
+	// Put publishes the service of a container, or, if s is nil, notes that
+	// the container exists but publishes nothing.
+	Put(id string, s *publish.Service)
+
+	// Forget withdraws the service of a container that does not exist any more.
+	Forget(id string)
+
+	// Endpoints returns the addresses that were last put for a container.
+	Endpoints(id string) []publish.Endpoint
+
+	// SetEngine notes that the engine was found or lost.
+	SetEngine(engine.Status)
+
+	// Listed notes that all containers of an engine's first list were put.
+	// IsGone reports whether an ID belongs to a container of this engine that
+	// does not exist any more.
+	Listed(engine string, isGone func(id string) bool)
+}

@@ -1,0 +1,200 @@
+package watch
+
+import (
+	"runtime/debug"
+	"sync"
+)
+
+// freeMemoryAfter is the number of containers read after which the memory that
+// reading them took is given back to the system.
+const freeMemoryAfter = 1000
+
+// A queue holds the IDs of the containers that are to be reconciled, and
+// remembers how each container was when it was reconciled last.
+type queue struct {
+	ready chan struct{} // of capacity 1: there may be something to take
+
+	mu      sync.Mutex             // guards what follows
+	known   map[string]Fingerprint // by ID, as reconciled last; zero if the last inspect failed
+	dirty   map[string]bool        // IDs to be reconciled
+	busy    map[string]bool        // IDs that are being reconciled
+	stuck   map[string]bool        // IDs whose inspect failed since the last list
+	waiting map[string]bool        // IDs of the first list that are still to be reconciled; nil before it
+	listed  bool                   // the first list was reconciled
+	read    int                    // containers listed or inspected since memory was given back
+}
+
+func newQueue() *queue {
+	return &queue{
+		ready: make(chan struct{}, 1),
+		known: make(map[string]Fingerprint),
+		dirty: make(map[string]bool),
+		busy:  make(map[string]bool),
+		stuck: make(map[string]bool),
+	}
+}
+
+// wakeUp leaves a token in c, a channel of capacity 1, unless one is there.
+func wakeUp(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// add makes containers dirty.
+func (q *queue) add(ids ...string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, id := range ids {
+		q.dirty[id] = true
+	}
+	wakeUp(q.ready)
+}
+
+// addList makes those containers dirty that a list shows to have changed since
+// they were reconciled, and those that are missing in it. It reports whether
+// the first list has been reconciled with that.
+func (q *queue) addList(list map[string]Fingerprint) (listed bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.read += len(list)
+	for id, now := range list {
+		if known, ok := q.known[id]; !ok || known != now {
+			q.dirty[id] = true
+		}
+	}
+	for id := range q.known {
+		if _, ok := list[id]; !ok {
+			q.dirty[id] = true
+		}
+	}
+	if q.waiting == nil {
+		q.waiting = make(map[string]bool, len(q.dirty))
+		for id := range q.dirty {
+			q.waiting[id] = true
+		}
+	}
+	for id := range q.stuck { // the engine can't tell more of these: the others must not wait for them
+		delete(q.waiting, id)
+	}
+	q.stuck = make(map[string]bool)
+	wakeUp(q.ready)
+	return q.isListedLocked()
+}
+
+// isListedLocked reports whether the first list has been reconciled; it does so
+// once.
+func (q *queue) isListedLocked() bool {
+	if q.listed || q.waiting == nil || len(q.waiting) > 0 {
+		return false
+	}
+	q.listed = true
+	q.waiting = make(map[string]bool) // a map keeps the memory of what it held
+	return true
+}
+
+// begin starts a new connection: which inspects failed before does not matter.
+func (q *queue) begin() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.stuck = make(map[string]bool)
+}
+
+// take moves an ID from dirty to busy, unless all that are dirty are busy too.
+func (q *queue) take() (id string, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for id := range q.dirty {
+		if !q.busy[id] {
+			delete(q.dirty, id)
+			q.busy[id] = true
+			q.read++
+			return id, true
+		}
+	}
+	return "", false
+}
+
+// finish ends what take began. It reports whether the first list has been
+// reconciled with that.
+func (q *queue) finish(id string) (listed bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.releaseLocked(id)
+	delete(q.waiting, id)
+	return q.isListedLocked()
+}
+
+// interrupt ends what take began and makes the container dirty again.
+func (q *queue) interrupt(id string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.dirty[id] = true
+	q.releaseLocked(id)
+}
+
+// fail ends what take began: the next list makes the container dirty again. It
+// reports whether this is the first failure since the container was reconciled.
+func (q *queue) fail(id string) (first bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.stuck[id] = true
+	known, ok := q.known[id]
+	q.known[id] = Fingerprint{}
+	q.releaseLocked(id)
+	return !ok || known != Fingerprint{}
+}
+
+func (q *queue) releaseLocked(id string) {
+	delete(q.busy, id)
+	if q.dirty[id] || len(q.busy) == 0 {
+		wakeUp(q.ready)
+	}
+}
+
+// freeMemory gives back the memory that reading many containers took, once all
+// are reconciled: the garbage collector would keep as much as all that is known.
+func (q *queue) freeMemory() {
+	q.mu.Lock()
+	isDone := len(q.busy) == 0 && len(q.dirty) == 0 && q.read >= freeMemoryAfter
+	if isDone {
+		q.read = 0
+		q.dirty = make(map[string]bool) // a map keeps the memory of what it held
+	}
+	q.mu.Unlock()
+	if isDone {
+		debug.FreeOSMemory()
+	}
+}
+
+// remember notes how a container was reconciled. It reports whether the inspect
+// before this one had failed.
+func (q *queue) remember(id string, now Fingerprint) (failedBefore bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	known, ok := q.known[id]
+	q.known[id] = now
+	return ok && known == Fingerprint{}
+}
+
+// forget removes a container that does not exist any more.
+func (q *queue) forget(id string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.known, id)
+}
+
+// isKnown reports whether a container exists, as far as the engine said.
+func (q *queue) isKnown(id string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	_, ok := q.known[id]
+	return ok
+}
+
+func (q *queue) knownCount() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.known)
+}

@@ -1,0 +1,84 @@
+package watch
+
+import (
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/rayje/dnsdock/internal/publish"
+)
+
+// service returns what a container publishes, nil for nothing, and the values
+// of it that can't be used.
+func (w *Watcher) service(c *publish.Container) (*publish.Service, []publish.Problem) {
+	hasAddrs := func(e publish.Endpoint) bool { return len(e.Addrs) > 0 }
+	switch {
+	case c.State == "running":
+	case !w.Naming.All:
+		return nil, nil
+	case !slices.ContainsFunc(c.Networks, hasAddrs):
+		// The engine takes the addresses of a container that stopped: keep the last ones.
+		c.Networks = w.sink.Endpoints(c.ID + w.Suffix)
+	}
+	s, problems := w.Naming.ServiceOf(c, w.URL)
+	if s != nil {
+		s.ID += w.Suffix
+		s.Addrs = w.replaceHost(s.Addrs)
+	}
+	return s, problems
+}
+
+// replaceHost returns addrs with the address of the engine's machine in place
+// of the host's address, if the engine runs elsewhere: the address at which a
+// client asked belongs to this machine then.
+func (w *Watcher) replaceHost(addrs []netip.Addr) []netip.Addr {
+	if !w.Host.IsValid() || w.Naming.Host != nil {
+		return addrs
+	}
+	addrs = slices.Clone(addrs)
+	for i, a := range addrs {
+		if !a.IsValid() {
+			addrs[i] = w.Host
+		}
+	}
+	return addrs
+}
+
+// problems remembers which problems of a container were logged, by its ID.
+type problems struct {
+	mu     sync.Mutex // guards logged
+	logged map[string][]string
+}
+
+// add returns those of list that were not logged before, and notes that they
+// are.
+func (p *problems) add(id string, list []publish.Problem) (unlogged []publish.Problem) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, problem := range list {
+		text := problem.Source + "=" + problem.Value
+		if slices.Contains(p.logged[id], text) {
+			continue
+		}
+		if p.logged == nil {
+			p.logged = make(map[string][]string)
+		}
+		p.logged[id] = append(p.logged[id], text)
+		unlogged = append(unlogged, problem)
+	}
+	return unlogged
+}
+
+func (p *problems) forget(id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.logged, id)
+}
+
+// logProblems logs each problem of a container once in its life.
+func (w *Watcher) logProblems(c *publish.Container, list []publish.Problem) {
+	for _, p := range w.problems.add(c.ID, list) {
+		w.log.Warn("value can't be used, the rest of the container is published",
+			"container", c.Name, "source", p.Source, "value", p.Value, "err", p.Err)
+	}
+}

@@ -1,0 +1,40 @@
+package watch
+
+import (
+	"time"
+
+	"github.com/rayje/dnsdock/internal/engine"
+)
+
+// Status returns how the engine is.
+func (w *Watcher) Status() engine.Status {
+	s := *w.status.Load()
+	s.Events, s.Resyncs = w.events.Load(), w.resyncs.Load()
+	return s
+}
+
+// setStatus notes that the engine answers, by that version of its API, or why
+// not. If that is news it tells the sink and writes a line of the log: one for
+// the whole time that the engine is away. Only Run calls it, or waits for the
+// caller.
+func (w *Watcher) setStatus(version string, err error) {
+	old := w.status.Load()
+	s := &engine.Status{URL: w.URL, Up: err == nil, Since: time.Now().UTC(), API: version}
+	if err != nil {
+		s.Error = err.Error()
+	}
+	isNews := old.Since.IsZero() || s.Up != old.Up
+	if !isNews {
+		s.Since = old.Since
+	}
+	w.status.Store(s)
+	if !isNews {
+		return
+	}
+	w.sink.SetEngine(w.Status())
+	if s.Up {
+		w.log.Info("engine found", "api", version)
+	} else {
+		w.log.Warn("engine away: what is known goes on being answered", "known", w.queue.knownCount(), "err", err)
+	}
+}
