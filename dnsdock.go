@@ -2,7 +2,7 @@
 //
 // Two lines of data run through it, each one way:
 //
-//	an event:  Docker -> dockerapi.go -> watcher -> publish (container -> service) -> registry.go -> index
+//	an event:  Docker -> dockerapi.go -> watch -> publish (container -> service) -> registry.go -> index
 //	a query:   packet -> dnsserver -> zone -> index, or forward -> dnscache -> an upstream
 //
 // The HTTP API (api.go) reads and changes the registry. This file reads the
