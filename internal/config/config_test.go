@@ -1,6 +1,8 @@
 package config
 
 import (
+	"errors"
+	"flag"
 	"fmt"
 	"maps"
 	"os"
@@ -221,5 +223,30 @@ func TestParse(t *testing.T) {
 				t.Errorf("got %q; want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+// Help and the version need nothing else to be right.
+func TestHelpAndVersion(t *testing.T) {
+	env := environ([]string{"DOCKER_HOST=nonsense"})
+	for _, args := range []string{"-help", "--help", "-h", "-ttl=1 -help"} {
+		if _, err := Parse(strings.Fields(args), env); !errors.Is(err, flag.ErrHelp) {
+			t.Errorf("%s: got error %v; want flag.ErrHelp", args, err)
+		}
+	}
+	for _, args := range []string{"-version", "--version", "-version -dns= -domain=*"} {
+		if cfg, err := Parse(strings.Fields(args), env); err != nil || !cfg.ShowVersion {
+			t.Errorf("%s: got %v, %v", args, cfg, err)
+		}
+	}
+	for _, part := range []string{
+		"-dns ADDR", "(default :53)", "-http ADDR", "(default :80)", "-docker URL", "unix:///var/run/docker.sock",
+		"-domain NAME", "(default docker)", "-environment NAME", "-nameserver ADDR", "(default 8.8.8.8:53)",
+		"-ttl SECONDS", "(default 0)", "-alias", "-all", "-forcettl", "-tlsverify", "-tlscacert FILE", "-tlscert FILE",
+		"-tlskey FILE", "-verbose", "-debug", "-version", "-help", "Examples",
+	} {
+		if !strings.Contains(Usage(), part) {
+			t.Errorf("the usage lacks %q", part)
+		}
 	}
 }
