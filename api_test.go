@@ -309,11 +309,11 @@ func TestAPIAddressOrCNAME(t *testing.T) {
 func TestAPIRoundTrip(t *testing.T) {
 	h, reg := newTestAPI(t)
 	for i, body := range []string{
-		`{"name":"Foo.BAR","image":"","ips":["10.0.0.1","fd00::1"],"ttl":0,"aliases":["Shop.Example.com","com","a\\.b.docker"]}`,
-		`{"name":"a\\.b\\000","image":"x_y","ip":"fd00::1"}`,
+		`{"name":"Foo.BAR","image":"","ips":["10.0.0.1","fd00::1"],"ttl":0,"aliases":["Shop.Example.com","intranet","a_b.docker"]}`,
+		`{"name":"a.b_c","image":"x_y","ip":"fd00::1"}`,
 		`{"name":"a","image":"b","ip":"fd00::1","txt":["a, b","c\\d\u00e9"],"ports":["80/tcp=http","80/udp"]}`,
-		`{"name":"a","image":"b","cname":"a\\032.docker","txt":["a"],"ports":["80"]}`,
-		`{"name":"dóckér","image":"<&>","ip":"fd00::1","alias":"ünï.docker, trailing\\032"}`,
+		`{"name":"a","image":"b","cname":"a.docker","txt":["a"],"ports":["80"]}`,
+		`{"name":"dóckér","image":"x-y","ip":"fd00::1","alias":"ünï.docker, trailing"}`,
 	} {
 		if r := call(t, h, "PUT", fmt.Sprintf("/services/odd%d", i), body); r.Code != http.StatusCreated {
 			t.Fatalf("PUT %s: got %d %s; want 201", body, r.Code, r.Body)

@@ -120,7 +120,7 @@ func TestServiceOf(t *testing.T) {
 		{what: "name and image", change: env("DNSDOCK_NAME", "master", "DNSDOCK_IMAGE", "mysql"), names: "master.mysql.docker."},
 		{what: "empty values set nothing", change: env("DNSDOCK_NAME", "", "DNSDOCK_IMAGE", "", "DNSDOCK_TTL", "", "DNSDOCK_ALIAS", "", "DNSDOCK_IPADDRESS", "", "DNSDOCK_PREFIX", "", "SERVICE_NAME", "", "SERVICE_REGION", ""), names: "redis1.redis.docker."},
 		{what: "aliases", change: env("DNSDOCK_ALIAS", " DB.docker., sql.docker,,db.docker "), names: "redis1.redis.docker. db.docker. sql.docker."},
-		{what: "alias outside", change: env("DNSDOCK_ALIAS", "shop.example.com,com"), names: "redis1.redis.docker. shop.example.com. com."},
+		{what: "alias outside", change: env("DNSDOCK_ALIAS", "shop.example.com,intranet"), names: "redis1.redis.docker. shop.example.com. intranet."},
 		{what: "bad aliases", change: env("DNSDOCK_ALIAS", "., *.example.com, 2.0.17.172.in-addr.arpa, ip6.arpa, a..b, good.docker"),
 			names: "redis1.redis.docker. good.docker.", problems: "DNSDOCK_ALIAS DNSDOCK_ALIAS DNSDOCK_ALIAS DNSDOCK_ALIAS DNSDOCK_ALIAS"},
 		{what: "ttl", change: env("DNSDOCK_TTL", "10"), names: "redis1.redis.docker.", ttl: 10},

@@ -46,12 +46,8 @@ func parseDomain(text string) (dnsname.Name, error) {
 	return domain, nil
 }
 
-// parseLabels is dnsname.ParseLabels for what a user types: it refuses the
-// characters of a URL or of a list.
+// parseLabels reads the labels of a domain, in which dots around them count for
+// nothing.
 func parseLabels(text string) (labels string, err error) {
-	text = strings.Trim(text, ".")
-	if strings.Trim(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") != "" {
-		return "", errors.New("write letters, digits, '-' and '_', with dots between labels")
-	}
-	return dnsname.ParseLabels(text)
+	return dnsname.LabelsFromText(strings.Trim(text, "."))
 }

@@ -28,8 +28,9 @@ const (
 )
 
 // Parse reads the presentation format of RFC 1035 section 5.1, in which
-// miekg/dns gives the names that it unpacks. Any byte may stand in a label.
-// The name is absolute, with the last dot or without it.
+// miekg/dns gives the names that it unpacks. Any byte may stand in a label,
+// as on the wire. The name is absolute, with the last dot or without it.
+// Names that people write are read by FromText.
 func Parse(s string) (Name, error) {
 	if s == "" {
 		return "", errors.New("empty name: write one, as in db.docker")
@@ -46,52 +47,6 @@ func Parse(s string) (Name, error) {
 		}
 	}
 	return Name(wire[:end]), nil
-}
-
-// ParseLabels reads a part of a name, which may have several labels, and returns
-// their wire format, to be put in front of a Name. An empty part has no label.
-func ParseLabels(part string) (string, error) {
-	if part == "" {
-		return "", nil
-	}
-	n, err := Parse(part)
-	if err != nil {
-		return "", err
-	}
-	if n == Root || n.HasWildcard() {
-		return "", fmt.Errorf("%q can't be part of a name: write letters, digits, '-' and '_'", part)
-	}
-	return string(n[:len(n)-1]), nil
-}
-
-// ParseAlias reads an absolute name that a container may claim. Whoever may
-// start a container may claim one, so ParseAlias refuses what would take all
-// names, or the names of addresses.
-func ParseAlias(s string) (Name, error) {
-	n, err := Parse(strings.TrimSpace(s))
-	switch {
-	case err != nil:
-		return "", err
-	case n == Root:
-		return "", errors.New("an alias can't be the root: write a name, as in db.docker")
-	case n.HasWildcard():
-		return "", errors.New("an alias can't hold '*': write the name without it, all names below it are answered too")
-	case n.IsReverse():
-		return "", errors.New("an alias can't be in a reverse zone: PTR follows from the addresses")
-	case n.Under(Localhost), n.Under(invalid), n.Under(onion):
-		return "", errors.New(
-			"an alias can't be under localhost, invalid or onion, which are reserved: write another name, as in db.docker")
-	}
-	return n, nil
-}
-
-// ParseTarget reads the absolute name that a CNAME points to.
-func ParseTarget(s string) (Name, error) {
-	n, err := Parse(strings.TrimSpace(s))
-	if err == nil && (n == Root || n.HasWildcard()) {
-		return "", errors.New("a CNAME can't point to the root or to '*': write a name, as in www.example.com")
-	}
-	return n, err
 }
 
 // String returns the presentation format, with the last dot.

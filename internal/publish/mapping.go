@@ -144,7 +144,7 @@ func (m *Mapping) choose(ownSource, own string, sources ...string) (list choices
 			c.value, _, _ = strings.Cut(c.value, ",")
 			c.value = strings.TrimSpace(c.value)
 		}
-		_, err := dnsname.ParseLabels(c.value)
+		_, err := dnsname.LabelsFromText(c.value)
 		switch {
 		case err == nil:
 			list = append(list, c)

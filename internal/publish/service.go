@@ -171,7 +171,7 @@ func Unique[T comparable](list []T) []T {
 func (n Naming) join(parts ...string) (dnsname.Name, error) {
 	var labels string
 	for _, p := range parts {
-		l, err := dnsname.ParseLabels(p)
+		l, err := dnsname.LabelsFromText(p)
 		if err != nil {
 			return "", err
 		}

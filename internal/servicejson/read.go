@@ -133,7 +133,7 @@ func readPart(value json.RawMessage) (*string, error) {
 		return nil, errors.New(`write a string, as in "foo"`)
 	}
 	*s = strings.TrimSpace(*s)
-	_, err := dnsname.ParseLabels(*s)
+	_, err := dnsname.LabelsFromText(*s)
 	return s, err
 }
 

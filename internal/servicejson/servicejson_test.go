@@ -37,7 +37,7 @@ func TestReadRefuses(t *testing.T) {
 		{`{"name":"."}`, `"name": "."`},
 		{`{"name":"*"}`, `can't be part of a name`},
 		{`{"image":"a.*"}`, `can't be part of a name`},
-		{`{"name":"` + strings.Repeat("a", 64) + `"}`, `labels of 1 to 63 octets`},
+		{`{"name":"` + strings.Repeat("a", 64) + `"}`, `labels of 1 to 63 bytes`},
 		{`{"name":"` + strings.Repeat("a.", 126) + `aa"}`, `255`},
 		{`{"ttl":"10"}`, `"ttl": write seconds from 0 to 2147483647, or -1 for the default`},
 		{`{"ttl":-2}`, `"ttl": write seconds`},
