@@ -11,7 +11,6 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/rayje/dnsdock/internal/dnstest"
-	"github.com/rayje/dnsdock/internal/listener"
 )
 
 // noEngine is the flag for an engine that is never there.
@@ -21,10 +20,7 @@ func noEngine(t *testing.T) string { return "-docker=unix://" + t.TempDir() + "/
 // address. It answers 192.0.2.1 with a TTL of 300 over UDP and TCP.
 func startUpstream(t *testing.T) string {
 	t.Helper()
-	socks, err := listener.Open([]string{"127.0.0.1:0"}, "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	tcp, udp := listenBoth(t)
 	answer := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
 		m := new(dns.Msg).SetReply(q)
 		m.RecursionAvailable = true
@@ -35,10 +31,7 @@ func startUpstream(t *testing.T) string {
 		m.Answer = append(m.Answer, rr)
 		_ = w.WriteMsg(m) // the test sees a reply that is missing
 	})
-	servers := []*dns.Server{{Listener: socks.TCP[0], Handler: answer}}
-	for _, conn := range socks.UDP {
-		servers = append(servers, &dns.Server{PacketConn: conn, Handler: answer})
-	}
+	servers := []*dns.Server{{Listener: tcp, Handler: answer}, {PacketConn: udp, Handler: answer}}
 	for _, srv := range servers {
 		started, ended := make(chan struct{}), make(chan error, 1)
 		srv.NotifyStartedFunc = func() { close(started) }
@@ -51,18 +44,33 @@ func startUpstream(t *testing.T) string {
 			}
 		})
 	}
-	return socks.TCP[0].Addr().String()
+	return tcp.Addr().String()
+}
+
+// listenBoth opens TCP and UDP on one port of loopback.
+func listenBoth(t *testing.T) (tcp net.Listener, udp net.PacketConn) {
+	t.Helper()
+	const tries = 10 // a port that is free for TCP may be taken for UDP
+	for range tries {
+		tcp, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if udp, err := net.ListenPacket("udp", tcp.Addr().String()); err == nil {
+			return tcp, udp
+		}
+		_ = tcp.Close()
+	}
+	t.Fatal("no port is free for TCP and UDP")
+	return nil, nil
 }
 
 // closedPort returns an address of loopback where nothing listens.
 func closedPort(t *testing.T) string {
 	t.Helper()
-	socks, err := listener.Open([]string{"127.0.0.1:0"}, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	socks.Close()
-	return socks.TCP[0].Addr().String()
+	tcp, udp := listenBoth(t)
+	_, _ = tcp.Close(), udp.Close()
+	return tcp.Addr().String()
 }
 
 // The flags do what they say in the running program.
@@ -77,7 +85,8 @@ func TestFlags(t *testing.T) {
 		in := startDnsdock(t, noEngine(t), "-nameserver="+closedPort(t)+","+startUpstream(t), "-forcettl", "-ttl=9")
 		for _, network := range []string{"udp", "tcp"} {
 			r := in.ask(t, network, "example.com", dns.TypeA)
-			if !r.RecursionAvailable || len(r.Answer) != 1 || r.Answer[0].String() != "example.com.\t9\tIN\tA\t192.0.2.1" {
+			want := "example.com.\t9\tIN\tA\t192.0.2.1"
+			if !r.RecursionAvailable || len(r.Answer) != 1 || r.Answer[0].String() != want {
 				t.Errorf("over %s: got %v; want 192.0.2.1 with a TTL of 9, RA set", network, r)
 			}
 		}
@@ -183,7 +192,8 @@ func TestHangup(t *testing.T) {
 	}
 	write()
 	e := dnstest.NewEngine()
-	p := startProcess(t, "-dns=127.0.0.1:0", "-http=127.0.0.1:0", "-http-token-file="+token, "-docker="+e.ServeTCP(t, nil))
+	flags := []string{"-dns=127.0.0.1:0", "-http=127.0.0.1:0", "-http-token-file=" + token}
+	p := startProcess(t, append(flags, "-docker="+e.ServeTCP(t, nil))...)
 	p.log.Wait(t, "engine found")
 	e.Update(func() { e.Quiet = true })
 	for _, id := range []string{"aa", "bb"} {
