@@ -25,7 +25,7 @@ type question struct {
 
 const typeA, typeAAAA = 1, 28
 
-// Kinds of questions about what there is.
+// Kinds of questions about the names.
 func hit(name string, _ int) (string, uint16)     { return name, typeA }
 func missing(name string, _ int) (string, uint16) { return "x" + name, typeA } // of the same length, but for one
 func noData(name string, _ int) (string, uint16)  { return name, typeAAAA }
@@ -34,7 +34,7 @@ func mixed(name string, i int) (string, uint16) {
 	return [...]func(string, int) (string, uint16){hit, missing, noData}[i%3](name, i)
 }
 
-// queries are questions of a kind about all names, in a fixed disorder.
+// queries returns a question of a kind about each name, in a fixed disorder.
 func queries(count int, kind func(string, int) (string, uint16)) (list []question) {
 	const step = 7919 // a prime, so that each comes once
 	all := names(count)
@@ -45,7 +45,7 @@ func queries(count int, kind func(string, int) (string, uint16)) (list []questio
 	return list
 }
 
-// dnsperf is the load of the program, with some of its flags.
+// dnsperf is the load of the program dnsperf with some of its flags.
 func (b *bench) dnsperf(list []question, args ...string) load {
 	return b.dnsperfOn(client1, list, args...)
 }
@@ -61,15 +61,19 @@ func (b *bench) dnsperfOn(cpus string, list []question, args ...string) load {
 			if err := os.WriteFile(file, []byte(text.String()), 0o644); err != nil {
 				return 0, 0, 0, err
 			}
-			args := append([]string{"-c", cpus, "dnsperf", "-s", "127.0.0.1", "-p", fmt.Sprint(s.addr.Port()), "-d", file, "-l", fmt.Sprint(*seconds)}, args...)
-			out, err := exec.CommandContext(ctx, "taskset", args...).CombinedOutput()
+			perf := []string{
+				"-c", cpus, "dnsperf", "-s", "127.0.0.1", "-p", fmt.Sprint(s.addr.Port()), "-d", file,
+				"-l", fmt.Sprint(*seconds),
+			}
+			out, err := exec.CommandContext(ctx, "taskset", append(perf, args...)...).CombinedOutput()
 			if err != nil {
 				return 0, 0, 0, fmt.Errorf("dnsperf: %w: %s", err, out)
 			}
 			if n := number(out, `Queries lost: +(\d+)`); n > number(out, `Queries sent: +(\d+)`)/100 {
 				return 0, 0, 0, fmt.Errorf("dnsperf lost %.0f queries: %s", n, out)
 			}
-			return number(out, `Queries completed: +(\d+)`), number(out, `Queries per second: +([\d.]+)`), 1000 * number(out, `Average Latency \(s\): +([\d.]+)`), nil
+			count, rate = number(out, `Queries completed: +(\d+)`), number(out, `Queries per second: +([\d.]+)`)
+			return count, rate, 1000 * number(out, `Average Latency \(s\): +([\d.]+)`), nil
 		})
 	}
 }
@@ -83,11 +87,11 @@ func number(out []byte, pattern string) float64 {
 	return f
 }
 
-// batched keeps that many queries in flight, by as few system calls as can be.
+// batched keeps that many queries in flight, with as few system calls as possible.
 func (b *bench) batched(list []question, inFlight int) load { return b.loadC(list, inFlight, 0, 0) }
 
-// paced asks at that rate; its extra figure is the latency in microseconds
-// that so many of a thousand queries have at most.
+// paced asks at that rate. Its extra figure is the latency in microseconds that
+// permille of a thousand queries do not exceed.
 func (b *bench) paced(list []question, rate, permille int) load {
 	return b.loadC(list, 1, rate, permille)
 }
@@ -105,8 +109,9 @@ func (b *bench) loadC(list []question, inFlight, rate, permille int) load {
 			if err := os.WriteFile(file, wire, 0o644); err != nil {
 				return 0, 0, 0, err
 			}
-			out, err := exec.CommandContext(ctx, "nice", "-n", "-15", "taskset", "-c", client1, filepath.Join(b.dir, "load"),
-				fmt.Sprint(s.addr.Port()), file, fmt.Sprint(*seconds), fmt.Sprint(inFlight), fmt.Sprint(rate), fmt.Sprint(permille)).CombinedOutput()
+			out, err := exec.CommandContext(ctx, "nice", "-n", "-15", "taskset", "-c", client1,
+				filepath.Join(b.dir, "load"), fmt.Sprint(s.addr.Port()), file, fmt.Sprint(*seconds),
+				fmt.Sprint(inFlight), fmt.Sprint(rate), fmt.Sprint(permille)).CombinedOutput()
 			if err != nil {
 				return 0, 0, 0, fmt.Errorf("load: %w: %s", err, out)
 			}
@@ -116,8 +121,8 @@ func (b *bench) loadC(list []question, inFlight, rate, permille int) load {
 	}
 }
 
-// maxConnections is of one load: the tables of the system's connection
-// tracking keep each for two minutes, and shall not be full.
+// maxConnections bounds the connections of one load, because the system's
+// connection tracking keeps each for two minutes, and its table must not fill.
 const maxConnections = 10_000
 
 // tcpEach makes a connection for each query, ten at a time.
@@ -153,10 +158,11 @@ func (b *bench) tcpEach(list []question) load {
 	}
 }
 
-// askTCP asks once, from one of many addresses of this host: one has not
-// enough ports.
+// askTCP asks once, from one of many addresses of this host, because one
+// address has too few ports.
 func askTCP(addr string, i int, q question) error {
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, byte(1+i>>8&7), byte(1+i&0x7f))}, Timeout: 5 * time.Second}
+	from := &net.TCPAddr{IP: net.IPv4(127, 0, byte(1+i>>8&7), byte(1+i&0x7f))}
+	d := net.Dialer{LocalAddr: from, Timeout: 5 * time.Second}
 	c, err := d.Dial("tcp", addr)
 	if err != nil {
 		return err
@@ -168,7 +174,7 @@ func askTCP(addr string, i int, q question) error {
 	}
 	buf := make([]byte, 512)
 	if n, err := c.Read(buf); err != nil || n < 14 || buf[2] != m[0] || buf[3] != m[1] {
-		return fmt.Errorf("%d octets over TCP: %w", n, err)
+		return fmt.Errorf("%d bytes over TCP: %w", n, err)
 	}
 	return nil
 }
