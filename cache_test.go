@@ -365,7 +365,7 @@ func TestCacheAndOurs(t *testing.T) {
 		}
 	}
 	ask("beside it", "xshop.example.com.", "NOERROR ra; xshop.example.com. 77 A 192.0.2.1")
-	z.Reg.GoneAliases.Store(mustName(t, "shop.example.com"), time.Now().Add(-index.GoneFor))
+	z.Reg.Removed.Store(mustName(t, "shop.example.com"), time.Now().Add(-index.GoneFor))
 	z.Reg.Away.Store(1)
 	if got := serialless(both(t, z, new(dns.Msg).SetQuestion("shop.example.com.", dns.TypeA))); got != gone {
 		t.Errorf("an hour later, without the engine: got %v; want %v", got, gone)
@@ -378,7 +378,7 @@ func TestCacheAndOurs(t *testing.T) {
 		t.Fatal(err)
 	}
 	ask("removed by hand", "shop.example.com.", upstreams)
-	if n := z.Reg.GoneAliases.Count.Load(); n != 0 {
+	if n := z.Reg.Removed.Count.Load(); n != 0 {
 		t.Errorf("got %d aliases that are gone; want none", n)
 	}
 }
@@ -386,7 +386,7 @@ func TestCacheAndOurs(t *testing.T) {
 // aliased is a container's service with an alias.
 func aliased(t *testing.T, id, alias string) *publish.Service {
 	t.Helper()
-	return &publish.Service{ID: id, Owners: []dnsname.Name{mustName(t, "shop.web.docker"), mustName(t, alias)}, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, TTL: publish.DefaultTTL}
+	return &publish.Service{ID: id, OwnerNames: []dnsname.Name{mustName(t, "shop.web.docker"), mustName(t, alias)}, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, TTL: publish.DefaultTTL}
 }
 
 // The aliases that are gone have a bound.
@@ -395,20 +395,20 @@ func TestGoneAliasesAreBounded(t *testing.T) {
 	z.Log = slog.New(slog.DiscardHandler)
 	s := aliased(t, "id", "x.example.com")
 	for i := range index.MaxGone + 100 {
-		s.Owners = append(s.Owners, mustName(t, fmt.Sprintf("%d.example.com", i)))
+		s.OwnerNames = append(s.OwnerNames, mustName(t, fmt.Sprintf("%d.example.com", i)))
 	}
 	regOf(z).Put("id", s)
 	regOf(z).Forget("id")
-	if n := z.Reg.GoneAliases.Count.Load(); n != index.MaxGone {
+	if n := z.Reg.Removed.Count.Load(); n != index.MaxGone {
 		t.Errorf("got %d; want %d", n, index.MaxGone)
 	}
-	for n := range z.Reg.GoneAliases.All() {
-		z.Reg.GoneAliases.Store(n, time.Now().Add(-index.GoneFor))
+	for n := range z.Reg.Removed.All() {
+		z.Reg.Removed.Store(n, time.Now().Add(-index.GoneFor))
 	}
 	s = aliased(t, "id2", "y.example.com")
 	regOf(z).Put("id2", s)
 	regOf(z).Forget("id2")
-	if n := z.Reg.GoneAliases.Count.Load(); n != 1 {
+	if n := z.Reg.Removed.Count.Load(); n != 1 {
 		t.Errorf("after an hour: got %d; want 1", n)
 	}
 }

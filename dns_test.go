@@ -45,16 +45,16 @@ type pub struct {
 // first list, which held pubs.
 func filledRegistry(t testing.TB, apex string, ttl uint32, pubs ...pub) *registry {
 	t.Helper()
-	reg := newRegistry(publish.Naming{Apex: mustName(t, apex)}, ttl, slog.New(slog.DiscardHandler))
+	reg := newRegistry(publish.NameRules{Apex: mustName(t, apex)}, ttl, slog.New(slog.DiscardHandler))
 	for i, p := range pubs {
-		s := &publish.Service{ID: fmt.Sprintf("%04x", i), Name: p.name, Image: p.image, TTL: p.ttl}
+		s := &publish.Service{ID: fmt.Sprintf("%04x", i), ContainerLabel: p.name, ImageLabel: p.image, TTL: p.ttl}
 		for _, a := range strings.Fields(p.addrs) {
 			s.Addrs = append(s.Addrs, netip.MustParseAddr(a))
 		}
 		for _, a := range strings.Fields(p.aliases) {
 			s.Aliases = append(s.Aliases, mustName(t, a))
 		}
-		if err := reg.Naming.Own(s); err != nil {
+		if err := reg.Rules.SetOwnerNames(s); err != nil {
 			t.Fatal(err)
 		}
 		reg.Put(s.ID, s)
@@ -1771,7 +1771,7 @@ func putContainers(t testing.TB, reg *registry, list ...publish.Container) {
 		if c.ID == "" {
 			c.ID = c.Name
 		}
-		s, problems := reg.Naming.ServiceOf(&c, "e")
+		s, problems := reg.Rules.ServiceOf(&c, "e")
 		if problems != nil {
 			t.Fatal(problems)
 		}
@@ -1875,7 +1875,7 @@ func TestAnswersByPlaces(t *testing.T) {
 // What is above the domain of an engine exists, whatever is in that (RFC 8020).
 func TestNamesAboveZones(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
-	reg := newRegistry(publish.Naming{Apex: mustName(t, "docker")}, 60, log, mustName(t, "b.c.docker"))
+	reg := newRegistry(publish.NameRules{Apex: mustName(t, "docker")}, 60, log, mustName(t, "b.c.docker"))
 	reg.Ready.Store(true)
 	z := newTestZone(t, reg)
 	for qname, want := range map[string]string{"c.docker.": "NOERROR", "b.c.docker.": "NOERROR", "d.docker.": "NXDOMAIN", "x.b.c.docker.": "NXDOMAIN"} {
@@ -1946,7 +1946,7 @@ func TestHostAddress(t *testing.T) {
 			t.Errorf("mixed: got %v; want %v", got, want)
 		}
 	}
-	reg.Naming.Host = []netip.Addr{netip.MustParseAddr("198.51.100.4"), netip.MustParseAddr("2001:db8::4")}
+	reg.Rules.Host = []netip.Addr{netip.MustParseAddr("198.51.100.4"), netip.MustParseAddr("2001:db8::4")}
 	check("10.1.0.53", "h.app.docker.", dns.TypeA, "NOERROR 198.51.100.4")
 	check("127.0.0.1", "h.app.docker.", dns.TypeAAAA, "NOERROR 2001:db8::4")
 }
@@ -1955,7 +1955,7 @@ func TestHostAddress(t *testing.T) {
 // there, for the client that asks.
 func TestHealthChecks(t *testing.T) {
 	reg := newTestRegistry(t, "docker")
-	reg.Naming.Health = true
+	reg.Rules.Health = true
 	z := newTestZone(t, reg)
 	tcp := []publish.Port{{Number: 80, Proto: "tcp"}}
 	put := func(name, image, addr string, sick bool, labels ...string) {
@@ -1986,12 +1986,12 @@ func TestHealthChecks(t *testing.T) {
 	check("192.0.2.1", "_80._tcp.w1.web.docker.", dns.TypeSRV, "NOERROR 10.1.0.1 w1.web.docker.")
 	put("w2", "web", "10.1.0.2/24", true, "com.dnsdock.health=ignore")
 	check("192.0.2.1", "web.docker.", dns.TypeA, "NOERROR 10.1.0.2")
-	reg.Naming.Health = false
+	reg.Rules.Health = false
 	put("w1", "web", "10.1.0.1/24", true)
 	check("192.0.2.1", "web.docker.", dns.TypeA, "NOERROR 10.1.0.1 10.1.0.2")
 
 	// The healthy one is on an internal network, out of reach of others.
-	reg.Naming.Health = true
+	reg.Rules.Health = true
 	put("d1", "db", "10.1.0.5/24", true)
 	putContainers(t, reg, publish.Container{Name: "d2", Image: "db", Networks: []publish.Endpoint{netAt("!i", "10.3.0.6/24")}})
 	check("192.0.2.1", "db.docker.", dns.TypeA, "NOERROR 10.1.0.5")
@@ -2002,7 +2002,7 @@ func TestHealthChecks(t *testing.T) {
 // The names of compose answer where no other does.
 func TestComposeNames(t *testing.T) {
 	reg := newTestRegistry(t, "docker")
-	reg.Naming.Second.Compose = true
+	reg.Rules.Second.Compose = true
 	z := newTestZone(t, reg)
 	instance := func(project, service, number, name, image, addr string) publish.Container {
 		return publish.Container{Name: name, Image: image, Networks: []publish.Endpoint{netAt("a", addr)}, Exposed: []publish.Port{{Number: 80, Proto: "tcp"}}, Labels: map[string]string{
@@ -2043,7 +2043,7 @@ func TestComposeNames(t *testing.T) {
 		{"2.*.docker.", "NOERROR 10.1.0.7"}, // below the alias
 	} {
 		for _, closest := range []bool{false, true} {
-			reg.Naming.Closest = closest
+			reg.Rules.Closest = closest
 			if closest && (c.qname == "redis.docker." || c.qname == "1.*.shop.docker.") { // the same by other rules
 				continue
 			}
@@ -2054,7 +2054,7 @@ func TestComposeNames(t *testing.T) {
 			}
 		}
 	}
-	reg.Naming.Closest = false
+	reg.Rules.Closest = false
 	if got := answersTo(z, "192.0.2.1", "", "_80._tcp.1.web.shop.docker.", dns.TypeSRV); got != "NOERROR shop_web_1.nginx.docker. 10.1.0.1" {
 		t.Errorf("SRV: got %q", got)
 	}

@@ -555,7 +555,7 @@ func TestRecordedEngines(t *testing.T) {
 			if err := json.Unmarshal(data, &r); err != nil {
 				t.Fatal(err)
 			}
-			n := publish.Naming{Apex: mustName(t, "docker"), Health: true}
+			n := publish.NameRules{Apex: mustName(t, "docker"), Health: true}
 			reg := newRegistry(n, 0, slog.New(slog.DiscardHandler))
 			ctx, cancel := context.WithCancel(t.Context())
 			var wg sync.WaitGroup
@@ -591,11 +591,11 @@ func TestRecordedEngines(t *testing.T) {
 				}
 			}
 			for s := range reg.Published().All(^publish.Kind(0)) {
-				if s.Sick != (s.Name == "sick") {
-					t.Errorf("%s: unhealthy %t", s.Name, s.Sick)
+				if s.Sick != (s.ContainerLabel == "sick") {
+					t.Errorf("%s: unhealthy %t", s.ContainerLabel, s.Sick)
 				}
-				if wantTTL := map[string]int{"renamed": 7}[s.Name]; wantTTL != 0 && s.TTL != wantTTL {
-					t.Errorf("%s: TTL %d; want %d", s.Name, s.TTL, wantTTL)
+				if wantTTL := map[string]int{"renamed": 7}[s.ContainerLabel]; wantTTL != 0 && s.TTL != wantTTL {
+					t.Errorf("%s: TTL %d; want %d", s.ContainerLabel, s.TTL, wantTTL)
 				}
 			}
 			list, err := client.List(ctx)

@@ -44,7 +44,7 @@ func fastZone(t testing.TB) *zone.Zone {
 		`{"name":"srv2","image":"nginx","ip":"10.2.0.2","ports":["80/tcp=http"]}`,
 		`{"name":"front","image":"nginx","cname":"srv.nginx.docker"}`,
 		`{"name":"loop","image":"loop","cname":"x.loop.docker"}`)
-	reg.Naming.Second.Compose, reg.Naming.Health = true, true
+	reg.Rules.Second.Compose, reg.Rules.Health = true, true
 	label := func(kv ...string) map[string]string {
 		m := make(map[string]string)
 		for i := 0; i < len(kv); i += 2 {
@@ -68,7 +68,7 @@ func fastZone(t testing.TB) *zone.Zone {
 			Labels: label("com.docker.compose.project", "shop", "com.docker.compose.service", "web", "com.docker.compose.container-number", "2")},
 	} {
 		c.ID = fmt.Sprintf("c%03d", i)
-		s, problems := reg.Naming.ServiceOf(&c, "e")
+		s, problems := reg.Rules.ServiceOf(&c, "e")
 		if s == nil || problems != nil {
 			t.Fatal(s, problems)
 		}
@@ -157,7 +157,7 @@ func FuzzFastPath(f *testing.F) {
 	starting := fastZone(f)
 	starting.Reg.Ready.Store(false)
 	closest := fastZone(f)
-	closest.Reg.Naming.Closest = true
+	closest.Reg.Rules.Closest = true
 	paths := []*dnsserver.FastPath{dnsserver.NewFastPath(z), dnsserver.NewFastPath(empty), dnsserver.NewFastPath(starting), dnsserver.NewFastPath(closest)}
 	f.Fuzz(func(t *testing.T, packet []byte) {
 		for _, path := range paths {

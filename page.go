@@ -196,18 +196,18 @@ func (m *markup) putMore(count int) {
 
 func (m *markup) putService(s *publish.Service, status statusJSON) {
 	m.put(`<tr data-id="%s"><td data-label="names"><div>`, s.ID)
-	for _, n := range dnsname.Texts(publish.Begin(s.Names())) {
+	for _, n := range dnsname.Texts(publish.FirstFew(s.AllNames())) {
 		m.put(`<button class="copy" type="button" title="copy">%s</button>`, n)
 	}
-	m.putMore(len(s.Names()) - len(publish.Begin(s.Names())))
+	m.putMore(len(s.AllNames()) - len(publish.FirstFew(s.AllNames())))
 	m.put(`</div><td data-label="addresses"><div>`)
 	if s.CNAME != "" {
 		m.put(`CNAME <code>%s</code>`, dnsname.Text(s.CNAME))
 	}
-	for _, addr := range publish.AddrTexts(publish.Begin(s.Addrs)) {
+	for _, addr := range publish.AddrTexts(publish.FirstFew(s.Addrs)) {
 		m.put(`<code>%s</code> `, addr)
 	}
-	m.putMore(len(s.Addrs) - len(publish.Begin(s.Addrs)))
+	m.putMore(len(s.Addrs) - len(publish.FirstFew(s.Addrs)))
 	ttl := int(status.TTL)
 	if s.TTL != publish.DefaultTTL {
 		ttl = s.TTL
@@ -243,7 +243,7 @@ func (a *api) rows(search string) (first []*publish.Service, count int) {
 	all := a.reg.Published()
 	all.Walk(^publish.Kind(0), 0, all.Len(), index.Pausing(func(s *publish.Service) bool {
 		if holds(s, search) {
-			hits = append(hits, hit{dnsname.Text(s.Owners[0]), s})
+			hits = append(hits, hit{dnsname.Text(s.OwnerNames[0]), s})
 		}
 		return true
 	}))
@@ -259,7 +259,7 @@ func holds(s *publish.Service, search string) bool {
 	has := func(text string) bool { return strings.Contains(strings.ToLower(text), search) }
 	return search == "" || has(s.ID) || has(s.Origin.Container) || has(s.Origin.Image) || has(s.Origin.Engine) || has(s.State) ||
 		s.CNAME != "" && has(dnsname.Text(s.CNAME)) ||
-		slices.ContainsFunc(s.Names(), func(o dnsname.Name) bool { return has(dnsname.Text(o)) }) ||
+		slices.ContainsFunc(s.AllNames(), func(o dnsname.Name) bool { return has(dnsname.Text(o)) }) ||
 		slices.ContainsFunc(publish.AddrTexts(s.Addrs), has)
 }
 

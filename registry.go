@@ -59,7 +59,7 @@ var (
 
 // newRegistry returns an empty registry with a default TTL in seconds. Zones
 // are those of engines with a domain of their own.
-func newRegistry(n publish.Naming, ttl uint32, log *slog.Logger, zones ...dnsname.Name) *registry {
+func newRegistry(n publish.NameRules, ttl uint32, log *slog.Logger, zones ...dnsname.Name) *registry {
 	return &registry{
 		Index:    index.New(n, ttl, zones...),
 		log:      log,
@@ -303,8 +303,8 @@ func (r *registry) remove(id string) error {
 }
 
 // namingOf returns how s is named: in the zone of its engine.
-func (r *registry) namingOf(s *publish.Service) publish.Naming {
-	n := r.Naming
+func (r *registry) namingOf(s *publish.Service) publish.NameRules {
+	n := r.Rules
 	if e := r.engines[s.Origin.Engine]; e != nil {
 		n.Apex = e.zone
 	}
@@ -354,22 +354,22 @@ func (r *registry) settleLocked(id string, died bool) {
 	}
 	var alone *index.Set // of s; the sets that have no other share it
 	if s != nil {
-		alone = index.One(s)
+		alone = index.Singleton(s)
 	}
 	r.SwapNamesLocked(old, alone)
 	r.SwapAddrsLocked(old, alone)
-	r.NoteGoneLocked(old, s, died)
+	r.NoteRemovedLocked(old, s, died)
 	r.Serial.Add(1)
 	switch {
 	case old == nil:
 		r.feed.Publish("service-added", id, s)
-		r.log.Info("service added", "id", id, "names", publish.Begin(s.Owners), "addrs", publish.AddrTexts(publish.Begin(s.Addrs)))
+		r.log.Info("service added", "id", id, "names", publish.FirstFew(s.OwnerNames), "addrs", publish.AddrTexts(publish.FirstFew(s.Addrs)))
 	case s == nil:
 		r.feed.Publish("service-removed", id, old)
-		r.log.Info("service removed", "id", id, "names", publish.Begin(old.Owners))
+		r.log.Info("service removed", "id", id, "names", publish.FirstFew(old.OwnerNames))
 	default:
 		r.feed.Publish("service-changed", id, s)
-		r.log.Info("service changed", "id", id, "names", publish.Begin(s.Owners), "addrs", publish.AddrTexts(publish.Begin(s.Addrs)))
+		r.log.Info("service changed", "id", id, "names", publish.FirstFew(s.OwnerNames), "addrs", publish.AddrTexts(publish.FirstFew(s.Addrs)))
 	}
 }
 

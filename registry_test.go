@@ -23,7 +23,7 @@ import (
 // newTestRegistry returns an empty, ready registry of the given domain.
 func newTestRegistry(t testing.TB, domain string) *registry {
 	t.Helper()
-	r := newRegistry(publish.Naming{Apex: mustName(t, domain)}, 0, slog.New(slog.DiscardHandler))
+	r := newRegistry(publish.NameRules{Apex: mustName(t, domain)}, 0, slog.New(slog.DiscardHandler))
 	r.Ready.Store(true)
 	return r
 }
@@ -32,14 +32,14 @@ func newTestRegistry(t testing.TB, domain string) *registry {
 // the two parts.
 func testService(t testing.TB, r *registry, id, part, image, addr string, aliases ...string) *publish.Service {
 	t.Helper()
-	s := &publish.Service{ID: id, Name: part, Image: image, TTL: publish.DefaultTTL, Origin: publish.Origin{Engine: "e", Container: part, Image: image}}
+	s := &publish.Service{ID: id, ContainerLabel: part, ImageLabel: image, TTL: publish.DefaultTTL, Origin: publish.Origin{Engine: "e", Container: part, Image: image}}
 	for text := range strings.FieldsSeq(addr) {
 		s.Addrs = append(s.Addrs, netip.MustParseAddr(text))
 	}
 	for _, a := range aliases {
 		s.Aliases = append(s.Aliases, mustName(t, a))
 	}
-	if err := r.Naming.Own(s); err != nil {
+	if err := r.Rules.SetOwnerNames(s); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -50,11 +50,11 @@ func testService(t testing.TB, r *registry, id, part, image, addr string, aliase
 func matched(t testing.TB, r *registry, q string) string {
 	t.Helper()
 	n := mustName(t, q)
-	if _, ok := r.Cover(n); !ok && !n.Under(r.Naming.Apex) {
+	if _, ok := r.AliasFor(n); !ok && !n.Under(r.Rules.Apex) {
 		return "foreign"
 	}
 	var ids []string
-	for s := range index.Some(r.Match(n, nil), ^publish.Kind(0)) {
+	for s := range index.Shuffled(r.Match(n, nil), ^publish.Kind(0)) {
 		ids = append(ids, s.ID)
 	}
 	slices.Sort(ids)
@@ -122,7 +122,7 @@ func TestNamesRule(t *testing.T) {
 // query goes to the nearest name only.
 func TestClosest(t *testing.T) {
 	r := newTestRegistry(t, "docker")
-	r.Naming.Closest = true
+	r.Rules.Closest = true
 	for _, s := range []*publish.Service{
 		testService(t, r, "a", "a", "app", "172.17.0.2", "service.x.com"),
 		testService(t, r, "b", "b", "app", "172.17.0.3", "client.service.x.com", "app.docker"),
@@ -237,7 +237,7 @@ func FuzzNamesRule(f *testing.F) {
 				addr := fmt.Sprintf("10.0.0.%d 10.0.1.%d", rnd.IntN(5), rnd.IntN(5))
 				s := testService(t, r, id, part, image, addr, aliases...)
 				if rnd.IntN(2) == 0 {
-					s.Compose = mustName(t, random(3)+"."+random(1)+"."+r.Naming.Apex.String())
+					s.Compose = mustName(t, random(3)+"."+random(1)+"."+r.Rules.Apex.String())
 				}
 				r.Put(id, s)
 			}
@@ -246,13 +246,13 @@ func FuzzNamesRule(f *testing.F) {
 		for range 60 {
 			q := random(5, "*")
 			if rnd.IntN(2) == 0 {
-				q += "." + strings.TrimSuffix(r.Naming.Apex.String(), ".")
+				q += "." + strings.TrimSuffix(r.Rules.Apex.String(), ".")
 			}
-			apex := r.Naming.Apex.String()
+			apex := r.Rules.Apex.String()
 			ours := strings.HasSuffix("."+q+".", "."+apex)
-			ids, closest := linearly(r, q, func(s *publish.Service) []dnsname.Name { return s.Owners }, apex)
+			ids, closest := linearly(r, q, func(s *publish.Service) []dnsname.Name { return s.OwnerNames }, apex)
 			for s := range r.Published().All(^publish.Kind(0)) {
-				for _, o := range s.Owners { // at or below an alias
+				for _, o := range s.OwnerNames { // at or below an alias
 					if q+"." == o.String() || o.Labels() > 1 && strings.HasSuffix(q+".", "."+o.String()) {
 						ours = true
 					}
@@ -273,11 +273,11 @@ func FuzzNamesRule(f *testing.F) {
 					want = "foreign"
 				}
 				if got := matched(t, r, q); got != want {
-					t.Fatalf("seed %d: %s, closest %t: %q; want %q", seed, q, r.Naming.Closest, got, want)
+					t.Fatalf("seed %d: %s, closest %t: %q; want %q", seed, q, r.Rules.Closest, got, want)
 				}
-				r.Naming.Closest = true
+				r.Rules.Closest = true
 			}
-			r.Naming.Closest = false
+			r.Rules.Closest = false
 		}
 	})
 }
@@ -318,7 +318,7 @@ func checkRegistry(t testing.TB, r *registry) {
 		if !s.Equal(r.wantLocked(id)) {
 			t.Fatalf("%s is not what it shall be", id)
 		}
-		for _, o := range s.Owners {
+		for _, o := range s.OwnerNames {
 			for n := o; n != dnsname.Root; n = n.Parent() {
 				if nodes[n] == nil {
 					nodes[n] = map[bool]map[string]bool{true: {}, false: {}}
@@ -354,15 +354,15 @@ func checkRegistry(t testing.TB, r *registry) {
 	above := make(map[dnsname.Name]bool) // and at names of compose
 	networks := make(map[intern.Handle[publish.Network]]int)
 	for s := range r.Published().All(^publish.Kind(0)) {
-		for n := s.Compose; n != "" && n != r.Naming.Apex; n = n.Parent() {
+		for n := s.Compose; n != "" && n != r.Rules.Apex; n = n.Parent() {
 			above[n] = true
 		}
-		for _, e := range s.Ends {
+		for _, e := range s.NetRuns {
 			networks[e.Net]++
 		}
 	}
 	for n, node := range r.Compose.All() {
-		for s := range node.Below.All(^publish.Kind(0)) {
+		for s := range node.Subtree.All(^publish.Kind(0)) {
 			if r.Published().Get(s.ID) != s || !s.Compose.Under(n) {
 				t.Fatalf("%s is stale, or not below %v", s.ID, n)
 			}
@@ -381,10 +381,10 @@ func checkRegistry(t testing.TB, r *registry) {
 	count := 0
 	for n, node := range r.Nodes.All() {
 		count++
-		if got, want := ids(&node.Below), nodes[n][false]; !reflect.DeepEqual(got, want) {
+		if got, want := ids(&node.Subtree), nodes[n][false]; !reflect.DeepEqual(got, want) {
 			t.Fatalf("below %v: %v; want %v", n, got, want)
 		}
-		if got, want := ids(node.Here), nodes[n][true]; !reflect.DeepEqual(got, want) {
+		if got, want := ids(node.Exact), nodes[n][true]; !reflect.DeepEqual(got, want) {
 			t.Fatalf("here %v: %v; want %v", n, got, want)
 		}
 	}
@@ -482,7 +482,7 @@ func TestOverlays(t *testing.T) {
 	}{
 		{"nothing", func(t *testing.T, r *registry) {}, "[a.x.docker.] [10.0.0.9]"},
 		{"patched name", func(t *testing.T, r *registry) {
-			if s, err := r.update(id, publish.Patch{Name: ptr("b")}); err != nil || s.Name != "b" {
+			if s, err := r.update(id, publish.Patch{Name: ptr("b")}); err != nil || s.ContainerLabel != "b" {
 				t.Errorf("update: %+v, %v", s, err)
 			}
 		}, "[b.x.docker.] [10.0.0.9]"},
@@ -525,7 +525,7 @@ func TestOverlays(t *testing.T) {
 				if err != nil {
 					return ""
 				}
-				return fmt.Sprint(s.Owners, " ", s.Addrs)
+				return fmt.Sprint(s.OwnerNames, " ", s.Addrs)
 			}
 			r.Put(other, testService(t, r, other, "o", "x", "10.0.0.8"))
 			r.Put(id, testService(t, r, id, "a", "x", "10.0.0.1"))
@@ -573,7 +573,7 @@ func TestOverlayTooLongForNow(t *testing.T) {
 			r.Put("s", nil)
 			r.Put("s", testService(t, r, "s", c.name, "x", "10.0.0.1"))
 		}
-		if s, err := r.lookup("s"); err != nil || s.Image != c.image || s.TTL != ttl {
+		if s, err := r.lookup("s"); err != nil || s.ImageLabel != c.image || s.TTL != ttl {
 			t.Errorf("as %s: %+v, %v; want image %s, TTL %d", c.name, s, err, c.image, ttl)
 		}
 	}
@@ -583,7 +583,7 @@ func TestOverlayTooLongForNow(t *testing.T) {
 	r.Put("s", testService(t, r, "s", strings.Repeat("n", 60), "x", "10.0.0.1"))
 	part, short := strings.Repeat("m", 60), "m"
 	if s, err := r.update("s", publish.Patch{Name: &part}); err == nil {
-		t.Errorf("a name too long with the image that was set: %v; want an error", s.Owners)
+		t.Errorf("a name too long with the image that was set: %v; want an error", s.OwnerNames)
 	}
 	for _, p := range []publish.Patch{{TTL: &ttl}, {Name: &short}} { // what update returns is what is answered
 		s, err := r.update("s", p)
@@ -610,7 +610,7 @@ func TestMadeByHand(t *testing.T) {
 		t.Errorf("foo.bar.docker: %q; want newid", got)
 	}
 	zero := 0
-	if s, err := r.update("newid", publish.Patch{TTL: &zero}); err != nil || s.TTL != 0 || s.Name != "foo" {
+	if s, err := r.update("newid", publish.Patch{TTL: &zero}); err != nil || s.TTL != 0 || s.ContainerLabel != "foo" {
 		t.Errorf("update: %+v, %v", s, err)
 	}
 	if err := r.remove("newid"); err != nil {
@@ -652,7 +652,7 @@ func TestShortIDs(t *testing.T) {
 // viewsOf returns a view of each service.
 func viewsOf(services ...*publish.Service) (list []*index.View) {
 	for _, s := range services {
-		list = append(list, index.NewView(index.One(s)))
+		list = append(list, index.NewView(index.Singleton(s)))
 	}
 	return list
 }
@@ -781,7 +781,7 @@ func TestTrim(t *testing.T) {
 			t.Errorf("%s: got %s; want %s", q, got, want)
 		}
 	}
-	r.Naming.Closest = true
+	r.Rules.Closest = true
 	if got := r.Trim(mustName(t, "*.nginx.docker")).String(); got != "*.nginx.docker." {
 		t.Errorf("closest: got %s", got)
 	}
@@ -791,7 +791,7 @@ func TestTrim(t *testing.T) {
 // waiting, and nothing else.
 func TestEngineAwayKeepsOthersReady(t *testing.T) {
 	b := mustName(t, "b.docker2")
-	reg := newRegistry(publish.Naming{Apex: mustName(t, "docker")}, 5, slog.New(slog.DiscardHandler), b)
+	reg := newRegistry(publish.NameRules{Apex: mustName(t, "docker")}, 5, slog.New(slog.DiscardHandler), b)
 	reg.addEngine("one", mustName(t, "docker"))
 	reg.addEngine("two", b)
 	want := func(what string, own, other, reverse, known bool) {
@@ -816,7 +816,7 @@ func TestEngineAwayKeepsOthersReady(t *testing.T) {
 // ends with the container, also when its end is not seen.
 func TestOverlayOutlivesEngine(t *testing.T) {
 	r := newTestRegistry(t, "docker")
-	r.addEngine("e", r.Naming.Apex)
+	r.addEngine("e", r.Rules.Apex)
 	up := func(up bool) { r.SetEngine(engine.Status{URL: "e", Up: up}) }
 	put := func(id, name, addr string) { r.Put(id, testService(t, r, id, name, "redis", addr)) }
 	want := func(q, want string) {

@@ -187,7 +187,7 @@ func TestServiceOf(t *testing.T) {
 		{what: "bad region", change: env("SERVICE_REGION", "a..b"), names: "redis1.redis.docker.", problems: "SERVICE_REGION"},
 	} {
 		t.Run(c.what, func(t *testing.T) {
-			n := publish.Naming{Apex: mustName(t, "docker")}
+			n := publish.NameRules{Apex: mustName(t, "docker")}
 			s, problems := n.ServiceOf(testContainer(c.change), "unix:///d.sock")
 			var sources []string
 			for _, p := range problems {
@@ -212,7 +212,7 @@ func TestServiceOf(t *testing.T) {
 			if c.ttl == 0 {
 				c.ttl = publish.DefaultTTL
 			}
-			if got := fmt.Sprint(s.Owners); got != "["+c.names+"]" || !slices.Equal(s.Addrs, want) || s.TTL != c.ttl {
+			if got := fmt.Sprint(s.OwnerNames); got != "["+c.names+"]" || !slices.Equal(s.Addrs, want) || s.TTL != c.ttl {
 				t.Errorf("got %v %v %v; want %v %v %v", got, s.Addrs, s.TTL, c.names, want, c.ttl)
 			}
 		})
@@ -262,7 +262,7 @@ func TestServiceOfRecords(t *testing.T) {
 		{what: "CNAME that is no name", env: map[string]string{"DNSDOCK_CNAME": "a..b"}, want: ` [] []`, problems: "DNSDOCK_CNAME"},
 	} {
 		t.Run(c.what, func(t *testing.T) {
-			s, problems := publish.Naming{Apex: mustName(t, "docker")}.ServiceOf(testContainer(func(k *publish.Container) {
+			s, problems := publish.NameRules{Apex: mustName(t, "docker")}.ServiceOf(testContainer(func(k *publish.Container) {
 				maps.Copy(k.Env, c.env)
 				maps.Copy(k.Labels, c.labels)
 				k.Exposed = c.exposed
@@ -290,7 +290,7 @@ func TestServiceOfRecords(t *testing.T) {
 		})
 	}
 	// A CNAME makes a service of a container without an address.
-	s, _ := publish.Naming{Apex: mustName(t, "docker")}.ServiceOf(testContainer(func(k *publish.Container) {
+	s, _ := publish.NameRules{Apex: mustName(t, "docker")}.ServiceOf(testContainer(func(k *publish.Container) {
 		k.Networks, k.Labels["com.dnsdock.cname"] = nil, "host.example.com"
 	}), "e")
 	if s == nil || s.CNAME != mustName(t, "host.example.com") {
@@ -316,18 +316,18 @@ func TestParsePort(t *testing.T) {
 }
 
 func TestNamingBareAlias(t *testing.T) {
-	n := publish.Naming{Apex: mustName(t, "dev.docker"), Alias: true}
+	n := publish.NameRules{Apex: mustName(t, "dev.docker"), Alias: true}
 	s, _ := n.ServiceOf(testContainer(nil), "unix:///d.sock")
-	if got, want := fmt.Sprint(s.Owners), "[redis1.redis.dev.docker. redis1.dev.docker.]"; got != want {
+	if got, want := fmt.Sprint(s.OwnerNames), "[redis1.redis.dev.docker. redis1.dev.docker.]"; got != want {
 		t.Errorf("owners %v; want %v", got, want)
 	}
 	s, _ = n.ServiceOf(testContainer(func(c *publish.Container) { c.Env["SERVICE_TAGS"] = "" }), "unix:///d.sock")
-	if got, want := fmt.Sprint(s.Owners), "[redis.dev.docker.]"; got != want {
+	if got, want := fmt.Sprint(s.OwnerNames), "[redis.dev.docker.]"; got != want {
 		t.Errorf("without a container part: owners %v; want %v", got, want)
 	}
-	made := &publish.Service{Name: "a", Image: "b"}
-	if err := n.Own(made); err != nil || len(made.Owners) != 1 {
-		t.Errorf("made by hand: owners %v, %v; want only the full name", made.Owners, err)
+	made := &publish.Service{ContainerLabel: "a", ImageLabel: "b"}
+	if err := n.SetOwnerNames(made); err != nil || len(made.OwnerNames) != 1 {
+		t.Errorf("made by hand: owners %v, %v; want only the full name", made.OwnerNames, err)
 	}
 }
 
@@ -339,14 +339,14 @@ func TestVeryManyAliases(t *testing.T) {
 		for i := range 150000 {
 			fmt.Fprintf(&text, "a%d.%s,a%d.%s,", i, below, i/2, below)
 		}
-		n := publish.Naming{Apex: mustName(t, "docker")}
+		n := publish.NameRules{Apex: mustName(t, "docker")}
 		s, problems := n.ServiceOf(testContainer(func(c *publish.Container) { c.Env["DNSDOCK_ALIAS"] = text.String() }), "e")
 		labels := 0
 		for _, a := range s.Aliases {
 			labels += a.Labels()
 		}
-		if labels < publish.MaxItems/4 || labels > publish.MaxItems || len(s.Owners) != 1+len(s.Aliases) {
-			t.Errorf("%d aliases with %d labels, %d owners; want %d labels at most, and one owner more", len(s.Aliases), labels, len(s.Owners), publish.MaxItems)
+		if labels < publish.MaxItems/4 || labels > publish.MaxItems || len(s.OwnerNames) != 1+len(s.Aliases) {
+			t.Errorf("%d aliases with %d labels, %d owners; want %d labels at most, and one owner more", len(s.Aliases), labels, len(s.OwnerNames), publish.MaxItems)
 		}
 		if len(problems) != 1 || problems[0].Source != "DNSDOCK_ALIAS" || problems[0].Err != publish.ErrTooMany {
 			t.Errorf("problems %v; want one, of too many", problems)
@@ -362,7 +362,7 @@ func FuzzContainer(f *testing.F) {
 		if json.Unmarshal(data, &j) != nil {
 			return
 		}
-		n := publish.Naming{Apex: mustName(t, "docker"), Alias: true, Second: publish.SecondNames{Compose: true}, Health: true}
+		n := publish.NameRules{Apex: mustName(t, "docker"), Alias: true, Second: publish.SecondNames{Compose: true}, Health: true}
 		c := j.container()
 		for i := range c.Networks {
 			c.Networks[i].Internal = c.NetworkIDs[c.Networks[i].Name] == "in"
@@ -372,7 +372,7 @@ func FuzzContainer(f *testing.F) {
 			return
 		}
 		count := 0
-		for _, e := range s.Ends {
+		for _, e := range s.NetRuns {
 			count += e.Count
 			for _, prefix := range []netip.Prefix{e.Net.Value().V4.Prefix, e.Net.Value().V6.Prefix} {
 				if prefix.IsValid() && prefix.Bits() == 0 {
@@ -380,7 +380,7 @@ func FuzzContainer(f *testing.F) {
 				}
 			}
 		}
-		if s.Ends != nil && count != len(s.Addrs) {
+		if s.NetRuns != nil && count != len(s.Addrs) {
 			t.Fatalf("networks of %d addresses; want %d", count, len(s.Addrs))
 		}
 		for _, client := range []string{"192.0.2.1", "10.0.0.1", "fd00::1"} {
@@ -391,10 +391,10 @@ func FuzzContainer(f *testing.F) {
 		if s.Compose != "" && (s.Compose.HasWildcard() || !s.Compose.Under(n.Apex) || s.Compose.Labels() < n.Apex.Labels()+2) {
 			t.Fatalf("name of compose %v", s.Compose)
 		}
-		if (len(s.Addrs) == 0) != (s.CNAME != "") || len(s.Owners) == 0 || len(s.Ports) > publish.MaxPorts {
+		if (len(s.Addrs) == 0) != (s.CNAME != "") || len(s.OwnerNames) == 0 || len(s.Ports) > publish.MaxPorts {
 			t.Fatalf("service %+v without names, with both or neither of addresses and a CNAME, or with too many ports", s)
 		}
-		for _, o := range s.Owners {
+		for _, o := range s.OwnerNames {
 			if again, err := dnsname.Parse(o.String()); err != nil || again != o || o.HasWildcard() || o.IsReverse() {
 				t.Fatalf("owner %v: %v", o, err)
 			}
@@ -458,7 +458,7 @@ func TestAddressesByNetwork(t *testing.T) {
 	} {
 		for range 20 {
 			rand.Shuffle(len(c.networks), func(i, j int) { c.networks[i], c.networks[j] = c.networks[j], c.networks[i] })
-			n := publish.Naming{Apex: mustName(t, "docker"), Networks: c.flag}
+			n := publish.NameRules{Apex: mustName(t, "docker"), Networks: c.flag}
 			s, problems := n.ServiceOf(testContainer(func(t *publish.Container) { t.Networks, t.Labels = slices.Clone(c.networks), c.labels }), "e")
 			if s == nil || problems != nil {
 				t.Fatalf("%s: got %v, problems %v", c.what, s, problems)
@@ -471,7 +471,7 @@ func TestAddressesByNetwork(t *testing.T) {
 			}
 		}
 	}
-	n := publish.Naming{Apex: mustName(t, "docker"), Networks: []string{"six"}}
+	n := publish.NameRules{Apex: mustName(t, "docker"), Networks: []string{"six"}}
 	if s, _ := n.ServiceOf(testContainer(func(t *publish.Container) { t.Networks = []publish.Endpoint{front} }), "e"); s != nil {
 		t.Errorf("on none of the networks of -network: got %v; want it not published", s)
 	}
@@ -531,7 +531,7 @@ func TestComposeName(t *testing.T) {
 		{labels(strings.Repeat("x", 64), "web", "1", ""), "", 1},
 		{labels("shop", strings.Repeat("x.", 125), "1", ""), "", 1},
 	} {
-		n := publish.Naming{Apex: mustName(t, "docker"), Second: publish.SecondNames{Compose: true}}
+		n := publish.NameRules{Apex: mustName(t, "docker"), Second: publish.SecondNames{Compose: true}}
 		s, problems := n.ServiceOf(testContainer(func(t *publish.Container) { t.Labels = c.labels }), "e")
 		if s.Compose != c.want || len(problems) != c.problems {
 			t.Errorf("%v: got %v, problems %v; want %v, %d", c.labels, s.Compose, problems, c.want, c.problems)

@@ -53,7 +53,7 @@ func TestSet(t *testing.T) {
 			case 3:
 				n.Ports = []publish.Port{{Number: 1}}
 			}
-			s, want[id] = s.With(index.One(n)), n
+			s, want[id] = s.With(index.Singleton(n)), n
 		}
 		if before.Len() != size {
 			t.Fatalf("the set from before has %d; want %d", before.Len(), size)
@@ -80,10 +80,10 @@ func TestSet(t *testing.T) {
 		if !slices.Equal(got, ids) || s.Has(k) != (len(ids) > 0) {
 			t.Errorf("kind %b: has %t, %v; want %v", k, s.Has(k), got, ids)
 		}
-		views := []*index.View{index.NewView(s), index.NewView(index.One(&publish.Service{ID: "x"})), index.NewView(s)}
+		views := []*index.View{index.NewView(s), index.NewView(index.Singleton(&publish.Service{ID: "x"})), index.NewView(s)}
 		for range 20 { // from a random one on, each once for each view
 			got = nil
-			for n := range index.Some(views, k) {
+			for n := range index.Shuffled(views, k) {
 				got = append(got, n.ID)
 			}
 			slices.Sort(got)
@@ -103,7 +103,7 @@ func TestSet(t *testing.T) {
 func TestSetDepth(t *testing.T) {
 	var s *index.Set
 	for i := range 10_000 {
-		s = s.With(index.One(&publish.Service{ID: fmt.Sprintf("%06d", i)}))
+		s = s.With(index.Singleton(&publish.Service{ID: fmt.Sprintf("%06d", i)}))
 	}
 	var depth func(*index.Set) int
 	depth = func(s *index.Set) int {

@@ -146,7 +146,7 @@ func (a *api) guard(next http.Handler) http.Handler {
 		isRead := r.Method == http.MethodGet || r.Method == http.MethodHead
 		switch {
 		case !a.ownHost(r):
-			writeError(w, http.StatusForbidden, fmt.Errorf("host %.100q is not ours: use an address, localhost, dnsdock or a name under %s", r.Host, dnsname.Text(a.reg.Naming.Apex)))
+			writeError(w, http.StatusForbidden, fmt.Errorf("host %.100q is not ours: use an address, localhost, dnsdock or a name under %s", r.Host, dnsname.Text(a.reg.Rules.Apex)))
 			return
 		case isRead && isForeign(r):
 			forbid(w, r)
@@ -183,7 +183,7 @@ func (a *api) ownHost(r *http.Request) bool {
 	if err != nil {
 		return false
 	}
-	if _, ok := a.reg.Cover(n); ok || strings.EqualFold(dnsname.Text(n), machine) {
+	if _, ok := a.reg.AliasFor(n); ok || strings.EqualFold(dnsname.Text(n), machine) {
 		return true
 	}
 	_, ours := a.reg.ZoneOf(n)
@@ -285,7 +285,7 @@ type statusJSON struct {
 
 func (a *api) current() statusJSON {
 	return statusJSON{
-		Version: buildVersion(), Started: a.started.UTC(), Ready: a.reg.IsKnown(), Domain: dnsname.Text(a.reg.Naming.Apex), TTL: a.reg.TTL.Load(),
+		Version: buildVersion(), Started: a.started.UTC(), Ready: a.reg.IsKnown(), Domain: dnsname.Text(a.reg.Rules.Apex), TTL: a.reg.TTL.Load(),
 		Writes: a.lock.String(), Services: a.reg.Published().Len(), Queries: a.zone.Traffic.ByKind(), Engines: a.engineStates(), Status: a.zone.Fwd.Status(),
 	}
 }

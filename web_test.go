@@ -68,7 +68,7 @@ func TestResolve(t *testing.T) {
 	starting := resolveZone(t)
 	starting.Reg.Ready.Store(false)
 	closest := resolveZone(t)
-	closest.Reg.Naming.Closest = true
+	closest.Reg.Rules.Closest = true
 	for _, tt := range []struct {
 		z     *zone.Zone
 		query string
@@ -922,7 +922,7 @@ func TestLogJSON(t *testing.T) {
 	var text, lines bytes.Buffer
 	for cfg, b := range map[config.Log]*bytes.Buffer{{Debug: true}: &text, {Debug: true, JSON: true}: &lines} {
 		log := newLogger(cfg, b)
-		z := zone.New(t.Context(), ix(newRegistry(publish.Naming{Apex: mustName(t, "docker")}, 0, log)), forward.New(nil, nil, 0, log), log)
+		z := zone.New(t.Context(), ix(newRegistry(publish.NameRules{Apex: mustName(t, "docker")}, 0, log)), forward.New(nil, nil, 0, log), log)
 		regOf(z).Put("x", testService(t, regOf(z), "x", "web", "nginx", "10.0.0.1", "www.docker"))
 		_ = slowly(z, packQuery(t, 1, "web.nginx.docker.", dns.TypeA), netip.MustParseAddr("192.0.2.1"), dnswire.MaxUDPSize)
 		log.Info("x", "domain", z.Apex, "addr", &net.TCPAddr{IP: net.IP{127, 0, 0, 1}, Port: 53}, "took", time.Second, "err", errors.New("e"), "n", 7)

@@ -27,7 +27,7 @@ type Config struct {
 	DNS       []string // addresses to listen on: host:port, where the host is an IP address or empty
 	TTL       uint32   // seconds, of the records of containers
 	StateFile string   // empty: none
-	Names     publish.Naming
+	Names     publish.NameRules
 	Docker    Docker
 	Forward   Forward
 	HTTP      HTTP
@@ -191,7 +191,7 @@ func (d *draft) finish() (err error) {
 	if d.given["alias-domain"] && d.Names.AliasDomains == nil {
 		d.Names.AliasDomains = []dnsname.Name{} // none, where nil would be all
 	}
-	d.Names.Networks, d.Names.Host = publish.Unique(d.Names.Networks), publish.Unique(d.Names.Host)
+	d.Names.Networks, d.Names.Host = publish.Dedup(d.Names.Networks), publish.Dedup(d.Names.Host)
 	return nil
 }
 

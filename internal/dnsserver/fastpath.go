@@ -259,7 +259,7 @@ func (f *FastPath) fill(r *writer) bool {
 	top, ok := z.Reg.ZoneOf(n)
 	inZone := ok
 	if !ok {
-		if top, ok = z.Reg.Cover(n); !ok {
+		if top, ok = z.Reg.AliasFor(n); !ok {
 			return f.foreign(r)
 		}
 	}
@@ -310,7 +310,7 @@ func (f *FastPath) foreign(r *writer) bool {
 	if served := h[3]&0x80 != 0; !served || h[2]&dnscache.RD == 0 {
 		return false
 	}
-	if _, ok := z.Reg.Gone(n); ok {
+	if _, ok := z.Reg.RecentlyRemoved(n); ok {
 		return false
 	}
 	copy(f.name[len(n):], []byte{byte(r.qtype >> 8), byte(r.qtype), dnscache.RD | h[3]&dnscache.CD | r.do})

@@ -62,5 +62,5 @@ func parseResolvConf(b []byte) (list []Server) {
 			list = append(list, Server{Addr: netip.AddrPortFrom(a.Unmap(), 53)})
 		}
 	}
-	return publish.Unique(list)
+	return publish.Dedup(list)
 }

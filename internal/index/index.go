@@ -36,7 +36,7 @@ func (v *View) Rrset(qtype uint16) *atomic.Pointer[RRset] {
 // An Index finds services by name and by address. Readers never lock: they see
 // immutable nodes through tables. Those who change it hold a lock of their own.
 type Index struct {
-	Naming publish.Naming
+	Rules publish.NameRules
 
 	Nodes  table.Table[dnsname.Name, *Node] // by each name that a service is at or below, the root left out
 	Hot    hotAnswers                       // from nodes
@@ -52,14 +52,14 @@ type Index struct {
 	composed atomic.Bool                                      // there are some, or have been
 	Networks table.Table[intern.Handle[publish.Network], int] // of services, how many
 
-	GoneAliases goneAliases  // names that were ours
+	Removed removedAliases  // names that were ours
 	Away        atomic.Int32 // engines that can't be asked now
 }
 
 // New returns an empty index with a default TTL in seconds. Zones are those
 // of engines with a domain of their own.
-func New(n publish.Naming, ttl uint32, zones ...dnsname.Name) *Index {
-	r := &Index{Naming: n, Zones: publish.Unique(append(zones, n.Apex)), Hot: hotAnswers{seed: maphash.MakeSeed()}}
+func New(n publish.NameRules, ttl uint32, zones ...dnsname.Name) *Index {
+	r := &Index{Rules: n, Zones: publish.Dedup(append(zones, n.Apex)), Hot: hotAnswers{seed: maphash.MakeSeed()}}
 	slices.SortFunc(r.Zones, func(a, b dnsname.Name) int {
 		return cmp.Or(cmp.Compare(len(b), len(a)), strings.Compare(string(a), string(b)))
 	})
@@ -72,8 +72,8 @@ func New(n publish.Naming, ttl uint32, zones ...dnsname.Name) *Index {
 // once stored. Every service with the owner name o is in below of each
 // ancestor of o and of o itself, and in here of o, and nowhere else.
 type Node struct {
-	Below View  // of the services whose owner name is this or below it
-	Here  *View // of those whose owner name this is; below if that is all, nil if there is none
+	Subtree View  // of the services whose owner name is this or below it
+	Exact  *View // of those whose owner name this is; below if that is all, nil if there is none
 }
 
 // A View is a set of services that answers are made of, at least one, and
@@ -98,12 +98,12 @@ func (v *View) Has(k publish.Kind) bool { return v.kinds&k != 0 }
 // Published returns all that is published: each service has a full name,
 // which is at or below the apex or, where there are several, the root.
 func (r *Index) Published() *Set {
-	top := r.Naming.Apex
+	top := r.Rules.Apex
 	if len(r.Zones) > 1 {
 		top = dnsname.Root
 	}
 	if n, ok := r.Nodes.Load(top); ok {
-		return n.Below.Set
+		return n.Subtree.Set
 	}
 	return nil
 }
@@ -149,7 +149,7 @@ func AnyHas(views []*View, k publish.Kind) bool {
 
 // GoneAliases are aliases outside of the apex whose container died, and when.
 // The world's answer to such a name would be another host's address.
-type goneAliases struct {
+type removedAliases struct {
 	table.Table[dnsname.Name, time.Time]
 	Count atomic.Int32
 }
@@ -159,46 +159,46 @@ const (
 	MaxGone = 10_000    // such aliases; past that the next ones are not kept
 )
 
-// Gone returns the alias that n is at or below, which is outside of the apex and
+// RecentlyRemoved returns the alias that n is at or below, which is outside of the apex and
 // of all aliases, if its container died within goneFor. While an
 // engine is away, that stays so.
-func (r *Index) Gone(n dnsname.Name) (alias dnsname.Name, ok bool) {
-	if r.GoneAliases.Count.Load() == 0 {
+func (r *Index) RecentlyRemoved(n dnsname.Name) (alias dnsname.Name, ok bool) {
+	if r.Removed.Count.Load() == 0 {
 		return "", false
 	}
-	for a := n; a != dnsname.Root && (a == n || r.Covers(a, n)); a = a.Parent() {
-		if died, ok := r.GoneAliases.Load(a); ok && (time.Since(died) < GoneFor || r.Away.Load() > 0) {
+	for a := n; a != dnsname.Root && (a == n || r.AnswersFor(a, n)); a = a.Parent() {
+		if died, ok := r.Removed.Load(a); ok && (time.Since(died) < GoneFor || r.Away.Load() > 0) {
 			return a, true
 		}
 	}
 	return "", false
 }
 
-// NoteGoneLocked keeps the aliases that died with a container, and drops those
+// NoteRemovedLocked keeps the aliases that died with a container, and drops those
 // that live again or died long ago.
-func (r *Index) NoteGoneLocked(old, s *publish.Service, died bool) {
+func (r *Index) NoteRemovedLocked(old, s *publish.Service, died bool) {
 	if s != nil {
-		for _, o := range s.Owners {
-			if _, ok := r.GoneAliases.Load(o); ok {
-				r.GoneAliases.Delete(o)
-				r.GoneAliases.Count.Add(-1)
+		for _, o := range s.OwnerNames {
+			if _, ok := r.Removed.Load(o); ok {
+				r.Removed.Delete(o)
+				r.Removed.Count.Add(-1)
 			}
 		}
 	}
 	if old == nil || !died {
 		return
 	}
-	for _, o := range old.Owners {
+	for _, o := range old.OwnerNames {
 		n, ok := r.Nodes.Load(o)
-		if _, inZone := r.ZoneOf(o); inZone || ok && n.Here != nil {
+		if _, inZone := r.ZoneOf(o); inZone || ok && n.Exact != nil {
 			continue
 		}
-		if r.GoneAliases.Count.Load() >= MaxGone {
+		if r.Removed.Count.Load() >= MaxGone {
 			r.dropGoneLocked()
 		}
-		if r.GoneAliases.Count.Load() < MaxGone {
-			if _, had := r.GoneAliases.Map.Swap(o, time.Now()); !had {
-				r.GoneAliases.Count.Add(1)
+		if r.Removed.Count.Load() < MaxGone {
+			if _, had := r.Removed.Map.Swap(o, time.Now()); !had {
+				r.Removed.Count.Add(1)
 			}
 		}
 	}
@@ -206,10 +206,10 @@ func (r *Index) NoteGoneLocked(old, s *publish.Service, died bool) {
 
 // dropGoneLocked drops the aliases that died long ago.
 func (r *Index) dropGoneLocked() {
-	for a, died := range r.GoneAliases.All() {
+	for a, died := range r.Removed.All() {
 		if time.Since(died) >= GoneFor && r.Away.Load() == 0 {
-			r.GoneAliases.Delete(a)
-			r.GoneAliases.Count.Add(-1)
+			r.Removed.Delete(a)
+			r.Removed.Count.Add(-1)
 		}
 	}
 }
@@ -266,7 +266,7 @@ func (r *Index) SwapNamesLocked(old *publish.Service, s *Set) {
 		r.composed.Store(true)
 	}
 	swap(&r.Compose, old, s, composeNow, composeBefore)
-	others := r.coversOthersLocked(now) || r.coversOthersLocked(before)
+	others := r.hasNamesBelowLocked(now) || r.hasNamesBelowLocked(before)
 	r.Hot.change(r.Published().Len(), others, now, before)
 }
 
@@ -289,11 +289,11 @@ func swap(nodes *table.Table[dnsname.Name, *Node], old *publish.Service, s *Set,
 	}
 }
 
-// coversOthersLocked reports whether other names are below one of the owner
+// hasNamesBelowLocked reports whether other names are below one of the owner
 // names among paths: they may be answered from it too.
-func (r *Index) coversOthersLocked(paths map[dnsname.Name]bool) bool {
+func (r *Index) hasNamesBelowLocked(paths map[dnsname.Name]bool) bool {
 	for n, isOwner := range paths {
-		if o, ok := r.Nodes.Load(n); ok && isOwner && (o.Here == nil || o.Here.Len() < o.Below.Len()) {
+		if o, ok := r.Nodes.Load(n); ok && isOwner && (o.Exact == nil || o.Exact.Len() < o.Subtree.Len()) {
 			return true
 		}
 	}
@@ -326,22 +326,22 @@ func (n *Node) without(id string) *Node {
 }
 
 func (n *Node) sets() (here, below *Set) {
-	if n.Here != nil {
-		here = n.Here.Set
+	if n.Exact != nil {
+		here = n.Exact.Set
 	}
-	return here, n.Below.Set
+	return here, n.Subtree.Set
 }
 
 // newNode returns the node of the two sets, in the place of n.
 func newNode(n *Node, here, below *Set) *Node {
-	next := &Node{Below: View{Set: below, kinds: below.kinds}}
+	next := &Node{Subtree: View{Set: below, kinds: below.kinds}}
 	switch {
 	case here.Len() == below.Len():
-		next.Here = &next.Below
-	case n != nil && n.Here != nil && n.Here.Set == here: // with what is packed of it
-		next.Here = n.Here
+		next.Exact = &next.Subtree
+	case n != nil && n.Exact != nil && n.Exact.Set == here: // with what is packed of it
+		next.Exact = n.Exact
 	default:
-		next.Here = NewView(here)
+		next.Exact = NewView(here)
 	}
 	return next
 }
@@ -382,7 +382,7 @@ func (r *Index) SwapAddrsLocked(old *publish.Service, s *Set) {
 
 // countLocked counts the services on each network.
 func (r *Index) countLocked(s *publish.Service, by int) {
-	for _, e := range s.Ends {
+	for _, e := range s.NetRuns {
 		n, _ := r.Networks.Load(e.Net)
 		if n += by; n > 0 {
 			r.Networks.Store(e.Net, n)

@@ -23,14 +23,14 @@ func (r *Index) Match(q dnsname.Name, views []*View) []*View {
 		}
 	}
 	if n, ok := r.Nodes.Load(q); ok {
-		if r.Naming.Closest && n.Here != nil {
-			return append(views, n.Here)
+		if r.Rules.Closest && n.Exact != nil {
+			return append(views, n.Exact)
 		}
-		views = append(views, &n.Below)
+		views = append(views, &n.Subtree)
 	}
-	for a := q.Parent(); r.Covers(a, q) && !(r.Naming.Closest && len(views) > 0); a = a.Parent() {
-		if n, ok := r.Nodes.Load(a); ok && n.Here != nil {
-			views = append(views, n.Here)
+	for a := q.Parent(); r.AnswersFor(a, q) && !(r.Rules.Closest && len(views) > 0); a = a.Parent() {
+		if n, ok := r.Nodes.Load(a); ok && n.Exact != nil {
+			views = append(views, n.Exact)
 		}
 	}
 	if len(views) == 0 && r.composed.Load() {
@@ -48,14 +48,14 @@ func (r *Index) matchCompose(asked, q dnsname.Name, views []*View) []*View {
 		return views
 	}
 	if n, ok := r.Compose.Load(q); ok {
-		if r.Naming.Closest && n.Here != nil {
-			return append(views, n.Here)
+		if r.Rules.Closest && n.Exact != nil {
+			return append(views, n.Exact)
 		}
-		views = append(views, &n.Below)
+		views = append(views, &n.Subtree)
 	}
-	for a := q.Parent(); len(a) > len(zone) && !(r.Naming.Closest && len(views) > 0); a = a.Parent() {
-		if n, ok := r.Compose.Load(a); ok && n.Here != nil {
-			views = append(views, n.Here)
+	for a := q.Parent(); len(a) > len(zone) && !(r.Rules.Closest && len(views) > 0); a = a.Parent() {
+		if n, ok := r.Compose.Load(a); ok && n.Exact != nil {
+			views = append(views, n.Exact)
 		}
 	}
 	return views
@@ -75,9 +75,9 @@ func (r *Index) IsAboveCompose(n dnsname.Name) bool {
 // below their parent is what they match, unless only the closest names count
 // or the parent answers for itself only.
 func (r *Index) Trim(q dnsname.Name) dnsname.Name {
-	for !r.Naming.Closest && q.Label() == "*" {
+	for !r.Rules.Closest && q.Label() == "*" {
 		parent := q.Parent()
-		if n, ok := r.Nodes.Load(parent); ok && n.Here != nil && !r.Covers(parent, q) {
+		if n, ok := r.Nodes.Load(parent); ok && n.Exact != nil && !r.AnswersFor(parent, q) {
 			break
 		}
 		q = parent
@@ -88,7 +88,7 @@ func (r *Index) Trim(q dnsname.Name) dnsname.Name {
 // matchWild walks all services: a '*' in the middle has no node. Asked is q
 // before it was trimmed.
 func (r *Index) matchWild(asked, q dnsname.Name) (found []*View) {
-	found = r.walkWild(q, func(s *publish.Service) []dnsname.Name { return s.Owners }, r.Covers)
+	found = r.walkWild(q, func(s *publish.Service) []dnsname.Name { return s.OwnerNames }, r.AnswersFor)
 	if zone, ok := r.ZoneOf(q); len(found) == 0 && r.composed.Load() && ok && asked.Labels() >= zone.Labels()+2 {
 		var one [1]dnsname.Name
 		found = r.walkWild(asked, func(s *publish.Service) []dnsname.Name {
@@ -110,7 +110,7 @@ func (r *Index) walkWild(q dnsname.Name, names func(*publish.Service) []dnsname.
 	}
 	labels := q.Split()
 	closest := -len(labels)
-	for s := range Some([]*View{all}, ^publish.Kind(0)) {
+	for s := range Shuffled([]*View{all}, ^publish.Kind(0)) {
 		best := closest - 1
 		for _, o := range names(s) {
 			if ok, more := dnsname.Matches(labels, o); ok && (more >= 0 || covers(o, q)) {
@@ -120,16 +120,16 @@ func (r *Index) walkWild(q dnsname.Name, names func(*publish.Service) []dnsname.
 		switch {
 		case best < closest:
 			continue
-		case r.Naming.Closest && best > closest:
+		case r.Rules.Closest && best > closest:
 			found, closest = nil, best
 		}
-		found = append(found, NewView(One(s)))
+		found = append(found, NewView(Singleton(s)))
 	}
 	return found
 }
 
-// Covers reports whether the owner name a, an ancestor of q, may answer for q.
-func (r *Index) Covers(a, q dnsname.Name) bool {
+// AnswersFor reports whether the owner name a, an ancestor of q, may answer for q.
+func (r *Index) AnswersFor(a, q dnsname.Name) bool {
 	if a == dnsname.Root || a.Parent() == dnsname.Root {
 		return false
 	}
@@ -141,11 +141,11 @@ func (r *Index) Covers(a, q dnsname.Name) bool {
 	return true
 }
 
-// Cover returns the alias that q is at or below, for a q outside the apex;
+// AliasFor returns the alias that q is at or below, for a q outside the apex;
 // not ok if there is none, so that q is not ours.
-func (r *Index) Cover(q dnsname.Name) (alias dnsname.Name, ok bool) {
-	for a := q; a != dnsname.Root && (a == q || r.Covers(a, q)); a = a.Parent() {
-		if n, ok := r.Nodes.Load(a); ok && n.Here != nil {
+func (r *Index) AliasFor(q dnsname.Name) (alias dnsname.Name, ok bool) {
+	for a := q; a != dnsname.Root && (a == q || r.AnswersFor(a, q)); a = a.Parent() {
+		if n, ok := r.Nodes.Load(a); ok && n.Exact != nil {
 			return a, true
 		}
 	}

@@ -15,13 +15,13 @@ import (
 // first, and no more than that many.
 func MostSpecific(v *View, most int) (list []dnsname.Name) {
 	var byLabels [dnsname.MaxLen/2 + 1][]dnsname.Name
-	for s := range Some([]*View{v}, publish.HasData) {
-		for _, o := range s.Owners {
+	for s := range Shuffled([]*View{v}, publish.HasData) {
+		for _, o := range s.OwnerNames {
 			byLabels[o.Labels()] = append(byLabels[o.Labels()], o)
 		}
 	}
 	slices.Reverse(byLabels[:])
-	list = publish.Unique(slices.Concat(byLabels[:]...))
+	list = publish.Dedup(slices.Concat(byLabels[:]...))
 	return list[:min(len(list), most)]
 }
 
@@ -46,7 +46,7 @@ func (r *Index) Rrset(views []*View, v4 bool, most int, c Viewer) (addrs []netip
 	var near, far rotation
 	var network intern.Handle[publish.Network]
 	isFirst := true
-	for s := range Some(views, family) {
+	for s := range Shuffled(views, family) {
 		if s.Sick && well {
 			continue
 		}
@@ -76,7 +76,7 @@ func (r *Index) Rrset(views []*View, v4 bool, most int, c Viewer) (addrs []netip
 // matter, with the host's addresses.
 func (r *Index) AddrsFor(s *publish.Service, c Viewer) (addrs []netip.Addr, near bool) {
 	addrs, near = s.AddrsFor(c.Addr)
-	if n := len(addrs); n > 1 && len(s.Ends) < 2 {
+	if n := len(addrs); n > 1 && len(s.NetRuns) < 2 {
 		turn := rand.IntN(n)
 		addrs = slices.Concat(addrs[turn:], addrs[:turn])
 	}
@@ -90,12 +90,12 @@ func (r *Index) AddrsFor(s *publish.Service, c Viewer) (addrs []netip.Addr, near
 // one that a client asked. Where that is a container's, dnsdock is in it, and
 // the host is the gateway of its network.
 func (r *Index) hostAddrs(asked netip.Addr) (addrs []netip.Addr) {
-	if r.Naming.Host != nil {
-		return r.Naming.Host
+	if r.Rules.Host != nil {
+		return r.Rules.Host
 	}
 	if v, ok := r.Addrs.Load(asked); ok {
 		for s := range v.All(publish.HasData) {
-			for _, e := range s.Ends {
+			for _, e := range s.NetRuns {
 				if n := e.Net.Value(); n.V4.Contains(asked) || n.V6.Contains(asked) {
 					return []netip.Addr{n.V4.Gateway, n.V6.Gateway}
 				}
@@ -111,7 +111,7 @@ func (r *Index) AnyWell(views []*View, c Viewer) bool {
 	if !AnyHas(views, publish.IsSick) {
 		return false
 	}
-	for s := range Some(views, publish.IsWell) {
+	for s := range Shuffled(views, publish.IsWell) {
 		if addrs, _ := s.AddrsFor(c.Addr); len(addrs) > 0 {
 			return true
 		}

@@ -9,9 +9,9 @@ import (
 	"github.com/rayje/dnsdock/internal/publish"
 )
 
-// Some iterates over those services of views that have one of kinds, from a
+// Shuffled iterates over those services of views that have one of kinds, from a
 // random one on, so that what fits of many is of all by and by.
-func Some(views []*View, k publish.Kind) iter.Seq[*publish.Service] {
+func Shuffled(views []*View, k publish.Kind) iter.Seq[*publish.Service] {
 	return func(take func(*publish.Service) bool) {
 		yield := Pausing(take)
 		total := 0
@@ -63,8 +63,8 @@ type Set struct {
 	own, kinds  publish.Kind // what the service has, and what all have
 }
 
-// One returns the set of s.
-func One(s *publish.Service) *Set { return Top(s, s.Kinds(), rand.Uint32(), nil, nil) }
+// Singleton returns the set of s.
+func Singleton(s *publish.Service) *Set { return Top(s, s.Kinds(), rand.Uint32(), nil, nil) }
 
 // Top returns the set of s and what is before and after it.
 func Top(s *publish.Service, own publish.Kind, weight uint32, left, right *Set) *Set {
@@ -82,8 +82,8 @@ func Top(s *publish.Service, own publish.Kind, weight uint32, left, right *Set) 
 	return t
 }
 
-// between returns the top of t between other sides.
-func (t *Set) between(left, right *Set) *Set { return Top(t.Service, t.own, t.Weight, left, right) }
+// withChildren returns the top of t withChildren other sides.
+func (t *Set) withChildren(left, right *Set) *Set { return Top(t.Service, t.own, t.Weight, left, right) }
 
 // Len is how many services t has.
 func (t *Set) Len() int {
@@ -103,15 +103,15 @@ func (t *Set) With(s *Set) *Set {
 	case c < 0:
 		l := t.Left.With(s)
 		if l.Weight > t.Weight {
-			return l.between(l.Left, t.between(l.Right, t.Right))
+			return l.withChildren(l.Left, t.withChildren(l.Right, t.Right))
 		}
-		return t.between(l, t.Right)
+		return t.withChildren(l, t.Right)
 	case c > 0:
 		r := t.Right.With(s)
 		if r.Weight > t.Weight {
-			return r.between(t.between(t.Left, r.Left), r.Right)
+			return r.withChildren(t.withChildren(t.Left, r.Left), r.Right)
 		}
-		return t.between(t.Left, r)
+		return t.withChildren(t.Left, r)
 	}
 	return Top(s.Service, s.own, t.Weight, t.Left, t.Right)
 }
@@ -124,12 +124,12 @@ func (t *Set) Without(id string) *Set {
 	switch c := strings.Compare(id, t.ID); {
 	case c < 0:
 		if l := t.Left.Without(id); l != t.Left {
-			return t.between(l, t.Right)
+			return t.withChildren(l, t.Right)
 		}
 		return t
 	case c > 0:
 		if r := t.Right.Without(id); r != t.Right {
-			return t.between(t.Left, r)
+			return t.withChildren(t.Left, r)
 		}
 		return t
 	}
@@ -144,9 +144,9 @@ func join(l, r *Set) *Set {
 	case r == nil:
 		return l
 	case l.Weight > r.Weight:
-		return l.between(l.Left, join(l.Right, r))
+		return l.withChildren(l.Left, join(l.Right, r))
 	}
-	return r.between(join(l, r.Left), r.Right)
+	return r.withChildren(join(l, r.Left), r.Right)
 }
 
 // Get returns the service of that id, nil if t has none.

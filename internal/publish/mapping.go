@@ -57,8 +57,8 @@ func (c *Container) setting(sources ...string) (v string, ok bool) {
 	return v, ok
 }
 
-// A Mapping collects the problems of one container while its parts are found.
-type Mapping struct {
+// A labelReader collects the problems of one container while its parts are found.
+type labelReader struct {
 	*Container
 	problems []Problem
 }
@@ -76,7 +76,7 @@ const (
 func AddrCost(netip.Addr) int { return costOfAddr }
 
 // Problem notes that the value of a source can't be used.
-func (m *Mapping) problem(source, value string, err error) {
+func (m *labelReader) problem(source, value string, err error) {
 	if len(m.problems) < MaxProblems {
 		if len(value) > maxShown {
 			value = value[:maxShown] + "..."
@@ -88,7 +88,7 @@ func (m *Mapping) problem(source, value string, err error) {
 // first gives use each of the sources that is set, in order, until it takes
 // one; what it refuses is a problem, and the next one is tried. An empty
 // value sets nothing.
-func (m *Mapping) first(use func(source, value string) error, sources ...string) {
+func (m *labelReader) first(use func(source, value string) error, sources ...string) {
 	for _, source := range sources {
 		v, ok := m.value(source)
 		if !ok || v == "" {
@@ -118,7 +118,7 @@ func (c choices) text() string {
 
 // tooLong takes the longest of the best choices away, because together they
 // make too long a name.
-func (m *Mapping) tooLong(err error, parts ...*choices) {
+func (m *labelReader) tooLong(err error, parts ...*choices) {
 	var longest *choices
 	for _, p := range parts {
 		if len(*p) > 0 && (longest == nil || len(p.text()) > len(longest.text())) {
@@ -131,7 +131,7 @@ func (m *Mapping) tooLong(err error, parts ...*choices) {
 
 // choose returns what of the sources can be used, and the container's own
 // value after them.
-func (m *Mapping) choose(ownSource, own string, sources ...string) (list choices) {
+func (m *labelReader) choose(ownSource, own string, sources ...string) (list choices) {
 	for _, source := range append(sources, ownSource) {
 		c := choice{source, own}
 		if source != ownSource {
@@ -160,17 +160,17 @@ func (m *Mapping) choose(ownSource, own string, sources ...string) (list choices
 func isTags(source string) bool { return strings.HasSuffix(strings.ToLower(source), "tags") }
 
 // Names finds the container part: an override, else the container's name.
-func (m *Mapping) names() choices {
+func (m *labelReader) names() choices {
 	return m.choose("name", m.Name, "$DNSDOCK_NAME", "com.dnsdock.name", "$SERVICE_TAGS", "com.dnsdock.tags", "SERVICE_TAGS")
 }
 
 // images finds the image part: an override, else the image's name.
-func (m *Mapping) images() choices {
+func (m *labelReader) images() choices {
 	return m.choose("image", ImageName(m.Image, m.ImageID), "$DNSDOCK_IMAGE", "com.dnsdock.image", "$SERVICE_NAME", "SERVICE_NAME")
 }
 
 // regions finds what is appended to the image part.
-func (m *Mapping) regions() choices {
+func (m *labelReader) regions() choices {
 	list := m.choose("", "", "$SERVICE_REGION", "com.dnsdock.region", "SERVICE_REGION")
 	return list[:len(list)-1] // there is no region of the container's own
 }
@@ -192,7 +192,7 @@ func ImageName(ref, id string) string {
 
 // Endpoints finds what to answer: an override, else the ends of the networks
 // that are wanted and that the prefix lets through.
-func (m *Mapping) Endpoints(networks []string) (list []Endpoint) {
+func (m *labelReader) endpoints(networks []string) (list []Endpoint) {
 	if places := m.places(); len(places) > 0 {
 		for _, p := range places {
 			if p.Container != "" {
@@ -260,13 +260,13 @@ func ParseNetwork(s string) (string, error) {
 	return s, nil
 }
 
-func (m *Mapping) places() []Place {
+func (m *labelReader) places() []Place {
 	return items(m, ParsePlace, func(Place) int { return costOfAddr }, "$DNSDOCK_IPADDRESS", "com.dnsdock.ip_addr")
 }
 
 // Reaches returns the names of the containers whose addresses c is to be answered with.
 func (c *Container) Reaches() (names []string) {
-	m := &Mapping{Container: c}
+	m := &labelReader{Container: c}
 	for _, p := range m.places() {
 		if p.Container != "" {
 			names = append(names, p.Container)
@@ -280,7 +280,7 @@ func (c *Container) Reaches() (names []string) {
 // what docker-compose run started.
 //
 // https://github.com/docker/compose/blob/main/pkg/api/labels.go
-func (m *Mapping) compose(n Naming) dnsname.Name {
+func (m *labelReader) compose(n NameRules) dnsname.Name {
 	const prefix = "com.docker.compose."
 	project, service := m.Labels[prefix+"project"], m.Labels[prefix+"service"]
 	if oneoff := m.Labels[prefix+"oneoff"]; project == "" || service == "" || strings.EqualFold(oneoff, "true") {
@@ -301,7 +301,7 @@ func (m *Mapping) compose(n Naming) dnsname.Name {
 // items reads the first of the sources that is set, values with commas
 // between, at a cost of maxItems in all. Each value that can't be used is a
 // problem.
-func items[T comparable](m *Mapping, parse func(string) (T, error), cost func(T) int, sources ...string) (list []T) {
+func items[T comparable](m *labelReader, parse func(string) (T, error), cost func(T) int, sources ...string) (list []T) {
 	m.first(func(source, v string) error {
 		left := MaxItems
 		for text := range strings.SplitSeq(v, ",") {
@@ -319,7 +319,7 @@ func items[T comparable](m *Mapping, parse func(string) (T, error), cost func(T)
 			}
 			list = append(list, item)
 		}
-		list = Unique(list)
+		list = Dedup(list)
 		return nil
 	}, sources...)
 	return list
@@ -328,7 +328,7 @@ func items[T comparable](m *Mapping, parse func(string) (T, error), cost func(T)
 var ErrTooMany = errors.New("too many: at most 5,000 addresses, or aliases of 20,000 labels")
 
 // prefix returns the filter that a prefix override asks for.
-func (m *Mapping) prefix() (within func(netip.Addr) bool) {
+func (m *labelReader) prefix() (within func(netip.Addr) bool) {
 	within = func(netip.Addr) bool { return true }
 	m.first(func(_, v string) error {
 		if p, err := netip.ParsePrefix(v); err == nil {
@@ -344,7 +344,7 @@ func (m *Mapping) prefix() (within func(netip.Addr) bool) {
 	return within
 }
 
-func (m *Mapping) ttl() (ttl int) {
+func (m *labelReader) ttl() (ttl int) {
 	ttl = DefaultTTL
 	m.first(func(_, v string) (err error) {
 		n, err := ParseTTL(v)
@@ -356,7 +356,7 @@ func (m *Mapping) ttl() (ttl int) {
 	return ttl
 }
 
-func (m *Mapping) ignoresHealth() (ignores bool) {
+func (m *labelReader) ignoresHealth() (ignores bool) {
 	m.first(func(_, v string) error {
 		if ignores = v == "ignore"; !ignores {
 			return errors.New("write ignore, or leave it out")
@@ -366,11 +366,11 @@ func (m *Mapping) ignoresHealth() (ignores bool) {
 	return ignores
 }
 
-func (m *Mapping) aliases() []dnsname.Name {
+func (m *labelReader) aliases() []dnsname.Name {
 	return items(m, dnsname.ParseAlias, dnsname.Name.Labels, "$DNSDOCK_ALIAS", "com.dnsdock.alias")
 }
 
-func (m *Mapping) cname() (target dnsname.Name) {
+func (m *labelReader) cname() (target dnsname.Name) {
 	m.first(func(_, v string) (err error) {
 		target, err = dnsname.ParseTarget(v)
 		return err
@@ -379,7 +379,7 @@ func (m *Mapping) cname() (target dnsname.Name) {
 }
 
 // TXT finds the TXT records: one for each line, as they hold commas.
-func (m *Mapping) txt() (list []string) {
+func (m *labelReader) txt() (list []string) {
 	m.first(func(_, v string) (err error) {
 		list, err = ParseTXT(strings.Split(v, "\n"))
 		return err
@@ -404,13 +404,13 @@ func ParseTXT(lines []string) (list []string, err error) {
 		}
 		list = append(list, l)
 	}
-	return Unique(list), nil
+	return Dedup(list), nil
 }
 
 // Ports finds the SRV records: the ports that the image or docker run
 // exposes, and those of Registrator's SERVICE_<port>_NAME, which names them
 // too; SERVICE_<port>_IGNORE leaves one out.
-func (m *Mapping) ports() (list []Port) {
+func (m *labelReader) ports() (list []Port) {
 	exposed := make(map[uint16]bool)
 	for _, p := range m.Exposed {
 		exposed[p.Number] = true
@@ -445,7 +445,7 @@ func (m *Mapping) ports() (list []Port) {
 var ErrPorts = fmt.Errorf("too many: at most %d ports", MaxPorts)
 
 // namedPorts returns the ports that a SERVICE_<port>_NAME speaks of, each once.
-func (m *Mapping) namedPorts() (list []uint16) {
+func (m *labelReader) namedPorts() (list []uint16) {
 	for _, settings := range []map[string]string{m.Env, m.Labels} {
 		for k := range settings {
 			text, ok := strings.CutPrefix(k, "SERVICE_")
@@ -458,5 +458,11 @@ func (m *Mapping) namedPorts() (list []uint16) {
 			}
 		}
 	}
-	return Unique(list)
+	return Dedup(list)
+}
+
+// Endpoints returns the addresses that c is answered with, by the network they
+// are on, where networks limits them as the flag -network does.
+func (c *Container) Endpoints(networks []string) []Endpoint {
+	return (&labelReader{Container: c}).endpoints(networks)
 }

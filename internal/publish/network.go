@@ -48,11 +48,11 @@ func gatewayFirst(list []Endpoint) []Endpoint {
 		return list
 	}
 	first := slices.MinFunc(list, func(a, b Endpoint) int {
-		return cmp.Or(cmp.Compare(Order(!a.Internal), Order(!b.Internal)), cmp.Compare(Order(a.hasGateway()), Order(b.hasGateway())),
+		return cmp.Or(cmp.Compare(TrueFirst(!a.Internal), TrueFirst(!b.Internal)), cmp.Compare(TrueFirst(a.hasGateway()), TrueFirst(b.hasGateway())),
 			cmp.Compare(b.Priority, a.Priority), strings.Compare(a.Name, b.Name))
 	}).Name
 	slices.SortStableFunc(list, func(a, b Endpoint) int {
-		return cmp.Or(cmp.Compare(Order(a.Name == first), Order(b.Name == first)), strings.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(TrueFirst(a.Name == first), TrueFirst(b.Name == first)), strings.Compare(a.Name, b.Name))
 	})
 	return list
 }

@@ -26,10 +26,10 @@ func (p Port) IsAt(label string) bool {
 // holds it; a change is a new service.
 type Service struct {
 	ID      string         // the container's id, or what the API call chose
-	Name    string         // container part of the full name; may be empty
-	Image   string         // image part of the full name, with its region; may be empty
+	ContainerLabel    string         // container part of the full name; may be empty
+	ImageLabel   string         // image part of the full name, with its region; may be empty
 	Addrs   []netip.Addr   // at least one unless there is a cname; those of internal networks last; not valid: the host's
-	Ends    []end          // whose networks addrs are on, in that order; nil: nobody's, set by hand
+	NetRuns    []addrRun          // whose networks addrs are on, in that order; nil: nobody's, set by hand
 	CNAME   dnsname.Name   // the name that all of its own stand for, with no other records; empty: none
 	TXT     []string       // one TXT record each, in its octets
 	Ports   []Port         // one SRV record each, by number, in a fixed order
@@ -43,7 +43,7 @@ type Service struct {
 
 	// owners are the names that it is found at: the full name, then the
 	// aliases, without duplicates. naming.own derives them from the fields above.
-	Owners []dnsname.Name
+	OwnerNames []dnsname.Name
 }
 
 // Origin says where a service comes from. It is empty for one made by hand.
@@ -58,8 +58,8 @@ const (
 	MaxTTL     = 1<<31 - 1 // seconds, RFC 2181 section 8
 )
 
-// An end says that the next addresses of a service are on a network.
-type end struct {
+// An addrRun says that the next addresses of a service are on a network.
+type addrRun struct {
 	Net   intern.Handle[Network]
 	Count int
 }
@@ -68,11 +68,11 @@ type end struct {
 // of the network that it is on, and it is near then; else those of all
 // networks that can be reached from elsewhere.
 func (s *Service) AddrsFor(client netip.Addr) (addrs []netip.Addr, near bool) {
-	if s.Ends == nil {
+	if s.NetRuns == nil {
 		return s.Addrs, false
 	}
 	at, open := 0, 0
-	for _, e := range s.Ends {
+	for _, e := range s.NetRuns {
 		n := e.Net.Value()
 		if n.Has(client) {
 			return s.Addrs[at : at+e.Count], true
@@ -85,29 +85,29 @@ func (s *Service) AddrsFor(client netip.Addr) (addrs []netip.Addr, near bool) {
 	return s.Addrs[:open], false
 }
 
-// Names are all that s has, the full one first.
-func (s *Service) Names() []dnsname.Name {
+// AllNames are all that s has, the full one first.
+func (s *Service) AllNames() []dnsname.Name {
 	if s.Compose == "" {
-		return s.Owners
+		return s.OwnerNames
 	}
-	return append(slices.Clip(s.Owners), s.Compose)
+	return append(slices.Clip(s.OwnerNames), s.Compose)
 }
 
 // Network is the first that s is on.
 func (s *Service) Network() (n intern.Handle[Network]) {
-	if len(s.Ends) > 0 {
-		n = s.Ends[0].Net
+	if len(s.NetRuns) > 0 {
+		n = s.NetRuns[0].Net
 	}
 	return n
 }
 
 // Endpoints returns what setEnds took.
 func (s *Service) Endpoints() (list []Endpoint) {
-	if s.Ends == nil {
+	if s.NetRuns == nil {
 		return []Endpoint{{Addrs: s.Addrs}}
 	}
 	at := 0
-	for _, e := range s.Ends {
+	for _, e := range s.NetRuns {
 		list = append(list, Endpoint{Network: e.Net.Value(), Addrs: s.Addrs[at : at+e.Count]})
 		at += e.Count
 	}
@@ -119,12 +119,12 @@ func (s *Service) Equal(t *Service) bool {
 	if s == nil || t == nil {
 		return s == t
 	}
-	return s.ID == t.ID && s.Name == t.Name && s.Image == t.Image && s.TTL == t.TTL && s.Origin == t.Origin && s.CNAME == t.CNAME && s.Compose == t.Compose && s.Sick == t.Sick && s.State == t.State && s.Since.Equal(t.Since) && slices.Equal(s.Ends, t.Ends) &&
-		slices.Equal(s.TXT, t.TXT) && slices.Equal(s.Ports, t.Ports) && slices.Equal(s.Addrs, t.Addrs) && slices.Equal(s.Aliases, t.Aliases) && slices.Equal(s.Owners, t.Owners)
+	return s.ID == t.ID && s.ContainerLabel == t.ContainerLabel && s.ImageLabel == t.ImageLabel && s.TTL == t.TTL && s.Origin == t.Origin && s.CNAME == t.CNAME && s.Compose == t.Compose && s.Sick == t.Sick && s.State == t.State && s.Since.Equal(t.Since) && slices.Equal(s.NetRuns, t.NetRuns) &&
+		slices.Equal(s.TXT, t.TXT) && slices.Equal(s.Ports, t.Ports) && slices.Equal(s.Addrs, t.Addrs) && slices.Equal(s.Aliases, t.Aliases) && slices.Equal(s.OwnerNames, t.OwnerNames)
 }
 
-// Naming makes services and their owner names. It is read-only after start.
-type Naming struct {
+// NameRules makes services and their owner names. It is read-only after start.
+type NameRules struct {
 	Apex    dnsname.Name // [environment.]domain: the name that all full names end in
 	Alias   bool         // each container is <container-name>.<apex> too
 	All     bool         // containers that do not run are published too
@@ -137,28 +137,28 @@ type Naming struct {
 	Host         []netip.Addr   // the host's addresses; nil: the one that a client asked
 }
 
-// Own sets the owner names of s, which must not be published yet. The error
+// SetOwnerNames sets the owner names of s, which must not be published yet. The error
 // says which part can't be used.
-func (n Naming) Own(s *Service) error {
-	full, err := n.join(s.Name, s.Image)
+func (n NameRules) SetOwnerNames(s *Service) error {
+	full, err := n.join(s.ContainerLabel, s.ImageLabel)
 	if err != nil {
 		return err
 	}
 	owners := append([]dnsname.Name{full}, s.Aliases...)
-	if n.Alias && s.Name != "" && s.Origin != (Origin{}) {
-		bare, err := n.join(s.Name)
+	if n.Alias && s.ContainerLabel != "" && s.Origin != (Origin{}) {
+		bare, err := n.join(s.ContainerLabel)
 		if err != nil {
 			return err
 		}
 		owners = append(owners, bare)
 	}
-	s.Owners = Unique(owners)
+	s.OwnerNames = Dedup(owners)
 	return nil
 }
 
-// Unique returns list without the values that were in it before. It may
+// Dedup returns list without the values that were in it before. It may
 // overwrite list.
-func Unique[T comparable](list []T) []T {
+func Dedup[T comparable](list []T) []T {
 	seen := make(map[T]bool, len(list))
 	return slices.DeleteFunc(list, func(v T) bool {
 		had := seen[v]
@@ -168,7 +168,7 @@ func Unique[T comparable](list []T) []T {
 }
 
 // join makes the name of parts under the apex; an empty part is left out.
-func (n Naming) join(parts ...string) (dnsname.Name, error) {
+func (n NameRules) join(parts ...string) (dnsname.Name, error) {
 	var labels string
 	for _, p := range parts {
 		l, err := dnsname.LabelsFromText(p)
@@ -187,11 +187,11 @@ func (n Naming) join(parts ...string) (dnsname.Name, error) {
 // ignored, or has neither an address nor a CNAME. Values that can't be used are left out and
 // returned as problems. Whether the container's state lets it be published
 // is the caller's to ask.
-func (n Naming) ServiceOf(c *Container, engine string) (*Service, []Problem) {
+func (n NameRules) ServiceOf(c *Container, engine string) (*Service, []Problem) {
 	if _, ok := c.setting("$DNSDOCK_IGNORE", "$SERVICE_IGNORE", "com.dnsdock.ignore", "SERVICE_IGNORE"); ok {
 		return nil, nil
 	}
-	m := &Mapping{Container: c}
+	m := &labelReader{Container: c}
 	s := &Service{
 		ID:      c.ID,
 		CNAME:   m.cname(),
@@ -204,7 +204,7 @@ func (n Naming) ServiceOf(c *Container, engine string) (*Service, []Problem) {
 		Since:   c.Since,
 	}
 	if s.CNAME == "" {
-		s.setEnds(m.Endpoints(n.Networks))
+		s.setEnds(m.endpoints(n.Networks))
 	}
 	s.Sick = n.Health && c.Sick && !m.ignoresHealth()
 	if n.Second.Compose {
@@ -212,11 +212,11 @@ func (n Naming) ServiceOf(c *Container, engine string) (*Service, []Problem) {
 	}
 	names, images, regions := m.names(), m.images(), m.regions()
 	for {
-		s.Name, s.Image = names.text(), images.text()
+		s.ContainerLabel, s.ImageLabel = names.text(), images.text()
 		if region := regions.text(); region != "" {
-			s.Image = strings.TrimPrefix(strings.TrimSuffix(s.Image, ".")+"."+region, ".")
+			s.ImageLabel = strings.TrimPrefix(strings.TrimSuffix(s.ImageLabel, ".")+"."+region, ".")
 		}
-		err := n.Own(s)
+		err := n.SetOwnerNames(s)
 		if err == nil {
 			break
 		}
@@ -228,8 +228,8 @@ func (n Naming) ServiceOf(c *Container, engine string) (*Service, []Problem) {
 	return s, m.problems
 }
 
-// Order is for comparing: what is true comes first.
-func Order(first bool) int {
+// TrueFirst is for comparing: what is true comes first.
+func TrueFirst(first bool) int {
 	if first {
 		return 0
 	}
@@ -249,7 +249,7 @@ func (s *Service) setEnds(list []Endpoint) {
 		first[e.Network] = i
 	}
 	slices.SortStableFunc(list, func(a, b Endpoint) int {
-		return cmp.Or(cmp.Compare(Order(!a.Internal), Order(!b.Internal)), cmp.Compare(first[a.Network], first[b.Network]))
+		return cmp.Or(cmp.Compare(TrueFirst(!a.Internal), TrueFirst(!b.Internal)), cmp.Compare(first[a.Network], first[b.Network]))
 	})
 	seen := make(map[netip.Addr]bool)
 	placed := false
@@ -264,17 +264,17 @@ func (s *Service) setEnds(list []Endpoint) {
 			count++
 		}
 		net := intern.Make(e.Network)
-		switch last := len(s.Ends) - 1; {
+		switch last := len(s.NetRuns) - 1; {
 		case count == 0:
-		case last >= 0 && s.Ends[last].Net == net:
-			s.Ends[last].Count += count
+		case last >= 0 && s.NetRuns[last].Net == net:
+			s.NetRuns[last].Count += count
 		default:
-			s.Ends = append(s.Ends, end{net, count})
+			s.NetRuns = append(s.NetRuns, addrRun{net, count})
 		}
 		placed = placed || count > 0 && e.Network != Network{}
 	}
 	if !placed {
-		s.Ends = nil
+		s.NetRuns = nil
 	}
 }
 
@@ -364,7 +364,7 @@ func (s *Service) Paths() map[dnsname.Name]bool {
 	if s == nil {
 		return all
 	}
-	for _, o := range s.Owners {
+	for _, o := range s.OwnerNames {
 		for n := o; n != dnsname.Root; n = n.Parent() {
 			if _, ok := all[n]; !ok {
 				all[n] = false
@@ -389,20 +389,20 @@ func (s *Service) ComposePaths(apex func(dnsname.Name) dnsname.Name) map[dnsname
 
 // Patched returns a copy of s with p applied, and its owner names. Errors:
 // errNoAddress, or which part can't be used.
-func (n Naming) Patched(s *Service, p Patch) (*Service, error) {
-	ends := s.Ends
+func (n NameRules) Patched(s *Service, p Patch) (*Service, error) {
+	ends := s.NetRuns
 	if len(p.Addrs) > 0 || p.CNAME != nil && *p.CNAME != "" {
 		ends = nil
 	}
-	p = Patch{&s.Name, &s.Image, s.Addrs, &s.CNAME, &s.TXT, &s.Ports, &s.TTL, &s.Aliases}.Over(p)
+	p = Patch{&s.ContainerLabel, &s.ImageLabel, s.Addrs, &s.CNAME, &s.TXT, &s.Ports, &s.TTL, &s.Aliases}.Over(p)
 	t := &Service{
-		ID: s.ID, Name: *p.Name, Image: *p.Image, Addrs: p.Addrs, Ends: ends, CNAME: *p.CNAME, TXT: *p.TXT, Ports: *p.Ports,
+		ID: s.ID, ContainerLabel: *p.Name, ImageLabel: *p.Image, Addrs: p.Addrs, NetRuns: ends, CNAME: *p.CNAME, TXT: *p.TXT, Ports: *p.Ports,
 		TTL: *p.TTL, Aliases: *p.Aliases, Compose: s.Compose, Sick: s.Sick, Origin: s.Origin, State: s.State, Since: s.Since,
 	}
 	if len(t.Addrs) == 0 && t.CNAME == "" {
 		return nil, ErrNoAddress
 	}
-	return t, n.Own(t)
+	return t, n.SetOwnerNames(t)
 }
 
 // SortedKeys returns the keys of m in order, so that nothing that users see
@@ -425,7 +425,7 @@ func (s *Service) Kinds() (k Kind) {
 			k |= HasAAAA
 		}
 	}
-	if len(s.Ends) > 1 || len(s.Ends) == 1 && s.Ends[0].Net.Value().Internal {
+	if len(s.NetRuns) > 1 || len(s.NetRuns) == 1 && s.NetRuns[0].Net.Value().Internal {
 		k |= Varies
 	}
 	if s.Sick {
@@ -458,5 +458,5 @@ func AddrTexts(addrs []netip.Addr) []string {
 	return list
 }
 
-// Begin returns as much of list as fits into a line of the log.
-func Begin[T any](list []T) []T { return list[:min(len(list), 20)] }
+// FirstFew returns as much of list as fits into a line of the log.
+func FirstFew[T any](list []T) []T { return list[:min(len(list), 20)] }

@@ -209,7 +209,7 @@ func readItems[T comparable](value json.RawMessage, example string, parse func(s
 		}
 		items = append(items, item)
 	}
-	items = publish.Unique(items)
+	items = publish.Dedup(items)
 	left := publish.MaxItems
 	for _, item := range items {
 		if left -= cost(item); left < 0 {

@@ -38,7 +38,7 @@ type Origin struct {
 
 // Of returns s as clients see it.
 func Of(s *publish.Service) Service {
-	p := publish.Patch{Name: &s.Name, Image: &s.Image, Addrs: s.Addrs, TTL: &s.TTL, Aliases: &s.Aliases}
+	p := publish.Patch{Name: &s.ContainerLabel, Image: &s.ImageLabel, Addrs: s.Addrs, TTL: &s.TTL, Aliases: &s.Aliases}
 	if s.CNAME != "" {
 		p.CNAME = &s.CNAME
 	}
@@ -50,7 +50,7 @@ func Of(s *publish.Service) Service {
 	}
 	j := Service{
 		Properties: OfPatch(p),
-		Names:      dnsname.Texts(s.Names()),
+		Names:      dnsname.Texts(s.AllNames()),
 		Origin:     Origin{s.Origin.Engine, s.Origin.Container, s.Origin.Image},
 		State:      s.State,
 		Since:      s.Since,

@@ -160,8 +160,8 @@ func TestOfPatch(t *testing.T) {
 // FuzzServiceJSON: no body harms, and what is accepted is given back as what
 // is accepted again and means the same.
 func FuzzServiceJSON(f *testing.F) {
-	naming := publish.Naming{Apex: mustName(f, "docker")}
-	base := &publish.Service{ID: "x", Name: "n", Image: "i", Addrs: []netip.Addr{netip.MustParseAddr("10.9.9.9")}}
+	naming := publish.NameRules{Apex: mustName(f, "docker")}
+	base := &publish.Service{ID: "x", ContainerLabel: "n", ImageLabel: "i", Addrs: []netip.Addr{netip.MustParseAddr("10.9.9.9")}}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		p, err := ReadPatch(body)
 		if err != nil {

@@ -352,7 +352,7 @@ func (k *fakeSink) answer(qname string) string {
 	defer k.mu.Unlock()
 	found := map[bool]map[netip.Addr]bool{true: {}, false: {}} // by whether the container is sick
 	for _, s := range k.services {
-		if s == nil || !slices.ContainsFunc(s.Owners, func(o dnsname.Name) bool { return matches(qname, o) }) {
+		if s == nil || !slices.ContainsFunc(s.OwnerNames, func(o dnsname.Name) bool { return matches(qname, o) }) {
 			continue
 		}
 		addrs, _ := s.AddrsFor(netip.Addr{})
@@ -383,7 +383,7 @@ type watched struct {
 
 // inBubble runs f while a Watcher follows a fake engine. Up says whether the
 // engine answers from the beginning.
-func inBubble(t *testing.T, n publish.Naming, up bool, f func(w *watched)) {
+func inBubble(t *testing.T, n publish.NameRules, up bool, f func(w *watched)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &watched{
 			T: t, engine: newFakeEngine(), log: dnstest.NewLog(), sink: &fakeSink{services: make(map[string]*publish.Service)},

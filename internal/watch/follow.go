@@ -103,7 +103,7 @@ func (k *walk) borrow(ctx context.Context, c *publish.Container, path []string) 
 			return err
 		}
 		if other != nil {
-			c.Others[ref] = (&publish.Mapping{Container: other}).Endpoints(k.Naming.Networks)
+			c.Others[ref] = other.Endpoints(k.Naming.Networks)
 		}
 	}
 	return nil

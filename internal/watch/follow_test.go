@@ -13,7 +13,7 @@ import (
 // A container without a network of its own is answered with the addresses of
 // the one whose network it shares, whatever becomes of that.
 func TestFollows(t *testing.T) {
-	inBubble(t, publish.Naming{}, true, func(w *watched) {
+	inBubble(t, publish.NameRules{}, true, func(w *watched) {
 		e := w.engine
 		at := func(prefix, name, mode, label string) {
 			c := &fakeContainer{name: name, image: "app", state: "running", shares: mode}
@@ -71,7 +71,7 @@ func TestFollows(t *testing.T) {
 // A follower that saw the other while that did not run gets its addresses
 // back, though nobody else saw it stop.
 func TestFollowsRestart(t *testing.T) {
-	inBubble(t, publish.Naming{}, true, func(w *watched) {
+	inBubble(t, publish.NameRules{}, true, func(w *watched) {
 		e := w.engine
 		e.start("aa", "main", "10.0.0.1")
 		e.set("bb", &fakeContainer{name: "sidecar", image: "app", state: "running", shares: fakeID("aa")})
@@ -87,7 +87,7 @@ func TestFollowsRestart(t *testing.T) {
 
 // What leads back to itself, or on and on, comes to an end.
 func TestFollowsInCircles(t *testing.T) {
-	inBubble(t, publish.Naming{}, true, func(w *watched) {
+	inBubble(t, publish.NameRules{}, true, func(w *watched) {
 		e := w.engine
 		set := func(prefix, name, mode, label string) {
 			e.set(prefix, &fakeContainer{name: name, image: "app", state: "running", shares: mode, labels: map[string]string{"com.dnsdock.ip_addr": label}})
@@ -118,7 +118,7 @@ func TestFollowsInCircles(t *testing.T) {
 }
 
 func TestHealth(t *testing.T) {
-	inBubble(t, publish.Naming{Health: true}, true, func(w *watched) {
+	inBubble(t, publish.NameRules{Health: true}, true, func(w *watched) {
 		e := w.engine
 		set := func(prefix, name, addr string, sick bool) {
 			e.set(prefix, &fakeContainer{name: name, image: "web", state: "running", addr: addr, sick: sick})
@@ -145,7 +145,7 @@ func TestHealth(t *testing.T) {
 // refused the rest goes on, and the log says so once.
 func TestInternalNetworks(t *testing.T) {
 	for _, refused := range []bool{false, true} {
-		inBubble(t, publish.Naming{}, true, func(w *watched) {
+		inBubble(t, publish.NameRules{}, true, func(w *watched) {
 			e := w.engine
 			if !refused {
 				e.internal = []string{"in", "pod"}
@@ -177,7 +177,7 @@ func TestHostOfAnEngineElsewhere(t *testing.T) {
 	addrs := []netip.Addr{{}, netip.MustParseAddr("10.0.0.1")}
 	f := func(host string, ours []netip.Addr, want string) {
 		t.Helper()
-		w := &Watcher{Config: Config{Naming: publish.Naming{Host: ours}}}
+		w := &Watcher{Config: Config{Naming: publish.NameRules{Host: ours}}}
 		if host != "" {
 			w.Host = netip.MustParseAddr(host)
 		}

@@ -15,7 +15,7 @@ import (
 
 // What an engine answers wrongly costs at most the container that it is about.
 func TestGarbage(t *testing.T) {
-	inBubble(t, publish.Naming{}, true, func(w *watched) {
+	inBubble(t, publish.NameRules{}, true, func(w *watched) {
 		e := w.engine
 		e.start("aa", "a", "10.0.0.1")
 		w.want("docker", "10.0.0.1")
@@ -78,7 +78,7 @@ func TestGarbage(t *testing.T) {
 
 // A reply about another container changes neither of the two.
 func TestReplyAboutAnother(t *testing.T) {
-	inBubble(t, publish.Naming{}, true, func(w *watched) {
+	inBubble(t, publish.NameRules{}, true, func(w *watched) {
 		w.engine.start("aa", "a", "10.0.0.1")
 		w.want("docker", "10.0.0.1")
 		w.engine.start("bb", fakeID("cc"), "10.0.0.2") // a name that looks like an ID
@@ -92,7 +92,7 @@ func TestReplyAboutAnother(t *testing.T) {
 }
 
 func TestRetriesInspect(t *testing.T) {
-	inBubble(t, publish.Naming{}, true, func(w *watched) {
+	inBubble(t, publish.NameRules{}, true, func(w *watched) {
 		w.engine.update(func() { w.engine.inspect = func(context.Context, string) error { return errors.New("busy") } })
 		w.engine.start("aa", "a", "10.0.0.1")
 		w.want("a.redis.docker", "")
@@ -121,7 +121,7 @@ func TestRetriesInspect(t *testing.T) {
 }
 
 func TestAll(t *testing.T) {
-	inBubble(t, publish.Naming{All: true}, true, func(w *watched) {
+	inBubble(t, publish.NameRules{All: true}, true, func(w *watched) {
 		e := w.engine
 		e.start("aa", "a", "10.0.0.1")
 		w.want("a.redis.docker", "10.0.0.1")
@@ -148,7 +148,7 @@ func TestAll(t *testing.T) {
 
 // Each problem is logged once in a container's life.
 func TestLogsProblemsOnce(t *testing.T) {
-	inBubble(t, publish.Naming{}, true, func(w *watched) {
+	inBubble(t, publish.NameRules{}, true, func(w *watched) {
 		count := func() int {
 			synctest.Wait()
 			return w.logged("container=a source=DNSDOCK_TTL value=soon")
@@ -171,7 +171,7 @@ func TestLogsProblemsOnce(t *testing.T) {
 
 // A storm of events about one container is a few inspects of it.
 func TestCoalesces(t *testing.T) {
-	inBubble(t, publish.Naming{}, true, func(w *watched) {
+	inBubble(t, publish.NameRules{}, true, func(w *watched) {
 		w.engine.start("aa", "a", "10.0.0.1")
 		w.want("a.redis.docker", "10.0.0.1")
 		release := make(chan struct{})
@@ -211,7 +211,7 @@ func TestCoalesces(t *testing.T) {
 
 // Containers that newly fail to be inspected do not put the next list off.
 func TestListsAmongFailures(t *testing.T) {
-	inBubble(t, publish.Naming{}, true, func(w *watched) {
+	inBubble(t, publish.NameRules{}, true, func(w *watched) {
 		e := w.engine
 		e.start("aa", "a", "10.0.0.1")
 		w.want("a.redis.docker", "10.0.0.1")
@@ -237,7 +237,7 @@ func TestListsAmongFailures(t *testing.T) {
 // A container that ended while nobody watched is forgotten with the next list,
 // and one that did not run then is as it is now.
 func TestForgetsWhatEndedUnseen(t *testing.T) {
-	inBubble(t, publish.Naming{}, true, func(w *watched) {
+	inBubble(t, publish.NameRules{}, true, func(w *watched) {
 		e := w.engine
 		e.start("aa", "a", "10.0.0.1")
 		e.start("bb", "b", "10.0.0.2")

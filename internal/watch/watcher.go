@@ -41,7 +41,7 @@ const (
 // A Config says what a Watcher makes of an engine's containers.
 type Config struct {
 	URL    string         // of the engine, as configured
-	Naming publish.Naming // must not change any more
+	Naming publish.NameRules // must not change any more
 	Host   netip.Addr     // the engine's machine if that is not this one; else invalid
 
 	// Suffix is added to the IDs of the containers. All engines but the first

@@ -12,7 +12,7 @@ import (
 )
 
 func TestEvents(t *testing.T) {
-	inBubble(t, publish.Naming{}, true, func(w *watched) {
+	inBubble(t, publish.NameRules{}, true, func(w *watched) {
 		e := w.engine
 		w.want("docker", "")
 		if !w.sink.isListed() {
@@ -49,7 +49,7 @@ func TestEvents(t *testing.T) {
 
 // Lost, repeated, reordered and false events all end at what is.
 func TestGoesByState(t *testing.T) {
-	inBubble(t, publish.Naming{}, true, func(w *watched) {
+	inBubble(t, publish.NameRules{}, true, func(w *watched) {
 		e := w.engine
 		e.start("aa", "a", "10.0.0.1")
 		w.want("a.redis.docker", "10.0.0.1")
@@ -79,7 +79,7 @@ func TestGoesByState(t *testing.T) {
 }
 
 func TestIdleCost(t *testing.T) {
-	inBubble(t, publish.Naming{}, true, func(w *watched) {
+	inBubble(t, publish.NameRules{}, true, func(w *watched) {
 		for i := range 20 {
 			w.engine.set(fmt.Sprintf("%02x", i), &fakeContainer{name: fmt.Sprintf("c%d", i), image: "x", state: "running", addr: fmt.Sprintf("10.0.0.%d", i)})
 		}
@@ -100,7 +100,7 @@ func TestIdleCost(t *testing.T) {
 // While the engine is away nothing changes; when it is back, what changed in
 // between is right within 2 s.
 func TestReconnects(t *testing.T) {
-	inBubble(t, publish.Naming{}, true, func(w *watched) {
+	inBubble(t, publish.NameRules{}, true, func(w *watched) {
 		e := w.engine
 		e.start("aa", "a", "10.0.0.1")
 		e.start("bb", "b", "10.0.0.2")
@@ -139,7 +139,7 @@ func TestReconnects(t *testing.T) {
 // A stream that a proxy cuts now and then is opened again at once, without
 // noise and without a hot loop.
 func TestStreamCut(t *testing.T) {
-	inBubble(t, publish.Naming{}, true, func(w *watched) {
+	inBubble(t, publish.NameRules{}, true, func(w *watched) {
 		e := w.engine
 		e.start("aa", "a", "10.0.0.1")
 		w.want("a.redis.docker", "10.0.0.1")
@@ -172,7 +172,7 @@ func TestStreamCut(t *testing.T) {
 // An engine that hangs with its stream open is noticed; when it goes on,
 // all is right again.
 func TestHang(t *testing.T) {
-	inBubble(t, publish.Naming{}, true, func(w *watched) {
+	inBubble(t, publish.NameRules{}, true, func(w *watched) {
 		e := w.engine
 		e.start("aa", "a", "10.0.0.1")
 		w.want("a.redis.docker", "10.0.0.1")
@@ -196,7 +196,7 @@ func TestHang(t *testing.T) {
 }
 
 func TestEngineComesLate(t *testing.T) {
-	inBubble(t, publish.Naming{}, false, func(w *watched) {
+	inBubble(t, publish.NameRules{}, false, func(w *watched) {
 		w.engine.set("aa", &fakeContainer{name: "a", image: "redis:7", state: "running", addr: "10.0.0.1"})
 		time.Sleep(time.Hour)
 		synctest.Wait()
@@ -217,7 +217,7 @@ func TestEngineComesLate(t *testing.T) {
 // Ready is what makes an unknown name NXDOMAIN: not before each container
 // of the first list was looked at, the engine's being lost between or not.
 func TestReadiness(t *testing.T) {
-	inBubble(t, publish.Naming{}, false, func(w *watched) {
+	inBubble(t, publish.NameRules{}, false, func(w *watched) {
 		e := w.engine
 		for i := range 20 {
 			e.set(fmt.Sprintf("%02x", i), &fakeContainer{name: fmt.Sprintf("c%d", i), image: "x", state: "running", addr: "10.0.0.1"})

@@ -146,10 +146,10 @@ func (z *Zone) reason(n dnsname.Name, qtype uint16, c Client, forwarded bool) (w
 		why.add(f.owners.All(publish.HasData), func(dnsname.Name) bool { return true })
 	case len(f.ports) > 0:
 		for _, p := range f.ports {
-			why.add(index.One(p.Service).All(publish.HasPorts), func(o dnsname.Name) bool { return o == p.Owners[0] })
+			why.add(index.Singleton(p.Service).All(publish.HasPorts), func(o dnsname.Name) bool { return o == p.OwnerNames[0] })
 		}
 	case f.cname != nil:
-		why.add(index.One(f.cname).All(publish.HasCNAME), z.fits(n))
+		why.add(index.Singleton(f.cname).All(publish.HasCNAME), z.fits(n))
 	default:
 		well := z.Reg.AnyWell(f.views, c.Viewer())
 		for _, v := range f.views {
@@ -187,15 +187,15 @@ func (r *reason) add(services iter.Seq[*publish.Service], fits func(dnsname.Name
 		if r.More = len(r.Services) == MaxSources; r.More {
 			return
 		}
-		names := slices.DeleteFunc(slices.Clone(s.Names()), func(o dnsname.Name) bool { return !fits(o) })
-		r.Services = append(r.Services, source{s.ID, s.Origin.Container, dnsname.Texts(publish.Begin(names))})
+		names := slices.DeleteFunc(slices.Clone(s.AllNames()), func(o dnsname.Name) bool { return !fits(o) })
+		r.Services = append(r.Services, source{s.ID, s.Origin.Container, dnsname.Texts(publish.FirstFew(names))})
 	}
 }
 
 // foreignRule says what becomes of n, which is not ours.
 func (z *Zone) foreignRule(n dnsname.Name, c Client, forwarded bool) string {
 	domain, upstreams := z.Fwd.Route(n)
-	alias, died := z.Reg.Gone(n)
+	alias, died := z.Reg.RecentlyRemoved(n)
 	switch {
 	case died:
 		return fmt.Sprintf("a container that died not long ago had the alias %s: another host's address would be wrong", dnsname.Text(alias))
@@ -228,7 +228,7 @@ func (z *Zone) rule(n, top dnsname.Name, f found) string {
 		return "these services have such a port at the name behind it"
 	case f.cname != nil:
 		return "the closest service with a name that fits is a CNAME"
-	case len(f.views) > 0 && z.Reg.Naming.Closest:
+	case len(f.views) > 0 && z.Reg.Rules.Closest:
 		return "the closest names that fit it (-match=closest)"
 	case len(f.views) > 0 && z.isOfCompose(n, f.views[0]):
 		return "a name of compose, as no other fits"
@@ -245,7 +245,7 @@ func (z *Zone) rule(n, top dnsname.Name, f found) string {
 // isOfCompose reports whether n finds v by the services' names of compose.
 func (z *Zone) isOfCompose(n dnsname.Name, v *index.View) bool {
 	for s := range v.All(^publish.Kind(0)) {
-		return !slices.ContainsFunc(s.Owners, z.fits(n)) // it is the same for all
+		return !slices.ContainsFunc(s.OwnerNames, z.fits(n)) // it is the same for all
 	}
 	return false
 }
@@ -255,7 +255,7 @@ func (z *Zone) fits(n dnsname.Name) func(dnsname.Name) bool {
 	labels := n.Split()
 	return func(o dnsname.Name) bool {
 		ok, more := dnsname.Matches(labels, o)
-		return ok && (more >= 0 || z.Reg.Covers(o, n))
+		return ok && (more >= 0 || z.Reg.AnswersFor(o, n))
 	}
 }
 

@@ -61,7 +61,7 @@ type Zone struct {
 // New returns a zone for the apex of reg. When ctx is done, the queries
 // that are being forwarded end.
 func New(ctx context.Context, reg *index.Index, fwd *forward.Forwarder, log *slog.Logger) *Zone {
-	apex := reg.Naming.Apex
+	apex := reg.Rules.Apex
 	return &Zone{Reg: reg, Fwd: fwd, Apex: apex, Host: "\x07dnsdock" + apex, local: localZones(), Log: log, Kept: new(replies), Traffic: new(stats.Traffic),
 		Walkers: make(chan struct{}, MaxWalkers), Walking: new(sync.Mutex), Ctx: ctx}
 }
@@ -328,7 +328,7 @@ func (z *Zone) resolve(m *dns.Msg, n dnsname.Name, c Client) (left *dns.Question
 	for len(chain) < forward.MaxChain && !slices.Contains(chain, n) {
 		top, ok := z.Authority(n)
 		if !ok {
-			if alias, ok := z.Reg.Gone(n); ok {
+			if alias, ok := z.Reg.RecentlyRemoved(n); ok {
 				m.Authoritative, m.Rcode = true, dns.RcodeNameError
 				m.Ns = append(m.Ns, z.soa(ending(q.Name, alias.Labels()), alias, 0))
 				return nil
@@ -376,7 +376,7 @@ func (z *Zone) Authority(n dnsname.Name) (top dnsname.Name, ok bool) {
 	if top, ok := z.Reg.ZoneOf(n); ok {
 		return top, true
 	}
-	if top, ok := z.Reg.Cover(n); ok {
+	if top, ok := z.Reg.AliasFor(n); ok {
 		return top, true
 	}
 	for top = n; top != dnsname.Root && !z.local[top]; {
@@ -449,7 +449,7 @@ func (z *Zone) isMuch(n, top dnsname.Name) bool {
 	}
 	for range 3 { // itself, or _port._protocol before it
 		for _, nodes := range []*table.Table[dnsname.Name, *index.Node]{&z.Reg.Nodes, &z.Reg.Compose} {
-			if at, ok := nodes.Load(n); ok && at.Below.Len() > index.Many {
+			if at, ok := nodes.Load(n); ok && at.Subtree.Len() > index.Many {
 				return true
 			}
 		}
@@ -494,13 +494,13 @@ func (z *Zone) cnameOf(n dnsname.Name, views []*index.View) (best *publish.Servi
 	at, ok := z.Reg.Nodes.Load(n)
 	if !ok {
 		at, ok = z.Reg.Compose.Load(n)
-		ok = ok && views[0] == &at.Below
+		ok = ok && views[0] == &at.Subtree
 	}
 	if ok { // its view is the first; what is at n itself counts before all, what is below it after all
 		below := views[0]
 		views = slices.Clone(views[1:])
-		if at.Here != nil {
-			views = slices.Insert(views, 0, at.Here)
+		if at.Exact != nil {
+			views = slices.Insert(views, 0, at.Exact)
 		}
 		views = append(views, below)
 	}
@@ -513,7 +513,7 @@ func (z *Zone) cnameOf(n dnsname.Name, views []*index.View) (best *publish.Servi
 			continue
 		}
 		for s := range v.All(publish.HasCNAME) {
-			if best == nil || cmp.Or(cmp.Compare(publish.Order(!s.Sick), publish.Order(!best.Sick)), strings.Compare(string(s.CNAME), string(best.CNAME))) < 0 {
+			if best == nil || cmp.Or(cmp.Compare(publish.TrueFirst(!s.Sick), publish.TrueFirst(!best.Sick)), strings.Compare(string(s.CNAME), string(best.CNAME))) < 0 {
 				best = s
 			}
 		}
@@ -536,7 +536,7 @@ func (z *Zone) findPorts(n, top dnsname.Name) (list []servicePort, exists bool) 
 	if !isProtoLabel(proto) || !rest.Under(top) {
 		return nil, false
 	}
-	for s := range index.Some(z.Reg.Match(rest, nil), publish.HasPorts) {
+	for s := range index.Shuffled(z.Reg.Match(rest, nil), publish.HasPorts) {
 		for _, p := range s.Ports {
 			if proto != "_"+p.Proto || !between && !p.IsAt(label) {
 				continue
@@ -705,7 +705,7 @@ func (z *Zone) addSRV(m *dns.Msg, owner string, ports []servicePort, most int, c
 	var extra []dns.RR
 	for i, first := 0, rand.IntN(len(ports)); i < len(ports) && len(m.Answer) < most; i++ {
 		p := ports[(first+i)%len(ports)]
-		t := target{p.Owners[0], p.Number}
+		t := target{p.OwnerNames[0], p.Number}
 		if seen[t] {
 			continue
 		}
@@ -725,7 +725,7 @@ func (z *Zone) addSRV(m *dns.Msg, owner string, ports []servicePort, most int, c
 // size octets.
 func allTXT(views []*index.View, size int) (list []string) {
 	seen := make(map[string]bool)
-	for s := range index.Some(views, publish.HasTXT) {
+	for s := range index.Shuffled(views, publish.HasTXT) {
 		for _, text := range s.TXT {
 			if seen[text] {
 				continue
