@@ -6,171 +6,157 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"net"
 	"net/http"
+	"net/netip"
 	"runtime"
 	"runtime/debug"
+	"slices"
+	"strconv"
 	"strings"
-	"sync"
 	"time"
 
+	"github.com/miekg/dns"
+
+	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/engine"
+	"github.com/rayje/dnsdock/internal/feed"
 	"github.com/rayje/dnsdock/internal/forward"
+	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/servicejson"
 	"github.com/rayje/dnsdock/internal/stats"
+	"github.com/rayje/dnsdock/internal/web"
 	"github.com/rayje/dnsdock/internal/zone"
 )
 
 const (
-	maxBody     = 1 << 20          // octets of a request's body
-	maxHeader   = 16 << 10         // octets of a request's header: curl sends 100
-	maxID       = 255              // octets of a service's id
-	readTimeout = 10 * time.Second // for a request
-	sendTimeout = 30 * time.Second // for a reply: 10,000 services are 4 MB
+	maxBody = 1 << 20 // bytes of a request's body
+	maxID   = 255     // bytes of a service's ID
 )
 
-// An api is the HTTP side: the overview page, services as JSON, and what
-// tells how the program is.
-//
-//	GET    /               200 the overview page
-//	GET    /services       200 all services, by id
-//	GET    /services/{id}  200 the service; 404, 409
-//	PUT    /services/{id}  201 new, 200 replaced; 400, 409, 413
-//	PATCH  /services/{id}  200 the service; 400, 404, 409, 413
-//	DELETE /services/{id}  204; 404, 409
-//	GET    /ttl            200 the default TTL in seconds
-//	PUT    /set/ttl        200 the default TTL; 400, 413
-//	DELETE /cache          204, and upstreams are asked anew
-//	GET    /resolve        200 what a client is answered, and why; 400, 503
-//	GET    /events         200 what changes, as server-sent events; 503
-//	GET    /status         200 engines, upstreams and queries
-//	GET    /metrics        200 the same for Prometheus
-//	GET    /healthz        200
-//	GET    /readyz         200; 503 before the first list of the engine
-//
-// What a foreign web page asks is 403, and so is a write to what is
-// read-only; one without the token is 401. Every error is {"error": "..."}.
+// An api handles HTTP requests: it shows the overview page, services as JSON and how the program is, and changes services.
+// Every error is {"error": "..."}. 403 and 401 come from web.Guard, 405 and 404 for unknown paths from unknown.
 type api struct {
 	zone    *zone.Zone
 	reg     *registry
-	lock    *lock
+	auth    *web.WriteAuth
 	engines []func() engine.Status
 	started time.Time
-	looking sync.Mutex // held by the one that looks at all services for a page
 }
 
-// newAPI returns the handler of the HTTP side. It is about z and what fills
-// its registry from engines.
-func newAPI(z *zone.Zone, reg *registry, l *lock, engines ...func() engine.Status) http.Handler {
-	a := &api{zone: z, reg: reg, lock: l, engines: engines, started: time.Now()}
+// newAPI returns the handler of all HTTP requests. Each function of engines returns how one engine is.
+func newAPI(z *zone.Zone, reg *registry, auth *web.WriteAuth, engines ...func() engine.Status) http.Handler {
+	a := &api{zone: z, reg: reg, auth: auth, engines: engines, started: time.Now()}
 	mux, routes := http.NewServeMux(), a.routes()
-	for path, calls := range routes {
-		for method, call := range calls {
-			if method != "GET" {
-				call = a.kept(call)
+	for pattern, h := range routes {
+		mux.Handle(pattern, h)
+	}
+	mux.Handle("/", unknown(mux, slices.Sorted(maps.Keys(routes))))
+	guard := &web.Guard{Apexes: append([]dnsname.Name{reg.Rules.Apex}, reg.Zones...), Auth: auth}
+	return guard.Wrap(http.MaxBytesHandler(mux, maxBody))
+}
+
+// routes returns what answers which method of which path.
+func (a *api) routes() map[string]http.Handler {
+	page := &web.Page{Status: a.current, Services: a.services, Resolve: a.explain}
+	return map[string]http.Handler{
+		"GET /{$}":              page,
+		"GET /services":         http.HandlerFunc(a.list),
+		"GET /services/{id}":    jsonHandler(a.get),
+		"PUT /services/{id}":    a.change(a.put),
+		"PATCH /services/{id}":  a.change(a.patch),
+		"DELETE /services/{id}": a.change(a.remove),
+		"GET /ttl":              jsonHandler(a.ttl),
+		"PUT /set/ttl":          a.change(a.setTTL),
+		"DELETE /cache":         jsonHandler(a.clearCache),
+		"GET /resolve":          jsonHandler(a.resolve),
+		"GET /events":           &web.Events{Feed: a.reg.feed, Encode: encodeChange},
+		"GET /status":           jsonHandler(a.status),
+		"GET /metrics":          http.HandlerFunc(a.metrics),
+		"GET /healthz":          jsonHandler(a.healthz),
+		"GET /readyz":           jsonHandler(a.readyz),
+	}
+}
+
+// unknown replies 405 for a path that has other methods, and 404 for a path that has none.
+func unknown(mux *http.ServeMux, patterns []string) http.Handler {
+	var paths []string
+	for _, p := range patterns {
+		_, path, _ := strings.Cut(p, " ")
+		paths = append(paths, strings.TrimSuffix(path, "{$}"))
+	}
+	slices.Sort(paths)
+	known := strings.Join(slices.Compact(paths), ", ")
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var allowed []string
+		for _, method := range []string{http.MethodDelete, http.MethodGet, http.MethodPatch, http.MethodPut} {
+			other := r.Clone(r.Context())
+			other.Method = method
+			if _, pattern := mux.Handler(other); strings.HasPrefix(pattern, method+" ") {
+				allowed = append(allowed, method)
 			}
-			mux.Handle(method+" "+path, call)
 		}
-		allowed := strings.Join(publish.SortedKeys(calls), ", ")
-		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Allow", allowed)
-			writeError(w, http.StatusMethodNotAllowed, fmt.Errorf("method %s is not for this path: use %s", r.Method, allowed))
-		})
-	}
-	known := strings.ReplaceAll(strings.Join(publish.SortedKeys(routes), ", "), "{$}", "")
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		writeError(w, http.StatusNotFound, fmt.Errorf("no such path: use %s", known))
-	})
-	return a.guard(http.MaxBytesHandler(mux, maxBody))
-}
-
-var errNotKept = errors.New("the change is made, but a restart of dnsdock may lose it: it can't be kept in the file of -state")
-
-// kept returns call, which changes something, with what it did kept on disk before
-// the reply.
-func (a *api) kept(call http.Handler) http.Handler {
-	do, ok := call.(apiCall)
-	if !ok {
-		return call
-	}
-	return apiCall(func(r *http.Request) (int, any, error) {
-		status, v, err := do(r)
-		if err == nil && a.reg.save != nil {
-			if e := a.reg.save(); e != nil {
-				return 0, nil, fmt.Errorf("%w: %w", errNotKept, e)
-			}
+		if len(allowed) == 0 {
+			web.WriteError(w, http.StatusNotFound, fmt.Errorf("no such path: use %s", known))
+			return
 		}
-		return status, v, err
+		methods := strings.Join(allowed, ", ")
+		w.Header().Set("Allow", methods)
+		web.WriteError(w, http.StatusMethodNotAllowed, fmt.Errorf("method %s is not for this path: use %s", r.Method, methods))
 	})
 }
 
-// routes are all paths, and what answers each method of them.
-func (a *api) routes() map[string]map[string]http.Handler {
-	return map[string]map[string]http.Handler{
-		"/{$}":           {"GET": http.HandlerFunc(a.page)},
-		"/services":      {"GET": http.HandlerFunc(a.list)},
-		"/services/{id}": {"GET": apiCall(a.get), "PUT": apiCall(a.put), "PATCH": apiCall(a.patch), "DELETE": apiCall(a.remove)},
-		"/ttl":           {"GET": apiCall(a.ttl)},
-		"/set/ttl":       {"PUT": apiCall(a.setTTL)},
-		"/cache":         {"DELETE": apiCall(a.clearCache)},
-		"/resolve":       {"GET": apiCall(a.resolve)},
-		"/events":        {"GET": http.HandlerFunc(a.events)},
-		"/status":        {"GET": apiCall(a.status)},
-		"/metrics":       {"GET": http.HandlerFunc(a.metrics)},
-		"/healthz":       {"GET": apiCall(a.healthz)},
-		"/readyz":        {"GET": apiCall(a.readyz)},
-	}
-}
-
-// An apiCall is the work of one call of the API. Its value is sent as JSON,
-// its error with the status that fits it.
-type apiCall func(*http.Request) (status int, v any, err error)
+// A jsonHandler does the work of a request. Its value is sent as JSON, its error with the status of statusFor.
+type jsonHandler func(*http.Request) (status int, v any, err error)
 
 // ServeHTTP implements http.Handler.
-func (call apiCall) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	status, v, err := call(r)
-	switch {
-	case err == nil:
-		writeJSON(w, status, v)
-	case errors.Is(err, errNotFound):
-		writeError(w, http.StatusNotFound, err)
-	case errors.Is(err, zone.ErrBusy):
-		writeError(w, http.StatusServiceUnavailable, err)
-	case errors.Is(err, errAmbiguous), errors.Is(err, errNotPublished):
-		writeError(w, http.StatusConflict, err)
-	case errors.Is(err, errNotKept):
-		writeError(w, http.StatusInternalServerError, err)
-	case isTooLarge(err):
-		writeError(w, http.StatusRequestEntityTooLarge, fmt.Errorf("body over %d octets", maxBody))
-	default:
-		writeError(w, http.StatusBadRequest, err)
-	}
-}
-
-func isTooLarge(err error) bool {
-	_, ok := errors.AsType[*http.MaxBytesError](err)
-	return ok
-}
-
-func writeError(w http.ResponseWriter, status int, err error) {
-	writeJSON(w, status, map[string]string{"error": err.Error()})
-}
-
-// writeJSON sends v; nothing with 204.
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	if status == http.StatusNoContent {
-		w.WriteHeader(status)
+func (f jsonHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	status, v, err := f(r)
+	if err != nil {
+		web.WriteError(w, statusFor(err), err)
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	_ = enc.Encode(v) // the client went away
+	web.WriteJSON(w, status, v)
 }
 
-// list: GET /services. Each service is sent as soon as it is written: all of
-// them at once, for many slow clients, would take much memory.
+var errNotSaved = errors.New("the change is made, but a restart of dnsdock may lose it: it can't be kept in the file of -state")
+
+// statusFor returns the status of a reply that reports err.
+func statusFor(err error) int {
+	_, tooLarge := errors.AsType[*http.MaxBytesError](err)
+	switch {
+	case errors.Is(err, errNotFound):
+		return http.StatusNotFound
+	case errors.Is(err, errAmbiguous), errors.Is(err, errNotPublished):
+		return http.StatusConflict
+	case tooLarge:
+		return http.StatusRequestEntityTooLarge
+	case errors.Is(err, zone.ErrBusy):
+		return http.StatusServiceUnavailable
+	case errors.Is(err, errNotSaved):
+		return http.StatusInternalServerError
+	}
+	return http.StatusBadRequest
+}
+
+// change returns f followed by a write of the state file, so that the reply promises that the change survives a restart.
+func (a *api) change(f jsonHandler) jsonHandler {
+	return func(r *http.Request) (int, any, error) {
+		status, v, err := f(r)
+		if err != nil || a.reg.save == nil {
+			return status, v, err
+		}
+		if err := a.reg.save(); err != nil {
+			return 0, nil, fmt.Errorf("%w: %w", errNotSaved, err)
+		}
+		return status, v, nil
+	}
+}
+
+// list: GET /services, 200 with all services by ID. It sends each service as soon as it is encoded: all of them, for many
+// slow clients at once, would take much memory.
 func (a *api) list(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	before, after := "{", "{}\n"
@@ -182,10 +168,16 @@ func (a *api) list(w http.ResponseWriter, _ *http.Request) {
 		}
 		before, after = ",", "\n}\n"
 	}
-	_, _ = io.WriteString(w, after) // nor here
+	_, _ = io.WriteString(w, after) // it fails only if the client went away
 }
 
-// get: GET /services/{id}.
+// services yields all services, and the processor to others now and then.
+func (a *api) services(yield func(*publish.Service) bool) {
+	all := a.reg.Published()
+	all.Walk(^publish.Kind(0), 0, all.Len(), index.Pausing(yield))
+}
+
+// get: GET /services/{id}, 200 with the service; 404, 409.
 func (a *api) get(r *http.Request) (int, any, error) {
 	s, err := a.reg.lookup(r.PathValue("id"))
 	if err != nil {
@@ -194,18 +186,18 @@ func (a *api) get(r *http.Request) (int, any, error) {
 	return http.StatusOK, servicejson.Of(s), nil
 }
 
-// put: PUT /services/{id} with a whole service.
+// put: PUT /services/{id} with a whole service, 201 if it is new, else 200; 400, 409, 413.
 func (a *api) put(r *http.Request) (int, any, error) {
 	id := r.PathValue("id")
 	if len(id) > maxID {
-		return 0, nil, fmt.Errorf("an id has at most %d octets", maxID)
+		return 0, nil, fmt.Errorf("an id has at most %d bytes", maxID)
 	}
-	data, err := io.ReadAll(r.Body)
+	body, err := readBody(r)
 	if err != nil {
 		return 0, nil, err
 	}
 	_, errNone := a.reg.lookup(id)
-	p, err := servicejson.ReadService(data, errNone == nil)
+	p, err := servicejson.ReadService(body, errNone == nil)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -219,13 +211,22 @@ func (a *api) put(r *http.Request) (int, any, error) {
 	return http.StatusOK, servicejson.Of(s), nil
 }
 
-// patch: PATCH /services/{id} with the properties to change.
+// readBody reads a body of any content type: curl -d sends a form's.
+func readBody(r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(r.Body)
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		err = fmt.Errorf("write a body of at most %d bytes: %w", maxBody, err)
+	}
+	return body, err
+}
+
+// patch: PATCH /services/{id} with the properties to change, 200 with the service; 400, 404, 409, 413.
 func (a *api) patch(r *http.Request) (int, any, error) {
-	data, err := io.ReadAll(r.Body)
+	body, err := readBody(r)
 	if err != nil {
 		return 0, nil, err
 	}
-	p, err := servicejson.ReadPatch(data)
+	p, err := servicejson.ReadPatch(body)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -236,25 +237,19 @@ func (a *api) patch(r *http.Request) (int, any, error) {
 	return http.StatusOK, servicejson.Of(s), nil
 }
 
-// remove: DELETE /services/{id}.
+// remove: DELETE /services/{id}, 204; 404, 409.
 func (a *api) remove(r *http.Request) (int, any, error) {
 	return http.StatusNoContent, nil, a.reg.remove(r.PathValue("id"))
 }
 
-// ttl: GET /ttl.
+// ttl: GET /ttl, 200 with the default TTL in seconds.
 func (a *api) ttl(*http.Request) (int, any, error) {
 	return http.StatusOK, a.reg.TTL.Load(), nil
 }
 
-// clearCache: DELETE /cache.
-func (a *api) clearCache(*http.Request) (int, any, error) {
-	a.zone.Fwd.Cache.Clear()
-	return http.StatusNoContent, nil, nil
-}
-
-// setTTL: PUT /set/ttl with a number of seconds.
+// setTTL: PUT /set/ttl with a number of seconds, 200 with the default TTL; 400, 413.
 func (a *api) setTTL(r *http.Request) (int, any, error) {
-	body, err := io.ReadAll(r.Body)
+	body, err := readBody(r)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -266,59 +261,171 @@ func (a *api) setTTL(r *http.Request) (int, any, error) {
 	return http.StatusOK, ttl, nil
 }
 
-// metrics: GET /metrics.
-func (a *api) metrics(w http.ResponseWriter, _ *http.Request) {
-	var p stats.Exposition
-	a.zone.Traffic.Write(&p)
-	a.writeEngines(&p)
-	a.writeForwarder(&p)
-	p.Metric("dnsdock_services", "gauge", "Services that are published.", float64(a.reg.Published().Len()))
-	p.Metric("dnsdock_ready", "gauge", "1 once the containers are known for the first time.", stats.OneIf(a.reg.IsKnown()))
-	p.Metric("dnsdock_event_listeners", "gauge", "Clients of /events.", float64(a.reg.feed.Count()))
-	p.Family("dnsdock_build_info", "gauge", "1; the labels say what runs.")
-	p.Sample("", 1, "version", buildVersion(), "goversion", runtime.Version())
-	stats.WriteRuntime(&p)
-	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	_, _ = w.Write(p.Bytes()) // the client went away
+// clearCache: DELETE /cache, 204. Upstreams are asked again.
+func (a *api) clearCache(*http.Request) (int, any, error) {
+	a.zone.Fwd.Cache.Clear()
+	return http.StatusNoContent, nil, nil
 }
 
-func (a *api) writeEngines(p *stats.Exposition) {
-	engines := a.engineStates()
+// encodeChange returns what GET /events sends about a change.
+func encodeChange(c feed.Change) any {
+	switch about := c.About.(type) {
+	case *publish.Service:
+		return map[string]any{"id": c.ID, "service": servicejson.Of(about)}
+	case engine.Status:
+		return about
+	case uint32:
+		return map[string]uint32{"ttl": about}
+	}
+	return nil
+}
+
+// current returns how the program is now.
+func (a *api) current() web.Status {
+	s := web.Status{
+		Version:  buildVersion(),
+		Started:  a.started.UTC(),
+		Ready:    a.reg.IsKnown(),
+		Domain:   dnsname.Text(a.reg.Rules.Apex),
+		TTL:      a.reg.TTL.Load(),
+		Writes:   a.auth.Mode(),
+		Services: a.reg.Published().Len(),
+		Queries:  a.zone.Traffic.ByKind(),
+		Engines:  []engine.Status{},
+		Status:   a.zone.Fwd.Status(),
+	}
+	for _, status := range a.engines {
+		s.Engines = append(s.Engines, status())
+	}
+	return s
+}
+
+// status: GET /status, 200 with engines, upstreams and counts of queries.
+func (a *api) status(*http.Request) (int, any, error) { return http.StatusOK, a.current(), nil }
+
+// healthz: GET /healthz, always 200: being able to reply is the check.
+func (a *api) healthz(*http.Request) (int, any, error) {
+	return http.StatusOK, map[string]bool{"ok": true}, nil
+}
+
+// readyz: GET /readyz, 200 once the containers are known, 503 before that. An engine that goes away later changes only
+// what the reply says: names are answered as before.
+func (a *api) readyz(*http.Request) (int, any, error) {
+	s, status := a.current(), http.StatusOK
+	if !s.Ready {
+		status = http.StatusServiceUnavailable
+	}
+	return status, map[string]any{"ready": s.Ready, "engines": s.Engines}, nil
+}
+
+// resolve: GET /resolve?name=NAME&type=A&client=ADDRESS, 200 with what the client is answered, and why; 400, 503. The type
+// is A and the client is the one that asks unless they are given.
+func (a *api) resolve(r *http.Request) (int, any, error) {
+	res, err := a.explain(r)
+	return http.StatusOK, res, err
+}
+
+func (a *api) explain(r *http.Request) (*zone.Resolution, error) {
+	parameter := func(name string) string { return strings.TrimSpace(r.URL.Query().Get(name)) }
+	qname, from := parameter("name"), parameter("client")
+	n, err := dnsname.Parse(qname)
+	if err != nil {
+		return nil, fmt.Errorf("parameter name: %w", err)
+	}
+	qtype, err := parseType(cmp.Or(parameter("type"), "A"))
+	if err != nil {
+		return nil, fmt.Errorf("parameter type: %w", err)
+	}
+	c := zone.Client{Addr: web.ClientAddr(r), Local: localAddr(r), Size: dns.MaxMsgSize, Over: stats.TCP}
+	if from != "" {
+		if c.Addr, err = publish.ParseAddr(from); err != nil {
+			return nil, fmt.Errorf("parameter client: %w", err)
+		}
+	}
+	return a.zone.Explain(n, dns.Fqdn(qname), qtype, c)
+}
+
+// localAddr returns the address that the client sent r to. It is invalid for a unix socket.
+func localAddr(r *http.Request) netip.Addr {
+	at, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	return at.AddrPort().Addr().Unmap().WithZone("")
+}
+
+// parseType reads a type by its name, or as TYPE and a number (RFC 3597 section 5).
+func parseType(s string) (uint16, error) {
+	s = strings.ToUpper(s)
+	if t, ok := dns.StringToType[s]; ok {
+		return t, nil
+	}
+	if digits, ok := strings.CutPrefix(s, "TYPE"); ok {
+		if n, err := strconv.ParseUint(digits, 10, 16); err == nil {
+			return uint16(n), nil
+		}
+	}
+	return 0, errors.New("write a type of records, as in A, AAAA, SRV or TYPE65")
+}
+
+// metrics: GET /metrics, 200 with counts for Prometheus.
+func (a *api) metrics(w http.ResponseWriter, _ *http.Request) {
+	var p stats.Exposition
+	s := a.current()
+	a.zone.Traffic.Write(&p)
+	writeEngines(&p, s.Engines)
+	writeForwarder(&p, s)
+	p.Metric("dnsdock_services", "gauge", "Services that are published.", float64(s.Services))
+	p.Metric("dnsdock_ready", "gauge", "1 once the containers are known for the first time.", stats.OneIf(s.Ready))
+	p.Metric("dnsdock_event_listeners", "gauge", "Clients of /events.", float64(a.reg.feed.Count()))
+	p.Family("dnsdock_build_info", "gauge", "1; the labels say what runs.")
+	p.Sample("", 1, "version", s.Version, "goversion", runtime.Version())
+	stats.WriteRuntime(&p)
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	_, _ = w.Write(p.Bytes()) // it fails only if the client went away
+}
+
+func writeEngines(p *stats.Exposition, engines []engine.Status) {
 	each := func(name, kind, help string, value func(engine.Status) float64) {
 		p.Family(name, kind, help)
 		for _, e := range engines {
 			p.Sample("", value(e), "engine", e.URL)
 		}
 	}
-	each("dnsdock_engine_up", "gauge", "1 while the engine answers.", func(e engine.Status) float64 { return stats.OneIf(e.Up) })
-	each("dnsdock_engine_events_total", "counter", "Events that the engine sent.", func(e engine.Status) float64 { return float64(e.Events) })
-	each("dnsdock_engine_resyncs_total", "counter", "Lists of all containers that were read.", func(e engine.Status) float64 { return float64(e.Resyncs) })
+	each("dnsdock_engine_up", "gauge", "1 while the engine answers.",
+		func(e engine.Status) float64 { return stats.OneIf(e.Up) })
+	each("dnsdock_engine_events_total", "counter", "Events that the engine sent.",
+		func(e engine.Status) float64 { return float64(e.Events) })
+	each("dnsdock_engine_resyncs_total", "counter", "Lists of all containers that were read.",
+		func(e engine.Status) float64 { return float64(e.Resyncs) })
 }
 
-func (a *api) writeForwarder(p *stats.Exposition) {
-	f := a.zone.Fwd.Status()
+func writeForwarder(p *stats.Exposition, s web.Status) {
 	each := func(name, kind, help string, value func(forward.UpstreamStatus) float64) {
 		p.Family(name, kind, help)
-		for _, u := range f.Upstreams {
+		for _, u := range s.Upstreams {
 			p.Sample("", value(u), "upstream", u.Addr)
 		}
 	}
-	each("dnsdock_upstream_up", "gauge", "0 while the upstream does not answer.", func(u forward.UpstreamStatus) float64 { return stats.OneIf(u.Up) })
-	each("dnsdock_upstream_queries_total", "counter", "Queries that the upstream was asked.", func(u forward.UpstreamStatus) float64 { return float64(u.Queries) })
-	each("dnsdock_upstream_failures_total", "counter", "Queries that it did not answer.", func(u forward.UpstreamStatus) float64 { return float64(u.Failures) })
-	p.Metric("dnsdock_forward_in_flight", "gauge", "Queries that wait for an upstream.", float64(f.InFlight))
-	queries := a.zone.Traffic.ByKind()
-	p.Metric("dnsdock_cache_answers", "gauge", "Answers of upstreams that are kept.", float64(f.Cache.Answers))
-	p.Metric("dnsdock_cache_bytes", "gauge", "Memory that they take.", float64(f.Cache.Size))
-	p.Metric("dnsdock_cache_hits_total", "counter", "Queries that were answered from them.", float64(queries[stats.KindNames[stats.Cached]]))
-	p.Metric("dnsdock_cache_misses_total", "counter", "Queries for which an upstream had to be asked.", float64(queries[stats.KindNames[stats.Forwarded]]))
+	each("dnsdock_upstream_up", "gauge", "0 while the upstream does not answer.",
+		func(u forward.UpstreamStatus) float64 { return stats.OneIf(u.Up) })
+	each("dnsdock_upstream_queries_total", "counter", "Queries that the upstream was asked.",
+		func(u forward.UpstreamStatus) float64 { return float64(u.Queries) })
+	each("dnsdock_upstream_failures_total", "counter", "Queries that it did not answer.",
+		func(u forward.UpstreamStatus) float64 { return float64(u.Failures) })
+	p.Metric("dnsdock_forward_in_flight", "gauge", "Queries that wait for an upstream.", float64(s.InFlight))
+	p.Metric("dnsdock_cache_answers", "gauge", "Answers of upstreams that are kept.", float64(s.Cache.Answers))
+	p.Metric("dnsdock_cache_bytes", "gauge", "Memory that they take.", float64(s.Cache.Size))
+	p.Metric("dnsdock_cache_hits_total", "counter", "Queries that were answered from them.",
+		float64(s.Queries[stats.Cached.String()]))
+	p.Metric("dnsdock_cache_misses_total", "counter", "Queries for which an upstream had to be asked.",
+		float64(s.Queries[stats.Forwarded.String()]))
 }
 
 // version is set at link time: -ldflags "-X main.version=v1.2.3".
 var version string
 
-// buildVersion is the version that was linked in, else that of the module
-// or of its checkout.
+// buildVersion returns the version that was linked in, else the version of the module or of its checkout.
 func buildVersion() string {
 	v := version
 	if info, ok := debug.ReadBuildInfo(); ok && v == "" {

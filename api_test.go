@@ -1,27 +1,21 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"os/exec"
 	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/web"
 )
 
 // Ids of containers, and a service made by hand.
@@ -51,7 +45,7 @@ func newTestAPI(t testing.TB) (http.Handler, *registry) {
 // apiOf returns the HTTP side of a registry, open to all.
 func apiOf(t testing.TB, reg *registry) http.Handler {
 	t.Helper()
-	return newAPI(newTestZone(t, reg), reg, &lock{})
+	return newAPI(newTestZone(t, reg), reg, &web.WriteAuth{})
 }
 
 // call sends one request as curl does, whose -d sends a form's content
@@ -149,7 +143,7 @@ func TestAPI(t *testing.T) {
 		{"PUT", "/services/new", manualBody + strings.Repeat(" ", maxBody-len(manualBody)), 201, manual},
 		{"PUT", "/services/a%2Fb%20c", manualBody, 201, manual},
 		{"PUT", "/services/" + strings.Repeat("x", 255), manualBody, 201, manual},
-		{"PUT", "/services/" + strings.Repeat("x", 256), manualBody, 400, "255 octets"},
+		{"PUT", "/services/" + strings.Repeat("x", 256), manualBody, 400, "255 bytes"},
 		{"PUT", "/services/aaaa1", manualBody, 200, with(manual, `"origin":{}`, `"origin":{"engine":"e","container":"web","image":"nginx"}`)},
 		{"PUT", "/services/aaaa", manualBody, 409, "write more digits"},
 		{"PUT", "/services/bbbb", manualBody, 409, "choose another id"},
@@ -525,201 +519,6 @@ func TestPatchRacesDeath(t *testing.T) {
 			}
 			reg.Forget(id)
 		}
-	}
-}
-
-// A page elsewhere must not write here, nor one whose name was pointed at
-// our address.
-func TestAPIForeignPages(t *testing.T) {
-	for _, tt := range []struct {
-		what    string
-		headers []string
-		allowed bool
-	}{
-		{"curl", nil, true},
-		{"an address", []string{"Host: 172.17.0.1:80"}, true},
-		{"an IPv6 address", []string{"Host: [fd00::1]:80"}, true},
-		{"an IPv6 address without port", []string{"Host: [fd00::1]"}, true},
-		{"localhost", []string{"Host: localhost:8053"}, true},
-		{"LOCALHOST.", []string{"Host: LOCALHOST.:8053"}, true},
-		{"our own name", []string{"Host: dnsdock.docker"}, true},
-		{"our own name in capitals", []string{"Host: DNSDOCK.DOCKER.:80"}, true},
-		{"the apex", []string{"Host: docker"}, true},
-		{"a container's name", []string{"Host: web.nginx.docker"}, true},
-		{"an alias", []string{"Host: www.docker"}, true},
-		{"an alias outside the domain", []string{"Host: shop.example.org:80"}, true},
-		{"our own page", []string{"Host: dnsdock.docker", "Origin: http://dnsdock.docker", "Sec-Fetch-Site: same-origin"}, true},
-		{"our own page, old browser", []string{"Host: dnsdock.docker:8053", "Origin: http://dnsdock.docker:8053"}, true},
-		{"typed by the user", []string{"Sec-Fetch-Site: none"}, true},
-		{"another page", []string{"Origin: http://evil.example", "Sec-Fetch-Site: cross-site"}, false},
-		{"another page, old browser", []string{"Origin: http://evil.example"}, false},
-		{"another page, no origin", []string{"Sec-Fetch-Site: cross-site"}, false},
-		{"a page of the same site", []string{"Host: dnsdock.docker", "Origin: http://web.nginx.docker", "Sec-Fetch-Site: same-site"}, false},
-		{"another port", []string{"Host: 127.0.0.1:8053", "Origin: http://127.0.0.1:9999"}, false},
-		{"a sandboxed page", []string{"Origin: null"}, false},
-		{"a link in another page", []string{"Origin: http://evil.example", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: cors"}, false},
-		{"dnsdock in a network of Docker's", []string{"Host: dnsdock:80"}, true},
-		{"a rebound name", []string{"Host: evil.example", "Origin: http://evil.example", "Sec-Fetch-Site: same-origin"}, false},
-		{"a rebound name with port", []string{"Host: evil.example:80", "Sec-Fetch-Site: same-origin"}, false},
-		{"a rebound name, old browser", []string{"Host: evil.example:80", "Origin: http://evil.example:80"}, false},
-		{"a rebound name, no header", []string{"Host: evil.example"}, false},
-		{"an address in a name", []string{"Host: 127.0.0.1.evil.example"}, false},
-		{"our name in a name", []string{"Host: docker.evil.example"}, false},
-		{"a name that ends as ours", []string{"Host: evildocker"}, false},
-		{"a name above an alias", []string{"Host: example.org"}, false},
-		{"no name, as no browser does", []string{"Host: "}, true},
-		{"a broken name", []string{"Host: a..b"}, false},
-		{"localhost in a name", []string{"Host: localhost.evil.example"}, false},
-	} {
-		t.Run(tt.what, func(t *testing.T) {
-			h, _ := newTestAPI(t)
-			if r := call(t, h, "PUT", "/services/alias", `{"name":"shop","image":"x","ip":"10.0.0.1","alias":"shop.example.org"}`); r.Code != http.StatusCreated {
-				t.Fatal(r.Body)
-			}
-			for _, write := range []struct {
-				method, path, body string
-				status             int
-			}{
-				{"PUT", "/services/manual", manualBody, 200},
-				{"PATCH", "/services/manual", `{"ttl":7}`, 200},
-				{"PUT", "/set/ttl", "9", 200},
-				{"POST", "/services/manual", manualBody, 405},
-				{"DELETE", "/services/manual", "", 204},
-			} {
-				before := call(t, h, "GET", "/services", "").Body.String()
-				want := write.status
-				if !tt.allowed {
-					want = http.StatusForbidden
-				}
-				r := call(t, h, write.method, write.path, write.body, tt.headers...)
-				if r.Code != want {
-					t.Errorf("%s %s: got %d %s; want %d", write.method, write.path, r.Code, r.Body, want)
-				}
-				if want == http.StatusForbidden {
-					errorOf(t, r)
-					if got := call(t, h, "GET", "/services", "").Body.String(); got != before {
-						t.Errorf("%s %s: the services changed", write.method, write.path)
-					}
-				}
-			}
-			want := http.StatusOK
-			if !tt.allowed {
-				want = http.StatusForbidden
-			}
-			for _, path := range []string{"/", "/services", "/services/alias", "/ttl", "/resolve?name=docker", "/status", "/metrics", "/healthz", "/readyz"} {
-				r := call(t, h, "GET", path, "", tt.headers...)
-				if r.Code != want {
-					t.Errorf("GET %s: got %d %s; want %d", path, r.Code, r.Body, want)
-				}
-				for _, k := range []string{"Content-Security-Policy", "X-Content-Type-Options", "Referrer-Policy", "X-Frame-Options", "Cross-Origin-Resource-Policy"} {
-					if r.Header().Get(k) == "" {
-						t.Errorf("GET %s: no header %s", path, k)
-					}
-				}
-			}
-		})
-	}
-}
-
-// Over a real connection too: what the tests above can't see.
-func TestAPIServer(t *testing.T) {
-	h, _ := newTestAPI(t)
-	hs := httptest.NewUnstartedServer(h)
-	hs.Config = newHTTPServer(t.Context(), h, slog.New(slog.DiscardHandler))
-	hs.Start()
-	defer hs.Close()
-	for _, tt := range []struct {
-		what, header string
-		body         io.Reader
-		status       int
-	}{
-		{"a body", "", strings.NewReader(manualBody), 201},
-		{"a chunked body", "", io.MultiReader(strings.NewReader(manualBody)), 201},
-		{"a body over 1 MiB", "", bytes.NewReader(make([]byte, maxBody+1)), 413},
-		{"a chunked body over 1 MiB", "", io.MultiReader(bytes.NewReader(make([]byte, maxBody+1))), 413},
-		{"a header of 64 KiB", strings.Repeat("x", 64<<10), strings.NewReader(manualBody), 431},
-	} {
-		t.Run(tt.what, func(t *testing.T) {
-			req, err := http.NewRequestWithContext(t.Context(), "PUT", hs.URL+"/services/"+strings.ReplaceAll(tt.what, " ", ""), tt.body)
-			if err != nil {
-				t.Fatal(err)
-			}
-			req.Header.Set("X", tt.header)
-			r, err := hs.Client().Do(req)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer r.Body.Close()
-			if r.StatusCode != tt.status {
-				t.Errorf("got %s; want %d", r.Status, tt.status)
-			}
-		})
-	}
-	t.Run("curl", func(t *testing.T) {
-		curl, err := exec.LookPath("curl")
-		if err != nil {
-			t.Skipf("no curl here: %v", err)
-		}
-		for _, tt := range []struct {
-			args []string
-			want string
-		}{
-			{[]string{"-X", "PUT", "-d", manualBody, hs.URL + "/services/curl"}, `{"name":"foo","image":"bar","ip":"192.168.0.3","ips":["192.168.0.3"],"ttl":30,"aliases":[],"names":["foo.bar.docker"],"origin":{}}`},
-			{[]string{"-X", "PATCH", "-d", `{"ttl":0}`, hs.URL + "/services/curl"}, `{"name":"foo","image":"bar","ip":"192.168.0.3","ips":["192.168.0.3"],"ttl":0,"aliases":[],"names":["foo.bar.docker"],"origin":{}}`},
-			{[]string{"-X", "PUT", "-d", "10", hs.URL + "/set/ttl"}, "10"},
-			{[]string{hs.URL + "/ttl"}, "10"},
-			{[]string{"-X", "DELETE", hs.URL + "/services/curl"}, ""},
-		} {
-			args := append([]string{"-q", "--noproxy", "*", "--silent", "--show-error", "--fail"}, tt.args...)
-			out, err := exec.CommandContext(t.Context(), curl, args...).CombinedOutput()
-			if err != nil || string(out) != tt.want && !sameJSON(string(out), tt.want) {
-				t.Errorf("curl %q: got %s, %v; want %s", tt.args, out, err, tt.want)
-			}
-		}
-	})
-}
-
-// Slow clients are cut off, whatever they do slowly. Time is simulated.
-func TestAPISlowClients(t *testing.T) {
-	for _, tt := range []struct {
-		what, send string
-		reads      bool // the client takes what comes
-	}{
-		{"says nothing", "", true},
-		{"never ends its header", "GET /services HTTP/1.1\r\nHost: docker\r\nX: ", true},
-		{"never sends its body", "PUT /services/x HTTP/1.1\r\nHost: docker\r\nContent-Length: 100\r\n\r\n{", true},
-		{"stays idle", "GET /services HTTP/1.1\r\nHost: docker\r\n\r\n", true},
-		{"never reads", "GET /services HTTP/1.1\r\nHost: docker\r\n\r\n", false},
-	} {
-		t.Run(tt.what, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				h, _ := newTestAPI(t)
-				srv := newHTTPServer(t.Context(), h, slog.New(slog.DiscardHandler))
-				ln := newPipeListener()
-				served := make(chan error, 1)
-				go func() { served <- srv.Serve(ln) }()
-				c := ln.dial()
-				begun := time.Now()
-				if _, err := io.WriteString(c, tt.send); err != nil {
-					t.Fatal(err)
-				}
-				if !tt.reads {
-					time.Sleep(2 * time.Minute) // simulated
-				}
-				if _, err := io.Copy(io.Discard, c); err != nil {
-					t.Fatal(err)
-				}
-				if took := time.Since(begun); took > 2*time.Minute {
-					t.Errorf("the connection ended after %v; want less", took)
-				}
-				if err := srv.Shutdown(t.Context()); err != nil {
-					t.Errorf("shutdown: %v", err)
-				}
-				if err := <-served; !errors.Is(err, http.ErrServerClosed) {
-					t.Errorf("serve: %v", err)
-				}
-			})
-		})
 	}
 }
 

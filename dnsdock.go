@@ -39,6 +39,7 @@ import (
 	"github.com/rayje/dnsdock/internal/host"
 	"github.com/rayje/dnsdock/internal/listener"
 	"github.com/rayje/dnsdock/internal/watch"
+	"github.com/rayje/dnsdock/internal/web"
 	"github.com/rayje/dnsdock/internal/zone"
 )
 
@@ -117,7 +118,7 @@ type program struct {
 	fwd      *forward.Forwarder
 	zone     *zone.Zone
 	watchers []*watch.Watcher
-	lock     *lock
+	auth     *web.WriteAuth
 	reloads  []func() // called on SIGHUP
 
 	httpEnded chan struct{}      // closed by serveHTTP's server
@@ -135,8 +136,8 @@ func newProgram(ctx context.Context, cfg *config.Config, log *slog.Logger) *prog
 	var answering context.Context // lives longer than p.ctx: DNS answers until HTTP has ended
 	answering, p.silence = context.WithCancel(context.Background())
 	p.zone = zone.New(answering, p.reg.Index, p.fwd, log)
-	p.lock = &lock{readOnly: cfg.HTTP.ReadOnly, file: cfg.HTTP.TokenFile, log: log}
-	p.reloads = []func(){p.fwd.Reload, p.lock.reload}
+	p.auth = &web.WriteAuth{ReadOnly: cfg.HTTP.ReadOnly, TokenFile: cfg.HTTP.TokenFile, Log: log}
+	p.reloads = []func(){p.fwd.Reload, p.auth.Reload}
 	for _, e := range cfg.Docker.Engines {
 		p.follow(cfg, e)
 	}
@@ -212,7 +213,7 @@ func (p *program) serveHTTP(ln net.Listener) {
 	for _, w := range p.watchers {
 		engines = append(engines, w.Status)
 	}
-	srv := newHTTPServer(p.ctx, newAPI(p.zone, p.reg, p.lock, engines...), p.log)
+	srv := web.NewServer(p.ctx, newAPI(p.zone, p.reg, p.auth, engines...), p.log)
 	serve := func() error {
 		err := srv.Serve(ln)
 		if !errors.Is(err, http.ErrServerClosed) {

@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -21,9 +20,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
-	"unsafe"
 
 	"github.com/miekg/dns"
 
@@ -31,11 +28,10 @@ import (
 	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
-	"github.com/rayje/dnsdock/internal/engine"
-	"github.com/rayje/dnsdock/internal/feed"
 	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
+	"github.com/rayje/dnsdock/internal/web"
 	"github.com/rayje/dnsdock/internal/zone"
 )
 
@@ -110,7 +106,7 @@ func TestResolve(t *testing.T) {
 		{z, "name=docker&client=fe80::1%25eth0", "400 parameter client: write an IPv4 or IPv6 address"},
 	} {
 		t.Run(tt.query, func(t *testing.T) {
-			r := call(t, newAPI(tt.z, regOf(tt.z), &lock{}), "GET", "/resolve?"+tt.query, "")
+			r := call(t, newAPI(tt.z, regOf(tt.z), &web.WriteAuth{}), "GET", "/resolve?"+tt.query, "")
 			var res zone.Resolution
 			got := ""
 			if r.Code != http.StatusOK {
@@ -157,7 +153,7 @@ func showResolution(res zone.Resolution) string {
 // What /resolve says is what DNS answers.
 func TestResolveIsWhatDNSAnswers(t *testing.T) {
 	z := fastZone(t)
-	h := newAPI(z, regOf(z), &lock{})
+	h := newAPI(z, regOf(z), &web.WriteAuth{})
 	for _, qname := range []string{"web.nginx.docker", "x.only4.nginx.docker", "nginx.docker", "docker", "*.docker", "a.b.docker", "more.than.docker", "many.redis.docker", "front.nginx.docker",
 		"loop.loop.docker", "shop.example.com", "com", "nosuch.docker", "dnsdock.docker", "_http._tcp.nginx.docker", "2.0.17.172.in-addr.arpa", "localhost", "www.example.com"} {
 		for _, qtype := range []string{"A", "AAAA", "SRV", "PTR", "TXT", "MX", "SOA", "NS", "ANY", "CNAME", "HTTPS"} {
@@ -192,101 +188,6 @@ func TestResolveIsBounded(t *testing.T) {
 	var res zone.Resolution
 	if err := json.Unmarshal(r.Body.Bytes(), &res); err != nil || len(res.Why) != 1 || len(res.Why[0].Services) != zone.MaxSources || !res.Why[0].More {
 		t.Errorf("got %.300s; want %d services and more", r.Body, zone.MaxSources)
-	}
-}
-
-// The page shows so many services and no more, and finds the others.
-func TestPageIsBounded(t *testing.T) {
-	h := apiOf(t, filled(t, 2*maxRows))
-	for query, want := range map[string][]string{
-		"":            {fmt.Sprintf("%d of %d shown", maxRows, 2*maxRows)},
-		"?q=C1777.":   {"1 of 1 shown", "c1777.image177.docker"},
-		"?q=nothing":  {"0 of 0 shown", "No service holds this text"},
-		"?name=a..b":  {"is no domain name"},
-		"?name=c1777": {"REFUSED"},
-	} {
-		r := call(t, h, "GET", "/"+query, "")
-		if r.Code != http.StatusOK || !containsAll(r.Body.String(), want) || r.Header().Get("Content-Type") != "text/html; charset=utf-8" {
-			t.Errorf("%s: got %d %.3000s; want %q", query, r.Code, r.Body, want)
-		}
-	}
-	if r := call(t, apiOf(t, newTestRegistry(t, "docker")), "GET", "/", ""); !strings.Contains(r.Body.String(), "No service is published") {
-		t.Errorf("without services: got %s", r.Body)
-	}
-}
-
-// Who may write, by the flags.
-func TestLock(t *testing.T) {
-	const token = "0123456789abcdef"
-	log := newLogWatch()
-	file := filepath.Join(t.TempDir(), "token")
-	write := func(text string) {
-		t.Helper()
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write(token + "\n")
-	withToken := &lock{file: file, log: slog.New(slog.NewTextHandler(log, nil))}
-	try := func(l *lock, want int, headers ...string) {
-		t.Helper()
-		for _, c := range []struct{ method, path, body string }{
-			{"PUT", "/set/ttl", "7"}, {"PUT", "/services/made0", `{"name":"new","image":"bar","ip":"10.0.0.1"}`}, {"PATCH", "/services/made0", `{"ttl":1}`}, {"DELETE", "/services/made0", ""},
-		} {
-			reg := newTestRegistry(t, "docker")
-			publishTest(t, reg, manualBody)
-			before := reg.Serial.Load()
-			r := call(t, newAPI(newTestZone(t, reg), reg, l), c.method, c.path, c.body, headers...)
-			if (r.Code >= 300) != (want >= 300) || want >= 300 && r.Code != want {
-				t.Errorf("%s %s %q: got %d %s; want %d", c.method, c.path, headers, r.Code, r.Body, want)
-			}
-			if want >= 300 && reg.Serial.Load() != before {
-				t.Errorf("%s %s %q: something changed", c.method, c.path, headers)
-			}
-			if got := r.Header().Get("WWW-Authenticate") != ""; got != (want == 401) {
-				t.Errorf("%s %s %q: a challenge: %t; want it with 401", c.method, c.path, headers, got)
-			}
-			if got := call(t, newAPI(newTestZone(t, reg), reg, l), "GET", "/services", "").Code; got != 200 {
-				t.Errorf("GET: got %d; want 200", got)
-			}
-		}
-	}
-	try(&lock{}, 200)
-	try(&lock{readOnly: true}, 403)
-	try(&lock{readOnly: true, file: file}, 403, "Authorization: Bearer "+token)
-	try(withToken, 401)
-	try(withToken, 200, "Authorization: Bearer "+token)
-	try(withToken, 200, "Authorization: bearer  "+token+" ")
-	for _, bad := range []string{"Bearer", "Bearer ", "Bearer " + token[1:], "Bearer " + token + "0", "Basic " + token, token, "Bearer" + token, "Bearer x " + token} {
-		try(withToken, 401, "Authorization: "+bad)
-	}
-	if s := log.String(); s != "" {
-		t.Errorf("the log has %s; want nothing", s)
-	}
-
-	// Another token counts at once, and without a usable one nobody may write.
-	write("fedcba9876543210")
-	try(withToken, 401, "Authorization: Bearer "+token)
-	try(withToken, 200, "Authorization: Bearer fedcba9876543210")
-	for _, trouble := range []func(){
-		func() { write("") },
-		func() { write("short") },
-		func() { write(token + " " + token) },
-		func() { write(strings.Repeat("x", 4097)) },
-		func() { _ = os.Remove(file) },
-		func() { _ = os.Mkdir(file, 0o700) },
-	} {
-		trouble()
-		try(withToken, 403)
-		try(withToken, 403, "Authorization: Bearer ")
-		try(withToken, 403, "Authorization: Bearer fedcba9876543210")
-	}
-	_ = os.Remove(file)
-	write(token)
-	withToken.reload()
-	try(withToken, 200, "Authorization: Bearer "+token)
-	if got := strings.Count(log.String(), "\n"); got != 2 {
-		t.Errorf("the log is\n%s; want a line when the token can't be read, and one when it can be again", log)
 	}
 }
 
@@ -346,173 +247,12 @@ func (s *stream) want(event string, parts ...string) (id string) {
 	return id
 }
 
-// eventServer serves the HTTP side of reg by pipes.
-func eventServer(t *testing.T, reg *registry) (client *http.Client, srv *http.Server, end context.CancelFunc) {
-	t.Helper()
-	ctx, end := context.WithCancel(t.Context())
-	ln := newPipeListener()
-	srv = newHTTPServer(ctx, apiOf(t, reg), slog.New(slog.DiscardHandler))
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(ln) }()
-	t.Cleanup(func() {
-		end()
-		_ = srv.Close()
-		<-served
-	})
-	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string, string) (net.Conn, error) { return ln.dial(), nil }}}, srv, end
-}
-
-// Listeners are told of each change, for as long as they listen. Time is simulated.
-func TestEvents(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		reg := newTestRegistry(t, "docker")
-		client, srv, end := eventServer(t, reg)
-		s := listen(t, client, "http://docker", "")
-		if got := s.resp.Header.Get("Content-Type"); got != "text/event-stream" {
-			t.Errorf("got content type %q", got)
-		}
-		hello := s.want("hello")
-		reg.Put(webID, testService(t, reg, webID, "web", "nginx", "172.17.0.2"))
-		added := s.want("service-added", webID, "web.nginx.docker", "172.17.0.2")
-		if _, err := reg.update(webID, publish.Patch{TTL: new(7)}); err != nil {
-			t.Fatal(err)
-		}
-		s.want("service-changed", webID, `"ttl":7`)
-		reg.Forget(webID)
-		s.want("service-removed", webID, "web.nginx.docker")
-		reg.setTTL(9)
-		s.want("ttl-changed", `"ttl":9`)
-		reg.feed.Publish("engine-lost", "", engine.Status{URL: "unix:///x", Error: "a\nb"})
-		last := s.want("engine-lost", "unix:///x", `a\nb`)
-		if hello == added || added == last {
-			t.Errorf("ids are not unlike: %s %s %s", hello, added, last)
-		}
-
-		time.AfterFunc(20*time.Minute, func() { reg.setTTL(10) }) // longer than any time for a request or a reply
-		last = s.want("ttl-changed", `"ttl":10`)
-
-		// Who comes back is told whether there is more than it knows.
-		for id, want := range map[string]string{last: "hello", added: "missed", "nonsense": "missed"} {
-			back := listen(t, client, "http://docker", id)
-			back.want(want)
-			_ = back.resp.Body.Close()
-		}
-
-		// The end of the server ends the stream, and does not wait for it.
-		begun := time.Now()
-		end()
-		if _, _, _, err := s.next(); err == nil {
-			t.Error("the stream goes on")
-		}
-		if err := srv.Shutdown(t.Context()); err != nil || time.Since(begun) > time.Second {
-			t.Errorf("shutdown: %v after %v", err, time.Since(begun))
-		}
-		synctest.Wait()
-		if got := reg.feed.Count(); got != 0 {
-			t.Errorf("%d listeners are left", got)
-		}
-	})
-}
-
-// Listeners that do not read hold nobody up. They are told that they missed
-// something, and closed if they do not read at all.
-func TestEventsSlowReader(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		reg := newTestRegistry(t, "docker")
-		client, _, _ := eventServer(t, reg)
-		s := listen(t, client, "http://docker", "")
-		for i := range 10 * feed.MaxUnread {
-			reg.setTTL(uint32(i))
-		}
-		s.want("hello")
-		number, missed := 0, 0
-		for number < 10*feed.MaxUnread {
-			event, id, _, err := s.next()
-			if err != nil {
-				t.Fatalf("after %d: %v", number, err)
-			}
-			_, text, _ := strings.Cut(id, "-")
-			was := number
-			if _, err := fmt.Sscan(text, &number); err != nil {
-				t.Fatal(err)
-			}
-			if event == "missed" {
-				missed++
-			} else if number != was+1 {
-				t.Fatalf("after event %d comes %d, and nothing says that some were missed", was, number)
-			}
-		}
-		if missed == 0 {
-			t.Error("a client that read nothing missed nothing")
-		}
-		reg.setTTL(1)
-		s.want("ttl-changed")
-		reg.setTTL(2)
-		time.Sleep(2 * eventTimeout) // the next heartbeat stays unread
-		time.Sleep(2 * beat)
-		synctest.Wait()
-		if got := reg.feed.Count(); got != 0 {
-			t.Errorf("%d listeners are left; want none, as it does not read", got)
-		}
-	})
-}
-
-// There are so many listeners and no more, of one client and in all.
-func TestEventsAreBounded(t *testing.T) {
-	f := feed.New()
-	var all []*feed.Listener
-	for c := byte(1); c <= 6; c++ {
-		for i := range feed.MaxClientListeners + 2 {
-			l, _, err := f.Listen(netip.AddrFrom4([4]byte{10, 0, 0, c}))
-			if (err == nil) != (i < feed.MaxClientListeners && len(all) < feed.MaxListeners) {
-				t.Fatalf("client %d, listener %d of %d: %v", c, i, len(all), err)
-			}
-			if err == nil {
-				all = append(all, l)
-			}
-		}
-	}
-	for _, l := range all {
-		f.Leave(l)
-	}
-	if f.Count() != 0 || len(all) != feed.MaxListeners {
-		t.Errorf("%d of %d listeners are left", f.Count(), len(all))
-	}
-	if n := testing.AllocsPerRun(100, func() { f.Publish("service-added", "", nil) }); n != 0 {
-		t.Errorf("a change that nobody listens for: %v allocations; want none", n)
-	}
-}
-
-// The reply to HEAD has no body, so it ends at once, and nobody listens: else
-// the next request on its connection would wait for ever.
-func TestEventsHead(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		reg := newTestRegistry(t, "docker")
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		w, done := httptest.NewRecorder(), make(chan struct{})
-		go func() {
-			defer close(done)
-			apiOf(t, reg).ServeHTTP(w, httptest.NewRequestWithContext(ctx, "HEAD", "http://localhost/events", nil))
-		}()
-		synctest.Wait()
-		select {
-		case <-done:
-			if got := w.Header().Get("Content-Type"); w.Code != 200 || got != "text/event-stream" {
-				t.Errorf("got %d, content type %q", w.Code, got)
-			}
-		default:
-			t.Errorf("the request goes on, with %d listeners", reg.feed.Count())
-		}
-	})
-}
-
 // Containers die, the API changes them, and listeners read, all at once: what
 // a listener knows in the end is what there is.
 func TestEventsBesidePatchAndDeath(t *testing.T) {
 	reg := newTestRegistry(t, "docker")
 	h := apiOf(t, reg)
-	srv := newHTTPServer(t.Context(), h, slog.New(slog.DiscardHandler))
+	srv := web.NewServer(t.Context(), h, slog.New(slog.DiscardHandler))
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -624,8 +364,8 @@ func TestHTTPFloods(t *testing.T) {
 	works("beside 1,000 idle ones")
 	silent := open(1000, "")
 	works("beside 1,000 that say nothing")
-	if got := runtime.NumGoroutine(); got > goroutines+2*maxHTTPConns+100 {
-		t.Errorf("%d goroutines; want about 2 for each of %d connections", got, maxHTTPConns)
+	if got := runtime.NumGoroutine(); got > goroutines+2*256+100 {
+		t.Errorf("%d goroutines; want about 2 for each of 256 connections", got)
 	}
 	bodies := open(300, "PUT /services/x HTTP/1.1\r\nHost: docker\r\nContent-Length: 1000\r\n\r\n{")
 	works("beside 300 that never send their body")
@@ -820,22 +560,6 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// Readers that count at the same time share no line of the processor's cache.
-func TestCountsAreApart(t *testing.T) {
-	var all stats.Traffic
-	at := make(map[uintptr]int)
-	for i := range stats.MaxReaders {
-		c := all.Take(stats.UDP)
-		first, last := uintptr(unsafe.Pointer(&c.Queries)), uintptr(unsafe.Pointer(c))+unsafe.Sizeof(*c)-1
-		for line := first / 64; line <= last/64; line++ {
-			if other, ok := at[line]; ok {
-				t.Fatalf("the counts %d and %d share a line", other, i)
-			}
-			at[line] = i
-		}
-	}
-}
-
 // metrics returns the values of all series.
 func (in *instance) metrics(t *testing.T) map[string]float64 {
 	t.Helper()
@@ -849,16 +573,6 @@ func (in *instance) metrics(t *testing.T) map[string]float64 {
 		}
 	}
 	return all
-}
-
-// Labels hold whatever engines and upstreams are called.
-func TestExpositionEscapes(t *testing.T) {
-	var p stats.Exposition
-	p.Family("x", "gauge", "X.")
-	p.Sample("", 1, "a", "\"\\\n\xff{}", "b", "")
-	if got, want := p.String(), "# HELP x X.\n# TYPE x gauge\nx{a=\"\\\"\\\\\\n\uFFFD{}\",b=\"\"} 1\n"; got != want {
-		t.Errorf("got %s; want %s", got, want)
-	}
 }
 
 // Health says that it serves, readiness that the containers are known; an

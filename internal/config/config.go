@@ -201,7 +201,7 @@ func (d *draft) readFiles(getenv func(string) string) error {
 		return err
 	}
 	if d.HTTP.TokenFile != "" {
-		if _, err := ReadToken(d.HTTP.TokenFile); err != nil {
+		if _, err := host.ReadToken(d.HTTP.TokenFile); err != nil {
 			return invalid(d.HTTP.TokenFile, "flag -http-token-file", err)
 		}
 	}

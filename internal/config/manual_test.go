@@ -148,7 +148,7 @@ func TestManual(t *testing.T) {
 			}
 		}
 	}
-	paths := find(strings.ReplaceAll(code, "{$}", ""), `"(/[a-z/{}]*)": +\{"[A-Z]`)
+	paths := find(strings.ReplaceAll(code, "{$}", ""), `"(?:GET|PUT|PATCH|DELETE) (/[a-z/{}]*)"`)
 	check("flags", 20, flags, find(manual, "(?m)^- \\*\\*`-([a-z-]+)[`=]"))
 	check("paths", 10, paths, find(manual, "(?m)^\\| `(?:GET|PUT|PATCH|DELETE) (/[a-z/{}]*)"))
 	check("metrics", 15, find(code, `"((?:dnsdock|go|process)_[a-z_]+)", "(?:counter|gauge|histogram)"`),

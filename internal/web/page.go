@@ -1,0 +1,181 @@
+package web
+
+import (
+	"cmp"
+	"crypto/rand"
+	_ "embed"
+	"fmt"
+	"html"
+	"iter"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/engine"
+	"github.com/rayje/dnsdock/internal/forward"
+	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/zone"
+)
+
+// pageHTML is the overview page. Parts stand in it as {{name}}.
+//
+//go:embed page.html
+var pageHTML string
+
+const maxRows = 1000 // services on the page; the search finds the others
+
+// A Page serves the overview page. The query parameter q selects the services that contain a text; name, type and client
+// ask for an answer, as for /resolve. No field may be nil.
+type Page struct {
+	Status   func() Status
+	Services iter.Seq[*publish.Service]                    // all that are published; it yields the processor during long walks
+	Resolve  func(*http.Request) (*zone.Resolution, error) // answers what the request asks for
+
+	searching sync.Mutex // held by the one request that walks Services
+}
+
+var _ http.Handler = (*Page)(nil)
+
+// A Status says how the program is.
+type Status struct {
+	Version  string            `json:"version"`
+	Started  time.Time         `json:"started"`
+	Ready    bool              `json:"ready"` // the containers are known
+	Domain   string            `json:"domain"`
+	TTL      uint32            `json:"ttl"`    // the default in seconds
+	Writes   string            `json:"writes"` // see WriteAuth.Mode
+	Services int               `json:"services"`
+	Queries  map[string]uint64 `json:"queries"` // that were answered, by kind
+	Engines  []engine.Status   `json:"engines"`
+	forward.Status
+}
+
+// ServeHTTP implements http.Handler.
+func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	q, s, nonce := r.URL.Query(), p.Status(), rand.Text() // neither script nor style works without the nonce
+	parts := map[string]func(*markup){
+		"nonce":     func(m *markup) { m.put("%s", nonce) },
+		"domain":    func(m *markup) { m.put("%s", s.Domain) },
+		"name":      func(m *markup) { m.put("%s", q.Get("name")) },
+		"type":      func(m *markup) { m.put("%s", cmp.Or(q.Get("type"), "A")) },
+		"client":    func(m *markup) { m.put("%s", q.Get("client")) },
+		"search":    func(m *markup) { m.put("%s", q.Get("q")) },
+		"facts":     func(m *markup) { m.putFacts(s) },
+		"plots":     func(m *markup) { m.putPlots(s.Queries) },
+		"engines":   func(m *markup) { m.putEngines(s.Engines) },
+		"upstreams": func(m *markup) { m.putUpstreams(s.Upstreams) },
+		"services":  func(m *markup) { m.putServices(p, q.Get("q"), s) },
+		"answer": func(m *markup) {
+			if q.Get("name") != "" {
+				m.putAnswer(p.Resolve(r))
+			}
+		},
+	}
+	var oldNew []string // for the replacer: each part's place, and the part
+	for name, put := range parts {
+		var m markup
+		put(&m)
+		oldNew = append(oldNew, "{{"+name+"}}", m.String())
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Content-Security-Policy", fmt.Sprintf("default-src 'none'; script-src 'nonce-%[1]s'; "+
+		"style-src 'nonce-%[1]s'; img-src data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'", nonce))
+	// The replacer does not look at the parts again. An error says that the client went away.
+	_, _ = strings.NewReplacer(oldNew...).WriteString(w, pageHTML)
+}
+
+// search returns the services that contain a lower-case text, sorted by name, maxRows of them at most, and how many there
+// are. One request searches at a time: with 100,000 services a search takes as long as many queries.
+func (p *Page) search(text string) (first []*publish.Service, count int) {
+	p.searching.Lock()
+	defer p.searching.Unlock()
+	type hit struct {
+		name string
+		*publish.Service
+	}
+	var hits []hit
+	for s := range p.Services {
+		if contains(s, text) {
+			hits = append(hits, hit{dnsname.Text(s.OwnerNames[0]), s})
+		}
+	}
+	slices.SortFunc(hits, func(a, b hit) int { return cmp.Or(strings.Compare(a.name, b.name), strings.Compare(a.ID, b.ID)) })
+	for _, h := range hits[:min(len(hits), maxRows)] {
+		first = append(first, h.Service)
+	}
+	return first, len(hits)
+}
+
+// contains reports whether a lower-case text is in what the page shows of s.
+func contains(s *publish.Service, text string) bool {
+	has := func(shown string) bool { return strings.Contains(strings.ToLower(shown), text) }
+	return text == "" || has(s.ID) || has(s.Origin.Container) || has(s.Origin.Image) || has(s.Origin.Engine) || has(s.State) ||
+		s.CNAME != "" && has(dnsname.Text(s.CNAME)) ||
+		slices.ContainsFunc(s.AllNames(), func(n dnsname.Name) bool { return has(dnsname.Text(n)) }) ||
+		slices.ContainsFunc(publish.AddrTexts(s.Addrs), has)
+}
+
+// A markup is HTML. Whatever is put into it as text stays text; only formats are HTML, and they are constants of this
+// package.
+//
+// Package html/template would know more contexts than the two that occur here. But the linker keeps each exported method
+// of each type in a program that uses it, because templates may call them by name: 2.3 MB more.
+type markup struct{ strings.Builder }
+
+// put appends a format. Each %s in it stands for a text: between tags, or in an attribute in double quotes.
+func (m *markup) put(format string, texts ...string) {
+	escaped := make([]any, len(texts))
+	for i, s := range texts {
+		escaped[i] = html.EscapeString(strings.ToValidUTF8(s, "\uFFFD"))
+	}
+	fmt.Fprintf(m, format, escaped...)
+}
+
+// putCodes puts texts in a row.
+func (m *markup) putCodes(texts []string) {
+	for _, s := range texts {
+		m.put(` <code>%s</code>`, s)
+	}
+}
+
+// age returns how long ago t was, in one unit.
+func age(t time.Time) string {
+	switch d := time.Since(t); {
+	case t.IsZero():
+		return ""
+	case d < time.Minute:
+		return fmt.Sprintf("%d s", max(0, int(d.Seconds())))
+	case d < time.Hour:
+		return fmt.Sprintf("%d min", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h", int(d.Hours()))
+	default:
+		return fmt.Sprintf("%d days", int(d.Hours()/24))
+	}
+}
+
+// putServices puts the table of services that contain a text.
+func (m *markup) putServices(p *Page, search string, status Status) {
+	first, found := p.search(strings.ToLower(strings.TrimSpace(search)))
+	switch {
+	case found == 0 && search != "":
+		m.put(`<p class="dim">No service holds this text.</p>`)
+	case found == 0:
+		m.put(`<p class="dim">No service is published.</p>`)
+	default:
+		m.put(`<table><thead><tr><th>names<th>addresses<th>TTL<th>origin<th>state<th>age</tr></thead><tbody>`)
+		for _, s := range first {
+			m.putService(s, status)
+		}
+		m.put(`</tbody></table>`)
+	}
+	m.put(`<p id="count" class="dim">%s of %s shown`, strconv.Itoa(len(first)), strconv.Itoa(found))
+	if found > len(first) {
+		m.put(`; search for the others, or read <a href="/services">all as JSON</a>`)
+	}
+	m.put(`</p>`)
+}

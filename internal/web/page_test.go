@@ -1,0 +1,79 @@
+package web
+
+import (
+	"fmt"
+	"net/http"
+	"net/netip"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/rayje/dnsdock/internal/engine"
+	"github.com/rayje/dnsdock/internal/publish"
+)
+
+// The page shows so many services and no more, and finds the others.
+func TestPageIsBounded(t *testing.T) {
+	s := newSite(t)
+	for i := range 2 * maxRows {
+		s.put(fmt.Sprintf("id%d", i), fmt.Sprintf("c%d", i), fmt.Sprintf("image%d", i%400), "10.0.0.1", "")
+	}
+	s.resolves("c1777", `{"kind": "refused", "rcode": "REFUSED"}`)
+	for query, want := range map[string][]string{
+		"":             {fmt.Sprintf("%d of %d shown", maxRows, 2*maxRows)},
+		"?q=C1777.":    {"1 of 1 shown", "c1777.image177.docker"},
+		"?q=nothing":   {"0 of 0 shown", "No service holds this text"},
+		"?name=a..b":   {"not for a..b"},
+		"?name=c1777":  {"REFUSED"},
+		"?q=+10.0.0.1": {fmt.Sprintf("%d of %d shown", maxRows, 2*maxRows), "search for the others"},
+	} {
+		r := call(t, s.handler(), "GET", "/"+query, "")
+		if r.Code != http.StatusOK || !containsAll(r.Body.String(), want) || r.Header().Get("Content-Type") != "text/html; charset=utf-8" {
+			t.Errorf("%s: got %d %.3000s; want %q", query, r.Code, r.Body, want)
+		}
+	}
+	if r := call(t, newSite(t).handler(), "GET", "/", ""); !strings.Contains(r.Body.String(), "No service is published") {
+		t.Errorf("without services: got %s", r.Body)
+	}
+}
+
+// Text stays text where it may be put: between tags and in quoted attributes.
+func TestMarkup(t *testing.T) {
+	var m markup
+	m.put(`<p title="%s">%s</p>`, `"><script>'&%s{{name}}`, "<!--</p>\xff\x00")
+	if got, want := m.String(), "<p title=\"&#34;&gt;&lt;script&gt;&#39;&amp;%s{{name}}\">&lt;!--&lt;/p&gt;\uFFFD\x00</p>"; got != want {
+		t.Errorf("got %q; want %q", got, want)
+	}
+	page := call(t, newSite(t).handler(), "GET", "/?q={{name}}&type={{nonce}}&client={{services}}", "").Body.String()
+	for _, part := range []string{`value="{{name}}"`, `value="{{nonce}}"`, `value="{{services}}"`} { // no part is put into another
+		if strings.Count(page, part) != 1 {
+			t.Errorf("%s is not there once", part)
+		}
+	}
+	if left := regexp.MustCompile(`\{\{[a-z]+\}\}`).FindAllString(page, -1); len(left) != 3 {
+		t.Errorf("got %q", left)
+	}
+}
+
+// The page shows the host's address, Compose names, where a service is from, and what is unhealthy.
+func TestPageShowsAll(t *testing.T) {
+	s := newSite(t)
+	s.put("id", "web", "nginx", "", "shop.example.com", func(s *publish.Service) {
+		s.Addrs, s.Compose, s.Sick = []netip.Addr{{}}, mustName(t, "1.web.shop.docker"), true
+	})
+	s.put("byhand", "a", "b", "", "", func(s *publish.Service) { s.CNAME, s.Origin = mustName(t, "www.example.com"), publish.Origin{} })
+	s.engines = append(s.engines, engine.Status{URL: "tcp://10.0.0.5:2375", Error: "no <route>"})
+	f := func(query string, parts ...string) {
+		t.Helper()
+		body := call(t, s.handler(), "GET", "/?q="+query, "").Body.String()
+		for _, part := range parts {
+			if !strings.Contains(body, part) {
+				t.Errorf("the page for %q has no %s", query, part)
+			}
+		}
+	}
+	f("web.shop", ">host<", ">1.web.shop.docker<", ">shop.example.com<", ">unhealthy<", "at unix:///var/run/docker.sock", "1 of 1 shown")
+	f("WWW.example", "CNAME <code>www.example.com<", "by hand", "1 of 1 shown", "no &lt;route&gt;")
+	f("byhand", "1 of 1 shown")
+	f("running", "2 of 2 shown")
+}

@@ -1,0 +1,144 @@
+package web
+
+import (
+	"cmp"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/engine"
+	"github.com/rayje/dnsdock/internal/forward"
+	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/stats"
+	"github.com/rayje/dnsdock/internal/zone"
+)
+
+func (m *markup) putFacts(s Status) {
+	m.put(`%s services under <code>%s</code>, default TTL %s s, version %s, up for %s`,
+		strconv.Itoa(s.Services), s.Domain, fmt.Sprint(s.TTL), s.Version, age(s.Started))
+	if !s.Ready {
+		m.put(`; <span class="bad">the containers are not known yet</span>`)
+	}
+}
+
+// putPlots puts a graph for each kind of answer, which the page's script draws.
+func (m *markup) putPlots(queries map[string]uint64) {
+	for _, kind := range stats.KindNames {
+		m.put(`<div class="%s" data-kind="%s"><span class="dim">%s</span> <strong class="rate"></strong>`, kind, kind, kind)
+		m.put(`<svg viewBox="0 0 60 30" preserveAspectRatio="none" role="img" `+
+			`aria-label="%s queries a second, of the last two minutes"><polyline points=""></polyline></svg>`, kind)
+		m.put(`<span class="dim total">%s</span></div>`, fmt.Sprint(queries[kind]))
+	}
+}
+
+func (m *markup) putEngines(engines []engine.Status) {
+	for _, e := range engines {
+		m.put(`<tr><td><code>%s</code>`, e.URL)
+		if e.Error != "" {
+			m.put(`<br><span class="bad">%s</span>`, e.Error)
+		}
+		m.putState(e.Up, "found", "away")
+		if !e.Since.IsZero() {
+			m.put(` <span class="dim">for %s</span>`, age(e.Since))
+		}
+		m.put(`<td>%s<td>%s</tr>`, fmt.Sprint(e.Events), fmt.Sprint(e.Resyncs))
+	}
+}
+
+func (m *markup) putState(isGood bool, good, bad string) {
+	if isGood {
+		m.put(`<td class="short"><span class="good">%s</span>`, good)
+	} else {
+		m.put(`<td class="short"><span class="bad">%s</span>`, bad)
+	}
+}
+
+func (m *markup) putUpstreams(upstreams []forward.UpstreamStatus) {
+	if len(upstreams) == 0 {
+		m.put(`<p class="dim">None: other names are refused.</p>`)
+		return
+	}
+	m.put(`<table><thead><tr><th>nameserver<th>state<th>asked<th>failed</tr></thead><tbody>`)
+	for _, u := range upstreams {
+		m.put(`<tr><td><code>%s</code> <span class="dim">%s</span>`, u.Addr, strings.Join(u.Domains, " "))
+		m.putState(u.Up, "answers", "silent")
+		m.put(`<td>%s<td>%s</tr>`, fmt.Sprint(u.Queries), fmt.Sprint(u.Failures))
+	}
+	m.put(`</tbody></table>`)
+}
+
+// putAnswer puts what a client is answered, and why.
+func (m *markup) putAnswer(res *zone.Resolution, err error) {
+	if err != nil {
+		m.put(`<p class="bad">%s</p>`, err.Error())
+		return
+	}
+	m.put(`<p><strong>%s</strong> <span class="dim">%s; for the client %s</span></p>`,
+		cmp.Or(res.Rcode, res.Kind), res.Kind, res.Client.String())
+	m.put(`<table><tbody>`)
+	for _, a := range res.Answers {
+		m.put(`<tr><td><code>%s</code><td class="short">%s s<td class="short">%s<td><code>%s</code></tr>`,
+			a.Name, fmt.Sprint(a.TTL), a.Type, a.Data)
+	}
+	m.put(`</tbody></table>`)
+	for _, why := range res.Why {
+		m.put(`<p><code>%s</code>: %s</p><ul>`, why.Name, why.Rule)
+		for _, s := range why.Services {
+			m.put(`<li>%s`, cmp.Or(s.Container, s.ID))
+			m.putCodes(s.Names)
+			m.put(`</li>`)
+		}
+		if why.More {
+			m.put(`<li>and more</li>`)
+		}
+		m.put(`</ul>`)
+	}
+	if len(res.Forward) > 0 {
+		m.put(`<p>Asked in this order:`)
+		m.putCodes(res.Forward)
+		m.put(`</p>`)
+	}
+}
+
+// putService puts a service as a row of the table.
+func (m *markup) putService(s *publish.Service, status Status) {
+	m.put(`<tr data-id="%s"><td data-label="names"><div>`, s.ID)
+	names := s.AllNames()
+	for _, n := range dnsname.Texts(publish.FirstFew(names)) {
+		m.put(`<button class="copy" type="button" title="copy">%s</button>`, n)
+	}
+	m.putMore(len(names) - len(publish.FirstFew(names)))
+	m.put(`</div><td data-label="addresses"><div>`)
+	if s.CNAME != "" {
+		m.put(`CNAME <code>%s</code>`, dnsname.Text(s.CNAME))
+	}
+	m.putCodes(publish.AddrTexts(publish.FirstFew(s.Addrs)))
+	m.putMore(len(s.Addrs) - len(publish.FirstFew(s.Addrs)))
+	ttl := int(status.TTL)
+	if s.TTL != publish.DefaultTTL {
+		ttl = s.TTL
+	}
+	m.put(`</div><td data-label="TTL" class="short">%s s<td data-label="origin"><div>`, strconv.Itoa(ttl))
+	if s.Origin == (publish.Origin{}) {
+		m.put(`by hand <span class="dim">%s</span>`, s.ID)
+	} else {
+		m.put(`%s <span class="dim">of %s`, s.Origin.Container, s.Origin.Image)
+		if len(status.Engines) > 1 {
+			m.put(` at %s`, s.Origin.Engine)
+		}
+		m.put(`</span>`)
+	}
+	m.put(`</div><td data-label="state">%s`, s.State)
+	if s.Sick {
+		m.put(` <span class="bad">unhealthy</span>`)
+	}
+	m.put(`<td data-label="age" class="short">%s</tr>`, age(s.Since))
+}
+
+// putMore says that a list is longer than what is shown of it.
+func (m *markup) putMore(count int) {
+	if count > 0 {
+		m.put(`<span class="dim">and %s more</span>`, strconv.Itoa(count))
+	}
+}
