@@ -54,7 +54,7 @@ func newAPI(z *zone.Zone, reg *registry, auth *web.WriteAuth, engines ...func() 
 		mux.Handle(pattern, h)
 	}
 	mux.Handle("/", unknown(mux, slices.Sorted(maps.Keys(routes))))
-	guard := &web.Guard{Apexes: append([]dnsname.Name{reg.Rules.Apex}, reg.Zones...), Auth: auth}
+	guard := &web.Guard{Apexes: append([]dnsname.Name{reg.index.Rules.Apex}, reg.index.Zones...), Auth: auth}
 	return guard.Wrap(http.MaxBytesHandler(mux, maxBody))
 }
 
@@ -160,7 +160,7 @@ func (a *api) change(f jsonHandler) jsonHandler {
 func (a *api) list(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	before, after := "{", "{}\n"
-	for s := range a.reg.Published().All(^publish.Kind(0)) {
+	for s := range a.reg.index.Published().All(^publish.Kind(0)) {
 		id, _ := json.Marshal(s.ID) // no errors: it is strings and numbers
 		service, _ := json.MarshalIndent(servicejson.Of(s), "  ", "  ")
 		if _, err := fmt.Fprintf(w, "%s\n  %s: %s", before, id, service); err != nil {
@@ -173,7 +173,7 @@ func (a *api) list(w http.ResponseWriter, _ *http.Request) {
 
 // services yields all services, and the processor to others now and then.
 func (a *api) services(yield func(*publish.Service) bool) {
-	all := a.reg.Published()
+	all := a.reg.index.Published()
 	all.Walk(^publish.Kind(0), 0, all.Len(), index.Pausing(yield))
 }
 
@@ -244,7 +244,7 @@ func (a *api) remove(r *http.Request) (int, any, error) {
 
 // ttl: GET /ttl, 200 with the default TTL in seconds.
 func (a *api) ttl(*http.Request) (int, any, error) {
-	return http.StatusOK, a.reg.TTL.Load(), nil
+	return http.StatusOK, a.reg.index.TTL.Load(), nil
 }
 
 // setTTL: PUT /set/ttl with a number of seconds, 200 with the default TTL; 400, 413.
@@ -285,11 +285,11 @@ func (a *api) current() web.Status {
 	s := web.Status{
 		Version:  buildVersion(),
 		Started:  a.started.UTC(),
-		Ready:    a.reg.IsKnown(),
-		Domain:   dnsname.Text(a.reg.Rules.Apex),
-		TTL:      a.reg.TTL.Load(),
+		Ready:    a.reg.index.IsKnown(),
+		Domain:   dnsname.Text(a.reg.index.Rules.Apex),
+		TTL:      a.reg.index.TTL.Load(),
 		Writes:   a.auth.Mode(),
-		Services: a.reg.Published().Len(),
+		Services: a.reg.index.Published().Len(),
 		Queries:  a.zone.Traffic.ByKind(),
 		Engines:  []engine.Status{},
 		Status:   a.zone.Fwd.Status(),

@@ -238,7 +238,7 @@ func TestAPIBadProperties(t *testing.T) {
 			t.Run(fmt.Sprintf("%s %.60q", method, body), func(t *testing.T) {
 				h, reg := newTestAPI(t)
 				before := call(t, h, "GET", "/services", "").Body.String()
-				serial := reg.Serial.Load()
+				serial := reg.index.Serial.Load()
 				r := call(t, h, method, "/services/manual", body)
 				if r.Code != http.StatusBadRequest {
 					t.Errorf("got status %d, %s; want 400", r.Code, r.Body)
@@ -246,7 +246,7 @@ func TestAPIBadProperties(t *testing.T) {
 				if got := errorOf(t, r); strings.HasPrefix(body, `{"name":"a.a.`) && !strings.Contains(got, "over 255 ") {
 					t.Errorf("got error %q; want one about 255 bytes", got)
 				}
-				if got := call(t, h, "GET", "/services", "").Body.String(); got != before || reg.Serial.Load() != serial {
+				if got := call(t, h, "GET", "/services", "").Body.String(); got != before || reg.index.Serial.Load() != serial {
 					t.Errorf("the services changed to %s; want what was before", got)
 				}
 			})
@@ -319,7 +319,7 @@ func TestAPIRoundTrip(t *testing.T) {
 	}
 	for _, id := range publish.SortedKeys(all) {
 		for _, method := range []string{"PUT", "PATCH"} {
-			serial := reg.Serial.Load()
+			serial := reg.index.Serial.Load()
 			r := call(t, h, method, "/services/"+id, string(all[id]))
 			if r.Code != http.StatusOK || !sameJSON(r.Body.String(), string(all[id])) {
 				t.Errorf("%s %s: got %d %s; want 200 %s", method, id, r.Code, r.Body, all[id])
@@ -327,7 +327,7 @@ func TestAPIRoundTrip(t *testing.T) {
 			if got := call(t, h, "GET", "/services/"+id, "").Body.String(); !sameJSON(got, string(all[id])) {
 				t.Errorf("GET %s after %s: got %s; want %s", id, method, got, all[id])
 			}
-			if got := reg.Serial.Load(); got != serial {
+			if got := reg.index.Serial.Load(); got != serial {
 				t.Errorf("%s %s: got serial %d; want %d, as nothing changed", method, id, got, serial)
 			}
 		}
@@ -368,7 +368,7 @@ func TestAPIMethods(t *testing.T) {
 func TestAPIChangesAnswers(t *testing.T) {
 	h, reg := newTestAPI(t)
 	matched := func(qname string) (addrs []string) {
-		all, _, _ := reg.Rrset(reg.Match(mustName(t, qname), nil), true, 1000, index.Viewer{})
+		all, _, _ := reg.index.Rrset(reg.index.Match(mustName(t, qname), nil), true, 1000, index.Viewer{})
 		for _, a := range all {
 			addrs = append(addrs, a.String())
 		}
@@ -395,8 +395,8 @@ func TestAPIChangesAnswers(t *testing.T) {
 			t.Errorf("after %s %s %s: %s: got %v; want %v", tt.method, tt.path, tt.body, tt.qname, got, tt.want)
 		}
 	}
-	if call(t, h, "PUT", "/set/ttl", "42"); reg.TTL.Load() != 42 {
-		t.Errorf("after PUT /set/ttl: got a default TTL of %d; want 42", reg.TTL.Load())
+	if call(t, h, "PUT", "/set/ttl", "42"); reg.index.TTL.Load() != 42 {
+		t.Errorf("after PUT /set/ttl: got a default TTL of %d; want 42", reg.index.TTL.Load())
 	}
 	if got := call(t, h, "GET", "/ttl", "").Body.String(); strings.TrimSpace(got) != "42" {
 		t.Errorf("GET /ttl: got %s; want 42", got)
@@ -506,10 +506,10 @@ func TestPatchRacesDeath(t *testing.T) {
 		if r := call(t, h, "GET", "/services/"+id, ""); r.Code != http.StatusNotFound {
 			t.Fatalf("after its death: got %d %s; want 404", r.Code, r.Body)
 		}
-		if got := reg.Match(mustName(t, fmt.Sprintf("c%d.app.docker", i)), nil); len(got) != 0 {
+		if got := reg.index.Match(mustName(t, fmt.Sprintf("c%d.app.docker", i)), nil); len(got) != 0 {
 			t.Fatalf("after its death: got %v; want no answer", got)
 		}
-		if got := reg.Match(mustName(t, "back.docker"), nil); len(got) != 0 {
+		if got := reg.index.Match(mustName(t, "back.docker"), nil); len(got) != 0 {
 			t.Fatalf("after its death: its alias got %v; want no answer", got)
 		}
 		if i%2 == 1 {

@@ -54,13 +54,13 @@ func filledRegistry(t testing.TB, apex string, ttl uint32, pubs ...pub) *registr
 		for _, a := range strings.Fields(p.aliases) {
 			s.Aliases = append(s.Aliases, mustName(t, a))
 		}
-		if err := reg.Rules.SetOwnerNames(s); err != nil {
+		if err := reg.index.Rules.SetOwnerNames(s); err != nil {
 			t.Fatal(err)
 		}
 		reg.Put(s.ID, s)
 	}
-	reg.Ready.Store(true)
-	reg.Serial.Store(7)
+	reg.index.Ready.Store(true)
+	reg.index.Serial.Store(7)
 	return reg
 }
 
@@ -79,8 +79,8 @@ var testRegistries sync.Map // by index
 
 // ix returns the index of reg, from which regOf finds reg again.
 func ix(reg *registry) *index.Index {
-	testRegistries.Store(reg.Index, reg)
-	return reg.Index
+	testRegistries.Store(reg.index, reg)
+	return reg.index
 }
 
 func regOf(z *zone.Zone) *registry {
@@ -472,7 +472,7 @@ func TestRotation(t *testing.T) {
 // Before the engine's first list is done, nobody knows what does not exist.
 func TestNotReady(t *testing.T) {
 	reg := filledRegistry(t, "docker", 0, pub{"web", "nginx", publish.DefaultTTL, "10.0.0.1", "shop.example.com"})
-	reg.Ready.Store(false)
+	reg.index.Ready.Store(false)
 	z := newTestZone(t, reg)
 	const soa = " docker. 0 SOA dnsdock.docker. hostmaster.docker. 7 3600 600 86400 0"
 	for _, tt := range []struct {
@@ -521,7 +521,7 @@ func TestNotReady(t *testing.T) {
 			})
 		}
 	}
-	reg.Ready.Store(true)
+	reg.index.Ready.Store(true)
 	m := reply(z, new(dns.Msg).SetQuestion("redis.docker.", dns.TypeA), netip.Addr{}, dns.MaxMsgSize)
 	if got, want := showSorted(m), "NXDOMAIN aa;;"+soa; got != want {
 		t.Errorf("once ready: got %v; want %v", got, want)
@@ -1435,7 +1435,7 @@ func publishTest(t testing.TB, reg *registry, services ...string) {
 			t.Fatalf("%s: got status %d, %s", body, r.Code, r.Body)
 		}
 	}
-	reg.Serial.Store(7)
+	reg.index.Serial.Store(7)
 }
 
 // showExtra is the additional section of m, without OPT, in order of its text.
@@ -1771,7 +1771,7 @@ func putContainers(t testing.TB, reg *registry, list ...publish.Container) {
 		if c.ID == "" {
 			c.ID = c.Name
 		}
-		s, problems := reg.Rules.ServiceOf(&c, "e")
+		s, problems := reg.index.Rules.ServiceOf(&c, "e")
 		if problems != nil {
 			t.Fatal(problems)
 		}
@@ -1876,7 +1876,7 @@ func TestAnswersByPlaces(t *testing.T) {
 func TestNamesAboveZones(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	reg := newRegistry(publish.NameRules{Apex: mustName(t, "docker")}, 60, log, mustName(t, "b.c.docker"))
-	reg.Ready.Store(true)
+	reg.index.Ready.Store(true)
 	z := newTestZone(t, reg)
 	for qname, want := range map[string]string{"c.docker.": "NOERROR", "b.c.docker.": "NOERROR", "d.docker.": "NXDOMAIN", "x.b.c.docker.": "NXDOMAIN"} {
 		if got := answersTo(z, "192.0.2.1", "", qname, dns.TypeA); got != want {
@@ -1946,7 +1946,7 @@ func TestHostAddress(t *testing.T) {
 			t.Errorf("mixed: got %v; want %v", got, want)
 		}
 	}
-	reg.Rules.Host = []netip.Addr{netip.MustParseAddr("198.51.100.4"), netip.MustParseAddr("2001:db8::4")}
+	reg.index.Rules.Host = []netip.Addr{netip.MustParseAddr("198.51.100.4"), netip.MustParseAddr("2001:db8::4")}
 	check("10.1.0.53", "h.app.docker.", dns.TypeA, "NOERROR 198.51.100.4")
 	check("127.0.0.1", "h.app.docker.", dns.TypeAAAA, "NOERROR 2001:db8::4")
 }
@@ -1955,7 +1955,7 @@ func TestHostAddress(t *testing.T) {
 // there, for the client that asks.
 func TestHealthChecks(t *testing.T) {
 	reg := newTestRegistry(t, "docker")
-	reg.Rules.Health = true
+	reg.index.Rules.Health = true
 	z := newTestZone(t, reg)
 	tcp := []publish.Port{{Number: 80, Proto: "tcp"}}
 	put := func(name, image, addr string, sick bool, labels ...string) {
@@ -1986,12 +1986,12 @@ func TestHealthChecks(t *testing.T) {
 	check("192.0.2.1", "_80._tcp.w1.web.docker.", dns.TypeSRV, "NOERROR 10.1.0.1 w1.web.docker.")
 	put("w2", "web", "10.1.0.2/24", true, "com.dnsdock.health=ignore")
 	check("192.0.2.1", "web.docker.", dns.TypeA, "NOERROR 10.1.0.2")
-	reg.Rules.Health = false
+	reg.index.Rules.Health = false
 	put("w1", "web", "10.1.0.1/24", true)
 	check("192.0.2.1", "web.docker.", dns.TypeA, "NOERROR 10.1.0.1 10.1.0.2")
 
 	// The healthy one is on an internal network, out of reach of others.
-	reg.Rules.Health = true
+	reg.index.Rules.Health = true
 	put("d1", "db", "10.1.0.5/24", true)
 	putContainers(t, reg, publish.Container{Name: "d2", Image: "db", Networks: []publish.Endpoint{netAt("!i", "10.3.0.6/24")}})
 	check("192.0.2.1", "db.docker.", dns.TypeA, "NOERROR 10.1.0.5")
@@ -2002,7 +2002,7 @@ func TestHealthChecks(t *testing.T) {
 // The names of compose answer where no other does.
 func TestComposeNames(t *testing.T) {
 	reg := newTestRegistry(t, "docker")
-	reg.Rules.Second.Compose = true
+	reg.index.Rules.Second.Compose = true
 	z := newTestZone(t, reg)
 	instance := func(project, service, number, name, image, addr string) publish.Container {
 		return publish.Container{Name: name, Image: image, Networks: []publish.Endpoint{netAt("a", addr)}, Exposed: []publish.Port{{Number: 80, Proto: "tcp"}}, Labels: map[string]string{
@@ -2043,7 +2043,7 @@ func TestComposeNames(t *testing.T) {
 		{"2.*.docker.", "NOERROR 10.1.0.7"}, // below the alias
 	} {
 		for _, closest := range []bool{false, true} {
-			reg.Rules.Closest = closest
+			reg.index.Rules.Closest = closest
 			if closest && (c.qname == "redis.docker." || c.qname == "1.*.shop.docker.") { // the same by other rules
 				continue
 			}
@@ -2054,7 +2054,7 @@ func TestComposeNames(t *testing.T) {
 			}
 		}
 	}
-	reg.Rules.Closest = false
+	reg.index.Rules.Closest = false
 	if got := answersTo(z, "192.0.2.1", "", "_80._tcp.1.web.shop.docker.", dns.TypeSRV); got != "NOERROR shop_web_1.nginx.docker. 10.1.0.1" {
 		t.Errorf("SRV: got %q", got)
 	}

@@ -135,7 +135,7 @@ func newProgram(ctx context.Context, cfg *config.Config, log *slog.Logger) *prog
 	p.fwd = newForwarder(cfg, log)
 	var answering context.Context // lives longer than p.ctx: DNS answers until HTTP has ended
 	answering, p.silence = context.WithCancel(context.Background())
-	p.zone = zone.New(answering, p.reg.Index, p.fwd, log)
+	p.zone = zone.New(answering, p.reg.index, p.fwd, log)
 	p.auth = &web.WriteAuth{ReadOnly: cfg.HTTP.ReadOnly, TokenFile: cfg.HTTP.TokenFile, Log: log}
 	p.reloads = []func(){p.fwd.Reload, p.auth.Reload}
 	for _, e := range cfg.Docker.Engines {

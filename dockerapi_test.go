@@ -563,10 +563,11 @@ func TestRecordedEngines(t *testing.T) {
 			defer cancel()
 			log := newLogWatch()
 			client := newDockerClient(startEngine(t, &r, nil), nil)
+			reg.addEngine("recorded", n.Apex)
 			w := watch.New(client, watch.Config{URL: "recorded", Naming: n}, reg, slog.New(slog.NewTextHandler(log, nil)))
 			wg.Go(func() { _ = w.Run(ctx) })
 			log.wait(t, "engine found")
-			for !reg.Ready.Load() {
+			for !reg.index.Ready.Load() {
 				runtime.Gosched()
 			}
 			z := newTestZone(t, reg)
@@ -586,11 +587,11 @@ func TestRecordedEngines(t *testing.T) {
 				}
 			}
 			for _, qname := range []string{"renamed", "sick", "m"} {
-				if s := reg.Match(mustName(t, strings.Replace(qname+".app.docker", "m.app.", "m.", 1)), nil); len(s) == 0 {
+				if s := reg.index.Match(mustName(t, strings.Replace(qname+".app.docker", "m.app.", "m.", 1)), nil); len(s) == 0 {
 					t.Errorf("%s: not published", qname)
 				}
 			}
-			for s := range reg.Published().All(^publish.Kind(0)) {
+			for s := range reg.index.Published().All(^publish.Kind(0)) {
 				if s.Sick != (s.ContainerLabel == "sick") {
 					t.Errorf("%s: unhealthy %t", s.ContainerLabel, s.Sick)
 				}

@@ -44,7 +44,7 @@ func fastZone(t testing.TB) *zone.Zone {
 		`{"name":"srv2","image":"nginx","ip":"10.2.0.2","ports":["80/tcp=http"]}`,
 		`{"name":"front","image":"nginx","cname":"srv.nginx.docker"}`,
 		`{"name":"loop","image":"loop","cname":"x.loop.docker"}`)
-	reg.Rules.Second.Compose, reg.Rules.Health = true, true
+	reg.index.Rules.Second.Compose, reg.index.Rules.Health = true, true
 	label := func(kv ...string) map[string]string {
 		m := make(map[string]string)
 		for i := 0; i < len(kv); i += 2 {
@@ -68,7 +68,7 @@ func fastZone(t testing.TB) *zone.Zone {
 			Labels: label("com.docker.compose.project", "shop", "com.docker.compose.service", "web", "com.docker.compose.container-number", "2")},
 	} {
 		c.ID = fmt.Sprintf("c%03d", i)
-		s, problems := reg.Rules.ServiceOf(&c, "e")
+		s, problems := reg.index.Rules.ServiceOf(&c, "e")
 		if s == nil || problems != nil {
 			t.Fatal(s, problems)
 		}
@@ -281,7 +281,7 @@ func TestKeptRepliesAreBounded(t *testing.T) {
 	few.Ports = []publish.Port{{Number: 80, Proto: "tcp", Name: "http"}}
 	reg.Put(s.ID, s)
 	reg.Put(few.ID, few)
-	reg.Ready.Store(true)
+	reg.index.Ready.Store(true)
 	z := newTestZone(t, reg)
 	for i := range 2 * zone.MaxReplies {
 		for _, name := range []string{"big", "few"} {
@@ -391,7 +391,7 @@ func BenchmarkAnswer(b *testing.B) {
 // Each change is seen by the next query, whatever was kept for the fast path.
 func TestFastPathFollowsChanges(t *testing.T) {
 	reg := newTestRegistry(t, "docker")
-	reg.Ready.Store(true)
+	reg.index.Ready.Store(true)
 	z := newTestZone(t, reg)
 	f := dnsserver.NewFastPath(z)
 	rnd := rand.New(rand.NewPCG(4, 4))
@@ -428,7 +428,7 @@ func TestFastPathFollowsChanges(t *testing.T) {
 // after it never from before.
 func TestFastPathBesideChanges(t *testing.T) {
 	reg := newTestRegistry(t, "docker")
-	reg.Ready.Store(true)
+	reg.index.Ready.Store(true)
 	z := newTestZone(t, reg)
 	packet := packQuery(t, 1, "web.nginx.docker.", dns.TypeA)
 	var now atomic.Int64 // the change that is done

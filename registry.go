@@ -1,8 +1,12 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"errors"
+	"iter"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -12,198 +16,140 @@ import (
 	"github.com/rayje/dnsdock/internal/feed"
 	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/table"
 	"github.com/rayje/dnsdock/internal/watch"
 )
 
-// A registry decides what is published: of what engines say and what the API
-// did. Writers hold mu.
+// A registry decides what is published under each ID: from what engines say and
+// from what the API changed. It alone writes to the index.
 type registry struct {
-	*index.Index
-	log  *slog.Logger
-	feed *feed.Feed // is told of each change
+	names publish.NameRules
+	index *index.Index
+	feed  *feed.Feed // gets each change
+	log   *slog.Logger
+	save  func() error // writes what the API changed to disk; nil: it is not kept. Read-only after start
 
-	mu       sync.Mutex                  // guards what follows, and every change of the index
-	found    map[string]*publish.Service // of each container that is known to exist its service as its engine has it, by id; nil if it has none
-	made     map[string]*publish.Service // services made by hand
-	overlays map[string]overlay          // what the API did to containers' services, by container id
-	engines  map[string]*engineState
-	version  uint64 // grows with each change by the API
-	ttlSet   bool   // ttl is from the API
+	services table.Table[string, *held] // by ID; readers never lock
 
-	save func() error // keeps what the API did on disk; nil: nothing does. Read-only after start
+	mu      sync.Mutex              // guards what follows, and each change of services and index; see unlock
+	engines map[string]*engineState // by URL
+	version uint64                  // grows with each change by the API
+	ttlSet  bool                    // the API set the default TTL
+	lines   []line                  // of the log, not written yet
+}
+
+// A held value is all that is known under one ID. It is never written again
+// once it is stored.
+type held struct {
+	exists     bool             // an engine has a container with this ID
+	fromEngine *publish.Service // what that container publishes by itself; nil: nothing
+	fromAPI    *publish.Service // a service made by hand; nil: there is none
+	change     *change          // what the API changed of the container's service; nil: nothing
+	tooLong    bool             // the name that the API set is left out for now, and that was logged
+	published  *publish.Service // what follows from all this; nil: nothing
+}
+
+// A change is what the API changed of a container's service. It holds for as
+// long as the container exists.
+type change struct {
+	publish.Patch
+	removed bool // nothing is published
 }
 
 // An engineState says how far the containers of an engine are known.
 type engineState struct {
-	zone   dnsname.Name // of its containers
-	listed bool         // its first list is published
+	zone   dnsname.Name // in which its containers are named
+	tried  bool         // it was found, or found to be away
 	up     bool         // it answers
-	tried  bool         // it was found or lost before
+	listed bool         // the containers of its first list are published
 }
 
-// An overlay is what the API did to a container's service. It holds for as
-// long as the container exists.
-type overlay struct {
-	publish.Patch
-	removed bool
-	warned  bool // that its name is left out for now
+// A line of the log.
+type line struct {
+	level slog.Level
+	msg   string
+	args  []any
 }
-
-var _ watch.Sink = (*registry)(nil)
 
 var (
 	errNotFound     = errors.New("no such service")
-	errAmbiguous    = errors.New("several containers' ids begin so: write more digits")
-	errNotPublished = errors.New("the container of this id is not published: it does not run, is ignored, or has no address of its own; choose another id")
+	errAmbiguous    = errors.New("several containers' IDs begin like this: write more digits")
+	errNotPublished = errors.New("the container with this ID is not published: " +
+		"it does not run, is ignored, or has no address of its own; choose another ID")
 )
 
 // newRegistry returns an empty registry with a default TTL in seconds. Zones
-// are those of engines with a domain of their own.
-func newRegistry(n publish.NameRules, ttl uint32, log *slog.Logger, zones ...dnsname.Name) *registry {
+// are the domains that single engines have.
+func newRegistry(names publish.NameRules, ttl uint32, log *slog.Logger, zones ...dnsname.Name) *registry {
 	return &registry{
-		Index:    index.New(n, ttl, zones...),
-		log:      log,
-		feed:     feed.New(),
-		found:    make(map[string]*publish.Service),
-		made:     make(map[string]*publish.Service),
-		overlays: make(map[string]overlay),
-		engines:  make(map[string]*engineState),
+		names:   names,
+		index:   index.New(names, ttl, zones...),
+		feed:    feed.New(),
+		log:     log,
+		engines: make(map[string]*engineState),
 	}
 }
 
-// addEngine makes a zone wait for an engine.
-func (r *registry) addEngine(engine string, zone dnsname.Name) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.engines[engine] = &engineState{zone: zone}
-	r.Away.Add(1)
+// unlock unlocks mu and writes the lines of the log that came up under it:
+// whoever reads the log may be slow, and must not stop others.
+func (r *registry) unlock() {
+	lines := r.lines
+	r.lines = nil
+	r.mu.Unlock()
+	for _, l := range lines {
+		r.log.Log(context.Background(), l.level, l.msg, l.args...)
+	}
 }
 
-// Listed implements watch.Sink. It drops what the API did to containers of the
-// engine that do not exist any more.
-func (r *registry) Listed(engine string, isGone func(id string) bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for id := range r.overlays {
-		if isGone(id) {
-			delete(r.overlays, id)
+func (r *registry) logLocked(level slog.Level, msg string, args ...any) {
+	r.lines = append(r.lines, line{level, msg, args})
+}
+
+// held returns a copy of what is known under an ID.
+func (r *registry) held(id string) held {
+	if h, ok := r.services.Load(id); ok {
+		return *h
+	}
+	return held{}
+}
+
+// all returns what is published, sorted by ID.
+func (r *registry) all() iter.Seq[*publish.Service] {
+	var list []*publish.Service
+	for _, h := range r.services.All() {
+		if h.published != nil {
+			list = append(list, h.published)
 		}
 	}
-	if e := r.engines[engine]; e != nil {
-		e.listed = true
-	}
-	r.settleZonesLocked()
+	slices.SortFunc(list, func(a, b *publish.Service) int { return cmp.Compare(a.ID, b.ID) })
+	return slices.Values(list)
 }
 
-// SetEngine implements watch.Sink.
-func (r *registry) SetEngine(s engine.Status) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	e := r.engines[s.URL]
-	if e == nil {
-		return
-	}
-	switch {
-	case s.Up && !e.up:
-		r.Away.Add(-1)
-	case !s.Up && e.up:
-		r.Away.Add(1)
-	}
-	e.up, e.tried = s.Up, true
-	r.settleZonesLocked()
-	if s.Up {
-		r.feed.Publish("engine-found", "", s)
-	} else {
-		r.feed.Publish("engine-lost", "", s)
-	}
-}
-
-// settleZonesLocked finds the zones that wait no more: an engine of theirs has
-// told what it has, and each other one has too, or is away.
-func (r *registry) settleZonesLocked() {
-	listed, waits := make(map[dnsname.Name]bool), make(map[dnsname.Name]bool)
-	anyListed, anyWaits := false, false
-	for _, e := range r.engines {
-		anyListed, anyWaits = anyListed || e.listed, anyWaits || !e.listed && !(e.tried && !e.up)
-		listed[e.zone] = listed[e.zone] || e.listed
-		waits[e.zone] = waits[e.zone] || !e.listed && !(e.tried && !e.up)
-	}
-	if anyListed && !anyWaits {
-		r.Known.Store(true)
-	}
-	all := true
-	for _, zone := range r.Zones {
-		_, isWaiting := waits[zone]
-		done := !isWaiting || !waits[zone] && listed[zone] // one without an engine has what is made by hand
-		if done {
-			r.Settled.Store(zone, true)
-		}
-		all = all && done
-	}
-	if all {
-		r.Ready.Store(true)
-	}
-}
-
-// Put implements watch.Sink: it publishes a container's service as its engine has it now. A nil
-// service says that the container exists but is not published.
-func (r *registry) Put(id string, s *publish.Service) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if old := r.found[id]; old == nil || !old.Equal(s) { // else one of the two would be kept for nothing
-		r.found[id] = s
-	}
-	r.settleLocked(id, true)
-}
-
-// Forget implements watch.Sink: it withdraws the service of a container that does not exist any more,
-// and drops what the API did to it.
-func (r *registry) Forget(id string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.found, id)
-	delete(r.overlays, id)
-	r.settleLocked(id, true)
-}
-
-// Endpoints implements watch.Sink: it returns the addresses that the container's engine gave last.
-func (r *registry) Endpoints(id string) []publish.Endpoint {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if s := r.found[id]; s != nil {
-		return s.Endpoints()
-	}
-	return nil
-}
-
-// lookup returns the service that id names: in full, or for a container the
-// first 4 hex digits or more. Errors: errNotFound, errAmbiguous.
+// lookup returns what is published under an ID, which may be shortened if it is
+// a container's. Errors: errNotFound, errAmbiguous.
 func (r *registry) lookup(id string) (*publish.Service, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.lookupLocked(id)
-}
-
-func (r *registry) lookupLocked(id string) (*publish.Service, error) {
-	id, err := r.fullIDLocked(id)
+	id, err := r.fullID(id)
 	if err != nil {
 		return nil, err
 	}
-	if s := r.Published().Get(id); s != nil {
+	if s := r.held(id).published; s != nil {
 		return s, nil
 	}
 	return nil, errNotFound
 }
 
-// fullIDLocked completes the shortened id of a container. What is not one
-// is returned as it is.
-func (r *registry) fullIDLocked(id string) (string, error) {
-	if r.existsLocked(id) || r.made[id] != nil || !publish.IsHex(id, 4) {
+// minIDDigits is the length from which a text may be a shortened ID.
+const minIDDigits = 4
+
+// fullID completes the shortened ID of a container. It returns any other text
+// unchanged.
+func (r *registry) fullID(id string) (string, error) {
+	if h := r.held(id); h.exists || h.fromAPI != nil || !publish.IsHex(id, minIDDigits) {
 		return id, nil
 	}
 	full := id
-	for c := range r.found {
-		if !strings.HasPrefix(c, id) {
+	for c, h := range r.services.All() {
+		if !h.exists || !strings.HasPrefix(c, id) {
 			continue
 		}
 		if full != id {
@@ -214,191 +160,278 @@ func (r *registry) fullIDLocked(id string) (string, error) {
 	return full, nil
 }
 
-// existsLocked reports whether there is a container of this id.
-func (r *registry) existsLocked(id string) bool {
-	_, ok := r.found[id]
-	return ok
+// addEngine adds an engine whose containers are named in zone.
+func (r *registry) addEngine(url string, zone dnsname.Name) {
+	r.mu.Lock()
+	defer r.unlock()
+	r.engines[url] = &engineState{zone: zone}
 }
 
-// set publishes what p says, all properties of which must be set, under id.
-// For a container's id that holds for as long as the container exists; else
-// it is a service made by hand. Errors: errAmbiguous, errNotPublished, or
-// what can't be used.
-func (r *registry) set(id string, p publish.Patch) (s *publish.Service, isNew bool, err error) {
+var _ watch.Sink = (*registry)(nil)
+
+// SetEngine implements watch.Sink.
+func (r *registry) SetEngine(s engine.Status) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	id, err = r.fullIDLocked(id)
-	if err != nil {
-		return nil, false, err
+	defer r.unlock()
+	e := r.engines[s.URL]
+	e.tried, e.up = true, s.Up
+	r.updateZonesLocked()
+	if s.Up {
+		r.feed.Publish("engine-found", "", s)
+	} else {
+		r.feed.Publish("engine-lost", "", s)
 	}
-	base := r.found[id]
-	switch {
-	case base == nil && r.existsLocked(id) && r.made[id] == nil:
-		return nil, false, errNotPublished // nor does a container that died meanwhile come back
-	case base == nil || r.made[id] != nil:
-		base = &publish.Service{ID: id, Since: time.Now().UTC().Truncate(time.Second)}
-		if old := r.made[id]; old != nil {
-			base.Since = old.Since
+}
+
+// Listed implements watch.Sink. It drops what the API changed of those
+// containers of the engine that do not exist any more.
+func (r *registry) Listed(url string, isGone func(id string) bool) {
+	r.mu.Lock()
+	defer r.unlock()
+	for id, h := range r.services.All() {
+		if h.change != nil && !h.exists && isGone(id) {
+			next := *h
+			next.change = nil
+			r.applyLocked(id, next, false)
 		}
 	}
-	s, err = r.namingOf(base).Patched(base, p)
+	r.engines[url].listed = true
+	r.updateZonesLocked()
+}
+
+// updateZonesLocked tells the index how far each zone is known.
+func (r *registry) updateZonesLocked() {
+	zones := make(map[dnsname.Name]index.Zone)
+	away := 0
+	for _, e := range r.engines {
+		z := zones[e.zone]
+		z.HasEngine = true
+		z.Listed = z.Listed || e.listed
+		z.Waits = z.Waits || !e.listed && (e.up || !e.tried)
+		zones[e.zone] = z
+		if !e.up {
+			away++
+		}
+	}
+	r.index.SetZones(zones, away)
+}
+
+// Put implements watch.Sink.
+func (r *registry) Put(id string, s *publish.Service) {
+	r.mu.Lock()
+	defer r.unlock()
+	h := r.held(id)
+	if !h.fromEngine.Equal(s) { // else two equal services would be kept
+		h.fromEngine = s
+	}
+	h.exists = true
+	r.applyLocked(id, h, true)
+}
+
+// Forget implements watch.Sink. It drops what the API changed of the container.
+func (r *registry) Forget(id string) {
+	r.mu.Lock()
+	defer r.unlock()
+	r.applyLocked(id, held{fromAPI: r.held(id).fromAPI}, true)
+}
+
+// Endpoints implements watch.Sink.
+func (r *registry) Endpoints(id string) []publish.Endpoint {
+	if s := r.held(id).fromEngine; s != nil {
+		return s.Endpoints()
+	}
+	return nil
+}
+
+// set publishes what p says, all properties of which must be set. If id is a
+// container's, that holds for as long as the container exists; else it is a
+// service made by hand. Errors: errAmbiguous, errNotPublished, or what can't be
+// used.
+func (r *registry) set(id string, p publish.Patch) (s *publish.Service, isNew bool, err error) {
+	r.mu.Lock()
+	defer r.unlock()
+	id, err = r.fullID(id)
 	if err != nil {
 		return nil, false, err
 	}
-	had := r.Published().Get(id) != nil
-	r.version++
-	if base == r.found[id] {
-		r.overlays[id] = overlay{Patch: p}
-	} else {
-		r.made[id] = s
+	h := r.held(id)
+	isNew = h.published == nil
+	switch {
+	case h.fromAPI == nil && h.exists && h.fromEngine == nil: // a container that died meanwhile does not come back
+		return nil, false, errNotPublished
+	case h.fromAPI == nil && h.exists:
+		s, err = r.namesOf(h.fromEngine).Patched(h.fromEngine, p)
+		h.change = &change{Patch: p}
+	default:
+		base := &publish.Service{ID: id, Since: time.Now().UTC().Truncate(time.Second)}
+		if h.fromAPI != nil {
+			base.Since = h.fromAPI.Since
+		}
+		s, err = r.names.Patched(base, p)
+		h.fromAPI = s
 	}
-	r.settleLocked(id, false)
-	return s, !had, nil
+	if err != nil {
+		return nil, false, err
+	}
+	r.version++
+	r.applyLocked(id, h, false)
+	return s, isNew, nil
 }
 
 // update changes the service that id names by p. Errors: errNotFound,
 // errAmbiguous, or what can't be used.
 func (r *registry) update(id string, p publish.Patch) (*publish.Service, error) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	old, err := r.lookupLocked(id)
+	defer r.unlock()
+	old, err := r.lookup(id)
 	if err != nil {
 		return nil, err
 	}
-	r.version++
-	if r.made[old.ID] != nil {
-		s, err := r.namingOf(old).Patched(old, p)
-		if err != nil {
+	h := r.held(old.ID)
+	if h.fromAPI != nil {
+		if h.fromAPI, err = r.names.Patched(h.fromAPI, p); err != nil {
 			return nil, err
 		}
-		r.made[old.ID] = s
 	} else {
-		all := r.overlays[old.ID].Over(p)
-		_, err := r.namingOf(old).Patched(r.found[old.ID], all)
-		if errors.Is(err, publish.ErrNoAddress) || err != nil && (p.Name != nil || p.Image != nil) { // else a name that is left out for now would refuse a mere TTL
+		setsName := p.Name != nil || p.Image != nil // else a name that is left out for now is no reason to refuse p
+		if h.change != nil {
+			p = h.change.Over(p)
+		}
+		_, err := r.namesOf(h.fromEngine).Patched(h.fromEngine, p)
+		if errors.Is(err, publish.ErrNoAddress) || err != nil && setsName {
 			return nil, err
 		}
-		r.overlays[old.ID] = overlay{Patch: all}
+		h.change = &change{Patch: p}
 	}
-	r.settleLocked(old.ID, false)
-	return r.Published().Get(old.ID), nil
+	r.version++
+	r.applyLocked(old.ID, h, false)
+	return r.held(old.ID).published, nil
 }
 
-// remove withdraws the service that id names; a container's stays away for
-// as long as the container exists. Errors: errNotFound, errAmbiguous.
+// remove withdraws the service that id names. A container's does not come back
+// for as long as the container exists. Errors: errNotFound, errAmbiguous.
 func (r *registry) remove(id string) error {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	s, err := r.lookupLocked(id)
+	defer r.unlock()
+	s, err := r.lookup(id)
 	if err != nil {
 		return err
 	}
-	r.version++
-	delete(r.made, s.ID)
-	if r.existsLocked(s.ID) {
-		r.overlays[s.ID] = overlay{removed: true}
+	h := r.held(s.ID)
+	h.fromAPI = nil
+	if h.exists {
+		h.change = &change{removed: true}
 	}
-	r.settleLocked(s.ID, false)
+	r.version++
+	r.applyLocked(s.ID, h, false)
 	return nil
 }
 
-// namingOf returns how s is named: in the zone of its engine.
-func (r *registry) namingOf(s *publish.Service) publish.NameRules {
-	n := r.Rules
+// namesOf returns the rules by which s is named: in the zone of its engine.
+func (r *registry) namesOf(s *publish.Service) publish.NameRules {
+	n := r.names
 	if e := r.engines[s.Origin.Engine]; e != nil {
 		n.Apex = e.zone
 	}
 	return n
 }
 
-// wantLocked returns what shall be published under id, or nil.
-func (r *registry) wantLocked(id string) *publish.Service {
-	if s := r.made[id]; s != nil {
-		return s
+// desiredLocked returns what is to be published of h, nil for nothing. The
+// error says that a name which the API set can't be, with a part that the
+// container has now, and is left out.
+func (r *registry) desiredLocked(h held) (*publish.Service, error) {
+	switch {
+	case h.fromAPI != nil:
+		return h.fromAPI, nil
+	case h.fromEngine == nil || h.change != nil && h.change.removed:
+		return nil, nil
+	case h.change == nil:
+		return h.fromEngine, nil
 	}
-	s := r.found[id]
-	o, ok := r.overlays[id]
-	if s == nil || o.removed {
-		return nil
+	names, p := r.namesOf(h.fromEngine), h.change.Patch
+	s, err := names.Patched(h.fromEngine, p)
+	if err == nil {
+		return s, nil
 	}
-	if !ok {
-		return s
+	p.Name, p.Image = nil, nil
+	if s, e := names.Patched(h.fromEngine, p); e == nil {
+		return s, err
 	}
-	naming := r.namingOf(s)
-	t, err := naming.Patched(s, o.Patch)
-	if tooLong := err != nil; tooLong != o.warned { // with a part that the container has now
-		if tooLong {
-			r.log.Warn("name set by the API is left out for now", "container", s.Origin.Container, "id", id, "err", err)
-		}
-		r.overlays[id] = overlay{Patch: o.Patch, warned: tooLong}
-	}
-	if err != nil {
-		o.Name, o.Image = nil, nil
-		t, err = naming.Patched(s, o.Patch)
-	}
-	if err != nil {
-		return s
-	}
-	return t
+	return h.fromEngine, err
 }
 
-// settleLocked makes what is published under id what shall be, and logs it.
-// New names are stored before old ones go, and a name that stays is swapped
-// in one store, so that no query sees a gap. What the container takes away
-// died with it.
-func (r *registry) settleLocked(id string, died bool) {
-	old := r.Published().Get(id)
-	s := r.wantLocked(id)
+// applyLocked stores h under id and publishes what follows from it. Died says
+// that what is no longer published went because its container did.
+func (r *registry) applyLocked(id string, h held, died bool) {
+	old := r.held(id).published
+	s, err := r.desiredLocked(h)
 	if s.Equal(old) {
-		return
+		s = old
 	}
-	var alone *index.Set // of s; the sets that have no other share it
-	if s != nil {
-		alone = index.Singleton(s)
+	if err != nil && !h.tooLong {
+		r.logLocked(slog.LevelWarn, "name set by the API is left out for now",
+			"container", h.fromEngine.Origin.Container, "id", id, "err", err)
 	}
-	r.SwapNamesLocked(old, alone)
-	r.SwapAddrsLocked(old, alone)
-	r.NoteRemovedLocked(old, s, died)
-	r.Serial.Add(1)
+	if h.fromEngine != nil {
+		h.tooLong = err != nil
+	}
+	h.published = s
+	if s != old {
+		r.index.Replace(old, s, died)
+	}
+	if h == (held{}) {
+		r.services.Delete(id)
+	} else {
+		r.services.Store(id, &h)
+	}
+	if s != old {
+		r.tellLocked(id, old, s)
+	}
+}
+
+// tellLocked tells those who listen, and the log, that s is published under id
+// instead of old.
+func (r *registry) tellLocked(id string, old, s *publish.Service) {
+	names := func(s *publish.Service) []dnsname.Name { return publish.FirstFew(s.OwnerNames) }
+	addrs := func(s *publish.Service) []string { return publish.AddrTexts(publish.FirstFew(s.Addrs)) }
 	switch {
 	case old == nil:
 		r.feed.Publish("service-added", id, s)
-		r.log.Info("service added", "id", id, "names", publish.FirstFew(s.OwnerNames), "addrs", publish.AddrTexts(publish.FirstFew(s.Addrs)))
+		r.logLocked(slog.LevelInfo, "service added", "id", id, "names", names(s), "addrs", addrs(s))
 	case s == nil:
 		r.feed.Publish("service-removed", id, old)
-		r.log.Info("service removed", "id", id, "names", publish.FirstFew(old.OwnerNames))
+		r.logLocked(slog.LevelInfo, "service removed", "id", id, "names", names(old))
 	default:
 		r.feed.Publish("service-changed", id, s)
-		r.log.Info("service changed", "id", id, "names", publish.FirstFew(s.OwnerNames), "addrs", publish.AddrTexts(publish.FirstFew(s.Addrs)))
+		r.logLocked(slog.LevelInfo, "service changed", "id", id, "names", names(s), "addrs", addrs(s))
 	}
 }
 
 // setTTL sets the default TTL in seconds.
 func (r *registry) setTTL(ttl uint32) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.unlock()
 	r.version++
 	r.ttlSet = true
-	r.TTL.Store(ttl)
-	r.Hot.Epoch.Add(1)
-	r.Serial.Add(1)
+	r.index.SetTTL(ttl)
 	r.feed.Publish("ttl-changed", "", ttl)
 }
 
-// overlay has what the API did to containers' services done again.
-func (r *registry) overlay(overlays map[string]overlay) {
+// restoreChanges takes what the API changed of containers before a restart.
+func (r *registry) restoreChanges(changes map[string]*change) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	for id, o := range overlays {
-		r.overlays[id] = o
-		r.settleLocked(id, false)
+	defer r.unlock()
+	for id, c := range changes {
+		h := r.held(id)
+		h.change = c
+		r.applyLocked(id, h, false)
 	}
 	r.version++
 }
 
-// apiVersion grows with each change by the API.
+// apiVersion returns a number that grows with each change by the API.
 func (r *registry) apiVersion() uint64 {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.unlock()
 	return r.version
 }

@@ -24,7 +24,7 @@ import (
 func newTestRegistry(t testing.TB, domain string) *registry {
 	t.Helper()
 	r := newRegistry(publish.NameRules{Apex: mustName(t, domain)}, 0, slog.New(slog.DiscardHandler))
-	r.Ready.Store(true)
+	r.index.Ready.Store(true)
 	return r
 }
 
@@ -39,7 +39,7 @@ func testService(t testing.TB, r *registry, id, part, image, addr string, aliase
 	for _, a := range aliases {
 		s.Aliases = append(s.Aliases, mustName(t, a))
 	}
-	if err := r.Rules.SetOwnerNames(s); err != nil {
+	if err := r.index.Rules.SetOwnerNames(s); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -50,11 +50,11 @@ func testService(t testing.TB, r *registry, id, part, image, addr string, aliase
 func matched(t testing.TB, r *registry, q string) string {
 	t.Helper()
 	n := mustName(t, q)
-	if _, ok := r.AliasFor(n); !ok && !n.Under(r.Rules.Apex) {
+	if _, ok := r.index.AliasFor(n); !ok && !n.Under(r.index.Rules.Apex) {
 		return "foreign"
 	}
 	var ids []string
-	for s := range index.Shuffled(r.Match(n, nil), ^publish.Kind(0)) {
+	for s := range index.Shuffled(r.index.Match(n, nil), ^publish.Kind(0)) {
 		ids = append(ids, s.ID)
 	}
 	slices.Sort(ids)
@@ -122,7 +122,7 @@ func TestNamesRule(t *testing.T) {
 // query goes to the nearest name only.
 func TestClosest(t *testing.T) {
 	r := newTestRegistry(t, "docker")
-	r.Rules.Closest = true
+	r.index.Rules.Closest = true
 	for _, s := range []*publish.Service{
 		testService(t, r, "a", "a", "app", "172.17.0.2", "service.x.com"),
 		testService(t, r, "b", "b", "app", "172.17.0.3", "client.service.x.com", "app.docker"),
@@ -237,7 +237,7 @@ func FuzzNamesRule(f *testing.F) {
 				addr := fmt.Sprintf("10.0.0.%d 10.0.1.%d", rnd.IntN(5), rnd.IntN(5))
 				s := testService(t, r, id, part, image, addr, aliases...)
 				if rnd.IntN(2) == 0 {
-					s.Compose = mustName(t, random(3)+"."+random(1)+"."+r.Rules.Apex.String())
+					s.Compose = mustName(t, random(3)+"."+random(1)+"."+r.index.Rules.Apex.String())
 				}
 				r.Put(id, s)
 			}
@@ -246,12 +246,12 @@ func FuzzNamesRule(f *testing.F) {
 		for range 60 {
 			q := random(5, "*")
 			if rnd.IntN(2) == 0 {
-				q += "." + strings.TrimSuffix(r.Rules.Apex.String(), ".")
+				q += "." + strings.TrimSuffix(r.index.Rules.Apex.String(), ".")
 			}
-			apex := r.Rules.Apex.String()
+			apex := r.index.Rules.Apex.String()
 			ours := strings.HasSuffix("."+q+".", "."+apex)
 			ids, closest := linearly(r, q, func(s *publish.Service) []dnsname.Name { return s.OwnerNames }, apex)
-			for s := range r.Published().All(^publish.Kind(0)) {
+			for s := range r.index.Published().All(^publish.Kind(0)) {
 				for _, o := range s.OwnerNames { // at or below an alias
 					if q+"." == o.String() || o.Labels() > 1 && strings.HasSuffix(q+".", "."+o.String()) {
 						ours = true
@@ -273,11 +273,11 @@ func FuzzNamesRule(f *testing.F) {
 					want = "foreign"
 				}
 				if got := matched(t, r, q); got != want {
-					t.Fatalf("seed %d: %s, closest %t: %q; want %q", seed, q, r.Rules.Closest, got, want)
+					t.Fatalf("seed %d: %s, closest %t: %q; want %q", seed, q, r.index.Rules.Closest, got, want)
 				}
-				r.Rules.Closest = true
+				r.index.Rules.Closest = true
 			}
-			r.Rules.Closest = false
+			r.index.Rules.Closest = false
 		}
 	})
 }
@@ -286,7 +286,7 @@ func FuzzNamesRule(f *testing.F) {
 // of those the ones with the closest names.
 func linearly(r *registry, q string, names func(*publish.Service) []dnsname.Name, apex string) (ids, closest []string) {
 	longer := -100 // by how many labels the names in closest are longer than q; 1 for any
-	for s := range r.Published().All(^publish.Kind(0)) {
+	for s := range r.index.Published().All(^publish.Kind(0)) {
 		for _, o := range names(s) {
 			if !linear(q, o.String(), apex) {
 				continue
@@ -313,9 +313,9 @@ func checkRegistry(t testing.TB, r *registry) {
 	t.Helper()
 	nodes := make(map[dnsname.Name]map[bool]map[string]bool) // name -> here? -> ids
 	addrs := make(map[netip.Addr]map[string]bool)
-	for s := range r.Published().All(^publish.Kind(0)) {
+	for s := range r.index.Published().All(^publish.Kind(0)) {
 		id := s.ID
-		if !s.Equal(r.wantLocked(id)) {
+		if !s.Equal(desired(r, id)) {
 			t.Fatalf("%s is not what it shall be", id)
 		}
 		for _, o := range s.OwnerNames {
@@ -344,7 +344,7 @@ func checkRegistry(t testing.TB, r *registry) {
 		}
 		checkSet(t, v.Set)
 		for s := range v.All(^publish.Kind(0)) {
-			if r.Published().Get(s.ID) != s || m[s.ID] {
+			if r.index.Published().Get(s.ID) != s || m[s.ID] {
 				t.Fatalf("%s is stale, or there twice", s.ID)
 			}
 			m[s.ID] = true
@@ -353,17 +353,17 @@ func checkRegistry(t testing.TB, r *registry) {
 	}
 	above := make(map[dnsname.Name]bool) // and at names of compose
 	networks := make(map[intern.Handle[publish.Network]]int)
-	for s := range r.Published().All(^publish.Kind(0)) {
-		for n := s.Compose; n != "" && n != r.Rules.Apex; n = n.Parent() {
+	for s := range r.index.Published().All(^publish.Kind(0)) {
+		for n := s.Compose; n != "" && n != r.index.Rules.Apex; n = n.Parent() {
 			above[n] = true
 		}
 		for _, e := range s.NetRuns {
 			networks[e.Net]++
 		}
 	}
-	for n, node := range r.Compose.All() {
+	for n, node := range r.index.Compose.All() {
 		for s := range node.Subtree.All(^publish.Kind(0)) {
-			if r.Published().Get(s.ID) != s || !s.Compose.Under(n) {
+			if r.index.Published().Get(s.ID) != s || !s.Compose.Under(n) {
 				t.Fatalf("%s is stale, or not below %v", s.ID, n)
 			}
 		}
@@ -375,11 +375,11 @@ func checkRegistry(t testing.TB, r *registry) {
 	if len(above) > 0 {
 		t.Fatalf("names of compose are missing: %v", above)
 	}
-	if got := maps.Collect(r.Networks.All()); !maps.Equal(got, networks) {
+	if got := maps.Collect(r.index.Networks.All()); !maps.Equal(got, networks) {
 		t.Fatalf("networks %v; want %v", got, networks)
 	}
 	count := 0
-	for n, node := range r.Nodes.All() {
+	for n, node := range r.index.Nodes.All() {
 		count++
 		if got, want := ids(&node.Subtree), nodes[n][false]; !reflect.DeepEqual(got, want) {
 			t.Fatalf("below %v: %v; want %v", n, got, want)
@@ -392,7 +392,7 @@ func checkRegistry(t testing.TB, r *registry) {
 		t.Fatalf("%d nodes; want %d", count, len(nodes))
 	}
 	count = 0
-	for a, list := range r.Addrs.All() {
+	for a, list := range r.index.Addrs.All() {
 		count++
 		if got := ids(list); !reflect.DeepEqual(got, addrs[a]) {
 			t.Fatalf("at %v: %v; want %v", a, got, addrs[a])
@@ -429,7 +429,7 @@ func TestChangeLeavesNoGap(t *testing.T) {
 						return
 					}
 				}
-				if r.At(mustName(t, "1.0.0.10.in-addr.arpa")) == nil {
+				if r.index.At(mustName(t, "1.0.0.10.in-addr.arpa")) == nil {
 					t.Error("10.0.0.1 has no service")
 					return
 				}
@@ -447,11 +447,11 @@ func TestChangeLeavesNoGap(t *testing.T) {
 func TestSerialGrowsWithChanges(t *testing.T) {
 	r := newTestRegistry(t, "docker")
 	s := testService(t, r, "s", "a", "x", "10.0.0.1")
-	last := r.Serial.Load()
+	last := r.index.Serial.Load()
 	grows := func(what string, want bool, change func()) {
 		t.Helper()
 		change()
-		if now := r.Serial.Load(); (now != last) != want {
+		if now := r.index.Serial.Load(); (now != last) != want {
 			t.Errorf("%s: serial from %d to %d; want a change: %v", what, last, now, want)
 		} else {
 			last = now
@@ -676,7 +676,7 @@ func TestRRset(t *testing.T) {
 		{[]*publish.Service{a, b}, true, 2, "[10.0.0.1 10.0.0.2]", 5},
 		{nil, true, 9, "[]", 60},
 	} {
-		addrs, ttl, _ := r.Rrset(viewsOf(c.services...), c.v4, c.most, index.Viewer{})
+		addrs, ttl, _ := r.index.Rrset(viewsOf(c.services...), c.v4, c.most, index.Viewer{})
 		slices.SortFunc(addrs, netip.Addr.Compare)
 		if fmt.Sprint(addrs) != c.want || ttl != c.ttl {
 			t.Errorf("rrset = %v, %d; want %v, %d", addrs, ttl, c.want, c.ttl)
@@ -684,7 +684,7 @@ func TestRRset(t *testing.T) {
 	}
 	seen := make(map[netip.Addr]bool)
 	for range 200 { // misses one with a probability of 2^-199
-		addrs, _, _ := r.Rrset(viewsOf(a, testService(t, r, "c", "c", "x", "10.0.0.3")), true, 1, index.Viewer{})
+		addrs, _, _ := r.index.Rrset(viewsOf(a, testService(t, r, "c", "c", "x", "10.0.0.3")), true, 1, index.Viewer{})
 		if len(addrs) != 1 {
 			t.Fatalf("%v; want one", addrs)
 		}
@@ -695,7 +695,7 @@ func TestRRset(t *testing.T) {
 	}
 	clear(seen)
 	for range 2000 { // misses one with a probability of 50 * (49/50)^2000
-		addrs, _, _ := r.Rrset(viewsOf(testService(t, r, "d", "d", "x", fiftyAddrs())), true, 3, index.Viewer{})
+		addrs, _, _ := r.index.Rrset(viewsOf(testService(t, r, "d", "d", "x", fiftyAddrs())), true, 3, index.Viewer{})
 		seen[addrs[0]] = true
 	}
 	if len(seen) != 50 {
@@ -717,7 +717,7 @@ func filled(t testing.TB, count int) *registry {
 	for i := range count {
 		r.Put(fmt.Sprint(i), numbered(t, r, i))
 	}
-	r.Ready.Store(true)
+	r.index.Ready.Store(true)
 	return r
 }
 
@@ -761,7 +761,7 @@ func BenchmarkLookUp(b *testing.B) {
 			b.Run(fmt.Sprint(qname, "/", count), func(b *testing.B) {
 				b.ReportAllocs()
 				for n := 0; b.Loop(); n++ {
-					_ = r.Match(names[n%len(names)], views[:0])
+					_ = r.index.Match(names[n%len(names)], views[:0])
 				}
 			})
 		}
@@ -777,12 +777,12 @@ func TestTrim(t *testing.T) {
 		"*.nginx.docker": "nginx.docker.", "*.*.web.nginx.docker": "web.nginx.docker.", "web.*.docker": "web.*.docker.",
 		"*.docker": "*.docker.", "*.*.docker": "*.docker.", "*": ".",
 	} {
-		if got := r.Trim(mustName(t, q)).String(); got != want {
+		if got := r.index.Trim(mustName(t, q)).String(); got != want {
 			t.Errorf("%s: got %s; want %s", q, got, want)
 		}
 	}
-	r.Rules.Closest = true
-	if got := r.Trim(mustName(t, "*.nginx.docker")).String(); got != "*.nginx.docker." {
+	r.index.Rules.Closest = true
+	if got := r.index.Trim(mustName(t, "*.nginx.docker")).String(); got != "*.nginx.docker." {
 		t.Errorf("closest: got %s", got)
 	}
 }
@@ -796,7 +796,7 @@ func TestEngineAwayKeepsOthersReady(t *testing.T) {
 	reg.addEngine("two", b)
 	want := func(what string, own, other, reverse, known bool) {
 		t.Helper()
-		got := [4]bool{reg.IsReady(mustName(t, "x.docker")), reg.IsReady(mustName(t, "x.b.docker2")), reg.IsReady(mustName(t, "1.0.0.10.in-addr.arpa")), reg.IsKnown()}
+		got := [4]bool{reg.index.IsReady(mustName(t, "x.docker")), reg.index.IsReady(mustName(t, "x.b.docker2")), reg.index.IsReady(mustName(t, "1.0.0.10.in-addr.arpa")), reg.index.IsKnown()}
 		if got != [4]bool{own, other, reverse, known} {
 			t.Errorf("%s: got %v; want %v", what, got, [4]bool{own, other, reverse, known})
 		}
@@ -806,8 +806,10 @@ func TestEngineAwayKeepsOthersReady(t *testing.T) {
 	want("at first", false, false, false, false)
 	away("two")
 	want("one is away", false, false, false, false)
+	reg.SetEngine(engine.Status{URL: "one", Up: true})
 	reg.Listed("one", none)
 	want("the other has told", true, false, true, true)
+	reg.SetEngine(engine.Status{URL: "two", Up: true})
 	reg.Listed("two", none)
 	want("both have", true, true, true, true)
 }
@@ -816,7 +818,7 @@ func TestEngineAwayKeepsOthersReady(t *testing.T) {
 // ends with the container, also when its end is not seen.
 func TestOverlayOutlivesEngine(t *testing.T) {
 	r := newTestRegistry(t, "docker")
-	r.addEngine("e", r.Rules.Apex)
+	r.addEngine("e", r.index.Rules.Apex)
 	up := func(up bool) { r.SetEngine(engine.Status{URL: "e", Up: up}) }
 	put := func(id, name, addr string) { r.Put(id, testService(t, r, id, name, "redis", addr)) }
 	want := func(q, want string) {
@@ -853,4 +855,9 @@ func TestOverlayOutlivesEngine(t *testing.T) {
 	want("a.redis.docker", "aa")
 	want("b.redis.docker", "bb")
 	checkRegistry(t, r)
+}
+
+func desired(r *registry, id string) *publish.Service {
+	s, _ := r.desiredLocked(r.held(id)) // what is left out for now is logged
+	return s
 }

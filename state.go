@@ -11,41 +11,48 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/rayje/dnsdock/internal/host"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/servicejson"
 )
 
-// A stateFile keeps what the API did over a restart: services made by hand,
+// maxState is the size in bytes of the largest state file that is read: 10,000
+// services with long lists are less.
+const maxState = 1 << 30
+
+// A stateFile keeps what the API changed over a restart: services made by hand,
 // changes of containers' services, and the default TTL.
 type stateFile struct {
 	path string
 	reg  *registry
 
-	mu   sync.Mutex // guards what follows, and is held while the file is written
-	kept uint64     // the registry's version that is in the file
+	mu   sync.Mutex // guards kept, and is held while the file is written
+	kept uint64     // the version of the registry that the file holds
 }
 
-// A stateJSON is what is in the file. Properties are as those of a PATCH.
-type stateJSON struct {
-	TTL      *uint32                    `json:"ttl,omitempty"`
-	Services map[string]json.RawMessage `json:"services,omitempty"` // made by hand, by id
-	Changes  map[string]json.RawMessage `json:"changes,omitempty"`  // of containers' services, by id
-	Removed  []string                   `json:"removed,omitempty"`  // ids of containers
+// A stateJSON is the content of the file. Properties are those of a PATCH.
+type stateJSON[P any] struct {
+	TTL      *uint32      `json:"ttl,omitempty"`
+	Services map[string]P `json:"services,omitempty"` // made by hand, by ID
+	Changes  map[string]P `json:"changes,omitempty"`  // of containers' services, by ID
+	Removed  []string     `json:"removed,omitempty"`  // IDs of containers
 }
 
-// restore gives reg what the file holds, and has it kept there from now on. A
-// file that can't be used is set aside, and what of it can be is taken.
+// restore gives reg what the file holds, and keeps reg there from now on. It
+// sets a file aside that can't be used, and takes those parts that can be.
 func restore(reg *registry, path string, log *slog.Logger) {
 	f := &stateFile{path: path, reg: reg}
 	reg.save = f.save
-	data, err := readRegular(path)
+	data, err := host.ReadFile(path, maxState)
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}
-	if errors.Is(err, errNoFile) { // a directory or a device is nobody's to move
+	if errors.Is(err, host.ErrNotRegular) { // a directory or a device must stay where it is
+		err = fmt.Errorf("%w: write the path of a file for -state, as in /var/lib/dnsdock/state.json", err)
 		reg.save = func() error { return err }
 		log.Error("state can't be kept", "file", path, "err", err)
 		return
@@ -61,31 +68,18 @@ func restore(reg *registry, path string, log *slog.Logger) {
 	if e := os.Rename(path, aside); e != nil {
 		err = fmt.Errorf("%w; it can't be set aside: %w", err, e)
 	}
-	log.Error("state can't be read: the file is set aside, and what can be read of it goes on", "file", path, "aside", aside, "err", err)
+	log.Error("state can't be read: the file is set aside, and what can be read of it goes on",
+		"file", path, "aside", aside, "err", err)
 	if err := f.save(); err != nil {
 		log.Error("state can't be kept", "file", path, "err", err)
 	}
 }
 
-var errNoFile = errors.New("it is there and no regular file: write the path of a file for -state, as in /var/lib/dnsdock/state.json")
-
-// readRegular reads a file, and nothing that may wait for a writer.
-func readRegular(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err == nil && !info.Mode().IsRegular() {
-		err = errNoFile
-	}
-	if err != nil {
-		return nil, err
-	}
-	return os.ReadFile(path)
-}
-
-// load has the registry take data. Its error says what can't be used of it; the
-// rest is taken.
+// load gives the registry what data holds. Its error names the parts that can't
+// be used; the registry has the rest.
 func (f *stateFile) load(data []byte) error {
-	var s stateJSON
-	if err := decode(data, &s); err != nil {
+	var s stateJSON[json.RawMessage]
+	if err := decodeOne(data, &s); err != nil {
 		return err
 	}
 	var errs []error
@@ -103,24 +97,24 @@ func (f *stateFile) load(data []byte) error {
 			errs = append(errs, fmt.Errorf("service %q: %w", id, err))
 		}
 	}
-	overlays := make(map[string]overlay)
+	changes := make(map[string]*change)
 	for _, id := range publish.SortedKeys(s.Changes) {
 		p, err := servicejson.ReadPatch(s.Changes[id])
 		if err != nil {
 			errs = append(errs, fmt.Errorf("change of %q: %w", id, err))
 			continue
 		}
-		overlays[id] = overlay{Patch: p}
+		changes[id] = &change{Patch: p}
 	}
 	for _, id := range s.Removed {
-		overlays[id] = overlay{removed: true}
+		changes[id] = &change{removed: true}
 	}
-	f.reg.overlay(overlays)
+	f.reg.restoreChanges(changes)
 	return errors.Join(errs...)
 }
 
-// decode reads one JSON value that is all of data.
-func decode(data []byte, v any) error {
+// decodeOne reads one JSON value, which must be all of data.
+func decodeOne(data []byte, v any) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	if err := d.Decode(v); err != nil {
 		return err
@@ -131,8 +125,8 @@ func decode(data []byte, v any) error {
 	return nil
 }
 
-// save returns when the file holds all that the API did before, or with an
-// error. Those who wait for their turn meanwhile are written together.
+// save returns when the file holds everything that the API changed before, or
+// with an error. Callers that wait for their turn are served by one write.
 func (f *stateFile) save() error {
 	want := f.reg.apiVersion()
 	f.mu.Lock()
@@ -151,8 +145,33 @@ func (f *stateFile) save() error {
 	return err
 }
 
-// writeDurably puts data in the place of a file: it holds what it did before
-// or all of data, whenever the machine fails.
+// state returns everything that the API changed, and the version of that.
+func (r *registry) state() (s stateJSON[servicejson.Properties], version uint64) {
+	r.mu.Lock()
+	defer r.unlock()
+	s.Services = make(map[string]servicejson.Properties)
+	s.Changes = make(map[string]servicejson.Properties)
+	if ttl := r.index.TTL.Load(); r.ttlSet {
+		s.TTL = &ttl
+	}
+	for id, h := range r.services.All() {
+		if h.fromAPI != nil {
+			s.Services[id] = servicejson.Of(h.fromAPI).Properties
+		}
+		switch c := h.change; {
+		case c == nil:
+		case c.removed:
+			s.Removed = append(s.Removed, id)
+		default:
+			s.Changes[id] = servicejson.OfPatch(c.Patch)
+		}
+	}
+	slices.Sort(s.Removed)
+	return s, r.version
+}
+
+// writeDurably replaces a file: whenever the machine fails, the file holds what
+// it did before, or all of data.
 func writeDurably(path string, data []byte) (err error) {
 	aside, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -160,7 +179,7 @@ func writeDurably(path string, data []byte) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			_ = os.Remove(aside.Name()) // the error says more
+			_ = os.Remove(aside.Name()) // err says more
 		}
 	}()
 	_, err = aside.Write(data)
@@ -173,7 +192,7 @@ func writeDurably(path string, data []byte) (err error) {
 	if err == nil {
 		err = os.Rename(aside.Name(), path)
 	}
-	if err != nil || runtime.GOOS == "windows" { // whose directories can't be synced
+	if err != nil || runtime.GOOS == "windows" { // where directories can't be synced
 		return err
 	}
 	dir, err := os.Open(filepath.Dir(path))
@@ -182,33 +201,4 @@ func writeDurably(path string, data []byte) (err error) {
 	}
 	defer dir.Close()
 	return dir.Sync()
-}
-
-func encode(p servicejson.Properties) json.RawMessage {
-	data, err := json.Marshal(p)
-	if err != nil {
-		panic(err) // strings and numbers have none
-	}
-	return data
-}
-
-// state returns all that the API did, and the version of that.
-func (r *registry) state() (s stateJSON, version uint64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	s = stateJSON{Services: make(map[string]json.RawMessage), Changes: make(map[string]json.RawMessage)}
-	if ttl := r.TTL.Load(); r.ttlSet {
-		s.TTL = &ttl
-	}
-	for id, m := range r.made {
-		s.Services[id] = encode(servicejson.Of(m).Properties)
-	}
-	for _, id := range publish.SortedKeys(r.overlays) {
-		if o := r.overlays[id]; o.removed {
-			s.Removed = append(s.Removed, id)
-		} else {
-			s.Changes[id] = encode(servicejson.OfPatch(o.Patch))
-		}
-	}
-	return s, r.version
 }

@@ -278,7 +278,7 @@ func TestEventsBesidePatchAndDeath(t *testing.T) {
 					delete(known[i], about.ID)
 				case "missed": // as a client does
 					clear(known[i])
-					for s := range reg.Published().All(^publish.Kind(0)) {
+					for s := range reg.index.Published().All(^publish.Kind(0)) {
 						known[i][s.ID] = true
 					}
 				default:

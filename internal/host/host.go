@@ -1,6 +1,7 @@
 package host
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -41,6 +42,9 @@ func byZone(zone string) (*net.Interface, error) {
 	return net.InterfaceByName(zone)
 }
 
+// ErrNotRegular is the error of ReadFile for a directory, a FIFO or a device.
+var ErrNotRegular = errors.New("not a regular file")
+
 // ReadFile reads path if it is a regular file of at most limit bytes: a FIFO
 // or a device could block for ever or fill the memory.
 func ReadFile(path string, limit int64) ([]byte, error) {
@@ -48,8 +52,10 @@ func ReadFile(path string, limit int64) ([]byte, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case !info.Mode().IsRegular() || info.Size() > limit:
-		return nil, fmt.Errorf("%s is no file of at most %d bytes", path, limit)
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s: %w", path, ErrNotRegular)
+	case info.Size() > limit:
+		return nil, fmt.Errorf("%s has over %d bytes", path, limit)
 	}
 	return os.ReadFile(path)
 }

@@ -40,9 +40,9 @@ const (
 
 // A Config says what a Watcher makes of an engine's containers.
 type Config struct {
-	URL    string         // of the engine, as configured
+	URL    string            // of the engine, as configured
 	Naming publish.NameRules // must not change any more
-	Host   netip.Addr     // the engine's machine if that is not this one; else invalid
+	Host   netip.Addr        // the engine's machine if that is not this one; else invalid
 
 	// Suffix is added to the IDs of the containers. All engines but the first
 	// need one, because cloned machines have the same IDs.
