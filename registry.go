@@ -73,9 +73,9 @@ type line struct {
 
 var (
 	errNotFound     = errors.New("no such service")
-	errAmbiguous    = errors.New("several containers' IDs begin like this: write more digits")
-	errNotPublished = errors.New("the container with this ID is not published: " +
-		"it does not run, is ignored, or has no address of its own; choose another ID")
+	errAmbiguous    = errors.New("several containers' ids begin so: write more digits")
+	errNotPublished = errors.New("the container of this id is not published: " +
+		"it does not run, is ignored, or has no address of its own; choose another id")
 )
 
 // newRegistry returns an empty registry with a default TTL in seconds. Zones

@@ -53,7 +53,7 @@ func TestReadFile(t *testing.T) {
 		t.Errorf("got %q, %v; want the file", b, err)
 	}
 	for path, want := range map[string]string{
-		fifo: "no file of at most 5 bytes", dir: "no file", "/dev/zero": "no file", dir + "/nothere": "no such file",
+		fifo: "not a regular file", dir: "not a regular file", "/dev/zero": "not a regular file", dir + "/nothere": "no such file",
 	} {
 		if _, err := ReadFile(path, 5); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got error %v; want one with %q", path, err, want)
