@@ -52,8 +52,8 @@ type Index struct {
 	composed atomic.Bool                                      // there are some, or have been
 	Networks table.Table[intern.Handle[publish.Network], int] // of services, how many
 
-	Removed removedAliases  // names that were ours
-	Away        atomic.Int32 // engines that can't be asked now
+	Removed removedAliases // names that were ours
+	Away    atomic.Int32   // engines that can't be asked now
 }
 
 // New returns an empty index with a default TTL in seconds. Zones are those
@@ -73,7 +73,7 @@ func New(n publish.NameRules, ttl uint32, zones ...dnsname.Name) *Index {
 // ancestor of o and of o itself, and in here of o, and nowhere else.
 type Node struct {
 	Subtree View  // of the services whose owner name is this or below it
-	Exact  *View // of those whose owner name this is; below if that is all, nil if there is none
+	Exact   *View // of those whose owner name this is; below if that is all, nil if there is none
 }
 
 // A View is a set of services that answers are made of, at least one, and

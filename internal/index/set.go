@@ -83,7 +83,9 @@ func Top(s *publish.Service, own publish.Kind, weight uint32, left, right *Set) 
 }
 
 // withChildren returns the top of t withChildren other sides.
-func (t *Set) withChildren(left, right *Set) *Set { return Top(t.Service, t.own, t.Weight, left, right) }
+func (t *Set) withChildren(left, right *Set) *Set {
+	return Top(t.Service, t.own, t.Weight, left, right)
+}
 
 // Len is how many services t has.
 func (t *Set) Len() int {

@@ -25,21 +25,21 @@ func (p Port) IsAt(label string) bool {
 // records under owner names. It is never written again once the registry
 // holds it; a change is a new service.
 type Service struct {
-	ID      string         // the container's id, or what the API call chose
-	ContainerLabel    string         // container part of the full name; may be empty
-	ImageLabel   string         // image part of the full name, with its region; may be empty
-	Addrs   []netip.Addr   // at least one unless there is a cname; those of internal networks last; not valid: the host's
-	NetRuns    []addrRun          // whose networks addrs are on, in that order; nil: nobody's, set by hand
-	CNAME   dnsname.Name   // the name that all of its own stand for, with no other records; empty: none
-	TXT     []string       // one TXT record each, in its octets
-	Ports   []Port         // one SRV record each, by number, in a fixed order
-	TTL     int            // seconds; defaultTTL: whatever the registry's default is
-	Aliases []dnsname.Name // further absolute names
-	Compose dnsname.Name   // <number>.<service>.<project>.<apex>; empty: compose did not make it
-	Sick    bool           // its health check fails
-	Origin  Origin
-	State   string    // of the container: "running", "exited", ...; empty for one made by hand
-	Since   time.Time // when it started, or was made; zero where nobody tells
+	ID             string         // the container's id, or what the API call chose
+	ContainerLabel string         // container part of the full name; may be empty
+	ImageLabel     string         // image part of the full name, with its region; may be empty
+	Addrs          []netip.Addr   // at least one unless there is a cname; those of internal networks last; not valid: the host's
+	NetRuns        []addrRun      // whose networks addrs are on, in that order; nil: nobody's, set by hand
+	CNAME          dnsname.Name   // the name that all of its own stand for, with no other records; empty: none
+	TXT            []string       // one TXT record each, in its octets
+	Ports          []Port         // one SRV record each, by number, in a fixed order
+	TTL            int            // seconds; defaultTTL: whatever the registry's default is
+	Aliases        []dnsname.Name // further absolute names
+	Compose        dnsname.Name   // <number>.<service>.<project>.<apex>; empty: compose did not make it
+	Sick           bool           // its health check fails
+	Origin         Origin
+	State          string    // of the container: "running", "exited", ...; empty for one made by hand
+	Since          time.Time // when it started, or was made; zero where nobody tells
 
 	// owners are the names that it is found at: the full name, then the
 	// aliases, without duplicates. naming.own derives them from the fields above.
