@@ -1,6 +1,3 @@
-// Package stats counts answers: each reader of a socket has counts to itself,
-// so that counting is one add that nobody else waits for; and writes them as text
-// that Prometheus reads. It knows neither zones nor servers.
 package stats
 
 import (
@@ -11,25 +8,24 @@ import (
 	"strings"
 )
 
-// An Exposition is text that Prometheus reads:
-// https://prometheus.io/docs/instrumenting/exposition_formats/
+// An Exposition is text that Prometheus reads: https://prometheus.io/docs/instrumenting/exposition_formats/
 type Exposition struct {
 	bytes.Buffer
-	name string // of the family that samples are of
+	name string // of the metric whose samples are being written
 }
 
-// Family begins the samples of one metric.
+// Family begins the samples of a metric.
 func (p *Exposition) Family(name, kind, help string) {
 	p.name = name
 	fmt.Fprintf(p, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind)
 }
 
-// Sample writes a value with labels, names and values in turn.
+// Sample writes a value. Labels are names and values in turn.
 func (p *Exposition) Sample(suffix string, value float64, labels ...string) {
 	p.WriteString(p.name + suffix)
 	for i := 0; i < len(labels); i += 2 {
-		v := strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`).Replace(strings.ToValidUTF8(labels[i+1], "\uFFFD"))
-		fmt.Fprintf(p, `%c%s="%s"`, "{,"[min(i, 1)], labels[i], v)
+		value := strings.ToValidUTF8(labels[i+1], "\uFFFD")
+		fmt.Fprintf(p, `%c%s="%s"`, "{,"[min(i, 1)], labels[i], escaper.Replace(value))
 	}
 	if len(labels) > 0 {
 		p.WriteByte('}')
@@ -37,22 +33,28 @@ func (p *Exposition) Sample(suffix string, value float64, labels ...string) {
 	fmt.Fprintf(p, " %s\n", strconv.FormatFloat(value, 'f', -1, 64))
 }
 
-// Metric writes a metric of one value.
+// escaper is read-only.
+var escaper = strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`)
+
+// Metric writes a metric that has one value.
 func (p *Exposition) Metric(name, kind, help string, value float64) {
 	p.Family(name, kind, help)
 	p.Sample("", value)
 }
 
-// WriteRuntime writes what Go tells of itself, under the names that
-// Prometheus' own clients have for it.
+// WriteRuntime writes metrics of Go's runtime, under the names that Prometheus' own clients use for them.
 func WriteRuntime(p *Exposition) {
-	samples := []metrics.Sample{{Name: "/sched/goroutines:goroutines"}, {Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/total:bytes"}}
+	samples := []metrics.Sample{
+		{Name: "/sched/goroutines:goroutines"}, {Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/total:bytes"},
+	}
 	metrics.Read(samples)
-	p.Metric("go_goroutines", "gauge", "Goroutines.", float64(samples[0].Value.Uint64()))
-	p.Metric("go_memstats_heap_alloc_bytes", "gauge", "Memory of objects, those that are garbage among them.", float64(samples[1].Value.Uint64()))
-	p.Metric("go_memstats_sys_bytes", "gauge", "Memory that was taken from the system.", float64(samples[2].Value.Uint64()))
+	value := func(i int) float64 { return float64(samples[i].Value.Uint64()) }
+	p.Metric("go_goroutines", "gauge", "Goroutines.", value(0))
+	p.Metric("go_memstats_heap_alloc_bytes", "gauge", "Memory of objects, including garbage.", value(1))
+	p.Metric("go_memstats_sys_bytes", "gauge", "Memory that was taken from the system.", value(2))
 }
 
+// OneIf returns 1 for true and 0 for false.
 func OneIf(b bool) float64 {
 	if b {
 		return 1
