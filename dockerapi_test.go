@@ -9,18 +9,17 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
-
-	"github.com/miekg/dns"
 
 	"github.com/rayje/dnsdock/internal/engine"
 	"github.com/rayje/dnsdock/internal/publish"
@@ -393,59 +392,6 @@ func FuzzEngine(f *testing.F) {
 	})
 }
 
-// Several engines, one with a domain of its own, one of them away: each is
-// watched by itself.
-func TestSeveralEngines(t *testing.T) {
-	a, b := newFakeEngine(), newFakeEngine()
-	urlB := startEngine(t, b, nil).Text
-	for _, e := range []*fakeEngine{a, b} { // of a cloned machine: the ids are the same
-		e.set("aa", &fakeContainer{name: "web", image: "nginx", state: "running", addr: map[*fakeEngine]string{a: "10.0.0.1", b: "10.0.0.2"}[e]})
-	}
-	in := startDnsdock(t, "-docker="+startEngine(t, a, nil).Text, "-docker="+urlB+"=b.example,unix:///nosuch/d.sock")
-	in.soon(t, "web.nginx.docker A", "NOERROR", "10.0.0.1")
-	in.soon(t, "web.nginx.b.example A", "NOERROR", "10.0.0.2")
-	in.log.wait(t, "engine away", "engine=unix:///nosuch/d.sock")
-	in.soon(t, "nosuch.docker A", "NXDOMAIN") // the one that is away keeps nobody waiting
-	in.soon(t, "nosuch.b.example A", "NXDOMAIN")
-	in.want(t, "example A", "REFUSED")
-	in.want(t, "b.example A", "NOERROR", "10.0.0.2")
-	in.want(t, "docker A", "NOERROR", "10.0.0.1")
-	in.want(t, "-x 10.0.0.2", "NOERROR", "web.nginx.b.example.")
-	if m := in.ask(t, "udp", "b.example", dns.TypeSOA); !m.Authoritative || len(m.Answer) != 1 || m.Answer[0].Header().Name != "b.example." {
-		t.Errorf("SOA of the domain of its own: got %v", m)
-	}
-	if m := in.ask(t, "udp", "x.y.b.example", dns.TypeA); !m.Authoritative || len(m.Ns) != 1 || m.Ns[0].Header().Name != "b.example." {
-		t.Errorf("what does not exist there: got %v; want its SOA", m)
-	}
-	in.want(t, "b.example NS", "NOERROR", "dnsdock.docker.")
-
-	if status, reply := in.call(t, "GET", "/services", ""); status != 200 || strings.Count(reply, `"container": "web"`) != 2 {
-		t.Errorf("GET /services: got %d %s; want both", status, reply)
-	}
-	if status, _ := in.call(t, "GET", "/services/aa00", ""); status != http.StatusConflict {
-		t.Errorf("the id that both have: got %d; want 409", status)
-	}
-	if status, reply := in.call(t, "PATCH", "/services/"+url.PathEscape(fakeID("aa")+"@"+urlB), `{"alias":"p.docker"}`); status != 200 {
-		t.Errorf("PATCH of the second one's: got %d %s", status, reply)
-	}
-	in.want(t, "p.docker A", "NOERROR", "10.0.0.2")
-	in.want(t, "web.nginx.b.example A", "NOERROR", "10.0.0.2") // is still its name
-	in.want(t, "web.nginx.docker A", "NOERROR", "10.0.0.1")
-	in.seen(t, func() { b.destroy("aa") }, "service removed")
-	in.want(t, "web.nginx.b.example A", "NXDOMAIN")
-	in.want(t, "web.nginx.docker A", "NOERROR", "10.0.0.1")
-}
-
-// A zone whose engines all are away is not known, and the others are.
-func TestZoneOfEngineAway(t *testing.T) {
-	a := newFakeEngine()
-	in := startDnsdock(t, "-docker="+startEngine(t, a, nil).Text+",unix:///nosuch/d.sock=b.docker", "-domain=docker")
-	in.soon(t, "nosuch.docker A", "NXDOMAIN")
-	in.want(t, "nosuch.b.docker A", "SERVFAIL")
-	in.log.wait(t, "engine away")
-	in.want(t, "nosuch.b.docker A", "SERVFAIL")
-}
-
 // What an engine sends wrongly is an error of that call, and never the end of a
 // container.
 func TestClientGarbage(t *testing.T) {
@@ -570,34 +516,39 @@ func TestRecordedEngines(t *testing.T) {
 			for !reg.index.Ready.Load() {
 				runtime.Gosched()
 			}
-			z := newTestZone(t, reg)
-			inside := map[string]string{"host": "127.0.0.1", "one": "10.201.1.99", "an-inside": "10.201.2.99", "six": "fd00:201:3::99"}
-			for _, c := range []struct{ client, qname, want string }{
-				{"host", "multi", "10.201.1 10.201.3"}, {"one", "multi", "10.201.1"}, {"an-inside", "multi", "10.201.2"}, {"six", "multi", "10.201.3"},
-				{"host", "shared", "10.201.1 10.201.3"}, {"an-inside", "shared", "10.201.2"}, {"host", "hosted", "127.0.0"},
-				{"host", "none", ""}, {"host", "gone", ""}, {"host", "plain", ""},
-			} {
-				got := answersTo(z, inside[c.client], "127.0.0.1", c.qname+".app.docker.", dns.TypeA)
-				var subnets []string
-				for _, f := range strings.Fields(got)[1:] {
-					subnets = append(subnets, f[:strings.LastIndexByte(f, '.')])
-				}
-				if text := strings.Join(subnets, " "); text != c.want {
-					t.Errorf("%s asks for %s: got %s; want addresses in %q", c.client, c.qname, got, c.want)
-				}
-			}
-			for _, qname := range []string{"renamed", "sick", "m"} {
-				if s := reg.index.Match(mustName(t, strings.Replace(qname+".app.docker", "m.app.", "m.", 1)), nil); len(s) == 0 {
-					t.Errorf("%s: not published", qname)
-				}
-			}
-			for s := range reg.index.Published().All(^publish.Kind(0)) {
+			byName := make(map[string]*publish.Service)
+			for s := range reg.all() {
+				byName[s.ContainerLabel] = s
 				if s.Sick != (s.ContainerLabel == "sick") {
 					t.Errorf("%s: unhealthy %t", s.ContainerLabel, s.Sick)
 				}
-				if wantTTL := map[string]int{"renamed": 7}[s.ContainerLabel]; wantTTL != 0 && s.TTL != wantTTL {
-					t.Errorf("%s: TTL %d; want %d", s.ContainerLabel, s.TTL, wantTTL)
+			}
+			inside := map[string]string{"host": "127.0.0.1", "one": "10.201.1.99", "an-inside": "10.201.2.99", "six": "fd00:201:3::99"}
+			for _, c := range []struct{ client, name, want string }{
+				{"host", "multi", "10.201.1 10.201.3"}, {"one", "multi", "10.201.1"}, {"an-inside", "multi", "10.201.2"}, {"six", "multi", "10.201.3"},
+				{"host", "shared", "10.201.1 10.201.3"}, {"an-inside", "shared", "10.201.2"}, {"host", "hosted", "host"},
+				{"host", "none", ""}, {"host", "gone", ""}, {"host", "plain", ""},
+			} {
+				var subnets []string
+				if s := byName[c.name]; s != nil {
+					addrs, _ := s.AddrsFor(netip.MustParseAddr(inside[c.client]))
+					for _, a := range addrs {
+						if !a.IsValid() {
+							subnets = append(subnets, "host")
+						} else if a.Is4() {
+							subnets = append(subnets, a.String()[:strings.LastIndexByte(a.String(), '.')])
+						}
+					}
 				}
+				if got := strings.Join(subnets, " "); got != c.want {
+					t.Errorf("%s asks for %s: got addresses in %q; want %q", c.client, c.name, got, c.want)
+				}
+			}
+			if s := byName["renamed"]; s == nil || s.TTL != 7 || byName["sick"] == nil {
+				t.Errorf("published: %v; want renamed with TTL 7, and sick too", slices.Collect(maps.Keys(byName)))
+			}
+			if s := byName["multi"]; s == nil || !slices.Contains(s.OwnerNames, mustName(t, "m.docker")) {
+				t.Errorf("multi: got %+v; want the alias m.docker", s)
 			}
 			list, err := client.List(ctx)
 			if err != nil {

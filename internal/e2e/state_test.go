@@ -1,4 +1,4 @@
-package main
+package e2e
 
 import (
 	"fmt"
@@ -10,16 +10,19 @@ import (
 	"testing"
 
 	"github.com/miekg/dns"
+
+	"github.com/rayje/dnsdock/internal/dnstest"
 )
 
 // What was set by hand is there again after a restart, and what it was set on
 // too, but for containers that are gone.
 func TestStateOverRestart(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "state.json")
-	e := newFakeEngine()
-	engine := "-docker=" + startEngine(t, e, nil).Text
+	e := dnstest.NewEngine()
+	engine := "-docker=" + e.ServeTCP(t, nil)
 	set := func(prefix, name, addr string) {
-		e.set(prefix, &fakeContainer{name: name, image: "redis:7", state: "running", addr: addr})
+		e.Set(prefix, &dnstest.Container{Name: name, Image: "redis:7", State: "running", Addr: addr})
 	}
 	set("aa", "patched", "10.0.0.1")
 	set("bb", "removed", "10.0.0.2")
@@ -66,16 +69,16 @@ func TestStateOverRestart(t *testing.T) {
 	if err := in.stop(); err != nil {
 		t.Fatal(err)
 	}
-	e.destroy("cc")
+	e.Destroy("cc")
 	in = startDnsdock(t, engine, "-state="+file, "-ttl=5")
-	in.log.wait(t, "state restored")
+	in.log.Wait(t, "state restored")
 	in.soon(t, "p2.docker A", "NOERROR", "10.0.0.1")
 	in.ready(t)
 	want()
 	in.want(t, "other.redis.docker A", "NXDOMAIN")
 	api("DELETE", "/services/www", "", 204)
 	data, err := os.ReadFile(file)
-	if err != nil || strings.Contains(string(data), fakeID("cc")) || strings.Contains(string(data), "www") || !strings.Contains(string(data), fakeID("aa")) {
+	if err != nil || strings.Contains(string(data), dnstest.ID("cc")) || strings.Contains(string(data), "www") || !strings.Contains(string(data), dnstest.ID("aa")) {
 		t.Errorf("what is gone is kept in the file, or what is there is not: %v %s", err, data)
 	}
 	if rest, _ := filepath.Glob(file + "?*"); len(rest) > 0 {
@@ -85,6 +88,7 @@ func TestStateOverRestart(t *testing.T) {
 
 // A damaged file is set aside, and what can be read of it goes on.
 func TestDamagedState(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ what, data, want, wantNot string }{
 		{"empty", "", "", "hand"},
 		{"cut", `{"services":{"hand":{"name":"hand","image":"m","ip`, "", "hand"},
@@ -97,7 +101,7 @@ func TestDamagedState(t *testing.T) {
 			t.Fatal(err)
 		}
 		in := startDnsdock(t, "-docker=unix:///nosuch.sock", "-state="+file)
-		in.log.wait(t, "level=ERROR", "state can't be read")
+		in.log.Wait(t, "level=ERROR", "state can't be read")
 		_, services := in.call(t, "GET", "/services", "")
 		if !strings.Contains(services, c.want) || strings.Contains(services, c.wantNot) {
 			t.Errorf("%s: got services %s; want those with %q and without %q", c.what, services, c.want, c.wantNot)
@@ -121,6 +125,7 @@ func TestDamagedState(t *testing.T) {
 // A file that can't be written is told to who wanted to write, and is no
 // reason not to start.
 func TestStateCannotBeKept(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	for _, file := range []string{filepath.Join(dir, "nosuch", "state.json"), dir} {
 		in := startDnsdock(t, "-docker=unix:///nosuch.sock", "-state="+file)
@@ -137,6 +142,7 @@ func TestStateCannotBeKept(t *testing.T) {
 
 // Of many writers at once each is told only after its change is in the file.
 func TestStateCoalesces(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "state.json")
 	in := startDnsdock(t, "-docker=unix:///nosuch.sock", "-state="+file)
 	var wg sync.WaitGroup
