@@ -1,89 +1,16 @@
 package config
 
 import (
-	"flag"
+	"cmp"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
-
-var update = flag.Bool("update", false, "write the list of flags into the manual")
-
-// manualFile is where the list of flags is.
-const manualFile = "../../README.md"
-
-// Between these lines of the manual stands what flagList returns.
-const (
-	listStart = "<!-- Written by: go test ./internal/config -run TestFlagList -update -->\n"
-	listEnd   = "<!-- End of the flags. -->\n"
-)
-
-// flagList returns the flags as Markdown, of at most 120 columns.
-func flagList() string {
-	var b strings.Builder
-	for _, o := range options {
-		if o.section != "" {
-			b.WriteString("\n### " + o.section + "\n\n")
-		}
-		text := "- **`-" + o.name
-		if !o.isBool() {
-			text += "=" + o.argument
-		}
-		text += "`**"
-		if o.many {
-			text += " +"
-		}
-		text += " " + o.help + "."
-		if d := o.defaultText(); d != "" {
-			text += " Default: " + d + "."
-		}
-		b.WriteString(wrap(text, "  ", 118))
-	}
-	return b.String() + "\n"
-}
-
-// wrap breaks text into lines of at most width columns. All but the first begin with indent.
-func wrap(text, indent string, width int) string {
-	var b strings.Builder
-	line := ""
-	for word := range strings.FieldsSeq(text) {
-		switch {
-		case line == "":
-			line = word
-		case len(line)+1+len(word) > width:
-			b.WriteString(line + "\n")
-			line = indent + word
-		default:
-			line += " " + word
-		}
-	}
-	return b.String() + line + "\n"
-}
-
-// The manual lists the flags as the program has them.
-func TestFlagList(t *testing.T) {
-	b, err := os.ReadFile(manualFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, ok := strings.Cut(string(b), listStart)
-	got, after, ok2 := strings.Cut(rest, listEnd)
-	if !ok || !ok2 {
-		t.Fatalf("%s lacks %q or %q", manualFile, listStart, listEnd)
-	}
-	if got == flagList() {
-		return
-	}
-	if !*update {
-		t.Fatalf("the flags in %s are not those of the program: run this test with -update", manualFile)
-	}
-	if err := os.WriteFile(manualFile, []byte(before+listStart+flagList()+listEnd+after), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // find returns what the first group of pattern matches in text, sorted, each once.
 func find(text, pattern string) (all []string) {
@@ -113,14 +40,28 @@ func sources(t *testing.T) string {
 	return code
 }
 
+// pages returns README.md and the pages of the manual, by path from the top.
+func pages(t *testing.T) map[string]string {
+	t.Helper()
+	docs, _ := filepath.Glob("../../docs/*.md") // no error: the pattern is valid
+	text := make(map[string]string)
+	for _, f := range append(docs, "../../README.md") {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text[strings.TrimPrefix(f, "../../")] = string(b)
+	}
+	return text
+}
+
 // TestManual holds the manual against the code: each flag, path, metric,
 // label and variable is in both.
 func TestManual(t *testing.T) {
-	b, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
+	code, manual := sources(t), ""
+	for _, page := range pages(t) {
+		manual += page
 	}
-	manual, code := string(b), sources(t)
 	var flags, variables []string
 	for _, o := range options {
 		flags = append(flags, o.name)
@@ -159,5 +100,86 @@ func TestManual(t *testing.T) {
 		if !slices.Contains(flags, s) {
 			t.Errorf("the manual mentions -%s, which is no flag", s)
 		}
+	}
+}
+
+// A page answers one question and can be read in a terminal.
+func TestPages(t *testing.T) {
+	const maxColumns = 120
+	for name, page := range pages(t) {
+		maxLines := 200
+		if name == "README.md" {
+			maxLines = 120
+		}
+		if n := strings.Count(page, "\n"); n > maxLines {
+			t.Errorf("%s: %d lines; want at most %d", name, n, maxLines)
+		}
+		first, _, _ := strings.Cut(page, "\n")
+		if name != "README.md" && !(strings.HasPrefix(first, "# ") && strings.HasSuffix(first, "?")) {
+			t.Errorf("%s: the title is %q; want a question", name, first)
+		}
+		for line := range strings.Lines(page) {
+			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > maxColumns {
+				t.Errorf("%s: %d columns; want at most %d: %s", name, n, maxColumns, line)
+			}
+		}
+	}
+}
+
+// Links between pages lead to a file, and to a heading in it.
+func TestLinks(t *testing.T) {
+	all := pages(t)
+	anchors := func(page string) (list []string) {
+		for _, title := range find(page, `(?m)^#+ (.*)$`) {
+			title = regexp.MustCompile(`[^a-z0-9 _-]`).ReplaceAllString(strings.ToLower(title), "")
+			list = append(list, strings.ReplaceAll(title, " ", "-"))
+		}
+		return list
+	}
+	for name, page := range all {
+		for _, link := range find(page, `\]\(([^):]+)\)`) {
+			file, anchor, _ := strings.Cut(link, "#")
+			target := path.Join(path.Dir(name), file)
+			if file == "" {
+				target = name
+			}
+			if _, err := os.Stat("../../" + target); err != nil {
+				t.Errorf("%s: link %s: %v", name, link, err)
+			}
+			if anchor != "" && !slices.Contains(anchors(all[target]), anchor) {
+				t.Errorf("%s: link %s: no such heading; there are %q", name, link, anchors(all[target]))
+			}
+		}
+	}
+}
+
+// The commands in the manual that run dnsdock have flags that it takes.
+func TestManualCommands(t *testing.T) {
+	count := 0
+	for name, page := range pages(t) {
+		page = strings.ReplaceAll(page, "\\\n", " ")
+		for _, command := range find(page, `(?m)^    (?:\$ )?((?:[A-Z_]+=\S+ )*(?:dnsdock|go run \.|docker run .* dnsdock(?:-tls)?)(?: .*)?)$`) {
+			command, _, _ = strings.Cut(command, " #")
+			_, flags, _ := strings.Cut(command+" ", "dnsdock ")
+			if _, after, ok := strings.Cut(command, "go run . "); ok {
+				flags = after
+			}
+			if i := strings.LastIndex(flags, " dnsdock "); i >= 0 { // docker run --name dnsdock ... dnsdock -ttl=5
+				flags = flags[i+len(" dnsdock "):]
+			} else if strings.HasPrefix(command, "docker run") {
+				flags = ""
+			}
+			d := &draft{given: make(map[string]bool)}
+			err := newFlagSet(d).Parse(strings.Fields(flags))
+			if err == nil && !strings.Contains(flags, "-help") {
+				err = cmp.Or(d.setDefaults(environ(nil)), d.finish())
+			}
+			if count++; err != nil && !strings.Contains(flags, "-ttl=soon") && !strings.Contains(flags, "-help") {
+				t.Errorf("%s: %s: %v", name, command, err)
+			}
+		}
+	}
+	if count < 20 {
+		t.Errorf("found %d commands; want at least 20", count)
 	}
 }
