@@ -36,8 +36,9 @@ const (
 	maxID   = 255     // bytes of a service's ID
 )
 
-// An api handles HTTP requests: it shows the overview page, services as JSON and how the program is, and changes services.
-// Every error is {"error": "..."}. 403 and 401 come from web.Guard, 405 and 404 for unknown paths from unknown.
+// An api handles HTTP requests: it shows the overview page, services as JSON and how the program
+// is, and changes services. Every error is {"error": "..."}. 403 and 401 come from web.Guard, 405
+// and 404 for unknown paths from unknown.
 type api struct {
 	zone    *zone.Zone
 	reg     *registry
@@ -104,7 +105,8 @@ func unknown(mux *http.ServeMux, patterns []string) http.Handler {
 		}
 		methods := strings.Join(allowed, ", ")
 		w.Header().Set("Allow", methods)
-		web.WriteError(w, http.StatusMethodNotAllowed, fmt.Errorf("method %s is not for this path: use %s", r.Method, methods))
+		err := fmt.Errorf("method %s is not for this path: use %s", r.Method, methods)
+		web.WriteError(w, http.StatusMethodNotAllowed, err)
 	})
 }
 
@@ -121,7 +123,8 @@ func (f jsonHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	web.WriteJSON(w, status, v)
 }
 
-var errNotSaved = errors.New("the change is made, but a restart of dnsdock may lose it: it can't be kept in the file of -state")
+var errNotSaved = errors.New("the change is made, but a restart of dnsdock may lose it: " +
+	"it can't be kept in the file of -state")
 
 // statusFor returns the status of a reply that reports err.
 func statusFor(err error) int {
@@ -141,7 +144,8 @@ func statusFor(err error) int {
 	return http.StatusBadRequest
 }
 
-// change returns f followed by a write of the state file, so that the reply promises that the change survives a restart.
+// change returns f followed by a write of the state file, so that the reply promises that the
+// change survives a restart.
 func (a *api) change(f jsonHandler) jsonHandler {
 	return func(r *http.Request) (int, any, error) {
 		status, v, err := f(r)
@@ -155,8 +159,8 @@ func (a *api) change(f jsonHandler) jsonHandler {
 	}
 }
 
-// list: GET /services, 200 with all services by ID. It sends each service as soon as it is encoded: all of them, for many
-// slow clients at once, would take much memory.
+// list: GET /services, 200 with all services by ID. It sends each service as soon as it is encoded:
+// all of them, for many slow clients at once, would take much memory.
 func (a *api) list(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	before, after := "{", "{}\n"
@@ -318,8 +322,8 @@ func (a *api) readyz(*http.Request) (int, any, error) {
 	return status, map[string]any{"ready": s.Ready, "engines": s.Engines}, nil
 }
 
-// resolve: GET /resolve?name=NAME&type=A&client=ADDRESS, 200 with what the client is answered, and why; 400, 503. The type
-// is A and the client is the one that asks unless they are given.
+// resolve: GET /resolve?name=NAME&type=A&client=ADDRESS, 200 with what the client is answered, and
+// why; 400, 503. The type is A and the client is the one that asks unless they are given.
 func (a *api) resolve(r *http.Request) (int, any, error) {
 	res, err := a.explain(r)
 	return http.StatusOK, res, err

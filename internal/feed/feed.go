@@ -1,10 +1,7 @@
-// Package feed tells listeners what changes, and waits for none of them. What a
-// change is about is anybody's: it knows neither services nor engines.
 package feed
 
 import (
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -14,52 +11,54 @@ import (
 )
 
 const (
-	MaxListeners       = 32  // clients of /events
-	MaxClientListeners = 8   // of one client; a browser opens 6 connections at most
-	MaxUnread          = 256 // changes that wait for a client; it is told if there were more
+	maxListeners       = 32  // in all
+	maxClientListeners = 8   // of one client; a browser opens 6 connections at most
+	maxUnread          = 256 // changes that wait for a listener; if there are more, it hears that it missed some
 )
 
-// A Feed tells its listeners what changes, and waits for none of them.
+// A Feed passes changes on to listeners. It knows nothing about what changes.
 type Feed struct {
+	run     string // different in each run of the program, because numbers start at 0 in each
 	clients *limit.PerClient
-	run     string // differs in each run of the program, as the numbers begin anew
 
 	mu        sync.Mutex // guards what follows
 	number    uint64     // of the last change
 	listeners map[*Listener]bool
 }
 
-// A Listener is a client of /events.
+// A Listener receives changes. Leave ends it.
 type Listener struct {
+	Changes chan Change // receives what changes
 	client  netip.Addr
-	Changes chan Change // sent to under the feed's lock only
-	missed  bool        // there was no room for a change; guarded by the feed's lock
+	missed  bool // there was no room for a change; guarded by the feed's lock
 }
 
-// A Change is one that listeners are told of. What it is about is never
-// written again.
+// A Change says what changed. About must not be written again.
 type Change struct {
 	Number uint64
 	Event  string
-	ID     string // of the service, if it is about one
-	About  any    // the service, an engineStatus or the default TTL
+	ID     string // of the service, if the change is about one
+	About  any
 }
 
-var ErrTooMany = errors.New("too many clients listen to /events: close some of them")
-
+// New returns a feed without listeners.
 func New() *Feed {
-	return &Feed{clients: limit.New(MaxClientListeners, MaxListeners), run: rand.Text()[:8], listeners: make(map[*Listener]bool)}
+	return &Feed{
+		run:       rand.Text()[:8],
+		clients:   limit.New(maxClientListeners, maxListeners),
+		listeners: make(map[*Listener]bool),
+	}
 }
 
-// Publish tells all listeners of a change. A listener that has not taken the
-// last maxUnread of them is told instead that it missed some.
+// Publish sends a change to all listeners. A listener with maxUnread changes to read does not get
+// it; CatchUp returns one change instead of all that it missed.
 func (f *Feed) Publish(event, id string, about any) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.number++
 	for l := range f.listeners {
 		if l.missed {
-			continue // until it is told so
+			continue // until CatchUp
 		}
 		select {
 		case l.Changes <- Change{f.number, event, id, about}:
@@ -69,19 +68,20 @@ func (f *Feed) Publish(event, id string, about any) {
 	}
 }
 
-// Listen returns a new listener, and the number of the last change before it.
-// The caller closes it by leave.
+// Listen returns a new listener and the number of the last change before it. It fails if the
+// client, or all clients together, have too many listeners.
 func (f *Feed) Listen(client netip.Addr) (l *Listener, number uint64, err error) {
+	if err := f.clients.Take(client); err != nil {
+		return nil, 0, fmt.Errorf("too many clients listen to /events: close some of them: %w", err)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.clients.Take(client); err != nil {
-		return nil, 0, fmt.Errorf("%w: %w", ErrTooMany, err)
-	}
-	l = &Listener{client: client, Changes: make(chan Change, MaxUnread)}
+	l = &Listener{client: client, Changes: make(chan Change, maxUnread)}
 	f.listeners[l] = true
 	return l, f.number, nil
 }
 
+// Leave ends a listener. It must be called once.
 func (f *Feed) Leave(l *Listener) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -89,14 +89,14 @@ func (f *Feed) Leave(l *Listener) {
 	f.clients.Release(l.client)
 }
 
-// Count returns how many listen.
+// Count returns how many listeners there are.
 func (f *Feed) Count() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.listeners)
 }
 
-// CatchUp returns a change that stands for all until now if l missed some.
+// CatchUp returns one change for all that l missed, if it missed any.
 func (f *Feed) CatchUp(l *Listener) (c Change, missed bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -110,5 +110,5 @@ func (f *Feed) CatchUp(l *Listener) (c Change, missed bool) {
 	return Change{Number: f.number, Event: "missed"}, true
 }
 
-// IDOf is the id of an event, by which a client says what it had last.
+// IDOf returns the ID of a change, by which a client says which change it saw last.
 func (f *Feed) IDOf(number uint64) string { return f.run + "-" + strconv.FormatUint(number, 10) }

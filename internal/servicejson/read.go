@@ -14,8 +14,9 @@ import (
 	"github.com/rayje/dnsdock/internal/publish"
 )
 
-// ReadService reads a whole service, as PUT sends it, and fills in the defaults of what it does not set. It refuses a
-// service without name and image unless mayBeNameless is set: a container may publish neither, and PUT takes what GET gave.
+// ReadService reads a whole service, as PUT sends it, and fills in the defaults of what it does not
+// set. It refuses a service without name and image unless mayBeNameless is set: a container may
+// publish neither, and PUT takes what GET gave.
 func ReadService(data []byte, mayBeNameless bool) (publish.Patch, error) {
 	p, err := ReadPatch(data)
 	switch {
@@ -33,7 +34,11 @@ func ReadService(data []byte, mayBeNameless bool) (publish.Patch, error) {
 		return publish.Patch{}, err
 	}
 	defaults := publish.Patch{
-		CNAME: new(dnsname.Name), TXT: &[]string{}, Ports: &[]publish.Port{}, TTL: new(publish.DefaultTTL), Aliases: &[]dnsname.Name{},
+		CNAME:   new(dnsname.Name),
+		TXT:     &[]string{},
+		Ports:   &[]publish.Port{},
+		TTL:     new(publish.DefaultTTL),
+		Aliases: &[]dnsname.Name{},
 	}
 	return defaults.Over(p), nil
 }
@@ -59,7 +64,8 @@ func ReadPatch(data []byte) (publish.Patch, error) {
 	return p, err
 }
 
-var errNoObject = errors.New(`body is no JSON object: write one, as in {"name": "foo", "image": "bar", "ip": "192.168.0.3"}`)
+var errNoObject = errors.New(`body is no JSON object: ` +
+	`write one, as in {"name": "foo", "image": "bar", "ip": "192.168.0.3"}`)
 
 // readObject reads data as one JSON object and returns its properties by their lower-case names. It refuses a property
 // that is there twice, in whichever letter case: package json would take the last one, other programs the first.
@@ -145,7 +151,8 @@ func readTTL(value json.RawMessage) (*int, error) {
 	return n, nil
 }
 
-// readAddrs reads a string of addresses with commas between, or a list of strings. "host" stands for the host's address.
+// readAddrs reads a string of addresses with commas between, or a list of strings. "host" stands
+// for the host's address.
 func readAddrs(value json.RawMessage) ([]netip.Addr, error) {
 	parse := func(s string) (netip.Addr, error) {
 		if s == "host" {
@@ -194,9 +201,11 @@ func readAliases(value json.RawMessage) (*[]dnsname.Name, error) {
 	return &aliases, err
 }
 
-// readItems reads a list as readStrings does, each item by parse, and removes duplicates. The sum of the items' costs may
-// be publish.MaxItems at most.
-func readItems[T comparable](value json.RawMessage, example string, parse func(string) (T, error), cost func(T) int) ([]T, error) {
+// readItems reads a list as readStrings does, each item by parse, and removes duplicates. The sum
+// of the items' costs may be publish.MaxItems at most.
+func readItems[T comparable](
+	value json.RawMessage, example string, parse func(string) (T, error), cost func(T) int,
+) ([]T, error) {
 	list, err := readStrings(value)
 	if err != nil {
 		return nil, fmt.Errorf("%w, as in %s", err, example)

@@ -129,8 +129,10 @@ func TestReadService(t *testing.T) {
 			t.Errorf("%s: got %s; want %s", body, got, want)
 		}
 	}
-	f(`{"name":"foo","image":"bar","ip":"10.0.0.1"}`, false, `{"name":"foo","image":"bar","ip":"10.0.0.1","ips":["10.0.0.1"],"cname":"","txt":[],"ports":[],"ttl":-1,"aliases":[]}`)
-	f(`{"name":"foo","image":"","cname":"a.example"}`, false, `{"name":"foo","image":"","cname":"a.example","txt":[],"ports":[],"ttl":-1,"aliases":[]}`)
+	f(`{"name":"foo","image":"bar","ip":"10.0.0.1"}`, false, `{"name":"foo","image":"bar",`+
+		`"ip":"10.0.0.1","ips":["10.0.0.1"],"cname":"","txt":[],"ports":[],"ttl":-1,"aliases":[]}`)
+	f(`{"name":"foo","image":"","cname":"a.example"}`, false, `{"name":"foo","image":"",`+
+		`"cname":"a.example","txt":[],"ports":[],"ttl":-1,"aliases":[]}`)
 	f(`{"name":"","image":"","ip":"host"}`, false, "both empty")
 	f(`{"name":"","image":"","ip":"host"}`, true, `"ips":["host"]`)
 	f(`{"image":"bar","ip":"10.0.0.1"}`, false, `"name" is missing`)
@@ -152,7 +154,8 @@ func TestOfPatch(t *testing.T) {
 		}
 	}
 	f(`{}`, `{}`)
-	f(`{"Alias":"","TXT":[],"ports":[],"cname":"","ttl":0,"name":"","image":""}`, `{"name":"","image":"","cname":"","txt":[],"ports":[],"ttl":0,"aliases":[]}`)
+	f(`{"Alias":"","TXT":[],"ports":[],"cname":"","ttl":0,"name":"","image":""}`,
+		`{"name":"","image":"","cname":"","txt":[],"ports":[],"ttl":0,"aliases":[]}`)
 	f(`{"ips":["10.0.0.1","host"]}`, `{"ip":"10.0.0.1","ips":["10.0.0.1","host"]}`)
 	f(`{"names":["x"],"origin":{},"state":"running","since":"x"}`, `{}`)
 }

@@ -45,7 +45,9 @@ func (p *Exposition) Metric(name, kind, help string, value float64) {
 // WriteRuntime writes metrics of Go's runtime, under the names that Prometheus' own clients use for them.
 func WriteRuntime(p *Exposition) {
 	samples := []metrics.Sample{
-		{Name: "/sched/goroutines:goroutines"}, {Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/total:bytes"},
+		{Name: "/sched/goroutines:goroutines"},
+		{Name: "/memory/classes/heap/objects:bytes"},
+		{Name: "/memory/classes/total:bytes"},
 	}
 	metrics.Read(samples)
 	value := func(i int) float64 { return float64(samples[i].Value.Uint64()) }

@@ -66,8 +66,8 @@ var bounds = [...]time.Duration{
 	time.Second, 2500 * time.Millisecond, 5 * time.Second,
 }
 
-// Each Counts is one array of counters: queries by kind, rcode and type; then by kind the buckets of a histogram; then by
-// kind the sum of all times in nanoseconds.
+// Each Counts is one array of counters: queries by kind, rcode and type; then by kind the buckets
+// of a histogram; then by kind the sum of all times in nanoseconds.
 const (
 	rcodes      = len(rcodeNames)
 	types       = len(countedTypes)

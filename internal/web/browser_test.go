@@ -43,9 +43,9 @@ func startBrowser(t *testing.T) *browser {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(path, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-crash-reporter",
-		"--no-first-run", "--no-proxy-server", "--host-resolver-rules=MAP dnsdock.docker 127.0.0.1", "--user-data-dir="+t.TempDir(),
-		"--remote-debugging-pipe", "about:blank")
+	cmd := exec.Command(path, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+		"--disable-crash-reporter", "--no-first-run", "--no-proxy-server", "--user-data-dir="+t.TempDir(),
+		"--host-resolver-rules=MAP dnsdock.docker 127.0.0.1", "--remote-debugging-pipe", "about:blank")
 	cmd.Env = append(os.Environ(), "TMPDIR="+t.TempDir()) // where it leaves a directory when it is ended
 	cmd.ExtraFiles = []*os.File{in, out}
 	if err := cmd.Start(); err != nil {
@@ -111,7 +111,8 @@ func (b *browser) call(method string, params map[string]any) map[string]any {
 			return r.Result
 		case r.Method == "Network.requestWillBeSent":
 			b.urls = append(b.urls, r.Params["request"].(map[string]any)["url"].(string))
-		case r.Method == "Runtime.exceptionThrown", r.Method == "Log.entryAdded", r.Method == "Page.javascriptDialogOpening":
+		case r.Method == "Runtime.exceptionThrown", r.Method == "Log.entryAdded",
+			r.Method == "Page.javascriptDialogOpening":
 			b.troubles = append(b.troubles, fmt.Sprint(r.Method, r.Params))
 		}
 	}
@@ -132,7 +133,11 @@ func (b *browser) wait(condition string) {
 	b.t.Helper()
 	got := b.eval(fmt.Sprintf(`new Promise(done => {
 		const end = Date.now() + %d;
-		(function look() { let ok = false; try { ok = %s; } catch {} if (ok || Date.now() > end) done(ok); else setTimeout(look, 20); })();
+		(function look() {
+			let ok = false;
+			try { ok = %s; } catch {}
+			if (ok || Date.now() > end) done(ok); else setTimeout(look, 20);
+		})();
 	})`, dnstest.Patience.Milliseconds()/4, condition))
 	if got != true {
 		b.t.Fatalf("%s: never true; the page is:\n%v", condition, b.eval("document.body.innerText"))

@@ -14,7 +14,6 @@ import (
 
 	"github.com/rayje/dnsdock/internal/dnstest"
 	"github.com/rayje/dnsdock/internal/engine"
-	"github.com/rayje/dnsdock/internal/feed"
 	"github.com/rayje/dnsdock/internal/publish"
 )
 
@@ -115,7 +114,8 @@ func TestEvents(t *testing.T) {
 			t.Errorf("ids are not unlike: %s %s %s", hello, added, last)
 		}
 
-		time.AfterFunc(20*time.Minute, func() { of.feed.Publish("ttl-changed", "", uint32(10)) }) // longer than any time for a request or a reply
+		// Longer than any time for a request or a reply.
+		time.AfterFunc(20*time.Minute, func() { of.feed.Publish("ttl-changed", "", uint32(10)) })
 		last = s.want("ttl-changed", `"ttl":10`)
 
 		// Who comes back is told whether there is more than it knows.
@@ -148,12 +148,13 @@ func TestEventsSlowReader(t *testing.T) {
 		of := newSite(t)
 		client, _, _ := eventServer(t, of)
 		s := listen(t, client, "http://docker", "")
-		for i := range 10 * feed.MaxUnread {
-			of.feed.Publish("ttl-changed", "", uint32(i))
+		const unread = 2560 // ten times what the feed keeps for a listener
+		for i := range uint32(unread) {
+			of.feed.Publish("ttl-changed", "", i)
 		}
 		s.want("hello")
 		number, missed := 0, 0
-		for number < 10*feed.MaxUnread {
+		for number < unread {
 			event, id, _, err := s.next()
 			if err != nil {
 				t.Fatalf("after %d: %v", number, err)

@@ -49,7 +49,8 @@ func (g *Guard) check(r *http.Request) (status int, err error) {
 	isRead := r.Method == http.MethodGet || r.Method == http.MethodHead
 	switch {
 	case !g.isOwnHost(r):
-		return http.StatusForbidden, fmt.Errorf("host %.100q is not ours: use an address, localhost, dnsdock or %s%s", r.Host, ownLabel, dnsname.Text(g.Apexes[0]))
+		return http.StatusForbidden, fmt.Errorf("host %.100q is not ours: use an address, localhost, dnsdock or %s%s",
+			r.Host, ownLabel, dnsname.Text(g.Apexes[0]))
 	case isRead && isForeign(r):
 		return http.StatusForbidden, errForeign
 	case isRead:

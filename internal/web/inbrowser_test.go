@@ -46,10 +46,14 @@ func TestPageInBrowser(t *testing.T) {
 	s := newSite(t)
 	s.put("a0", "redis1", "redis", "172.17.0.2", "")
 	s.put("a1", "redis2", "redis", "172.17.0.3", "")
-	s.put("b0", "shop_web_1", "nginx", "172.17.0.7 fd00:dd::7", "shop.example.com www.docker", func(s *publish.Service) { s.TTL = 30 })
+	s.put("b0", "shop_web_1", "nginx", "172.17.0.7 fd00:dd::7", "shop.example.com www.docker",
+		func(s *publish.Service) { s.TTL = 30 })
 	s.resolves("redis.docker", `{"kind": "own", "rcode": "NOERROR", "client": "127.0.0.1",
-		"answers": [{"name": "redis.docker", "type": "A", "data": "172.17.0.2"}, {"name": "redis.docker", "type": "A", "data": "172.17.0.3"}],
-		"why": [{"name": "redis.docker", "rule": "at it, below it or above it", "services": [{"id": "a0", "container": "redis1", "names": ["redis1.redis.docker"]}]}]}`)
+		"answers": [
+			{"name": "redis.docker", "type": "A", "data": "172.17.0.2"},
+			{"name": "redis.docker", "type": "A", "data": "172.17.0.3"}],
+		"why": [{"name": "redis.docker", "rule": "at it, below it or above it",
+			"services": [{"id": "a0", "container": "redis1", "names": ["redis1.redis.docker"]}]}]}`)
 	s.resolves("www.example.org", `{"kind": "forwarded", "client": "127.0.0.1", "forward": ["192.0.2.53:53"]}`)
 	srv := httptest.NewUnstartedServer(nil)
 	srv.Config = NewServer(t.Context(), s.handler(), discard)
@@ -121,14 +125,21 @@ func pageResolves(_ *testing.T, b *browser, s *site, _ string) {
 	b.eval("resolve.elements.name.focus()")
 	b.write("redis.docker")
 	b.press("Enter", "\r")
-	for _, want := range []string{"NOERROR", "own", "172.17.0.2", "172.17.0.3", "redis1.redis.docker", "at it, below it or above it"} {
+	for _, want := range []string{
+		"NOERROR", "own", "172.17.0.2", "172.17.0.3", "redis1.redis.docker", "at it, below it or above it",
+	} {
 		b.wait(answers(want))
 	}
-	b.eval("resolve.elements.name.value = 'www.example.org'; document.querySelector('#resolve button').click()")
+	resolve := func(property, value string) {
+		b.eval(fmt.Sprintf("resolve.elements.%s.value = %q", property, value))
+		b.eval("document.querySelector('#resolve button').click()")
+	}
+	resolve("name", "www.example.org")
 	b.wait(answers("forwarded") + " && " + answers(s.upstream.Addr))
-	b.eval("resolve.elements.type.value = 'NONSENSE'; document.querySelector('#resolve button').click()")
+	resolve("type", "NONSENSE")
 	b.wait(answers("write a type"))
-	b.eval("resolve.elements.type.value = 'A'; resolve.elements.name.value = 'redis.docker'; document.querySelector('#resolve button').click()")
+	b.eval("resolve.elements.type.value = 'A'")
+	resolve("name", "redis.docker")
 	b.wait(answers("172.17.0.3"))
 }
 
@@ -147,7 +158,8 @@ func pageCopies(_ *testing.T, b *browser, _ *site, _ string) {
 func pagePlots(_ *testing.T, b *browser, s *site, _ string) {
 	for range 3 {
 		s.update(func() { s.queries["own"] += 20; s.queries["forwarded"] += 20 })
-		b.wait(fmt.Sprintf("parseInt(document.querySelector('.forwarded .total').textContent) === %d", s.status().Queries["forwarded"]))
+		n := s.status().Queries["forwarded"]
+		b.wait(fmt.Sprintf("parseInt(document.querySelector('.forwarded .total').textContent) === %d", n))
 	}
 	b.wait("document.querySelector('.own .total').textContent >= '2'")
 	b.wait("document.querySelector('.own polyline').getAttribute('points').includes(' ')")
@@ -192,22 +204,26 @@ func pageEscapes(t *testing.T, b *browser, s *site, url string) {
 	const script = `<script>window.pwned=1</script>`
 	const evil = `"'><img src=//evil.example onerror=window.pwned=1>` + script
 	s.put("d0", "d0", "x", "172.17.0.8", "", func(s *publish.Service) {
-		s.State, s.Origin = script, publish.Origin{Engine: evil, Container: evil, Image: "javascript:alert(1)" + script + "{{.}}${1}"}
+		image := "javascript:alert(1)" + script + "{{.}}${1}"
+		s.State, s.Origin = script, publish.Origin{Engine: evil, Container: evil, Image: image}
 	})
 	s.put(evil, "d1", "x", "", "", func(s *publish.Service) {
 		s.Aliases = []dnsname.Name{mustName(t, "<script>window-pwned=1<\\047script>.docker")}
 		s.CNAME, s.Origin, s.Sick = mustName(t, "<script>.docker"), publish.Origin{}, true
 	})
-	s.resolves("<script>window.pwned=1</script>.docker", `{"kind": "own", "rcode": "<script>", "why": [{"name": "<script>window.pwned=1</script>", "rule": "<img>"}]}`)
+	s.resolves("<script>window.pwned=1</script>.docker", `{"kind": "own", "rcode": "<script>",
+		"why": [{"name": "<script>window.pwned=1</script>", "rule": "<img>"}]}`)
 	b.wait(hasRow("<script>window.pwned=1<"))
 	b.wait(hasRow("javascript:alert"))
-	b.eval("resolve.elements.name.value = '<script>window.pwned=1</script>.docker'; document.querySelector('#resolve button').click()")
+	b.eval("resolve.elements.name.value = '<script>window.pwned=1</script>.docker'")
+	b.eval("document.querySelector('#resolve button').click()")
 	b.wait(answers("<script>"))
-	b.open(url + "/?q=%22%3E%3Cscript%3Ewindow.pwned=1%3C/script%3E&name=%3Cscript%3Ewindow.pwned=1%3C/script%3E&type=%22%3E%3Cscript%3E&client=%22%3E%3Cscript%3E")
+	b.open(url + "/?q=%22%3E%3Cscript%3Ewindow.pwned=1%3C/script%3E&name=%3Cscript%3Ewindow.pwned=1%3C/script%3E" +
+		"&type=%22%3E%3Cscript%3E&client=%22%3E%3Cscript%3E")
 	if got := b.eval("window.pwned"); got != nil {
 		t.Error("a script of a container runs on the page")
 	}
-	if got := b.eval("document.querySelectorAll('script').length + document.querySelectorAll('img').length"); got != 1.0 {
+	if got := b.eval("document.querySelectorAll('script, img').length"); got != 1.0 {
 		t.Errorf("the page has %v scripts and pictures; want its own script alone", got)
 	}
 }
@@ -216,9 +232,11 @@ func pageEscapes(t *testing.T, b *browser, s *site, url string) {
 func pageByName(_ *testing.T, b *browser, _ *site, url string) {
 	b.open(strings.Replace(url, "127.0.0.1", "dnsdock.docker", 1) + "/")
 	b.wait(isLive + " && !isSecureContext")
-	b.eval("document.addEventListener('copy', () => window.taken = getSelection().toString() || document.activeElement.value)")
+	b.eval("const takes = () => window.taken = getSelection().toString() || document.activeElement.value; " +
+		"document.addEventListener('copy', takes)")
 	b.eval("document.querySelector('button.copy').click()")
-	b.wait("'copied ' + window.taken === document.getElementById('copied').textContent && window.taken === document.querySelector('button.copy').textContent")
+	b.wait("'copied ' + window.taken === document.getElementById('copied').textContent && " +
+		"window.taken === document.querySelector('button.copy').textContent")
 }
 
 // The engine goes and comes back.
@@ -240,7 +258,8 @@ func pageWithoutScript(t *testing.T, b *browser, s *site, url string) {
 	b.call("Emulation.setScriptExecutionDisabled", map[string]any{"value": true})
 	b.call("Page.navigate", map[string]any{"url": url + "/?q=redis1&name=redis1.redis.docker"})
 	arrived := "document.readyState === 'complete' && location.search.includes('redis1')"
-	for end := time.Now().Add(dnstest.Patience); b.eval(arrived) != true && time.Now().Before(end); { // no timer runs there
+	end := time.Now().Add(dnstest.Patience)
+	for b.eval(arrived) != true && time.Now().Before(end) { // no timer runs there
 	}
 	if b.eval(rows(1)+" && "+answers("NOERROR")) != true {
 		t.Errorf("without JavaScript the page is:\n%v", b.eval("document.body.innerText"))

@@ -28,11 +28,11 @@ var pageHTML string
 
 const maxRows = 1000 // services on the page; the search finds the others
 
-// A Page serves the overview page. The query parameter q selects the services that contain a text; name, type and client
-// ask for an answer, as for /resolve. No field may be nil.
+// A Page serves the overview page. The query parameter q selects the services that contain a text;
+// name, type and client ask for an answer, as for /resolve. No field may be nil.
 type Page struct {
 	Status   func() Status
-	Services iter.Seq[*publish.Service]                    // all that are published; it yields the processor during long walks
+	Services iter.Seq[*publish.Service]                    // all that are published; lets others run during long walks
 	Resolve  func(*http.Request) (*zone.Resolution, error) // answers what the request asks for
 
 	searching sync.Mutex // held by the one request that walks Services
@@ -83,13 +83,15 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Security-Policy", fmt.Sprintf("default-src 'none'; script-src 'nonce-%[1]s'; "+
-		"style-src 'nonce-%[1]s'; img-src data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'", nonce))
+		"style-src 'nonce-%[1]s'; img-src data:; connect-src 'self'; form-action 'self'; base-uri 'none'; "+
+		"frame-ancestors 'none'", nonce))
 	// The replacer does not look at the parts again. An error says that the client went away.
 	_, _ = strings.NewReplacer(oldNew...).WriteString(w, pageHTML)
 }
 
-// search returns the services that contain a lower-case text, sorted by name, maxRows of them at most, and how many there
-// are. One request searches at a time: with 100,000 services a search takes as long as many queries.
+// search returns the services that contain a lower-case text, sorted by name, maxRows of them at
+// most, and how many there are. One request searches at a time: with 100,000 services a search
+// takes as long as many queries.
 func (p *Page) search(text string) (first []*publish.Service, count int) {
 	p.searching.Lock()
 	defer p.searching.Unlock()
@@ -103,7 +105,9 @@ func (p *Page) search(text string) (first []*publish.Service, count int) {
 			hits = append(hits, hit{dnsname.Text(s.OwnerNames[0]), s})
 		}
 	}
-	slices.SortFunc(hits, func(a, b hit) int { return cmp.Or(strings.Compare(a.name, b.name), strings.Compare(a.ID, b.ID)) })
+	slices.SortFunc(hits, func(a, b hit) int {
+		return cmp.Or(strings.Compare(a.name, b.name), strings.Compare(a.ID, b.ID))
+	})
 	for _, h := range hits[:min(len(hits), maxRows)] {
 		first = append(first, h.Service)
 	}
@@ -113,7 +117,8 @@ func (p *Page) search(text string) (first []*publish.Service, count int) {
 // contains reports whether a lower-case text is in what the page shows of s.
 func contains(s *publish.Service, text string) bool {
 	has := func(shown string) bool { return strings.Contains(strings.ToLower(shown), text) }
-	return text == "" || has(s.ID) || has(s.Origin.Container) || has(s.Origin.Image) || has(s.Origin.Engine) || has(s.State) ||
+	return text == "" || has(s.ID) || has(s.State) ||
+		has(s.Origin.Container) || has(s.Origin.Image) || has(s.Origin.Engine) ||
 		s.CNAME != "" && has(dnsname.Text(s.CNAME)) ||
 		slices.ContainsFunc(s.AllNames(), func(n dnsname.Name) bool { return has(dnsname.Text(n)) }) ||
 		slices.ContainsFunc(publish.AddrTexts(s.Addrs), has)
@@ -122,8 +127,9 @@ func contains(s *publish.Service, text string) bool {
 // A markup is HTML. Whatever is put into it as text stays text; only formats are HTML, and they are constants of this
 // package.
 //
-// Package html/template would know more contexts than the two that occur here. But the linker keeps each exported method
-// of each type in a program that uses it, because templates may call them by name: 2.3 MB more.
+// Package html/template would know more contexts than the two that occur here. But the linker keeps
+// each exported method of each type in a program that uses it, because templates may call them by
+// name: 2.3 MB more.
 type markup struct{ strings.Builder }
 
 // put appends a format. Each %s in it stands for a text: between tags, or in an attribute in double quotes.

@@ -25,7 +25,8 @@ func (m *markup) putFacts(s Status) {
 // putPlots puts a graph for each kind of answer, which the page's script draws.
 func (m *markup) putPlots(queries map[string]uint64) {
 	for _, kind := range stats.KindNames {
-		m.put(`<div class="%s" data-kind="%s"><span class="dim">%s</span> <strong class="rate"></strong>`, kind, kind, kind)
+		m.put(`<div class="%s" data-kind="%s"><span class="dim">%s</span> <strong class="rate"></strong>`,
+			kind, kind, kind)
 		m.put(`<svg viewBox="0 0 60 30" preserveAspectRatio="none" role="img" `+
 			`aria-label="%s queries a second, of the last two minutes"><polyline points=""></polyline></svg>`, kind)
 		m.put(`<span class="dim total">%s</span></div>`, fmt.Sprint(queries[kind]))

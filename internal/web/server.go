@@ -21,10 +21,13 @@ const (
 	writeTimeout   = 30 * time.Second // for a reply: 10,000 services are 4 MB
 )
 
-// NewServer returns an HTTP server of h. No client can hold it up: slow requests and replies time out, and the number of
-// connections is bounded. The requests' contexts end when ctx is done.
+// NewServer returns an HTTP server of h. No client can hold it up: slow requests and replies time
+// out, and the number of connections is bounded. The requests' contexts end when ctx is done.
 func NewServer(ctx context.Context, h http.Handler, log *slog.Logger) *http.Server {
-	conns := &connections{clients: limit.New(maxClientConns, maxConns), all: make(map[net.Conn]*connection)}
+	conns := &connections{
+		clients: limit.New(maxClientConns, maxConns),
+		all:     make(map[net.Conn]*connection),
+	}
 	return &http.Server{
 		Handler:           conns.markWorking(h),
 		BaseContext:       func(net.Listener) context.Context { return ctx },
@@ -39,9 +42,10 @@ func NewServer(ctx context.Context, h http.Handler, log *slog.Logger) *http.Serv
 	}
 }
 
-// connections bounds the connections of a server. If there are too many, it closes the connection that has been without a
-// complete request for longest. It does not wrap the listener: a wrapped connection could not be closed for writing only,
-// so a client that is refused would see a reset instead of its reply.
+// connections bounds the connections of a server. If there are too many, it closes the connection
+// that has been without a complete request for longest. It does not wrap the listener: a wrapped
+// connection could not be closed for writing only, so a client that is refused would see a reset
+// instead of its reply.
 type connections struct {
 	clients *limit.PerClient
 
@@ -77,7 +81,9 @@ func (s *connections) track(c net.Conn, state http.ConnState) {
 func (s *connections) addLocked(c net.Conn) {
 	added := &connection{client: limit.Network(addrOf(c.RemoteAddr().String())), since: time.Now()}
 	for err := s.clients.Take(added.client); err != nil; err = s.clients.Take(added.client) {
-		oldest := s.oldestLocked(func(o *connection) bool { return errors.Is(err, limit.ErrAll) || o.client == added.client })
+		oldest := s.oldestLocked(func(o *connection) bool {
+			return errors.Is(err, limit.ErrAll) || o.client == added.client
+		})
 		s.removeLocked(oldest)
 		_ = oldest.Close() // the client sees the end
 	}
@@ -91,15 +97,16 @@ func (s *connections) removeLocked(c net.Conn) {
 	}
 }
 
-// oldestLocked returns the connection that is idle for longest among those that match. It returns one that a handler works
-// for only if all of them are such. At least one must match.
+// oldestLocked returns the connection that is idle for longest among those that match. It returns
+// one that a handler works for only if all of them are such. At least one must match.
 func (s *connections) oldestLocked(match func(*connection) bool) (oldest net.Conn) {
 	for c, known := range s.all {
 		if !match(known) {
 			continue
 		}
 		switch first := s.all[oldest]; {
-		case first == nil, first.working && !known.working, first.working == known.working && known.since.Before(first.since):
+		case first == nil, first.working && !known.working,
+			first.working == known.working && known.since.Before(first.since):
 			oldest = c
 		}
 	}

@@ -35,7 +35,7 @@ func TestServer(t *testing.T) {
 		{"a header of 64 KiB", strings.Repeat("x", 64<<10), strings.NewReader("{}"), 431},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
-			req, err := http.NewRequestWithContext(t.Context(), "PUT", hs.URL+"/services/"+strings.ReplaceAll(tt.what, " ", ""), tt.body)
+			req, err := http.NewRequestWithContext(t.Context(), "PUT", hs.URL+"/services/x", tt.body)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -105,7 +105,8 @@ func TestServerDropsIdle(t *testing.T) {
 		served := make(chan error, 1)
 		go func() { served <- srv.Serve(ln) }()
 		var mu sync.Mutex
-		ended := make(map[string][]int) // by client: the numbers of connections that were closed, in order; guarded by mu
+		// Numbers of the connections that were closed, in order, by client. Guarded by mu.
+		ended := make(map[string][]int)
 		open := func(client string, n int) {
 			for i := range n {
 				c := ln.DialFrom(netip.MustParseAddr(client))

@@ -40,20 +40,21 @@ type site struct {
 }
 
 func newSite(t testing.TB) *site {
-	s := &site{
+	return &site{
 		t: t, naming: publish.NameRules{Apex: mustName(t, "docker")}, feed: feed.New(), auth: new(WriteAuth),
-		services: make(map[string]*publish.Service), queries: map[string]uint64{"own": 0, "forwarded": 0, "cached": 0, "refused": 0}, answers: make(map[string]*zone.Resolution),
+		services: make(map[string]*publish.Service), answers: make(map[string]*zone.Resolution),
+		queries:  map[string]uint64{"own": 0, "forwarded": 0, "cached": 0, "refused": 0},
 		engines:  []engine.Status{{URL: "unix:///var/run/docker.sock", Up: true}},
 		upstream: forward.UpstreamStatus{Addr: "192.0.2.53:53", Up: true},
 	}
-	return s
 }
 
 // put publishes a container's service, whose aliases have spaces between. It replaces one of the same ID.
 func (s *site) put(id, container, image, addr, aliases string, change ...func(*publish.Service)) {
 	s.t.Helper()
 	service := &publish.Service{
-		ID: id, ContainerLabel: container, ImageLabel: image, TTL: publish.DefaultTTL, State: "running", Since: time.Now().Add(-3*time.Hour - time.Minute),
+		ID: id, ContainerLabel: container, ImageLabel: image, TTL: publish.DefaultTTL,
+		State: "running", Since: time.Now().Add(-3*time.Hour - time.Minute),
 		Origin: publish.Origin{Engine: s.engines[0].URL, Container: container, Image: image + ":7"},
 	}
 	for text := range strings.FieldsSeq(addr) {
@@ -93,8 +94,9 @@ func (s *site) status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return Status{
-		Version: "test", Started: time.Now(), Ready: true, Domain: "docker", Writes: s.auth.Mode(), Services: len(s.services),
-		Queries: maps.Clone(s.queries), Engines: slices.Clone(s.engines),
+		Version: "test", Started: time.Now(), Ready: true, Domain: "docker", Writes: s.auth.Mode(),
+		Services: len(s.services),
+		Queries:  maps.Clone(s.queries), Engines: slices.Clone(s.engines),
 		Status: forward.Status{Upstreams: []forward.UpstreamStatus{s.upstream}},
 	}
 }
@@ -124,8 +126,12 @@ func (s *site) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /{$}", &Page{Status: s.status, Services: s.all, Resolve: s.resolve})
 	mux.Handle("GET /events", &Events{Feed: s.feed, Encode: encodeChange})
-	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { WriteJSON(w, http.StatusOK, s.status()) })
-	mux.HandleFunc("GET /large", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 8<<20)) })
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
+		WriteJSON(w, http.StatusOK, s.status())
+	})
+	mux.HandleFunc("GET /large", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write(make([]byte, 8<<20)) // the client went away
+	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		if _, err := io.Copy(io.Discard, r.Body); err != nil {
 			WriteError(w, http.StatusRequestEntityTooLarge, err)
@@ -143,7 +149,8 @@ func (s *site) handler() http.Handler {
 func encodeChange(c feed.Change) any {
 	switch about := c.About.(type) {
 	case *publish.Service:
-		return map[string]any{"id": c.ID, "names": dnsname.Texts(about.AllNames()), "ips": publish.AddrTexts(about.Addrs), "ttl": about.TTL}
+		names, ips := dnsname.Texts(about.AllNames()), publish.AddrTexts(about.Addrs)
+		return map[string]any{"id": c.ID, "names": names, "ips": ips, "ttl": about.TTL}
 	case engine.Status:
 		return about
 	case uint32:

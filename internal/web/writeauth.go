@@ -43,20 +43,22 @@ func (a *WriteAuth) check(r *http.Request) (status int, err error) {
 	}
 	token, err := a.token()
 	if err != nil {
-		return http.StatusForbidden, errors.New("nothing can be changed now: the file of -http-token-file can't be used, see the log")
+		return http.StatusForbidden, errors.New("nothing can be changed now: " +
+			"the file of -http-token-file can't be used, see the log")
 	}
 	scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	// Sums are of one length, so that the time of the comparison says nothing about the token's.
-	got, want := sha256.Sum256([]byte(strings.TrimSpace(given))), sha256.Sum256([]byte(token))
+	got := sha256.Sum256([]byte(strings.TrimSpace(given)))
+	want := sha256.Sum256([]byte(token))
 	if subtle.ConstantTimeCompare(got[:], want[:]) != 1 || !strings.EqualFold(scheme, "Bearer") {
-		return http.StatusUnauthorized, errors.New(`wrong token or none: send the header "Authorization: Bearer TOKEN" ` +
-			`with what is in the file of -http-token-file`)
+		return http.StatusUnauthorized, errors.New(`wrong token or none: send the header ` +
+			`"Authorization: Bearer TOKEN" with what is in the file of -http-token-file`)
 	}
 	return 0, nil
 }
 
-// token reads the file again, so that a new token counts at once. It logs when the file can't be used, and when it can be
-// used again.
+// token reads the file again, so that a new token counts at once. It logs when the file can't be
+// used, and when it can be used again.
 func (a *WriteAuth) token() (string, error) {
 	token, err := host.ReadToken(a.TokenFile)
 	a.mu.Lock()
