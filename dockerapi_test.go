@@ -510,7 +510,8 @@ func TestRecordedEngines(t *testing.T) {
 			log := newLogWatch()
 			client := newDockerClient(startEngine(t, &r, nil), nil)
 			reg.addEngine("recorded", n.Apex)
-			w := watch.New(client, watch.Config{URL: "recorded", Naming: n}, reg, slog.New(slog.NewTextHandler(log, nil)))
+			cfg := watch.Config{URL: "recorded", Naming: n}
+			w := watch.New(client, cfg, reg, slog.New(slog.NewTextHandler(log, nil)))
 			wg.Go(func() { _ = w.Run(ctx) })
 			log.wait(t, "engine found")
 			for !reg.index.Ready.Load() {

@@ -30,21 +30,25 @@ func TestSeveralEngines(t *testing.T) {
 	in.want(t, "b.example A", "NOERROR", "10.0.0.2")
 	in.want(t, "docker A", "NOERROR", "10.0.0.1")
 	in.want(t, "-x 10.0.0.2", "NOERROR", "web.nginx.b.example.")
-	if m := in.ask(t, "udp", "b.example", dns.TypeSOA); !m.Authoritative || len(m.Answer) != 1 || m.Answer[0].Header().Name != "b.example." {
+	m := in.ask(t, "udp", "b.example", dns.TypeSOA)
+	if !m.Authoritative || len(m.Answer) != 1 || m.Answer[0].Header().Name != "b.example." {
 		t.Errorf("SOA of the domain of its own: got %v", m)
 	}
-	if m := in.ask(t, "udp", "x.y.b.example", dns.TypeA); !m.Authoritative || len(m.Ns) != 1 || m.Ns[0].Header().Name != "b.example." {
+	m = in.ask(t, "udp", "x.y.b.example", dns.TypeA)
+	if !m.Authoritative || len(m.Ns) != 1 || m.Ns[0].Header().Name != "b.example." {
 		t.Errorf("what does not exist there: got %v; want its SOA", m)
 	}
 	in.want(t, "b.example NS", "NOERROR", "dnsdock.docker.")
 
-	if status, reply := in.call(t, "GET", "/services", ""); status != 200 || strings.Count(reply, `"container": "web"`) != 2 {
+	status, reply := in.call(t, "GET", "/services", "")
+	if status != 200 || strings.Count(reply, `"container": "web"`) != 2 {
 		t.Errorf("GET /services: got %d %s; want both", status, reply)
 	}
 	if status, _ := in.call(t, "GET", "/services/aa00", ""); status != http.StatusConflict {
 		t.Errorf("the id that both have: got %d; want 409", status)
 	}
-	if status, reply := in.call(t, "PATCH", "/services/"+url.PathEscape(dnstest.ID("aa")+"@"+urlB), `{"alias":"p.docker"}`); status != 200 {
+	second := "/services/" + url.PathEscape(dnstest.ID("aa")+"@"+urlB)
+	if status, reply := in.call(t, "PATCH", second, `{"alias":"p.docker"}`); status != 200 {
 		t.Errorf("PATCH of the second one's: got %d %s", status, reply)
 	}
 	in.want(t, "p.docker A", "NOERROR", "10.0.0.2")

@@ -37,7 +37,8 @@ func TestStateOverRestart(t *testing.T) {
 			t.Fatalf("%s %s %s: got %d %s; want %d", method, path, body, got, reply, want)
 		}
 	}
-	api("PUT", "/services/hand", `{"name":"hand","image":"made","ips":"192.0.2.1,2001:db8::1","ttl":9,"aliases":"shop.example.com","txt":["a, b","é\\"],"ports":"80/tcp=http"}`, 201)
+	api("PUT", "/services/hand", `{"name":"hand","image":"made","ips":"192.0.2.1,2001:db8::1","ttl":9,`+
+		`"aliases":"shop.example.com","txt":["a, b","é\\"],"ports":"80/tcp=http"}`, 201)
 	api("PUT", "/services/www", `{"name":"www","image":"made","cname":"hand.made.docker"}`, 201)
 	api("PUT", "/services/short", `{"name":"short","image":"made","ip":"192.0.2.7"}`, 201)
 	api("DELETE", "/services/short", "", 204)
@@ -78,7 +79,8 @@ func TestStateOverRestart(t *testing.T) {
 	in.want(t, "other.redis.docker A", "NXDOMAIN")
 	api("DELETE", "/services/www", "", 204)
 	data, err := os.ReadFile(file)
-	if err != nil || strings.Contains(string(data), dnstest.ID("cc")) || strings.Contains(string(data), "www") || !strings.Contains(string(data), dnstest.ID("aa")) {
+	holds := func(s string) bool { return strings.Contains(string(data), s) }
+	if err != nil || holds(dnstest.ID("cc")) || holds("www") || !holds(dnstest.ID("aa")) {
 		t.Errorf("what is gone is kept in the file, or what is there is not: %v %s", err, data)
 	}
 	if rest, _ := filepath.Glob(file + "?*"); len(rest) > 0 {
@@ -113,10 +115,12 @@ func TestDamagedState(t *testing.T) {
 		if data, err := os.ReadFile(aside[0]); err != nil || string(data) != c.data {
 			t.Errorf("%s: set aside: %v %q; want it as it was", c.what, err, data)
 		}
-		if status, _ := in.call(t, "PUT", "/services/new", `{"name":"new","image":"m","ip":"192.0.2.2"}`); status != http.StatusCreated {
+		status, _ := in.call(t, "PUT", "/services/new", `{"name":"new","image":"m","ip":"192.0.2.2"}`)
+		if status != http.StatusCreated {
 			t.Errorf("%s: PUT after that: %d", c.what, status)
 		}
-		if data, err := os.ReadFile(file); err != nil || !strings.Contains(string(data), `"new"`) || !strings.Contains(string(data), c.want) {
+		data, err := os.ReadFile(file)
+		if err != nil || !strings.Contains(string(data), `"new"`) || !strings.Contains(string(data), c.want) {
 			t.Errorf("%s: the new file: %v %s", c.what, err, data)
 		}
 	}
@@ -150,7 +154,8 @@ func TestStateCoalesces(t *testing.T) {
 		wg.Go(func() {
 			for n := range 10 {
 				id := fmt.Sprintf("s%d-%d-", i, n)
-				if status, reply := in.call(t, "PUT", "/services/"+id, `{"name":"a","image":"m","ip":"192.0.2.2"}`); status != http.StatusCreated {
+				status, reply := in.call(t, "PUT", "/services/"+id, `{"name":"a","image":"m","ip":"192.0.2.2"}`)
+				if status != http.StatusCreated {
 					t.Errorf("PUT: %d %s", status, reply)
 				}
 				if data, err := os.ReadFile(file); err != nil || !strings.Contains(string(data), id) {

@@ -32,7 +32,8 @@ func ParseURL(s string) (URL, error) {
 			return URL{s, "tcp", rest}, nil
 		}
 	}
-	return URL{}, errors.New("write unix:///PATH or tcp://HOST:PORT, as in unix:///var/run/docker.sock or tcp://127.0.0.1:2376")
+	return URL{}, errors.New("write unix:///PATH or tcp://HOST:PORT, " +
+		"as in unix:///var/run/docker.sock or tcp://127.0.0.1:2376")
 }
 
 // IP returns the address of the machine that a tcp URL names, invalid where it

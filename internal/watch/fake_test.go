@@ -386,7 +386,8 @@ type watched struct {
 func inBubble(t *testing.T, n publish.NameRules, up bool, f func(w *watched)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &watched{
-			T: t, engine: newFakeEngine(), log: dnstest.NewLog(), sink: &fakeSink{services: make(map[string]*publish.Service)},
+			T: t, engine: newFakeEngine(), log: dnstest.NewLog(),
+			sink: &fakeSink{services: make(map[string]*publish.Service)},
 		}
 		w.engine.setDown(!up)
 		n.Apex = "\x06docker\x00"

@@ -156,7 +156,9 @@ func TestInternalNetworks(t *testing.T) {
 					"in":  {"id-in", fmt.Sprintf("10.0.1.%d", i)},
 					"pod": {"pod", fmt.Sprintf("10.0.2.%d", i)}, // podman's ID is the name
 				}
-				e.set("a"+name, &fakeContainer{name: name, image: "x", state: "running", addr: "10.0.3.1", networks: networks})
+				e.set("a"+name, &fakeContainer{
+					name: name, image: "x", state: "running", addr: "10.0.3.1", networks: networks,
+				})
 				e.event("start", fakeID("a"+name))
 			}
 			want := "10.0.0.0 10.0.3.1"
@@ -181,7 +183,8 @@ func TestHostOfAnEngineElsewhere(t *testing.T) {
 		if host != "" {
 			w.Host = netip.MustParseAddr(host)
 		}
-		if got := publish.AddrTexts(w.replaceHost(addrs)); got[0] != want || got[1] != "10.0.0.1" || addrs[0].IsValid() {
+		got := publish.AddrTexts(w.replaceHost(addrs))
+		if got[0] != want || got[1] != "10.0.0.1" || addrs[0].IsValid() {
 			t.Errorf("engine at %q, -host-address %v: got %v; want %s", host, ours, got, want)
 		}
 	}

@@ -25,7 +25,8 @@ func (n *networks) begin() {
 func (w *Watcher) markInternal(ctx context.Context, c *Container) error {
 	refused, err := w.networks.mark(ctx, w.engine, c)
 	if refused != nil {
-		w.log.Warn("internal networks can't be told, and are answered as others are: allow GET /networks", "err", refused)
+		w.log.Warn("internal networks can't be told, and are answered as others are: allow GET /networks",
+			"err", refused)
 	}
 	return err
 }

@@ -101,7 +101,9 @@ func TestRetriesInspect(t *testing.T) {
 		}
 		w.engine.update(func() { w.engine.inspect = nil })
 		w.wantWithin(5*time.Second, "a.redis.docker", "10.0.0.1")
-		w.engine.update(func() { w.engine.inspect = func(context.Context, string) error { return errors.New("broken") } })
+		w.engine.update(func() {
+			w.engine.inspect = func(context.Context, string) error { return errors.New("broken") }
+		})
 		w.engine.event("start", fakeID("aa"))
 		before := w.engine.count("List")
 		time.Sleep(time.Hour)

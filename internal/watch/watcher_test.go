@@ -81,7 +81,8 @@ func TestGoesByState(t *testing.T) {
 func TestIdleCost(t *testing.T) {
 	inBubble(t, publish.NameRules{}, true, func(w *watched) {
 		for i := range 20 {
-			w.engine.set(fmt.Sprintf("%02x", i), &fakeContainer{name: fmt.Sprintf("c%d", i), image: "x", state: "running", addr: fmt.Sprintf("10.0.0.%d", i)})
+			name, addr := fmt.Sprintf("c%d", i), fmt.Sprintf("10.0.0.%d", i)
+			w.engine.set(fmt.Sprintf("%02x", i), &fakeContainer{name: name, image: "x", state: "running", addr: addr})
 		}
 		w.engine.set("ff", &fakeContainer{name: "off", image: "x", state: "exited"})
 		time.Sleep(2 * time.Minute)
@@ -220,7 +221,8 @@ func TestReadiness(t *testing.T) {
 	inBubble(t, publish.NameRules{}, false, func(w *watched) {
 		e := w.engine
 		for i := range 20 {
-			e.set(fmt.Sprintf("%02x", i), &fakeContainer{name: fmt.Sprintf("c%d", i), image: "x", state: "running", addr: "10.0.0.1"})
+			name := fmt.Sprintf("c%d", i)
+			e.set(fmt.Sprintf("%02x", i), &fakeContainer{name: name, image: "x", state: "running", addr: "10.0.0.1"})
 		}
 		stuck := make(chan struct{})
 		e.update(func() {
