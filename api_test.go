@@ -13,6 +13,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/rayje/dnsdock/internal/dnstest"
 	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/web"
@@ -258,7 +259,7 @@ func TestAPIBadProperties(t *testing.T) {
 // has one of them by itself.
 func TestAPIAddressOrCNAME(t *testing.T) {
 	h, reg := newTestAPI(t)
-	base := testService(t, reg, fakeID("dddd"), "lb", "proxy", "")
+	base := testService(t, reg, dnstest.ID("dddd"), "lb", "proxy", "")
 	base.CNAME = mustName(t, "lb.example.com")
 	reg.Put(base.ID, base)
 	for _, step := range []struct {

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,259 +20,11 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/rayje/dnsdock/internal/dnstest"
 	"github.com/rayje/dnsdock/internal/engine"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/watch"
 )
-
-// A fakeEngine is an http.Handler that answers the four calls as an engine
-// does, and misbehaves on demand.
-type fakeEngine struct {
-	mu         sync.Mutex
-	version    string
-	containers map[string]*fakeContainer
-	streams    map[chan string]bool // lines of each open event stream; closed to end it
-	calls      map[string]int       // by path without version, ids as {id}
-	quiet      bool                 // drops its events without a word
-	list       func() string        // answers a list instead
-	inspect    func(id string) (status int, body string)
-	hang       chan struct{} // while not nil, calls wait until it is closed
-	internal   []string      // the networks that are; nil: GET /networks is refused
-}
-
-type fakeContainer struct {
-	name, image, state string
-	addr               string // IPv4 in the network bridge
-	env                []string
-	started            string                  // RFC 3339
-	networks           map[string]endpointJSON // further ones
-	mode               string                  // of its network
-	health             string
-	labels             map[string]string
-}
-
-// status is what a list says.
-func (c *fakeContainer) status() string {
-	if c.health == "" {
-		return "Up 2 hours"
-	}
-	return "Up 2 hours (" + strings.Replace(c.health, "starting", "health: starting", 1) + ")"
-}
-
-func newFakeEngine() *fakeEngine {
-	return &fakeEngine{
-		version:    "1.41",
-		containers: make(map[string]*fakeContainer),
-		streams:    make(map[chan string]bool),
-		calls:      make(map[string]int),
-	}
-}
-
-// fakeID makes the id of 64 digits that begins with prefix.
-func fakeID(prefix string) string { return prefix + strings.Repeat("0", 64-len(prefix)) }
-
-// start makes a container running, or changes one, and sends its event.
-func (e *fakeEngine) start(prefix, name, addr string, env ...string) {
-	e.set(prefix, &fakeContainer{name: name, image: "redis:7", state: "running", addr: addr, env: env})
-	e.event("start", fakeID(prefix))
-}
-
-func (e *fakeEngine) set(prefix string, c *fakeContainer) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.containers[fakeID(prefix)] = c
-}
-
-// setState changes the state, and takes the address of what does not run.
-func (e *fakeEngine) setState(prefix, state string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	c := *e.containers[fakeID(prefix)]
-	if c.state = state; state == "exited" {
-		c.addr = ""
-	}
-	e.containers[fakeID(prefix)] = &c
-}
-
-func (e *fakeEngine) destroy(prefix string) {
-	e.mu.Lock()
-	delete(e.containers, fakeID(prefix))
-	e.mu.Unlock()
-	e.event("destroy", fakeID(prefix))
-}
-
-func (e *fakeEngine) event(action, id string) {
-	e.send(fmt.Sprintf(`{"Type":"container","Action":%q,"Actor":{"ID":%q,"Attributes":{}}}`, action, id))
-}
-
-func (e *fakeEngine) send(line string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for c := range e.streams {
-		if !e.quiet {
-			c <- line
-		}
-	}
-}
-
-// endStreams closes all event streams.
-func (e *fakeEngine) endStreams() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for c := range e.streams {
-		close(c)
-		delete(e.streams, c)
-	}
-}
-
-// update changes the engine under its lock.
-func (e *fakeEngine) update(f func()) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	f()
-}
-
-func (e *fakeEngine) count(call string) int {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.calls[call]
-}
-
-func (c *fakeContainer) endpoints() map[string]endpointJSON {
-	if c.mode != "" { // "host", or "container:" and an id
-		return nil
-	}
-	all := map[string]endpointJSON{"bridge": {IPAddress: c.addr}}
-	for n, e := range c.networks {
-		all[n] = e
-	}
-	return all
-}
-
-func (e *fakeEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	path := r.URL.Path
-	e.mu.Lock()
-	path, versioned := strings.CutPrefix(path, "/v"+e.version)
-	if e.version == "" {
-		versioned = true
-	}
-	id, isInspect := strings.CutPrefix(path, "/containers/")
-	id, isInspect2 := strings.CutSuffix(id, "/json")
-	switch {
-	case isInspect && isInspect2:
-		e.calls["/containers/{id}/json"]++
-	default:
-		e.calls[path]++
-	}
-	hang, list, inspect := e.hang, e.list, e.inspect
-	e.mu.Unlock()
-	if hang != nil {
-		select {
-		case <-hang:
-		case <-r.Context().Done():
-			return
-		}
-	}
-	switch {
-	case r.Method != "GET":
-		http.Error(w, "read only", http.StatusForbidden)
-	case path == "/_ping":
-		w.Header().Set("Api-Version", e.version)
-		fmt.Fprint(w, "OK")
-	case !versioned:
-		http.Error(w, `{"message":"client version is wrong"}`, http.StatusBadRequest)
-	case path == "/containers/json":
-		if list != nil {
-			fmt.Fprint(w, list())
-			return
-		}
-		e.serveList(w)
-	case path == "/networks" && e.internal != nil:
-		list := []any{}
-		for _, n := range e.internal {
-			list = append(list, map[string]any{"Id": "id-" + n, "Name": n, "Internal": true})
-		}
-		_ = json.NewEncoder(w).Encode(list)
-	case path == "/events":
-		e.serveEvents(w, r)
-	case isInspect && isInspect2:
-		if inspect != nil {
-			if status, body := inspect(id); status != 0 {
-				w.WriteHeader(status)
-				fmt.Fprint(w, body)
-				return
-			}
-		}
-		e.serveInspect(w, id)
-	default:
-		http.Error(w, `{"message":"forbidden"}`, http.StatusForbidden)
-	}
-}
-
-func (e *fakeEngine) serveList(w http.ResponseWriter) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	list := []any{}
-	for id, c := range e.containers {
-		list = append(list, map[string]any{
-			"Id": id, "Names": []string{"/other/link", "/" + c.name}, "State": c.state, "Status": c.status(),
-			"NetworkSettings": map[string]any{"Networks": c.endpoints()},
-		})
-	}
-	_ = json.NewEncoder(w).Encode(list)
-}
-
-func (e *fakeEngine) serveInspect(w http.ResponseWriter, id string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	c := e.containers[id]
-	for other, named := range e.containers {
-		if named.name == id {
-			id, c = other, named
-		}
-	}
-	if c == nil {
-		w.WriteHeader(http.StatusNotFound)
-		fmt.Fprintf(w, `{"message":"No such container: %s"}`, id)
-		return
-	}
-	state := map[string]any{"Status": c.state, "StartedAt": c.started}
-	if c.health != "" {
-		state["Health"] = map[string]any{"Status": c.health}
-	}
-	_ = json.NewEncoder(w).Encode(map[string]any{
-		"Id": id, "Name": "/" + c.name, "Image": "sha256:01", "State": state,
-		"Config":          map[string]any{"Image": c.image, "Env": c.env, "Labels": c.labels},
-		"HostConfig":      map[string]any{"NetworkMode": c.mode},
-		"NetworkSettings": map[string]any{"Networks": c.endpoints()},
-	})
-}
-
-func (e *fakeEngine) serveEvents(w http.ResponseWriter, r *http.Request) {
-	lines := make(chan string, 1024)
-	e.mu.Lock()
-	e.streams[lines] = true
-	e.mu.Unlock()
-	defer func() {
-		e.mu.Lock()
-		delete(e.streams, lines)
-		e.mu.Unlock()
-	}()
-	flush := w.(http.Flusher).Flush
-	flush()
-	for {
-		select {
-		case <-r.Context().Done():
-			return
-		case line, ok := <-lines:
-			if !ok {
-				return
-			}
-			fmt.Fprintln(w, line)
-			flush()
-		}
-	}
-}
 
 // An event without end, or of any length, does not take all memory.
 func TestEventWithoutEnd(t *testing.T) {
@@ -333,18 +84,10 @@ func TestNegotiate(t *testing.T) {
 	}
 }
 
-// startEngine serves h on loopback, over TLS where cfg is not nil, and
-// returns the engine's URL.
-func startEngine(t *testing.T, h http.Handler, cfg *tls.Config) engine.URL {
+// startEngine serves h on loopback and returns the engine's URL.
+func startEngine(t *testing.T, h http.Handler) engine.URL {
 	t.Helper()
-	srv := httptest.NewUnstartedServer(h)
-	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
-	if cfg != nil {
-		srv.TLS = cfg
-		srv.StartTLS()
-	} else {
-		srv.Start()
-	}
+	srv := httptest.NewServer(h)
 	t.Cleanup(srv.Close)
 	u, err := engine.ParseURL("tcp://" + srv.Listener.Addr().String())
 	if err != nil {
@@ -395,16 +138,16 @@ func FuzzEngine(f *testing.F) {
 // What an engine sends wrongly is an error of that call, and never the end of a
 // container.
 func TestClientGarbage(t *testing.T) {
-	e := newFakeEngine()
-	e.set("aa", &fakeContainer{name: "a", image: "redis:7", state: "running", addr: "10.0.0.1"})
-	client := newDockerClient(startEngine(t, e, nil), nil)
+	e := dnstest.NewEngine()
+	e.Set("aa", &dnstest.Container{Name: "a", Image: "redis:7", State: "running", Addr: "10.0.0.1"})
+	client := newDockerClient(startEngine(t, e), nil)
 	defer client.reload()
 	if _, err := client.Connect(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	inspect := func(status int, body string) (*watch.Container, error) {
-		e.update(func() { e.inspect = func(string) (int, string) { return status, body } })
-		return client.Inspect(t.Context(), fakeID("aa"))
+		e.Update(func() { e.Inspect = func(string) (int, string) { return status, body } })
+		return client.Inspect(t.Context(), dnstest.ID("aa"))
 	}
 	for _, body := range []string{"", "{", "[]", `{"Id":5}`, strings.Repeat("[", 20000)} {
 		if c, err := inspect(200, body); err == nil || errors.Is(err, watch.ErrGone) {
@@ -427,7 +170,7 @@ func TestClientGarbage(t *testing.T) {
 		}
 	}
 	for _, body := range []string{"", "garbage", "{}", `[{"Id":5}]`} {
-		e.update(func() { e.list = func() string { return body } })
+		e.Update(func() { e.List = func() string { return body } })
 		if list, err := client.List(t.Context()); err == nil {
 			t.Errorf("list %q: got %v; want an error", body, list)
 		}
@@ -507,13 +250,13 @@ func TestRecordedEngines(t *testing.T) {
 			var wg sync.WaitGroup
 			defer wg.Wait()
 			defer cancel()
-			log := newLogWatch()
-			client := newDockerClient(startEngine(t, &r, nil), nil)
+			log := dnstest.NewLog()
+			client := newDockerClient(startEngine(t, &r), nil)
 			reg.addEngine("recorded", n.Apex)
 			cfg := watch.Config{URL: "recorded", Naming: n}
 			w := watch.New(client, cfg, reg, slog.New(slog.NewTextHandler(log, nil)))
 			wg.Go(func() { _ = w.Run(ctx) })
-			log.wait(t, "engine found")
+			log.Wait(t, "engine found")
 			for !reg.index.Ready.Load() {
 				runtime.Gosched()
 			}

@@ -27,6 +27,7 @@ import (
 	"github.com/rayje/dnsdock/internal/config"
 	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/dnstest"
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/publish"
@@ -483,7 +484,7 @@ func TestHTTPSocket(t *testing.T) {
 // All that is answered is counted once, whichever way.
 func TestMetrics(t *testing.T) {
 	dead := closedUpstream(t)
-	in := startDnsdock(t, "-docker="+startEngine(t, newFakeEngine(), nil).Text, "-nameserver="+startUpstream(t, answer(t, nil), nil).String()+",corp.test="+dead.String())
+	in := startDnsdock(t, "-docker="+dnstest.NewEngine().ServeTCP(t, nil), "-nameserver="+startUpstream(t, answer(t, nil), nil).String()+",corp.test="+dead.String())
 	in.ready(t)
 	if status, body := in.call(t, "PUT", "/services/x", `{"name":"web","image":"nginx","ip":"10.0.0.1","ports":"80"}`); status != 201 {
 		t.Fatal(body)
@@ -578,10 +579,10 @@ func (in *instance) metrics(t *testing.T) map[string]float64 {
 // Health says that it serves, readiness that the containers are known; an
 // engine that goes away later is said only.
 func TestHealth(t *testing.T) {
-	e := newFakeEngine()
+	e := dnstest.NewEngine()
 	hang := make(chan struct{})
-	e.update(func() { e.hang = hang })
-	in := startDnsdock(t, "-docker="+startEngine(t, e, nil).Text)
+	e.Update(func() { e.Hang = hang })
+	in := startDnsdock(t, "-docker="+e.ServeTCP(t, nil))
 	want := func(path string, status int, parts ...string) {
 		t.Helper()
 		if got, body := in.call(t, "GET", path, ""); got != status || !containsAll(body, parts) {
@@ -590,11 +591,11 @@ func TestHealth(t *testing.T) {
 	}
 	want("/healthz", 200, `"ok": true`)
 	want("/readyz", 503, `"ready": false`, `"up": false`)
-	e.update(func() { e.hang = nil })
+	e.Update(func() { e.Hang = nil })
 	close(hang)
 	in.ready(t)
 	want("/readyz", 200, `"ready": true`, `"up": true`)
-	in.seen(t, func() { e.update(func() { e.version = "1.1" }); e.endStreams() }, "engine away")
+	in.seen(t, func() { e.Update(func() { e.Version = "1.1" }); e.EndStreams() }, "engine away")
 	want("/readyz", 200, `"ready": true`, `"up": false`, `"error"`)
 	want("/healthz", 200)
 }
