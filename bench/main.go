@@ -11,6 +11,13 @@
 //
 // The servers run on one processor, and the loads on another one. All packets
 // stay on 127.0.0.1.
+//
+//	go run ./bench soak -duration 1h
+//
+// runs dnsdock alone for a long time, with containers that come and go, engines
+// and upstreams that fail, hostile packets and abuse of HTTP, all at once. It
+// checks every answer, and that at the end memory, goroutines and descriptors
+// are as at the start.
 package main
 
 import (
@@ -45,10 +52,15 @@ var (
 
 func main() {
 	log.SetFlags(0)
-	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx); err != nil {
+	do := run
+	if len(os.Args) > 1 && os.Args[1] == "soak" {
+		do = func(ctx context.Context) error { return runSoak(ctx, os.Args[2:]) }
+	} else {
+		flag.Parse()
+	}
+	if err := do(ctx); err != nil {
 		log.Fatal("bench: ", err)
 	}
 }

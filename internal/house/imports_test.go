@@ -57,7 +57,7 @@ var rooms = map[string]room{
 	"internal/dnstest": {"dnsname dnswire listener stats", ""},
 	"internal/house":   {"", ""},
 	"internal/e2e":     {"", ""},
-	"bench":            {"", ""},
+	"bench":            {"dnstest", ""},
 }
 
 // unfinished are imports that are against the map and on their way out.
