@@ -126,13 +126,13 @@ func Parse(args []string, getenv func(string) string) (*Config, error) {
 func newFlagSet(d *draft) *flag.FlagSet {
 	fs := flag.NewFlagSet("dnsdock", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	for _, o := range options {
+	for _, o := range d.options() {
 		set := func(value string) error {
 			d.given[o.name] = true
-			return o.set(d, value)
+			return o.set(value)
 		}
 		switch {
-		case o.set == nil: // a second form of a flag, or -help
+		case o.set == nil: // package flag knows -help
 		case o.isBool():
 			fs.BoolFunc(o.name, "", set)
 		default:
@@ -145,10 +145,7 @@ func newFlagSet(d *draft) *flag.FlagSet {
 // setDefaults sets each flag that was not given to the value of its variable,
 // else to its default.
 func (d *draft) setDefaults(getenv func(string) string) error {
-	for _, o := range options {
-		if o.set == nil || d.given[o.name] {
-			continue
-		}
+	for _, o := range d.options() {
 		value, from := o.preset, "flag -"+o.name
 		if o.env != "" && getenv(o.env) != "" {
 			value, from = getenv(o.env), fmt.Sprintf("variable %s (flag -%s)", o.env, o.name)
@@ -156,10 +153,10 @@ func (d *draft) setDefaults(getenv func(string) string) error {
 				value = "true" // whatever the variable holds, as Docker's own client does
 			}
 		}
-		if value == "" {
+		if value == "" || d.given[o.name] {
 			continue
 		}
-		if err := o.set(d, value); err != nil {
+		if err := o.set(value); err != nil {
 			return invalid(value, from, err)
 		}
 	}

@@ -65,8 +65,8 @@ func show(c *Config) string {
 	add("alias", c.Names.Alias, "false")
 	add("all", c.Names.All, "false")
 	add("cache", c.Forward.CacheSize, "16777216")
-	add("network", c.Names.Networks, "[]")
-	add("host-address", c.Names.Host, "[]")
+	add("network", fmt.Sprint(c.Names.Networks, c.Names.Networks == nil), "[] true")
+	add("host-address", fmt.Sprint(c.Names.Host, c.Names.Host == nil), "[] true")
 	add("names", c.Names.Second, "{true true true true true true}")
 	add("aliases", fmt.Sprint(c.Names.AliasDomains, c.Names.AliasDomains == nil), "[] true")
 	add("labels", c.Docker.Labels, "[]")
@@ -185,8 +185,9 @@ func TestParse(t *testing.T) {
 		{"", "DOCKER_HOST=tcp://a:1,tcp://b:2=b.docker", "engine=tcp a:1 engine=tcp b:2 b.docker."},
 		{"-docker=unix:///c,tcp://d:4 -tlsverify", "DOCKER_CERTS=" + certs, "engine=unix /c engine=tcp d:4 " + tlsOf(certs)},
 		// Which address, and what is kept.
+		{"-network= -host-address= -allow=", "", ""},
 		{"-network=b,a -network=host,b -host-address=192.0.2.1,2001:db8::1 -compose=false -health=false -state=/x/y.json", "",
-			"network=[b a host] host-address=[192.0.2.1 2001:db8::1] names={false true true true true true} health=false state=/x/y.json"},
+			"network=[b a host] false host-address=[192.0.2.1 2001:db8::1] false names={false true true true true true} health=false state=/x/y.json"},
 		{"-names=", "", "names={false false false false false false}"},
 		{"-names=compose,hostname -names=host,id", "", "names={true true false true false true}"},
 		{"-names=alias,,hyphen, -compose=false", "", "names={false false true false true false}"},

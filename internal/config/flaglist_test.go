@@ -21,10 +21,15 @@ const (
 // flagList returns the flags as Markdown, of at most 120 columns.
 func flagList() string {
 	var b strings.Builder
+	for _, s := range new(draft).sections() {
+		b.WriteString("\n## " + s.title + "\n\n")
+		writeFlags(&b, s.options)
+	}
+	return b.String() + "\n"
+}
+
+func writeFlags(b *strings.Builder, options []option) {
 	for _, o := range options {
-		if o.section != "" {
-			b.WriteString("\n## " + o.section + "\n\n")
-		}
 		text := "- **`-" + o.name
 		if !o.isBool() {
 			text += "=" + o.argument
@@ -39,7 +44,6 @@ func flagList() string {
 		}
 		b.WriteString(wrap(text, "  ", 118))
 	}
-	return b.String() + "\n"
 }
 
 // wrap breaks text into lines of at most width columns. All but the first begin with indent.

@@ -63,7 +63,7 @@ func TestManual(t *testing.T) {
 		manual += page
 	}
 	var flags, variables []string
-	for _, o := range options {
+	for _, o := range new(draft).options() {
 		flags = append(flags, o.name)
 		if o.env != "" {
 			variables = append(variables, o.env)

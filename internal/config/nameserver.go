@@ -37,7 +37,7 @@ func (n Nameserver) String() string {
 
 // addNameservers sets the flag -nameserver: nameservers with commas between
 // them, behind DOMAIN= those for a domain.
-func addNameservers(d *draft, text string) (err error) {
+func (d *draft) addNameservers(text string) (err error) {
 	if d.Forward.Nameservers == nil {
 		d.Forward.Nameservers = make(map[dnsname.Name][]Nameserver)
 	}

@@ -1,8 +1,6 @@
 package config
 
-import (
-	"strings"
-)
+import "strings"
 
 const usageHead = `Usage: dnsdock [flags]
 
@@ -31,25 +29,18 @@ const (
 func Usage() string {
 	var b strings.Builder
 	b.WriteString(usageHead)
-	for _, o := range options {
-		if o.section != "" {
-			b.WriteString("\n" + o.section + "\n")
+	for _, s := range new(draft).sections() {
+		b.WriteString("\n" + s.title + "\n")
+		for _, o := range s.options {
+			left, help := strings.TrimRight("  -"+o.name+" "+o.argument, " "), o.help
+			if o.many {
+				left += " +"
+			}
+			if text := o.defaultText(); text != "" {
+				help += " (default " + text + ")"
+			}
+			writeColumns(&b, left, strings.ReplaceAll(help, "`", ""))
 		}
-		left := "  -" + o.name
-		switch {
-		case !o.isBool():
-			left += " " + o.argument
-		case o.preset == "true":
-			left += "=false"
-		}
-		if o.many {
-			left += " +"
-		}
-		help := strings.ReplaceAll(o.help, "`", "")
-		if d := o.defaultText(); d != "" {
-			help += " (default " + strings.ReplaceAll(d, "`", "") + ")"
-		}
-		writeColumns(&b, left, help)
 	}
 	b.WriteString(usageEnd)
 	return b.String()

@@ -13,26 +13,23 @@ import (
 	"github.com/rayje/dnsdock/internal/publish"
 )
 
-// A setter stores what one use of a flag says.
-type setter func(d *draft, text string) error
-
-// value returns a setter for a flag with a single value.
-func value[T any](field func(*draft) *T, parse func(string) (T, error)) setter {
-	return func(d *draft, text string) (err error) {
-		*field(d), err = parse(text)
+// value returns a setter of a flag with a single value, which it writes to dst.
+func value[T any](dst *T, parse func(string) (T, error)) func(string) error {
+	return func(text string) (err error) {
+		*dst, err = parse(text)
 		return err
 	}
 }
 
-// list returns a setter for a flag whose values have commas between them.
-// Values of a further use of the flag are appended.
-func list[T any](field func(*draft) *[]T, parse func(string) (T, error)) setter {
-	return splitList(func(text string) []string { return strings.Split(text, ",") }, field, parse)
+// list returns a setter of a flag whose values have commas between them, which
+// it appends to dst.
+func list[T any](dst *[]T, parse func(string) (T, error)) func(string) error {
+	return splitList(func(text string) []string { return strings.Split(text, ",") }, dst, parse)
 }
 
 // splitList is list with another way to split the values.
-func splitList[T any](split func(string) []string, field func(*draft) *[]T, parse func(string) (T, error)) setter {
-	return func(d *draft, text string) error {
+func splitList[T any](split func(string) []string, dst *[]T, parse func(string) (T, error)) func(string) error {
+	return func(text string) error {
 		for _, item := range split(text) {
 			if item = strings.TrimSpace(item); item == "" {
 				continue
@@ -41,7 +38,7 @@ func splitList[T any](split func(string) []string, field func(*draft) *[]T, pars
 			if err != nil {
 				return err
 			}
-			*field(d) = append(*field(d), v)
+			*dst = append(*dst, v)
 		}
 		return nil
 	}
@@ -175,7 +172,7 @@ func refuseTwice(engines []Engine) error {
 }
 
 // addSecondNames sets the flag -names.
-func addSecondNames(d *draft, text string) error {
+func (d *draft) addSecondNames(text string) error {
 	second := &d.Names.Second
 	kinds := map[string]*bool{
 		"compose": &second.Compose, "hostname": &second.Hostname, "alias": &second.Alias,
@@ -196,7 +193,7 @@ func addSecondNames(d *draft, text string) error {
 }
 
 // addFilter sets the flag -filter. A value may hold commas, as in docker ps.
-func addFilter(d *draft, text string) error {
+func (d *draft) addFilter(text string) error {
 	label, ok := strings.CutPrefix(text, "label=")
 	if key, _, _ := strings.Cut(label, "="); !ok || key == "" || strings.ContainsAny(key, " \t\n") {
 		return errors.New("write label=KEY or label=KEY=VALUE, as in label=com.example.dns=public")
