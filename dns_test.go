@@ -1593,7 +1593,7 @@ func TestLocalZones(t *testing.T) {
 func TestNamesAboveInLocalZones(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	up := servers(netip.MustParseAddrPort("192.0.2.53:53")) // is not asked
-	routed := forward.Routes[forward.Server]{mustName(t, "a.b.onion"): up, mustName(t, "5.1.168.192.in-addr.arpa"): up}
+	routed := forward.Routes{mustName(t, "a.b.onion"): up, mustName(t, "5.1.168.192.in-addr.arpa"): up}
 	z := zone.New(t.Context(), ix(filledRegistry(t, "dev.corp.invalid", 60)), loaded(t, forward.New(routed, nil, 0, log)), log)
 	for qname, want := range map[string]int{
 		"corp.invalid.": dns.RcodeSuccess, "xcorp.invalid.": dns.RcodeNameError, "x.dev.corp.invalid.": dns.RcodeNameError,

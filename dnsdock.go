@@ -164,12 +164,11 @@ func (p *program) follow(cfg *config.Config, e config.Engine) {
 
 // newForwarder returns the forwarder that cfg asks for.
 func newForwarder(cfg *config.Config, log *slog.Logger) *forward.Forwarder {
-	routes := make(forward.Routes[forward.Server])
+	routes := make(forward.Routes)
 	for domain, list := range cfg.Forward.Nameservers {
 		routes[domain] = nil
 		for _, n := range list {
-			s := forward.Server{Addr: n.Addr, Tls: n.TLS, Name: n.CertName, File: n.File}
-			routes[domain] = append(routes[domain], s)
+			routes[domain] = append(routes[domain], forward.Server(n))
 		}
 	}
 	fwd := forward.New(routes, cfg.Forward.Allow, cfg.Forward.CacheSize, log)

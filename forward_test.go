@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -24,18 +23,14 @@ import (
 	"github.com/rayje/dnsdock/internal/dnsserver"
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/forward"
-	"github.com/rayje/dnsdock/internal/host"
+	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/listener"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/zone"
 )
 
-// An answerer is a fake upstream: it returns the packets that go back for
-// the query q, in order.
 type answerer func(q *dns.Msg, from netip.AddrPort) [][]byte
 
-// startUpstream serves udp and tcp on one free port of loopback until the test ends.
-// Where one of them is nil, its port is closed.
 func startUpstream(t testing.TB, udp, tcp answerer) netip.AddrPort {
 	t.Helper()
 	socks, err := listener.Open([]string{"127.0.0.1:0"}, "")
@@ -81,8 +76,6 @@ func serveUpstreamUDP(pc *net.UDPConn, f answerer) {
 	}
 }
 
-// serveUpstreamTCP takes one query on each connection and closes it when the
-// client does; without packets to send it stays silent.
 func serveUpstreamTCP(ln net.Listener, f answerer) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -105,13 +98,10 @@ func serveUpstreamTCP(ln net.Listener, f answerer) {
 	}
 }
 
-// closedUpstream returns an address of loopback that nobody listens on.
 func closedUpstream(t testing.TB) netip.AddrPort { return startUpstream(t, nil, nil) }
 
-// silent is an upstream that takes queries and says nothing.
 func silent(*dns.Msg, netip.AddrPort) [][]byte { return nil }
 
-// answer replies to q with 192.0.2.1, after change has worked on the reply.
 func answer(t testing.TB, change func(*dns.Msg)) answerer {
 	return func(q *dns.Msg, _ netip.AddrPort) [][]byte {
 		return [][]byte{answerTo(t, q, change)}
@@ -138,19 +128,16 @@ func rcode(rcode int) func(*dns.Msg) {
 
 func truncated(m *dns.Msg) { m.Truncated, m.Answer = true, nil }
 
-// address answers with the address a.
 func address(a string) func(*dns.Msg) {
 	return func(m *dns.Msg) { m.Answer[0].(*dns.A).A = net.ParseIP(a) }
 }
 
-// raw answers with a record of any data, in hex digits.
 func raw(rrtype uint16, data string) func(*dns.Msg) {
 	return func(m *dns.Msg) {
 		m.Answer = []dns.RR{&dns.RFC3597{Hdr: dns.RR_Header{Name: m.Question[0].Name, Rrtype: rrtype, Class: dns.ClassINET}, Rdata: data}}
 	}
 }
 
-// loaded returns f with its upstreams.
 func loaded(t testing.TB, f *forward.Forwarder) *forward.Forwarder {
 	t.Helper()
 	if err := f.Load(); err != nil {
@@ -159,7 +146,6 @@ func loaded(t testing.TB, f *forward.Forwarder) *forward.Forwarder {
 	return f
 }
 
-// servers are those at addrs.
 func servers(addrs ...netip.AddrPort) (list []forward.Server) {
 	for _, a := range addrs {
 		list = append(list, forward.Server{Addr: a})
@@ -167,209 +153,16 @@ func servers(addrs ...netip.AddrPort) (list []forward.Server) {
 	return list
 }
 
-// newForwardZone returns a zone, of no container, that asks upstreams and
-// keeps nothing. A test that is to see a time-out sets the forwarder's own.
 func newForwardZone(t testing.TB, upstreams ...netip.AddrPort) *zone.Zone {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	f := loaded(t, forward.New(forward.Routes[forward.Server]{dnsname.Root: servers(upstreams...)}, nil, 0, log))
+	f := loaded(t, forward.New(forward.Routes{dnsname.Root: servers(upstreams...)}, nil, 0, log))
 	f.Timeout = patience
 	return zone.New(t.Context(), ix(filledRegistry(t, "docker", 5)), f, log)
 }
 
 const shortTimeout = 50 * time.Millisecond // for upstreams that are silent on purpose
 
-func TestForwardFailover(t *testing.T) {
-	const (
-		first  = "NOERROR ra; www.example.com. 77 A 192.0.2.1"
-		second = "NOERROR ra; www.example.com. 77 A 192.0.2.2"
-	)
-	for _, tt := range []struct {
-		what    string
-		first   answerer // nil: a closed port
-		second  answerer
-		want    string
-		asked   [2]int32
-		timeout time.Duration // patience, unless set: then a time-out fails the test
-	}{
-		{"in order", answer(t, nil), answer(t, address("192.0.2.2")), first, [2]int32{1, 0}, 0},
-		{"silent", silent, answer(t, address("192.0.2.2")), second, [2]int32{1, 1}, shortTimeout},
-		{"closed port", nil, answer(t, address("192.0.2.2")), second, [2]int32{0, 1}, 0},
-		{"SERVFAIL", answer(t, rcode(dns.RcodeServerFailure)), answer(t, address("192.0.2.2")), second, [2]int32{1, 1}, 0},
-		{"REFUSED", answer(t, rcode(dns.RcodeRefused)), answer(t, address("192.0.2.2")), second, [2]int32{1, 1}, 0},
-		{"NXDOMAIN is an answer", answer(t, rcode(dns.RcodeNameError)), answer(t, nil), "NXDOMAIN ra", [2]int32{1, 0}, 0},
-		{"no data is an answer", answer(t, rcode(dns.RcodeSuccess)), answer(t, nil), "NOERROR ra", [2]int32{1, 0}, 0},
-		{"SERVFAIL with an answer", answer(t, func(m *dns.Msg) { m.Rcode = dns.RcodeServerFailure }), answer(t, address("192.0.2.2")), second, [2]int32{1, 1}, 0},
-		{"a record without data", answer(t, raw(dns.TypeSOA, "")), answer(t, address("192.0.2.2")), second, [2]int32{1, 1}, 0},
-		{"a record that ends early", answer(t, raw(dns.TypeSOA, "016100")), answer(t, address("192.0.2.2")), second, [2]int32{1, 1}, 0},
-		{"both SERVFAIL", answer(t, rcode(dns.RcodeServerFailure)), answer(t, rcode(dns.RcodeServerFailure)), "SERVFAIL ra", [2]int32{1, 1}, 0},
-		{"both REFUSED", answer(t, rcode(dns.RcodeRefused)), answer(t, rcode(dns.RcodeRefused)), "SERVFAIL ra", [2]int32{1, 1}, 0},
-		{"both closed", nil, nil, "SERVFAIL ra", [2]int32{}, 0},
-		{"both silent", silent, silent, "SERVFAIL ra", [2]int32{1, 1}, shortTimeout},
-	} {
-		t.Run(tt.what, func(t *testing.T) {
-			var asked [2]atomic.Int32
-			count := func(i int, f answerer) answerer {
-				if f == nil {
-					return nil
-				}
-				return func(q *dns.Msg, from netip.AddrPort) [][]byte {
-					asked[i].Add(1)
-					return f(q, from)
-				}
-			}
-			z := newForwardZone(t, startUpstream(t, count(0, tt.first), nil), startUpstream(t, count(1, tt.second), nil))
-			if tt.timeout != 0 {
-				z.Fwd.Timeout = tt.timeout
-			}
-			ctx, cancel := context.WithTimeout(t.Context(), patience) // of both upstreams together
-			defer cancel()
-			z.Ctx = ctx
-			m := reply(z, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512)
-			if got := showSorted(m); got != tt.want {
-				t.Errorf("got %v; want %v", got, tt.want)
-			}
-			if got := [2]int32{asked[0].Load(), asked[1].Load()}; got != tt.asked {
-				t.Errorf("the upstreams were asked %v times; want %v", got, tt.asked)
-			}
-		})
-	}
-}
-
-func TestForwardTimeoutDefault(t *testing.T) {
-	if got, want := forward.New(nil, nil, 0, nil).Timeout, 2*time.Second; got != want {
-		t.Errorf("got %v for an upstream; want %v", got, want)
-	}
-}
-
-// What does not fit into UDP is asked for again over TCP; where that fails,
-// the client gets the truncated answer and may try itself.
-func TestForwardTruncated(t *testing.T) {
-	const (
-		whole = "NOERROR ra; www.example.com. 77 A 192.0.2.9"
-		cut   = "NOERROR tc ra"
-	)
-	wrongID := func(m *dns.Msg) { m.Id++ }
-	for _, tt := range []struct {
-		what   string
-		tcp    answerer // nil: a closed port
-		second answerer
-		want   string
-	}{
-		{"TCP answers", answer(t, address("192.0.2.9")), answer(t, nil), whole},
-		{"TCP is closed", nil, nil, cut},
-		{"TCP is silent", silent, nil, cut},
-		{"TCP answers another query", answer(t, wrongID), nil, cut},
-		{"TCP is cut too", answer(t, truncated), nil, cut},
-		{"TCP says SERVFAIL", answer(t, rcode(dns.RcodeServerFailure)), nil, "SERVFAIL ra"},
-		{"TCP sends junk", func(*dns.Msg, netip.AddrPort) [][]byte { return [][]byte{{1, 2, 3}} }, nil, cut},
-		{"TCP is closed, the next one answers", nil, answer(t, address("192.0.2.9")), whole},
-	} {
-		t.Run(tt.what, func(t *testing.T) {
-			z := newForwardZone(t, startUpstream(t, answer(t, truncated), tt.tcp), startUpstream(t, tt.second, nil))
-			z.Fwd.Timeout = patience
-			if strings.Contains(tt.what, "silent") {
-				z.Fwd.Timeout = shortTimeout
-			}
-			m := reply(z, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512)
-			if got := showSorted(m); got != tt.want {
-				t.Errorf("got %v; want %v", got, tt.want)
-			}
-		})
-	}
-}
-
-// Only the reply to our query is taken: whoever guesses wrong has won nothing.
-func TestForwardChecksReply(t *testing.T) {
-	fakes := map[string]func(q *dns.Msg) []byte{
-		"wrong ID": func(q *dns.Msg) []byte { return answerTo(t, q, func(m *dns.Msg) { m.Id++ }) },
-		"wrong name": func(q *dns.Msg) []byte {
-			return answerTo(t, q, func(m *dns.Msg) { m.Question[0].Name = "www.example.net." })
-		},
-		"longer name": func(q *dns.Msg) []byte {
-			return answerTo(t, q, func(m *dns.Msg) { m.Question[0].Name = "a.www.example.com." })
-		},
-		"wrong type": func(q *dns.Msg) []byte {
-			return answerTo(t, q, func(m *dns.Msg) { m.Question[0].Qtype = dns.TypeAAAA })
-		},
-		"wrong class": func(q *dns.Msg) []byte {
-			return answerTo(t, q, func(m *dns.Msg) { m.Question[0].Qclass = dns.ClassCHAOS })
-		},
-		"no question": func(q *dns.Msg) []byte { return answerTo(t, q, func(m *dns.Msg) { m.Question = nil }) },
-		"two questions": func(q *dns.Msg) []byte {
-			return answerTo(t, q, func(m *dns.Msg) { m.Question = append(m.Question, m.Question[0]) })
-		},
-		"a query":         func(q *dns.Msg) []byte { return answerTo(t, q, func(m *dns.Msg) { m.Response = false }) },
-		"another opcode":  func(q *dns.Msg) []byte { return answerTo(t, q, func(m *dns.Msg) { m.Opcode = dns.OpcodeNotify }) },
-		"cut in a record": func(q *dns.Msg) []byte { b := answerTo(t, q, nil); return b[:len(b)-3] },
-		"5 octets":        func(q *dns.Msg) []byte { return answerTo(t, q, nil)[:5] },
-		"no octet":        func(q *dns.Msg) []byte { return []byte{} },
-		"junk":            func(q *dns.Msg) []byte { return []byte(strings.Repeat("junk", 100)) },
-		"a header only":   func(q *dns.Msg) []byte { return answerTo(t, q, nil)[:12] },
-		"a pointer loop":  func(q *dns.Msg) []byte { return append(answerTo(t, q, nil)[:12], "\xc0\x0c\x00\x01\x00\x01"...) },
-	}
-	req := func() *dns.Msg { return new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA) }
-	for _, what := range publish.SortedKeys(fakes) {
-		t.Run(what, func(t *testing.T) {
-			t.Run("first", func(t *testing.T) {
-				z := newForwardZone(t, startUpstream(t, func(q *dns.Msg, _ netip.AddrPort) [][]byte {
-					return [][]byte{fakes[what](q), fakes[what](q), answerTo(t, q, address("192.0.2.2"))}
-				}, nil))
-				m := reply(z, req(), netip.Addr{}, 512)
-				if got, want := showSorted(m), "NOERROR ra; www.example.com. 77 A 192.0.2.2"; got != want {
-					t.Errorf("got %v; want %v", got, want)
-				}
-			})
-			t.Run("only", func(t *testing.T) {
-				z := newForwardZone(t, startUpstream(t, func(q *dns.Msg, _ netip.AddrPort) [][]byte {
-					return [][]byte{fakes[what](q)}
-				}, nil))
-				z.Fwd.Timeout = shortTimeout
-				if got, want := showSorted(reply(z, req(), netip.Addr{}, 512)), "SERVFAIL ra"; got != want {
-					t.Errorf("got %v; want %v", got, want)
-				}
-			})
-		})
-	}
-	t.Run("another sender", func(t *testing.T) {
-		other, err := net.ListenPacket("udp4", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer other.Close()
-		for _, tt := range []struct {
-			last [][]byte
-			want string
-		}{
-			{[][]byte{nil}, "NOERROR ra; www.example.com. 77 A 192.0.2.2"},
-			{nil, "SERVFAIL ra"},
-		} {
-			z := newForwardZone(t, startUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
-				if _, err := other.WriteTo(answerTo(t, q, address("192.0.2.66")), net.UDPAddrFromAddrPort(from)); err != nil {
-					t.Error(err)
-				}
-				if tt.last == nil {
-					return nil
-				}
-				return [][]byte{answerTo(t, q, address("192.0.2.2"))}
-			}, nil))
-			if tt.last == nil {
-				z.Fwd.Timeout = shortTimeout
-			}
-			if got := showSorted(reply(z, req(), netip.Addr{}, 512)); got != tt.want {
-				t.Errorf("got %v; want %v", got, tt.want)
-			}
-		}
-	})
-	t.Run("the question in other letter case", func(t *testing.T) {
-		z := newForwardZone(t, startUpstream(t, answer(t, func(m *dns.Msg) { m.Question[0].Name = "WWW.example.COM." }), nil))
-		if got, want := showSorted(reply(z, req(), netip.Addr{}, 512)), "NOERROR ra; www.example.com. 77 A 192.0.2.1"; got != want {
-			t.Errorf("got %v; want %v", got, want)
-		}
-	})
-}
-
-// rrs parses records, one on a line.
 func rrs(t testing.TB, text string) (list []dns.RR) {
 	t.Helper()
 	for line := range strings.Lines(text) {
@@ -382,7 +175,6 @@ func rrs(t testing.TB, text string) (list []dns.RR) {
 	return list
 }
 
-// The answer goes back under the client's ID, with the name as it wrote it.
 func TestForwardedReply(t *testing.T) {
 	var asked atomic.Pointer[dns.Msg]
 	up := startUpstream(t, func(q *dns.Msg, _ netip.AddrPort) [][]byte {
@@ -442,7 +234,6 @@ func TestForwardedReply(t *testing.T) {
 	}
 }
 
-// A large answer is whole over TCP, and fits the client's size over UDP.
 func TestForwardedSize(t *testing.T) {
 	large := func(m *dns.Msg) {
 		m.Answer = nil
@@ -476,153 +267,6 @@ func TestForwardedSize(t *testing.T) {
 	}
 }
 
-// What an upstream adds must not keep a reply from being cut to the client's
-// size.
-func TestOPTInAnswerIsNotRelayed(t *testing.T) {
-	opt := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT, Class: 1232}}
-	for what, change := range map[string]func(*dns.Msg){
-		"answer":    func(m *dns.Msg) { m.Answer = append(m.Answer, opt) },
-		"authority": func(m *dns.Msg) { m.Ns = append(m.Ns, opt) },
-	} {
-		z := newForwardZone(t, startUpstream(t, answer(t, change), nil), startUpstream(t, answer(t, address("192.0.2.2")), nil))
-		m := reply(z, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512)
-		if got, want := showSorted(m), "NOERROR ra; www.example.com. 77 A 192.0.2.2"; got != want {
-			t.Errorf("%s: got %v; want %v of the next upstream", what, got, want)
-		}
-	}
-}
-
-func TestForwardedTSIG(t *testing.T) {
-	z := newForwardZone(t, startUpstream(t, answer(t, func(m *dns.Msg) {
-		for i := range 60 {
-			m.Answer = append(m.Answer, rrs(t, fmt.Sprintf("www.example.com. 77 IN A 10.1.0.%d", i))...)
-		}
-		m.Extra = []dns.RR{
-			&dns.TSIG{Hdr: dns.RR_Header{Name: "key.", Rrtype: dns.TypeTSIG, Class: dns.ClassANY}, Algorithm: "hmac-sha256."},
-			&dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT, Class: 1232}}, // behind it, so that no TSIG ends the message
-		}
-		m.Compress = true
-	}), nil))
-	m, b, err := packed(z, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(b) > 512 || !m.Truncated {
-		t.Errorf("got %d octets, TC %t; want at most 512, and TC", len(b), m.Truncated)
-	}
-	if len(m.Extra) != 0 {
-		t.Errorf("got %v; want no TSIG: it is between us and the upstream", m.Extra)
-	}
-}
-
-func TestForwardFreshPortAndID(t *testing.T) {
-	const n = 50
-	var mu sync.Mutex
-	ports, ids := make(map[uint16]bool), make(map[uint16]bool)
-	inOrder, last := 0, uint16(0)
-	z := newForwardZone(t, startUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
-		mu.Lock()
-		defer mu.Unlock()
-		ports[from.Port()], ids[q.Id] = true, true
-		if q.Id == last+1 {
-			inOrder++
-		}
-		last = q.Id
-		return [][]byte{answerTo(t, q, nil)}
-	}, nil))
-	for range n {
-		req := new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA)
-		req.Id = 4711
-		if m := reply(z, req, netip.Addr{}, 512); len(m.Answer) != 1 || m.Id != 4711 {
-			t.Fatalf("got %v; want an answer under id 4711", m)
-		}
-	}
-	mu.Lock()
-	defer mu.Unlock()
-	// By chance 50 of 28,232 ports, or of 65,536 ids, hold one pair in 20 runs, and three pairs in 50,000.
-	if len(ports) < n-4 {
-		t.Errorf("got %d source ports in %d queries; want nearly as many", len(ports), n)
-	}
-	if len(ids) < n-4 || inOrder > 2 {
-		t.Errorf("got %d ids in %d queries, %d of them one more than the last; want random ones", len(ids), n, inOrder)
-	}
-}
-
-// Queries in flight are bounded, those of a client too: past the bound it gets
-// SERVFAIL at once, and afterwards all is as before.
-func TestForwardBound(t *testing.T) {
-	was := loadNow()
-	t.Run("flood", func(t *testing.T) {
-		var answers atomic.Bool
-		z := newForwardZone(t, startUpstream(t, func(q *dns.Msg, _ netip.AddrPort) [][]byte {
-			if !answers.Load() {
-				return nil
-			}
-			return [][]byte{answerTo(t, q, nil)}
-		}, nil))
-		flood, stop := context.WithCancel(t.Context())
-		defer stop()
-		held := zone.New(flood, z.Reg, z.Fwd, z.Log)
-		ask := func(z *zone.Zone, client, qname string) string {
-			return showSorted(replyTo(z, new(dns.Msg).SetQuestion(qname, dns.TypeA), netip.MustParseAddr(client)))
-		}
-		inFlight := func(client string) int {
-			z.Fwd.Mu.Lock()
-			defer z.Fwd.Mu.Unlock()
-			if client != "" {
-				return z.Fwd.OfClient[netip.MustParseAddr(client)]
-			}
-			return z.Fwd.InFlight
-		}
-		var wg sync.WaitGroup
-		fill := func(client string, count int) {
-			t.Helper()
-			for i := range count {
-				wg.Go(func() { ask(held, client, fmt.Sprintf("%d.example.com.", i%100)) }) // some wait for others' answers
-			}
-			late := time.Now().Add(patience)
-			for inFlight(client) < count {
-				if time.Now().After(late) {
-					t.Fatalf("got %d queries of %s in flight; want %d", inFlight(client), client, count)
-				}
-				runtime.Gosched()
-			}
-		}
-		refused := func(client string) {
-			t.Helper()
-			was := inFlight("")
-			for i := range 50 {
-				if got, want := ask(z, client, fmt.Sprintf("%d.example.net.", i)), "SERVFAIL ra"; got != want {
-					t.Fatalf("%s past the bound: got %v; want %v", client, got, want)
-				}
-				if got := inFlight(""); got != was { // it did not wait for one of them
-					t.Fatalf("got %d queries in flight; want %d", got, was)
-				}
-			}
-		}
-		fill("10.0.0.1", forward.MaxClientFlight)
-		refused("10.0.0.1")
-		for i := 2; i <= forward.MaxInFlight/forward.MaxClientFlight; i++ {
-			fill(fmt.Sprintf("10.0.0.%d", i), forward.MaxClientFlight)
-		}
-		refused("10.0.0.9")
-		m := reply(z, new(dns.Msg).SetQuestion("docker.", dns.TypeSOA), netip.Addr{}, 512)
-		if len(m.Answer) != 1 {
-			t.Errorf("our own names meanwhile: got %v; want the SOA", show(m))
-		}
-		answers.Store(true)
-		stop()
-		wg.Wait()
-		if got, want := ask(z, "10.0.0.1", "www.example.com."), "NOERROR ra; www.example.com. 77 A 192.0.2.1"; got != want {
-			t.Errorf("afterwards: got %v; want %v", got, want)
-		}
-	})
-	was.returnsTo(t)
-}
-
-// Ours is never forwarded, whatever the type and whether it exists or not; a
-// reverse name only if its address is not known, and one of a single label
-// only for what those ask who look things up themselves.
 func TestForwardedNames(t *testing.T) {
 	var mu sync.Mutex
 	var asked []string
@@ -698,7 +342,6 @@ func TestForwardedNames(t *testing.T) {
 	}
 }
 
-// The end of the program does not wait for upstreams.
 func TestForwardShutdown(t *testing.T) {
 	arrived := make(chan struct{}, 2)
 	hold := func(*dns.Msg, netip.AddrPort) [][]byte {
@@ -736,36 +379,6 @@ func TestForwardShutdown(t *testing.T) {
 	wg.Wait()
 }
 
-// An upstream that stops answering is logged once, and once when it answers
-// again.
-func TestForwardLog(t *testing.T) {
-	log := newLogWatch()
-	var answers atomic.Bool
-	up := startUpstream(t, func(q *dns.Msg, _ netip.AddrPort) [][]byte {
-		if answers.Load() {
-			return [][]byte{answerTo(t, q, nil)}
-		}
-		return [][]byte{{1}} // junk, and then nothing
-	}, nil)
-	z := newForwardZone(t, up)
-	z.Fwd.Timeout = 10 * time.Millisecond
-	z.Fwd.Log = slog.New(slog.NewTextHandler(log, nil))
-	ask := func() { reply(z, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), netip.Addr{}, 512) }
-	for range 2 * forward.FailuresToLog {
-		ask()
-	}
-	log.wait(t, "level=WARN", "upstream="+up.String())
-	answers.Store(true)
-	z.Fwd.Timeout = patience
-	ask()
-	ask()
-	log.wait(t, "level=INFO", "upstream="+up.String())
-	if got := strings.Count(log.String(), "\n"); got != 2 {
-		t.Errorf("got %d lines; want 2:\n%s", got, log)
-	}
-}
-
-// withID makes p a reply under id, and otherwise leaves it as it is.
 func withID(p []byte, id uint16) []byte {
 	p = slices.Clone(p)
 	if len(p) >= 4 {
@@ -776,137 +389,13 @@ func withID(p []byte, id uint16) []byte {
 	return p
 }
 
-// Whatever an upstream sends, the client gets a reply that fits, and the
-// next query its answer.
-func TestCorpusReplies(t *testing.T) {
-	packets := corpus(t)
-	was := loadNow()
-	t.Run("replies", func(t *testing.T) {
-		var wg sync.WaitGroup
-		workers := 4
-		for w := range workers {
-			var packet atomic.Pointer[[]byte]
-			var overTCP atomic.Bool
-			evil := func(q *dns.Msg, _ netip.AddrPort) [][]byte {
-				return [][]byte{withID(*packet.Load(), q.Id), answerTo(t, q, nil)}
-			}
-			z := newForwardZone(t, startUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
-				if overTCP.Load() {
-					return answer(t, truncated)(q, from)
-				}
-				return evil(q, from)
-			}, evil))
-			z.Fwd.Timeout = forward.UpstreamTimeout // one packet of so many may get lost
-			wg.Go(func() {
-				for i := w; i < len(packets); i += workers {
-					req := new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA)
-					p := packets[i]
-					m := new(dns.Msg)
-					if m.Unpack(p) == nil && len(m.Question) == 1 && m.Question[0].Qclass == dns.ClassINET {
-						req.Question = m.Question
-					}
-					packet.Store(&p)
-					overTCP.Store(i/workers%8 == 0)
-					m, b, err := packed(z, req, netip.Addr{}, 512)
-					if err != nil || len(b) > 512 || m.Id != req.Id || m.Question[0] != req.Question[0] {
-						t.Errorf("after %x: got %v, %v, %d octets; want a reply of at most 512", p, m, err, len(b))
-						return
-					}
-					if err := new(dns.Msg).Unpack(b); err != nil {
-						t.Errorf("after %x: got %x: %v", p, b, err)
-					}
-				}
-			})
-		}
-		wg.Wait()
-	})
-	was.returnsTo(t)
-}
-
-// FuzzUpstreamReply: whatever an upstream sends, the reply to the client is
-// one to its query and fits, and says when it comes from the cache, on either
-// path, what it said at first.
-func FuzzUpstreamReply(f *testing.F) {
-	z := newForwardZone(f, netip.MustParseAddrPort("127.0.0.1:53")) // is not asked
-	z.Fwd.Cache = dnscache.New(1 << 20)
-	fast := dnsserver.NewFastPath(z)
-	local := zone.Client{Addr: netip.MustParseAddr("127.0.0.1")}
-	f.Fuzz(func(t *testing.T, data []byte, forceTTL bool) {
-		r := new(dns.Msg)
-		if r.Unpack(data) != nil || len(r.Question) != 1 {
-			return
-		}
-		req := new(dns.Msg).SetQuestion(r.Question[0].Name, r.Question[0].Qtype)
-		if r.IsEdns0() != nil {
-			req.SetEdns0(600, true)
-		}
-		n, err := dnsname.Parse(r.Question[0].Name)
-		if err != nil || r.Question[0].Qclass != dns.ClassINET {
-			return
-		}
-		q := dnscache.NewQuestion(n, r.Question[0].Qtype, zone.QuestionFlags(req))
-		w := &forward.Waiter{Query: q.Message(true, false), Replies: make(chan []byte, 1)}
-		s := &forward.Socket{Waiting: map[uint16]*forward.Waiter{binary.BigEndian.Uint16(data): w}}
-		copy(w.Query, data[:2])
-		if s.Deliver(data, nil); len(w.Replies) == 0 {
-			return
-		}
-		if r = new(dns.Msg); r.Unpack(<-w.Replies) != nil || !forward.Relayable(r) || forward.IsFailure(r.Rcode) {
-			return
-		}
-		told, err := z.Fwd.Read(q, r)
-		if err != nil {
-			return
-		}
-		z.Fwd.ForceTTL = forceTTL
-		z.Fwd.Cache.Clear()
-		said, err := told.Message(0)
-		if err != nil {
-			t.Fatalf("%x can't be read: %v", data, err)
-		}
-		c := local
-		for _, c.Size = range []int{dns.MaxMsgSize, zone.UDPSize(req)} {
-			m := z.Blank(req, c, dns.RcodeSuccess)
-			z.Relay(m, req, said.Copy(), dns.Question{Name: req.Question[0].Name, Qtype: q.Qtype(), Qclass: dns.ClassINET})
-			want, err := zone.Pack(m, c.Size)
-			if err != nil {
-				t.Fatalf("%v can't be packed: %v", m, err)
-			}
-			checkReply(t, req, want, c.Size)
-			if _, left := z.Reply(req, c); left == nil { // ours
-				return
-			}
-			if z.Fwd.Keep(&forward.Flight{Since: z.Fwd.Cache.Clears.Load()}, told); z.Fwd.Cache.Get(q) == nil {
-				continue
-			}
-			packet, err := req.Pack()
-			if err != nil {
-				return // the library reads names that it can't write
-			}
-			got := fast.Answer(packet, c.Addr, dns.MaxMsgSize, nil)
-			if got == nil {
-				continue
-			}
-			checkReply(t, req, got, dns.MaxMsgSize)
-			a, b := new(dns.Msg), new(dns.Msg)
-			if err := errors.Join(a.Unpack(got), b.Unpack(want)); err != nil {
-				t.Fatal(err)
-			}
-			if c.Size == dns.MaxMsgSize && !strings.EqualFold(show(a), show(b)) {
-				t.Errorf("from the cache: got %v; want %v", show(a), show(b))
-			}
-		}
-	})
-}
-
-// Names go to the upstreams of the longest domain that they are in.
 func TestRoutes(t *testing.T) {
 	to := func(a string) forward.Server {
 		return forward.Server{Addr: startUpstream(t, answer(t, address(a)), nil)}
 	}
 	log := slog.New(slog.DiscardHandler)
 	first := forward.Server{Addr: closedUpstream(t)}
-	f := loaded(t, forward.New(forward.Routes[forward.Server]{
+	f := loaded(t, forward.New(forward.Routes{
 		dnsname.Root:                        {to("192.0.2.1")},
 		mustName(t, "corp.example"):         {first, to("192.0.2.2")},
 		mustName(t, "a.corp.example"):       {to("192.0.2.3")},
@@ -939,12 +428,8 @@ func TestRoutes(t *testing.T) {
 			t.Errorf("%s:\ngot  %v;\nwant %v", qname, got, want)
 		}
 	}
-	if list, _ := f.Upstreams(mustName(t, "corp.example")); list[0].Failures.Load() == 0 {
-		t.Error("the first upstream of corp.example was not asked")
-	}
 }
 
-// Ours is answered to everyone, what is foreign to local clients only.
 func TestForwardForLocalClients(t *testing.T) {
 	var asked atomic.Int32
 	up := startUpstream(t, func(q *dns.Msg, a netip.AddrPort) [][]byte {
@@ -952,7 +437,8 @@ func TestForwardForLocalClients(t *testing.T) {
 		return answer(t, nil)(q, a)
 	}, nil)
 	z := newForwardZone(t, up)
-	z.Fwd.Clients.Allowed = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24"), netip.MustParsePrefix("2001:db8:1::/48")}
+	allowed := []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24"), netip.MustParsePrefix("2001:db8:1::/48")}
+	z.Fwd = loaded(t, forward.New(forward.Routes{dnsname.Root: servers(up)}, allowed, 0, z.Log))
 	publishTest(t, regOf(z), `{"name":"away","image":"a","cname":"www.example.com"}`)
 	for text, local := range map[string]bool{
 		"127.0.0.1": true, "127.9.9.9": true, "10.1.2.3": true, "172.16.0.1": true, "172.31.255.255": true, "192.168.1.1": true, "169.254.1.1": true,
@@ -987,31 +473,6 @@ func TestForwardForLocalClients(t *testing.T) {
 	}
 }
 
-// The subnets of this host are local, also public ones and new ones.
-func TestClientsOfOwnSubnets(t *testing.T) {
-	var c forward.Clients
-	found := false
-	for _, p := range host.Addrs("") {
-		found = true
-		if !c.Local(p.Addr()) || !c.Local(p.Masked().Addr()) {
-			t.Errorf("%v is not local", p)
-		}
-	}
-	if !found {
-		t.Skip("this host has no address")
-	}
-	known := []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
-	c.Subnets.Store(&forward.Subnets{List: known, Read: time.Now()})
-	if a := netip.MustParseAddr("198.51.100.9"); !c.Local(a) {
-		t.Errorf("%v is not local", a)
-	}
-	c.Subnets.Store(&forward.Subnets{List: known, Read: time.Now().Add(-time.Hour)})
-	if a := netip.MustParseAddr("198.51.100.9"); c.Local(a) {
-		t.Errorf("%v is local, by what an hour ago was", a)
-	}
-}
-
-// A CNAME of ours is followed upstream, with what comes of it.
 func TestCNAMEUpstream(t *testing.T) {
 	const chain = "away.a.docker. 5 CNAME www.example.com."
 	for _, tt := range []struct {
@@ -1054,5 +515,149 @@ func TestCNAMEUpstream(t *testing.T) {
 				t.Errorf("RD clear: got %v; want %v", got, want)
 			}
 		})
+	}
+}
+
+func TestManyOnOneConnection(t *testing.T) {
+	z := newForwardZone(t, startUpstream(t, silent, nil))
+	z.Fwd.Timeout = forward.UpstreamTimeout
+	addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	begun := time.Now()
+	for i := range 100 {
+		p := packQuery(t, uint16(i), fmt.Sprintf("%d.example.com.", i), dns.TypeA)
+		_, _ = c.Write(append([]byte{byte(len(p) >> 8), byte(len(p))}, p...))
+	}
+	for i := range 100 {
+		readReply(t, c)
+		if took := time.Since(begun); took > 5*time.Second {
+			t.Fatalf("reply %d of 100 came after %v", i, took)
+		}
+	}
+}
+
+func newCachingZone(t testing.TB, upstreams ...netip.AddrPort) *zone.Zone {
+	t.Helper()
+	z := newForwardZone(t, upstreams...)
+	z.Fwd.Cache = dnscache.New(1 << 20)
+	return z
+}
+
+func both(t *testing.T, z *zone.Zone, req *dns.Msg) *dns.Msg {
+	t.Helper()
+	m := reply(z, req, netip.Addr{}, 1232)
+	packet, err := req.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b := dnsserver.NewFastPath(z).Answer(packet, netip.MustParseAddr("127.0.0.1"), dns.MaxMsgSize, nil); b != nil {
+		fast := new(dns.Msg)
+		if err := fast.Unpack(b); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := showSorted(fast), showSorted(m); got != want || fast.AuthenticatedData != m.AuthenticatedData || fast.CheckingDisabled != m.CheckingDisabled {
+			t.Errorf("fast path: got %v; want %v", got, want)
+		}
+	}
+	return m
+}
+
+func waitFor(t testing.TB, is func() bool) {
+	t.Helper()
+	for late := time.Now().Add(patience); !is(); runtime.Gosched() {
+		if time.Now().After(late) {
+			t.Fatal("it does not become so")
+		}
+	}
+}
+
+func TestCacheAllocates(t *testing.T) {
+	z := newCachingZone(t, startUpstream(t, answer(t, nil), nil))
+	req := new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA)
+	reply(z, req, netip.Addr{}, 512)
+	packet, err := req.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fast, out, client := dnsserver.NewFastPath(z), make([]byte, 0, 512), netip.MustParseAddr("127.0.0.1")
+	if n := testing.AllocsPerRun(100, func() {
+		if fast.Answer(packet, client, dnswire.MaxUDPSize, out) == nil {
+			t.Fatal("the fast path declines")
+		}
+	}); n != 0 {
+		t.Errorf("got %v allocations; want none", n)
+	}
+}
+
+func TestCacheAndOurs(t *testing.T) {
+	z := newCachingZone(t, startUpstream(t, answer(t, nil), nil))
+	ask := func(what, qname, want string) {
+		t.Helper()
+		if got := showSorted(both(t, z, new(dns.Msg).SetQuestion(qname, dns.TypeA))); got != want {
+			t.Errorf("%s: got %v; want %v", what, got, want)
+		}
+	}
+	const upstreams = "NOERROR ra; shop.example.com. 77 A 192.0.2.1"
+	ask("nobody's", "shop.example.com.", upstreams)
+	id := strings.Repeat("a", 64)
+	regOf(z).Put(id, aliased(t, id, "shop.example.com"))
+	ask("a container's", "shop.example.com.", "NOERROR aa ra; shop.example.com. 5 A 10.0.0.1")
+	ask("below it", "a.shop.example.com.", "NOERROR aa ra; a.shop.example.com. 5 A 10.0.0.1")
+	regOf(z).Forget(id)
+	const gone = "NXDOMAIN aa ra;; shop.example.com. 0 SOA dnsdock.docker. hostmaster.shop.example.com. 2 3600 600 86400 0"
+	serialless := func(m *dns.Msg) string { m.Ns[0].(*dns.SOA).Serial = 2; return showSorted(m) }
+	for _, qname := range []string{"shop.example.com.", "a.shop.example.com."} {
+		if got := serialless(both(t, z, new(dns.Msg).SetQuestion(qname, dns.TypeA))); got != gone {
+			t.Errorf("%s after its container died: got %v; want %v", qname, got, gone)
+		}
+	}
+	ask("beside it", "xshop.example.com.", "NOERROR ra; xshop.example.com. 77 A 192.0.2.1")
+	z.Reg.Removed.Store(mustName(t, "shop.example.com"), time.Now().Add(-index.GoneFor))
+	z.Reg.Away.Store(1)
+	if got := serialless(both(t, z, new(dns.Msg).SetQuestion("shop.example.com.", dns.TypeA))); got != gone {
+		t.Errorf("an hour later, without the engine: got %v; want %v", got, gone)
+	}
+	z.Reg.Away.Store(0)
+	ask("an hour later", "shop.example.com.", upstreams)
+	regOf(z).Put(id, aliased(t, id, "shop.example.com"))
+	ask("a container's again", "shop.example.com.", "NOERROR aa ra; shop.example.com. 5 A 10.0.0.1")
+	if err := regOf(z).remove(id); err != nil {
+		t.Fatal(err)
+	}
+	ask("removed by hand", "shop.example.com.", upstreams)
+	if n := z.Reg.Removed.Count.Load(); n != 0 {
+		t.Errorf("got %d aliases that are gone; want none", n)
+	}
+}
+
+func aliased(t *testing.T, id, alias string) *publish.Service {
+	t.Helper()
+	return &publish.Service{ID: id, OwnerNames: []dnsname.Name{mustName(t, "shop.web.docker"), mustName(t, alias)}, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, TTL: publish.DefaultTTL}
+}
+
+func TestGoneAliasesAreBounded(t *testing.T) {
+	z := newTestZone(t, filledRegistry(t, "docker", 5))
+	z.Log = slog.New(slog.DiscardHandler)
+	s := aliased(t, "id", "x.example.com")
+	for i := range index.MaxGone + 100 {
+		s.OwnerNames = append(s.OwnerNames, mustName(t, fmt.Sprintf("%d.example.com", i)))
+	}
+	regOf(z).Put("id", s)
+	regOf(z).Forget("id")
+	if n := z.Reg.Removed.Count.Load(); n != index.MaxGone {
+		t.Errorf("got %d; want %d", n, index.MaxGone)
+	}
+	for n := range z.Reg.Removed.All() {
+		z.Reg.Removed.Store(n, time.Now().Add(-index.GoneFor))
+	}
+	s = aliased(t, "id2", "y.example.com")
+	regOf(z).Put("id2", s)
+	regOf(z).Forget("id2")
+	if n := z.Reg.Removed.Count.Load(); n != 1 {
+		t.Errorf("after an hour: got %d; want 1", n)
 	}
 }

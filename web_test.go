@@ -49,8 +49,8 @@ func resolveZone(t testing.TB) *zone.Zone {
 		`{"name":"in","image":"cname","cname":"one.redis.docker"}`,
 		`{"name":"out","image":"cname","cname":"www.example.org"}`,
 		`{"name":"loop","image":"cname","cname":"loop.cname.docker"}`)
-	closed, corp := forward.Server{Addr: netip.MustParseAddrPort("192.0.2.53:53")}, forward.Server{Addr: netip.MustParseAddrPort("10.0.0.53:853"), Tls: true, Name: "ns.corp.example"}
-	routed := forward.Routes[forward.Server]{dnsname.Root: {closed}, mustName(t, "corp.example"): {corp, closed}, mustName(t, "blocked.test"): nil}
+	closed, corp := forward.Server{Addr: netip.MustParseAddrPort("192.0.2.53:53")}, forward.Server{Addr: netip.MustParseAddrPort("10.0.0.53:853"), TLS: true, CertName: "ns.corp.example"}
+	routed := forward.Routes{dnsname.Root: {closed}, mustName(t, "corp.example"): {corp, closed}, mustName(t, "blocked.test"): nil}
 	log := slog.New(slog.DiscardHandler)
 	fwd := forward.New(routed, nil, 1<<20, log)
 	if err := fwd.Load(); err != nil {
@@ -714,13 +714,10 @@ func TestShutdownOrder(t *testing.T) {
 
 // Queries that go to upstreams in bursts are counted as the others are.
 func TestBurstsAreCounted(t *testing.T) {
-	z := newForwardZone(t, startUpstream(t, answer(t, nil), nil))
-	z.Fwd.Cache = dnscache.New(1 << 20)
-	for _, list := range *z.Fwd.Routes.Load() {
-		for _, u := range list {
-			u.MaxFresh = 0 // no query has a socket of its own
-		}
-	}
+	z := newForwardZone(t)
+	z.Fwd = forward.New(forward.Routes{dnsname.Root: servers(startUpstream(t, answer(t, nil), nil))}, nil, 1<<20, z.Log)
+	z.Fwd.FreshPorts = 0 // no query has a socket of its own
+	loaded(t, z.Fwd)
 	addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
 	for _, kind := range []stats.Kind{stats.Forwarded, stats.Cached} {
 		for i := range 20 {

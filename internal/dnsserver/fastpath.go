@@ -14,6 +14,7 @@ import (
 	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
+	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
@@ -48,14 +49,14 @@ type packetConn struct {
 	alone   bool          // there is one processor for all goroutines
 	begun   time.Time     // when it was made
 	arrived time.Duration // after begun: when batch was read
-	asked   *asked
+	burst   *forward.Burst
 }
 
 // newPacketConn wraps conn, whose owner it becomes.
 func newPacketConn(z *zone.Zone, conn *net.UDPConn) *packetConn {
 	counts := z.Traffic.Take(stats.UDP)
 	return &packetConn{UDPConn: conn, zone: z, counts: counts, fast: NewFastPath(z).countedBy(counts), batch: udpio.NewBatch(conn, udpio.WantDestinations(conn)),
-		alone: runtime.GOMAXPROCS(0) == 1, begun: time.Now()}
+		alone: runtime.GOMAXPROCS(0) == 1, begun: time.Now(), burst: z.Fwd.NewBurst(z.Ctx)}
 }
 
 // ReadFrom implements net.PacketConn; the address is a peer. It returns what
@@ -98,7 +99,8 @@ func (p *packetConn) ReadFrom(b []byte) (n int, addr net.Addr, err error) {
 
 // end flushes, and counts the time since the queries of the replies arrived.
 func (p *packetConn) end() {
-	p.flush()
+	p.batch.Flush()
+	p.burst.Flush()
 	if p.fast.hasUntimed() {
 		p.fast.took(time.Since(p.begun) - p.arrived)
 	}
@@ -317,7 +319,7 @@ func (f *FastPath) foreign(r *writer) bool {
 	q := dnscache.Question(unsafe.String(&f.name[0], len(n)+3)) // no copy: nothing keeps it
 	known := z.Fwd.Cache.Get(q)
 	if known != nil {
-		age := time.Since(known.Born)
+		age := known.Age()
 		switch is := known.At(age); {
 		case is >= dnscache.Tired:
 			r.kind = stats.Cached

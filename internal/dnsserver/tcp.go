@@ -14,7 +14,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/rayje/dnsdock/internal/dnswire"
-	"github.com/rayje/dnsdock/internal/forward"
+	"github.com/rayje/dnsdock/internal/limit"
 	"github.com/rayje/dnsdock/internal/stats"
 	"github.com/rayje/dnsdock/internal/udpio"
 	"github.com/rayje/dnsdock/internal/zone"
@@ -112,7 +112,7 @@ func (s *TCP) Shutdown(ctx context.Context) error {
 // add serves a connection. Where there are too many, of its client or in
 // all, the one that is idle for longest makes room.
 func (s *TCP) add(nc net.Conn) {
-	c := &tcpConn{Conn: nc, client: forward.Subnet(udpio.AddrOf(nc.RemoteAddr()))}
+	c := &tcpConn{Conn: nc, client: limit.Network(udpio.AddrOf(nc.RemoteAddr()))}
 	c.Used.Store(time.Now().UnixNano())
 	s.Mu.Lock()
 	defer s.Mu.Unlock()

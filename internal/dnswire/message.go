@@ -3,6 +3,8 @@ package dnswire
 import (
 	"encoding/binary"
 	"io"
+
+	"github.com/miekg/dns"
 )
 
 const (
@@ -48,6 +50,19 @@ func IsReply(b, query []byte) bool {
 	return true
 }
 
+// IsBareError reports whether b, of HeaderLen bytes or more, is a reply without a question that says that the server can't
+// answer: some servers reply so to what they don't understand.
+func IsBareError(b []byte) bool {
+	if !isResponse(b) || b[4] != 0 || b[5] != 0 {
+		return false
+	}
+	switch b[3] & 0xf {
+	case dns.RcodeFormatError, dns.RcodeServerFailure, dns.RcodeNotImplemented, dns.RcodeRefused:
+		return true
+	}
+	return false
+}
+
 // isResponse reports whether the header of b is one of a response to a query of the standard opcode.
 func isResponse(b []byte) bool { return binary.BigEndian.Uint16(b[2:])&(flagQR|opcodeMask) == flagQR }
 
@@ -55,4 +70,10 @@ func isResponse(b []byte) bool { return binary.BigEndian.Uint16(b[2:])&(flagQR|o
 func Question(b []byte) []byte {
 	end, _ := skipQuestion(b, HeaderLen)
 	return b[HeaderLen:end]
+}
+
+// AppendOPT appends an OPT record without options to a message, whose counts the caller sets. The argument do is 0x80
+// to set the DO bit, else 0.
+func AppendOPT(b []byte, do byte) []byte {
+	return append(b, 0, 0, byte(dns.TypeOPT), MaxUDPSize>>8, MaxUDPSize&0xff, 0, 0, do, 0, 0, 0)
 }

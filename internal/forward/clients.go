@@ -2,6 +2,7 @@ package forward
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -9,53 +10,59 @@ import (
 	"github.com/rayje/dnsdock/internal/host"
 )
 
-// Clients tells whose queries are forwarded, so that a dnsdock on a public
-// address is no open resolver: those of hosts nearby and of the ones that are
-// allowed by hand.
-type Clients struct {
-	Allowed []netip.Prefix
-	Subnets atomic.Pointer[Subnets] // nil before they are asked for
-	reading sync.Mutex              // held by the one that reads them anew
-}
-
-// Subnets are those of this host's interfaces, as they were at some time.
-type Subnets struct {
-	List []netip.Prefix
-	Read time.Time
-}
-
-// subnetsAge is for how long subnets are believed: a network may be new.
+// subnetsAge is how long the subnets of this host are believed: a network may be new.
 const subnetsAge = time.Second
 
-// Local reports whether a has a loopback, private (RFC 1918), unique-local
-// (RFC 4193) or link-local address, is in a subnet of this host, or allowed.
-func (c *Clients) Local(a netip.Addr) bool { return c.always(a) || within(c.current(), a) }
-
-// always is local, but for the subnets.
-func (c *Clients) always(a netip.Addr) bool {
-	return a.IsLoopback() || a.IsPrivate() || a.IsLinkLocalUnicast() || within(c.Allowed, a)
+// clients knows whose queries are forwarded, so that a dnsdock on a public address is no open resolver: those of hosts
+// nearby, and of those that the user allowed.
+type clients struct {
+	allowed []netip.Prefix
+	subnets atomic.Pointer[subnets] // nil before they are first needed
+	reading sync.Mutex              // held while the subnets are read again
 }
 
-func within(list []netip.Prefix, a netip.Addr) bool {
-	for _, p := range list {
-		if p.Contains(a) {
-			return true
-		}
+// subnets are those of this host's interfaces at a time.
+type subnets struct {
+	list []netip.Prefix
+	read time.Time
+}
+
+// isLocal reports whether a has a loopback, private (RFC 1918), unique-local (RFC 4193) or link-local address, is in a
+// subnet of this host, or allowed.
+func (c *clients) isLocal(a netip.Addr) bool { return c.isAlwaysLocal(a) || isWithin(c.current(), a) }
+
+// isAlwaysLocal is isLocal without the subnets of this host.
+func (c *clients) isAlwaysLocal(a netip.Addr) bool {
+	return a.IsLoopback() || a.IsPrivate() || a.IsLinkLocalUnicast() || isWithin(c.allowed, a)
+}
+
+// isLocalAsKnown is isLocal for callers that can't wait: known is false if the subnets would have to be read first.
+func (c *clients) isLocalAsKnown(a netip.Addr) (is, known bool) {
+	if c.isAlwaysLocal(a) {
+		return true, true
 	}
-	return false
+	s := c.subnets.Load()
+	if s == nil || time.Since(s.read) > subnetsAge {
+		return false, false
+	}
+	return isWithin(s.list, a), true
 }
 
-// current returns the subnets. While one reads them anew, others take those from before.
-func (c *Clients) current() []netip.Prefix {
-	known := c.Subnets.Load()
-	if known != nil && time.Since(known.Read) <= subnetsAge || known != nil && !c.reading.TryLock() {
-		return known.List
+func isWithin(list []netip.Prefix, a netip.Addr) bool {
+	return slices.ContainsFunc(list, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// current returns the subnets. While one caller reads them again, others get those from before.
+func (c *clients) current() []netip.Prefix {
+	known := c.subnets.Load()
+	if known != nil && (time.Since(known.read) <= subnetsAge || !c.reading.TryLock()) {
+		return known.list
 	}
 	if known == nil {
 		c.reading.Lock()
 	}
 	defer c.reading.Unlock()
-	next := &Subnets{List: host.Addrs(""), Read: time.Now()}
-	c.Subnets.Store(next)
-	return next.List
+	next := &subnets{list: host.Addrs(""), read: time.Now()}
+	c.subnets.Store(next)
+	return next.list
 }

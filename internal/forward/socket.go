@@ -13,47 +13,57 @@ import (
 	"sync"
 	"time"
 
-	"github.com/miekg/dns"
-
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/udpio"
 )
 
-// A Socket is a connected socket of an upstream, and the queries that wait for
-// replies on it. It closes itself when it is of no use any more.
-type Socket struct {
+const (
+	udpSize    = 4096             // bytes of a UDP reply that are read; 1,232 are asked for
+	udpIdle    = 2 * time.Second  // after which a shared UDP socket is closed
+	streamIdle = 30 * time.Second // after which a connection is closed: a TLS handshake takes 2 round trips
+	writeTime  = 2 * time.Second  // for a peer to take a query over a stream
+	maxStrays  = 8                // replies to one query that wait to be looked at; further ones are dropped
+)
+
+// A socket is a connected socket of an upstream, and the queries that wait for replies on it. It closes itself once it
+// is not needed any more.
+type socket struct {
 	net.Conn
-	stream bool          // TCP or TLS: messages have a length before them
-	idle   time.Duration // after which it closes itself
-	most   int           // queries that it is used for; 0: any number
-	Born   time.Time
+	stream  bool          // TCP or TLS: messages have their length in front
+	idle    time.Duration // after which it closes itself
+	limit   int           // queries that it is used for; 0: any number
+	born    time.Time
+	writing chan struct{} // holds one element while a stream is written
 
-	Mu      sync.Mutex         // guards what follows, and is held while a stream is written
-	Used    int                // for how many queries
-	Pending int                // of which are not answered; not counted where any number is sent
-	heard   time.Time          // when a message was read last; zero before the first
-	ticked  int                // used, when it was last in danger of being idle
-	Waiting map[uint16]*Waiter // by the ID
-	err     error              // why it is closed
+	mu      sync.Mutex // guards what follows
+	used    int        // for how many queries
+	pending int        // of which are not answered; not counted if limit is 0
+	ticked  int        // the value of used at the last look whether it is idle
+	heard   time.Time  // when a message was read last; zero before the first
+	waiting map[uint16]*waiter
+	err     error // why it takes no more queries
 }
 
-// A Waiter waits for the reply to a query.
-type Waiter struct {
+// A waiter waits for the reply to a query.
+type waiter struct {
 	id      uint16
-	Query   []byte
-	flight  *Flight     // to be told, and not replies; nil of all but bursts
-	Replies chan []byte // nil is one to another query; closed when the socket is
+	query   []byte
+	pending *pending    // gets the reply at once, instead of replies; nil of all but bursts; guarded by the socket's mu
+	replies chan []byte // a nil message is one to another query; closed when the socket is
 }
 
-// NewSocket returns a socket that is used for that many queries, 0 for any
-// number, the first of which is to be sent. Its reader ends with it.
-func NewSocket(c net.Conn, most int) *Socket {
+// newSocket returns a socket that is used for limit queries, 0 for any number. The first of them counts already. Its
+// reader ends with the socket.
+func newSocket(c net.Conn, limit int) *socket {
 	_, isUDP := c.(*net.UDPConn)
-	s := &Socket{Conn: c, stream: !isUDP, idle: udpIdle, most: most, Born: time.Now(), Used: 1, Pending: 1, Waiting: make(map[uint16]*Waiter)}
-	if s.stream {
-		s.idle = tlsIdle
+	s := &socket{
+		Conn: c, stream: !isUDP, idle: udpIdle, limit: limit, born: time.Now(), writing: make(chan struct{}, 1),
+		used: 1, pending: 1, waiting: make(map[uint16]*waiter),
 	}
-	if most > 1 {
+	if s.stream {
+		s.idle = streamIdle
+	}
+	if isUDP && limit > 1 {
 		go s.readBursts()
 	} else {
 		go s.read()
@@ -61,205 +71,177 @@ func NewSocket(c net.Conn, most int) *Socket {
 	return s
 }
 
-// Take counts a query that is going to be sent; it is not ok where another
-// socket is to be taken instead.
-func (s *Socket) Take() (ok bool) {
-	s.Mu.Lock()
-	defer s.Mu.Unlock()
-	if s.most > 0 && time.Since(s.Born) >= SocketAge {
-		s.Used = s.most
+// take counts a query that is going to be sent. It reports false if the caller must take another socket instead.
+func (s *socket) take() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.limit > 0 && time.Since(s.born) >= socketAge {
+		s.used = s.limit
 	}
-	if s.err != nil || s.most > 0 && s.Used >= s.most {
-		s.closeLocked()
+	if s.err != nil || s.limit > 0 && s.used >= s.limit {
+		s.closeUsedLocked()
 		return false
 	}
-	s.Used++
-	s.Pending++
+	s.used++
+	s.pending++
 	return true
 }
 
-// closeLocked closes s if it is used up and nobody waits; the reader sees it.
-func (s *Socket) closeLocked() {
-	if s.most > 0 && s.Used >= s.most && s.Pending <= 0 {
+// closeUsedLocked closes s if it was used as often as it may be and no query waits. The reader then ends.
+func (s *socket) closeUsedLocked() {
+	if s.limit > 0 && s.used >= s.limit && s.pending <= 0 {
 		_ = s.Conn.Close()
 	}
 }
 
-// exchange sends the message b for q under a random ID, and waits for its
-// reply. What is no well-formed reply to it is dropped and the wait goes on,
-// so that whoever guesses wrong has won nothing.
-func (s *Socket) exchange(ctx context.Context, q Query, b []byte) (*dns.Msg, error) {
-	w, err := s.begin(b)
-	defer s.End(w)
-	if err != nil {
-		return nil, err
-	}
-	q.Out(w.id)
-	if err := s.write(w.Query); err != nil {
-		return nil, fmt.Errorf("%w: %w", errClosed, err)
-	}
-	wake := time.NewTimer(min(resendAfter, time.Until(q.Until)))
-	defer wake.Stop()
-	late := ErrTimeout
-	for {
-		select {
-		case reply, ok := <-w.Replies:
-			if !ok {
-				return nil, s.cause()
-			}
-			r := new(dns.Msg)
-			switch {
-			case reply != nil && r.Unpack(reply) == nil && Relayable(r):
-				return r, nil
-			case s.stream: // the other end of a connection won't do better
-				return nil, errJunk
-			case q.Others && late != errJunk:
-				q.Until = earlier(q.Until, time.Now().Add(junkTime))
-				wake.Reset(time.Until(q.Until))
-				late = errJunk
-			}
-		case <-wake.C:
-			left := time.Until(q.Until)
-			if left <= 0 {
-				return nil, late
-			}
-			wake.Reset(left)
-			if !s.stream {
-				_ = s.write(w.Query) // it may have arrived the first time
-			}
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
-
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
-}
-
-// begin has b wait for its reply, under an ID that no other query on s has.
-// Where it fails it returns a waiter all the same.
-func (s *Socket) begin(b []byte) (*Waiter, error) {
-	w := &Waiter{Query: b, Replies: make(chan []byte, maxStrays)}
+// begin gives query an ID that no other query on s has, and a waiter. The caller must call end, whatever the error.
+func (s *socket) begin(query []byte) (*waiter, error) {
+	w := &waiter{query: query, replies: make(chan []byte, maxStrays)}
 	return w, s.add(w)
 }
 
-// add gives w an ID and has it wait.
-func (s *Socket) add(w *Waiter) error {
-	s.Mu.Lock()
-	defer s.Mu.Unlock()
+func (s *socket) add(w *waiter) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.err != nil {
 		return s.err
 	}
-	for w.id = randomUint16(); s.Waiting[w.id] != nil; w.id = randomUint16() {
+	for w.id = randomUint16(); s.waiting[w.id] != nil; w.id = randomUint16() {
 	}
-	binary.BigEndian.PutUint16(w.Query, w.id)
-	s.Waiting[w.id] = w
+	binary.BigEndian.PutUint16(w.query, w.id)
+	s.waiting[w.id] = w
 	return nil
 }
 
-// randomUint16 returns a number that nobody can guess.
+// randomUint16 returns a number that strangers can't guess.
 func randomUint16() uint16 {
 	var b [2]byte
 	_, _ = rand.Read(b[:]) // never fails
 	return binary.BigEndian.Uint16(b[:])
 }
 
-// End forgets w.
-func (s *Socket) End(w *Waiter) {
-	s.Mu.Lock()
-	defer s.Mu.Unlock()
-	if s.Waiting[w.id] == w {
-		delete(s.Waiting, w.id)
+// end forgets w, and the query that take counted.
+func (s *socket) end(w *waiter) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waiting[w.id] == w {
+		delete(s.waiting, w.id)
 	}
-	s.Pending--
-	s.closeLocked()
+	s.pending--
+	s.closeUsedLocked()
 }
 
-func (s *Socket) cause() error {
-	s.Mu.Lock()
-	defer s.Mu.Unlock()
+// detach makes w, which belongs to a burst, get its replies through its channel, and gives it a first one if that is
+// not nil.
+func (s *socket) detach(w *waiter, first []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w.pending, w.replies = nil, make(chan []byte, maxStrays)
+	if first != nil {
+		w.replies <- bytes.Clone(first)
+	}
+	if s.waiting[w.id] != w { // the socket failed meanwhile
+		close(w.replies)
+	}
+}
+
+func (s *socket) cause() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return s.err
 }
 
-// write sends a message.
-func (s *Socket) write(b []byte) error {
-	if s.stream {
-		s.Mu.Lock()
-		defer s.Mu.Unlock()
-		_ = s.SetWriteDeadline(time.Now().Add(UpstreamTimeout)) // fails where the write does
-		b = append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...)
+// write sends a message. Over a stream it waits for its turn, without a lock that others need: a peer that stops
+// reading blocks the writer for writeTime.
+func (s *socket) write(ctx context.Context, b []byte) error {
+	if !s.stream {
+		_, err := s.Conn.Write(b)
+		return err
 	}
-	_, err := s.Conn.Write(b)
-	if err != nil && s.stream { // the next message would begin in the middle of this one
-		s.giveUpLocked(err)
+	select {
+	case s.writing <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-s.writing }()
+	if err := s.cause(); err != nil {
+		return err
+	}
+	_ = s.SetWriteDeadline(time.Now().Add(writeTime)) // fails if the write does
+	_, err := s.Conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...))
+	if err != nil { // the next message would begin in the middle of this one
+		s.giveUp(err)
 	}
 	return err
 }
 
-// heardSince reports whether a message was read after that time.
-func (s *Socket) heardSince(t time.Time) bool {
-	s.Mu.Lock()
-	defer s.Mu.Unlock()
+// heardSince reports whether a message was read after t.
+func (s *socket) heardSince(t time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return s.heard.After(t)
 }
 
-func (s *Socket) giveUpUnlessHeardSince(t time.Time, err error) {
-	s.Mu.Lock()
-	defer s.Mu.Unlock()
-	if !s.heard.After(t) {
-		s.giveUpLocked(err)
-	}
-}
-
-// giveUpLocked has no query sent on s any more; its reader tells those who wait.
-func (s *Socket) giveUpLocked(err error) {
+// giveUp has no further query sent on s, and closes it.
+func (s *socket) giveUp(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.err == nil {
 		s.err = fmt.Errorf("%w: %w", errClosed, err)
-		go s.Conn.Close() // over TLS it says so, which may take its time
+		go s.Conn.Close() // its reader tells those who wait; over TLS a close takes its time
 	}
 }
 
-// Read gives replies to those who wait for them, until s fails or is idle.
-func (s *Socket) read() {
+// retire has no further query sent on s. Those that wait go on doing so, and then s is closed.
+func (s *socket) retire() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.err = fmt.Errorf("%w: %w", errClosed, errTimeout)
+		_ = s.SetReadDeadline(time.Now().Add(udpIdle)) // no longer than the queries wait
+	}
+}
+
+// read gives replies to those who wait for them until s fails or is idle.
+func (s *socket) read() {
 	var in *bufio.Reader
-	buf := make([]byte, upstreamSize)
+	var buf []byte
 	if s.stream {
-		in, buf = bufio.NewReader(s.Conn), nil
+		in = bufio.NewReader(s.Conn)
+	} else {
+		buf = make([]byte, udpSize)
 	}
 	for {
-		_ = s.SetReadDeadline(time.Now().Add(s.idle)) // fails where the read does
+		s.extend()
 		for {
-			reply, err := buf, error(nil)
-			if s.stream {
-				reply, err = s.readFrame(in)
-			} else {
-				var n int
-				n, err = s.Conn.Read(buf)
-				reply = buf[:n]
+			reply, err := s.readMessage(in, buf)
+			if err != nil {
+				if s.isOver(err) {
+					return
+				}
+				break
 			}
-			if err == nil {
-				s.Deliver(reply, nil)
-				continue
-			}
-			if s.IsOver(err) {
-				return
-			}
-			break
+			s.deliver(reply, nil)
 		}
 	}
 }
 
-// readFrame reads a message of a stream. The end of its time is an error of its
-// own only before the first octet.
-func (s *Socket) readFrame(in *bufio.Reader) ([]byte, error) {
+// extend gives the reader of s more time.
+func (s *socket) extend() {
+	_ = s.SetReadDeadline(time.Now().Add(s.idle)) // fails if the read does
+}
+
+// readMessage reads a message. Of a stream, the end of the reader's time is an error that isOver knows only before the
+// first byte.
+func (s *socket) readMessage(in *bufio.Reader, buf []byte) ([]byte, error) {
+	if !s.stream {
+		n, err := s.Conn.Read(buf)
+		return buf[:n], err
+	}
 	if _, err := in.Peek(1); err != nil {
 		return nil, err
 	}
-	_ = s.SetReadDeadline(time.Now().Add(s.idle)) // fails where the read does
+	s.extend()
 	b, err := dnswire.ReadMessage(in)
 	if err != nil {
 		err = fmt.Errorf("in a message: %v", err)
@@ -267,73 +249,80 @@ func (s *Socket) readFrame(in *bufio.Reader) ([]byte, error) {
 	return b, err
 }
 
-// IsOver ends s, for which nothing was read by reason of err, unless that is
-// only the end of its time, and it was of use since the last time.
-func (s *Socket) IsOver(err error) bool {
-	s.Mu.Lock()
-	idle := (s.most == 0 || s.Pending <= 0) && len(s.Waiting) == 0 && s.Used == s.ticked
-	s.ticked = s.Used
-	s.Mu.Unlock()
-	if errors.Is(err, os.ErrDeadlineExceeded) && !idle {
+// isOver ends s after a read that failed, unless only the reader's time is over and s was used since the last time.
+func (s *socket) isOver(err error) bool {
+	s.mu.Lock()
+	unused := (s.limit == 0 || s.pending <= 0) && len(s.waiting) == 0 && s.used == s.ticked
+	retired := s.err != nil
+	s.ticked = s.used
+	s.mu.Unlock()
+	if errors.Is(err, os.ErrDeadlineExceeded) && !unused && !retired {
 		return false
 	}
 	s.fail(err)
 	return true
 }
 
-// Deliver gives a reply to the one whose query it is to: its ID and question
-// are. On a socket of one query that one hears of all others too. What clients
-// get of it is sent with out.
-func (s *Socket) Deliver(b []byte, out *udpio.Batch) {
-	w := s.waiterFor(b)
-	switch {
-	case w == nil:
-	case w.flight != nil:
-		copy(b[dnswire.HeaderLen:], dnswire.Question(w.Query)) // in our letter case: names point to it
-		w.flight.land(b, out)
-	default:
+// deliver gives a reply to the query that has its ID and question. On a socket of one query, that query hears of all
+// other packets too. What clients get of a reply is sent with out.
+func (s *socket) deliver(b []byte, out *udpio.Batch) {
+	w, p := s.waiterFor(b)
+	if w == nil {
+		return
+	}
+	if p == nil {
 		b = bytes.Clone(b)
-		copy(b[dnswire.HeaderLen:], dnswire.Question(w.Query))
+	}
+	if !dnswire.IsBareError(b) {
+		copy(b[dnswire.HeaderLen:], dnswire.Question(w.query)) // in our letter case: names point to it
+	}
+	if p != nil {
+		p.complete(b, out)
+	} else {
 		w.give(b)
 	}
 }
 
-func (s *Socket) waiterFor(b []byte) *Waiter {
-	s.Mu.Lock()
-	defer s.Mu.Unlock()
+// waiterFor returns who waits for reply b; nil if there is none. The pending is that of a burst, else nil.
+func (s *socket) waiterFor(b []byte) (*waiter, *pending) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.heard = time.Now()
 	if len(b) >= dnswire.HeaderLen {
-		if w := s.Waiting[binary.BigEndian.Uint16(b)]; w != nil && dnswire.IsReply(b, w.Query) {
-			return w
+		w := s.waiting[binary.BigEndian.Uint16(b)]
+		if w != nil && (dnswire.IsReply(b, w.query) || dnswire.IsBareError(b)) {
+			return w, w.pending
 		}
 	}
-	if s.most == 1 {
-		for _, w := range s.Waiting {
+	if s.limit == 1 {
+		for _, w := range s.waiting {
 			w.give(nil)
 		}
 	}
-	return nil
+	return nil, nil
 }
 
-func (w *Waiter) give(reply []byte) {
+func (w *waiter) give(reply []byte) {
 	select {
-	case w.Replies <- reply:
+	case w.replies <- reply:
 	default:
 	}
 }
 
 // fail closes s: all who wait are told, and no query is sent any more.
-func (s *Socket) fail(err error) {
-	s.Mu.Lock()
-	defer s.Mu.Unlock()
-	s.err = fmt.Errorf("%w: %w", errClosed, err)
-	go s.Conn.Close() // a second time, maybe; over TLS it says so, which may take its time
-	for _, w := range s.Waiting {
-		if w.flight != nil {
-			go w.flight.fall(s.err)
+func (s *socket) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.err = fmt.Errorf("%w: %w", errClosed, err)
+	}
+	go s.Conn.Close() // a second time, maybe; over TLS a close takes its time
+	for _, w := range s.waiting {
+		if w.pending != nil {
+			go w.pending.fail()
 		} else {
-			close(w.Replies)
+			close(w.replies)
 		}
 	}
-	clear(s.Waiting)
+	clear(s.waiting)
 }

@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/miekg/dns"
 
@@ -116,10 +115,10 @@ func (z *Zone) Explain(n dnsname.Name, qname string, qtype uint16, c Client) (*R
 func (z *Zone) known(m, req *dns.Msg, q dns.Question) bool {
 	n, _ := dnsname.Parse(q.Name) // no error: it was one before
 	r := z.Fwd.Cache.Get(dnscache.NewQuestion(n, q.Qtype, QuestionFlags(req)))
-	if r == nil || r.At(time.Since(r.Born)) < dnscache.Tired || r.Rcode() == dns.RcodeServerFailure {
+	if r == nil || r.At(r.Age()) < dnscache.Tired || r.Rcode() == dns.RcodeServerFailure {
 		return false
 	}
-	said, err := r.Message(time.Since(r.Born))
+	said, err := r.Message(r.Age())
 	if err == nil {
 		z.Relay(m, req, said, q)
 	}

@@ -349,13 +349,13 @@ func (z *Zone) resolve(m *dns.Msg, n dnsname.Name, c Client) (left *dns.Question
 // foreign returns q, which is about n, if an upstream is to be asked. Else m
 // is REFUSED, or ends with the CNAME, as the client can follow it elsewhere.
 func (z *Zone) foreign(m *dns.Msg, n dnsname.Name, q dns.Question, chained bool) (left *dns.Question) {
-	upstreams, routed := z.Fwd.Upstreams(n)
+	has, routed := z.Fwd.HasRoute(n)
 	switch {
-	case m.RecursionAvailable && len(upstreams) > 0 && !routed && n.IsSingle() && !IsOfTLD(q.Qtype): // a host of this site, of which nobody outside knows
-		if _, above := z.Reg.Nodes.Load(n); !above && !z.Reg.IsAboveZone(n) && !z.Fwd.Routes.Load().AnyBelow(n) {
+	case m.RecursionAvailable && has && !routed && n.IsSingle() && !IsOfTLD(q.Qtype): // a host of this site, of which nobody outside knows
+		if _, above := z.Reg.Nodes.Load(n); !above && !z.Reg.IsAboveZone(n) && !z.Fwd.HasRouteBelow(n) {
 			m.Rcode = dns.RcodeNameError
 		}
-	case m.RecursionAvailable && len(upstreams) > 0 && (!chained || m.RecursionDesired):
+	case m.RecursionAvailable && has && (!chained || m.RecursionDesired):
 		return &q
 	case !chained:
 		m.Rcode = dns.RcodeRefused
@@ -382,7 +382,7 @@ func (z *Zone) Authority(n dnsname.Name) (top dnsname.Name, ok bool) {
 	for top = n; top != dnsname.Root && !z.local[top]; {
 		top = top.Parent()
 	}
-	if _, routed := z.Fwd.Upstreams(n); top != dnsname.Root && !routed {
+	if _, routed := z.Fwd.HasRoute(n); top != dnsname.Root && !routed {
 		return top, true
 	}
 	return n, z.Reg.At(n) != nil
@@ -467,11 +467,11 @@ func (z *Zone) find(n, top dnsname.Name) (f found) {
 	switch {
 	case n.IsReverse():
 		f.owners = z.Reg.At(n)
-		f.exists = f.isZone || f.owners != nil || z.Fwd.Routes.Load().AnyBelow(n) || z.Reg.AnyBelow(n)
+		f.exists = f.isZone || f.owners != nil || z.Fwd.HasRouteBelow(n) || z.Reg.AnyBelow(n)
 		return f
 	case !z.Reg.IsZone(top) && z.local[top]:
 		f.isStatic, f.loopback = true, top == dnsname.Localhost
-		f.exists = f.isZone || f.loopback || z.Reg.IsAboveZone(n) || z.Fwd.Routes.Load().AnyBelow(n)
+		f.exists = f.isZone || f.loopback || z.Reg.IsAboveZone(n) || z.Fwd.HasRouteBelow(n)
 		return f
 	}
 	var hasPorts bool
@@ -791,9 +791,9 @@ func (z *Zone) Forward(m, req *dns.Msg, q dns.Question, c Client) (cached bool) 
 	n, _ := dnsname.Parse(q.Name) // no error: it was one before
 	begun := time.Now()
 	r := z.Fwd.Answer(z.Ctx, dnscache.NewQuestion(n, q.Qtype, QuestionFlags(req)), req.Id, c.Addr)
-	cached = r != nil && r.Born.Before(begun)
+	cached = r != nil && r.Age() > time.Since(begun)
 	if r != nil && r.Rcode() != dns.RcodeServerFailure {
-		if said, err := r.Message(time.Since(r.Born)); err == nil {
+		if said, err := r.Message(r.Age()); err == nil {
 			z.Relay(m, req, said, q)
 			return cached
 		}
@@ -839,11 +839,4 @@ func (z *Zone) ForcedTTL() int64 {
 		return int64(z.Reg.TTL.Load())
 	}
 	return dnscache.OwnTTL
-}
-
-// Idle reports whether nothing waits for upstreams.
-func (z *Zone) Idle() bool {
-	z.Fwd.Mu.Lock()
-	defer z.Fwd.Mu.Unlock()
-	return z.Fwd.InFlight == 0
 }
