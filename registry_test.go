@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -15,6 +16,7 @@ import (
 	intern "unique"
 
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/dnstest"
 	"github.com/rayje/dnsdock/internal/engine"
 	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/publish"
@@ -23,7 +25,8 @@ import (
 // newTestRegistry returns an empty, ready registry of the given domain.
 func newTestRegistry(t testing.TB, domain string) *registry {
 	t.Helper()
-	r := newRegistry(publish.NameRules{Apex: mustName(t, domain)}, 0, slog.New(slog.DiscardHandler))
+	r := newRegistry(publish.NameRules{Apex: mustName(t, domain)}, 0, nil)
+	r.log = slog.New(dnstest.Unlocked(t, io.Discard, &r.mu))
 	r.index.Ready.Store(true)
 	return r
 }
@@ -561,8 +564,8 @@ func TestOverlays(t *testing.T) {
 // change as it is, and comes back.
 func TestOverlayTooLongForNow(t *testing.T) {
 	r := newTestRegistry(t, "docker")
-	log := newLogWatch()
-	r.log = slog.New(slog.NewTextHandler(log, nil))
+	log := dnstest.NewLog()
+	r.log = slog.New(dnstest.Unlocked(t, log, &r.mu))
 	image, ttl := strings.TrimSuffix(strings.Repeat(strings.Repeat("y", 55)+".", 4), "."), 77
 	r.Put("s", testService(t, r, "s", "a", "x", "10.0.0.1"))
 	if _, err := r.update("s", publish.Patch{Image: &image, TTL: &ttl}); err != nil {
@@ -860,4 +863,66 @@ func TestOverlayOutlivesEngine(t *testing.T) {
 func desired(r *registry, id string) *publish.Service {
 	s, _ := r.desiredLocked(r.held(id)) // what is left out for now is logged
 	return s
+}
+
+// A log that nobody reads stops its own writer, and no other.
+func TestLogThatBlocks(t *testing.T) {
+	r := newTestRegistry(t, "docker")
+	log := &blockingLog{entered: make(chan struct{}), release: make(chan struct{})}
+	r.log = slog.New(slog.NewTextHandler(log, nil))
+	r.addEngine("e", r.index.Rules.Apex)
+	part, ttl := strings.Repeat("n", 60), 7
+	image := strings.TrimSuffix(strings.Repeat(strings.Repeat("y", 55)+".", 4), ".")
+	whole := publish.Patch{
+		Name: &part, Image: &part, Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, TTL: &ttl, Aliases: &[]dnsname.Name{},
+	}
+	for _, c := range []struct {
+		what string
+		do   func()
+		want string // what is published then
+	}{
+		{"Put", func() { r.Put("s", testService(t, r, "s", "a", "x", "10.0.0.1")) }, "s"},
+		{"Put of another", func() { r.Put("s", testService(t, r, "s", "b", "x", "10.0.0.1")) }, "s"},
+		{"update", func() { _, _ = r.update("s", publish.Patch{Image: &image}) }, "s"},
+		{"Put that is too long", func() { r.Put("s", testService(t, r, "s", part, "x", "10.0.0.1")) }, "s"},
+		{"set", func() { _, _, _ = r.set("hand", whole) }, "hand s"},
+		{"remove", func() { _ = r.remove("hand") }, "s"},
+		{"restore", func() { r.restoreChanges(map[string]*change{"s": {removed: true}}) }, ""},
+		{"Forget", func() { r.Forget("s") }, ""},
+	} {
+		done := make(chan struct{})
+		go func() { defer close(done); c.do() }()
+		if c.what != "Forget" { // of what was removed, which is not published any more
+			<-log.entered
+		}
+		if got := matched(t, r, "docker"); got != c.want { // what is logged has happened
+			t.Errorf("%s: %q is published; want %q", c.what, got, c.want)
+		}
+		if !r.mu.TryLock() {
+			t.Fatalf("%s: the lock is held while a line is logged", c.what)
+		}
+		r.mu.Unlock()
+		log.releaseUntil(done)
+	}
+}
+
+// A blockingLog says when a line is written, and waits until it is released.
+type blockingLog struct{ entered, release chan struct{} }
+
+func (l *blockingLog) Write(b []byte) (int, error) {
+	l.entered <- struct{}{}
+	<-l.release
+	return len(b), nil
+}
+
+// releaseUntil lets all lines be written until done is closed.
+func (l *blockingLog) releaseUntil(done <-chan struct{}) {
+	for {
+		select {
+		case l.release <- struct{}{}:
+		case <-l.entered:
+		case <-done:
+			return
+		}
+	}
 }

@@ -2,7 +2,11 @@ package dnstest
 
 import (
 	"bytes"
+	"context"
+	"io"
+	"log/slog"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -99,4 +103,37 @@ func (l *Log) Value(t testing.TB, part, key string) string {
 	_, v, _ := strings.Cut(l.Wait(t, part), " "+key+"=")
 	v, _, _ = strings.Cut(strings.TrimSpace(v), " ")
 	return v
+}
+
+// Unlocked returns a handler of a log that writes to w. A line that is logged
+// while one of the locks is held fails the test: whoever reads the log may be
+// slow, and would stop all who wait for the lock.
+func Unlocked(t testing.TB, w io.Writer, locks ...*sync.Mutex) slog.Handler {
+	return &unlocked{slog.NewTextHandler(w, nil), t, locks}
+}
+
+type unlocked struct {
+	slog.Handler
+	t     testing.TB
+	locks []*sync.Mutex
+}
+
+// Handle implements slog.Handler.
+func (u *unlocked) Handle(ctx context.Context, r slog.Record) error {
+	for i, mu := range u.locks {
+		for tries := 0; !mu.TryLock(); tries++ { // others may hold it for a moment
+			if tries == 10_000 {
+				u.t.Errorf("%q is logged while lock %d is held", r.Message, i)
+				return u.Handler.Handle(ctx, r)
+			}
+			runtime.Gosched()
+		}
+		mu.Unlock()
+	}
+	return u.Handler.Handle(ctx, r)
+}
+
+// WithAttrs implements slog.Handler.
+func (u *unlocked) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &unlocked{u.Handler.WithAttrs(attrs), u.t, u.locks}
 }

@@ -391,7 +391,9 @@ func inBubble(t *testing.T, n publish.NameRules, up bool, f func(w *watched)) {
 		}
 		w.engine.setDown(!up)
 		n.Apex = "\x06docker\x00"
-		w.watcher = New(w.engine, Config{URL: "fake", Naming: n}, w.sink, slog.New(slog.NewTextHandler(w.log, nil)))
+		w.watcher = New(w.engine, Config{URL: "fake", Naming: n}, w.sink, slog.New(slog.DiscardHandler))
+		w.watcher.log = slog.New(dnstest.Unlocked(t, w.log,
+			&w.watcher.queue.mu, &w.watcher.followers.mu, &w.watcher.networks.mu, &w.watcher.problems.mu))
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		wg.Go(func() {
