@@ -35,6 +35,7 @@ func TestRealEngine(t *testing.T) {
 		{"API", testAPIHolds},
 		{"idle", testIdle},
 		{"scratch image", testScratchImage},
+		{"set-ups of the manual", testSetups},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
