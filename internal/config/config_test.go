@@ -188,6 +188,11 @@ func TestParse(t *testing.T) {
 		{"-network= -host-address= -allow=", "", ""},
 		{"-network=b,a -network=host,b -host-address=192.0.2.1,2001:db8::1 -compose=false -health=false -state=/x/y.json", "",
 			"network=[b a host] false host-address=[192.0.2.1 2001:db8::1] false names={false true true true true true} health=false state=/x/y.json"},
+		{"-domain=Bücher.example -environment=Übung", "", "apex=xn--bung-zra.xn--bcher-kva.example."},
+		{"-alias-domain=bücher.example", "", "aliases=[xn--bcher-kva.example.] false"},
+		{"-docker=tcp://a:1=bücher.example", "", "engine=tcp a:1 xn--bcher-kva.example."},
+		{"-nameserver=bücher.example=10.0.0.53", "", "nameserver=xn--bcher-kva.example.[10.0.0.53:53]"},
+		{"-nameserver=tls://9.9.9.9#Bücher.example", "", "nameserver=[tls://9.9.9.9:853#xn--bcher-kva.example]"},
 		{"-names=", "", "names={false false false false false false}"},
 		{"-names=compose,hostname -names=host,id", "", "names={true true false true false true}"},
 		{"-names=alias,,hyphen, -compose=false", "", "names={false false true false true false}"},
@@ -249,5 +254,17 @@ func TestHelpAndVersion(t *testing.T) {
 		if !strings.Contains(Usage(), part) {
 			t.Errorf("the usage lacks %q", part)
 		}
+	}
+}
+
+// Lists take spaces and newlines as they take commas.
+func TestListSpaces(t *testing.T) {
+	cfg, err := Parse([]string{"-network=a b,\n c", "-dns= :53 \n:54,", "-alias-domain=a.b c.d", "-names=host\thyphen"}, environ(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "dns=[:53 :54] network=[a b c] false names={false false false false true true} aliases=[a.b. c.d.] false"
+	if got := show(cfg); got != want {
+		t.Errorf("got %q; want %q", got, want)
 	}
 }

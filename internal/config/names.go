@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"github.com/rayje/dnsdock/internal/dnsname"
@@ -40,10 +41,19 @@ func parseDomain(text string) (dnsname.Name, error) {
 		return "", errors.New("write a domain, as in docker or docker.example.com")
 	case len(domain) > maxApex:
 		return "", errLongApex
+	case domain.Under(dnsname.Localhost):
+		return "", errors.New("it is the host itself: write another, as in docker")
+	case isAddr(domain):
+		return "", errors.New("it is an address: write a name, as in docker")
 	case domain.IsReverse(), dnsname.InAddrArpa.Under(domain):
 		return "", errors.New("it is for addresses: write another, as in docker")
 	}
 	return domain, nil
+}
+
+func isAddr(n dnsname.Name) bool {
+	_, err := netip.ParseAddr(dnsname.Text(n))
+	return err == nil
 }
 
 // parseLabels reads the labels of a domain, in which dots around them count for

@@ -90,7 +90,9 @@ func parseNameserver(text string) (n Nameserver, err error) {
 		port = 853 // RFC 7858 section 3.1
 	}
 	if n.Addr, err = parseServerAddr(addr, port); err == nil && n.TLS && strings.Contains(text, "#") {
-		if _, e := parseLabels(n.CertName); e != nil || n.CertName == "" {
+		labels, e := parseLabels(n.CertName)
+		n.CertName = dnsname.Text(dnsname.Name(labels) + dnsname.Root)
+		if e != nil || labels == "" {
 			err = errors.New("write the name in the nameserver's certificate behind '#'," +
 				" as in tls://1.1.1.1:853#cloudflare-dns.com")
 		}

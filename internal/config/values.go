@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/engine"
 	"github.com/rayje/dnsdock/internal/publish"
 )
@@ -21,10 +22,10 @@ func value[T any](dst *T, parse func(string) (T, error)) func(string) error {
 	}
 }
 
-// list returns a setter of a flag whose values have commas between them, which
-// it appends to dst.
+// list returns a setter of a flag whose values have commas or spaces between
+// them. It appends them to dst.
 func list[T any](dst *[]T, parse func(string) (T, error)) func(string) error {
-	return splitList(func(text string) []string { return strings.Split(text, ",") }, dst, parse)
+	return splitList(dnsname.SplitList, dst, parse)
 }
 
 // splitList is list with another way to split the values.
@@ -178,10 +179,7 @@ func (d *draft) addSecondNames(text string) error {
 		"compose": &second.Compose, "hostname": &second.Hostname, "alias": &second.Alias,
 		"id": &second.ID, "hyphen": &second.Hyphen, "host": &second.Host,
 	}
-	for item := range strings.SplitSeq(text, ",") {
-		if item = strings.TrimSpace(item); item == "" {
-			continue
-		}
+	for _, item := range dnsname.SplitList(text) {
 		kind, ok := kinds[item]
 		if !ok {
 			return fmt.Errorf("there is no %q: write some of compose, hostname, alias, id, hyphen and host,"+
