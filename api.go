@@ -40,7 +40,7 @@ const (
 // is, and changes services. Every error is {"error": "..."}. 403 and 401 come from web.Guard, 405
 // and 404 for unknown paths from unknown.
 type api struct {
-	zone    *zone.Zone
+	zone    *zone.Resolver
 	reg     *registry
 	auth    *web.WriteAuth
 	engines []func() engine.Status
@@ -48,7 +48,7 @@ type api struct {
 }
 
 // newAPI returns the handler of all HTTP requests. Each function of engines returns how one engine is.
-func newAPI(z *zone.Zone, reg *registry, auth *web.WriteAuth, engines ...func() engine.Status) http.Handler {
+func newAPI(z *zone.Resolver, reg *registry, auth *web.WriteAuth, engines ...func() engine.Status) http.Handler {
 	a := &api{zone: z, reg: reg, auth: auth, engines: engines, started: time.Now()}
 	mux, routes := http.NewServeMux(), a.routes()
 	for pattern, h := range routes {
@@ -340,7 +340,7 @@ func (a *api) explain(r *http.Request) (*zone.Resolution, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parameter type: %w", err)
 	}
-	c := zone.Client{Addr: web.ClientAddr(r), Local: localAddr(r), Size: dns.MaxMsgSize, Over: stats.TCP}
+	c := zone.Client{Addr: web.ClientAddr(r), Local: localAddr(r), Size: dns.MaxMsgSize}
 	if from != "" {
 		if c.Addr, err = publish.ParseAddr(from); err != nil {
 			return nil, fmt.Errorf("parameter client: %w", err)

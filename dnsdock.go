@@ -96,6 +96,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	p := newProgram(ctx, cfg, log)
 	p.serveDNS(socks)
 	p.serveHTTP(socks.HTTP)
+	p.start("answers", func() error { return p.dns.Run(p.ctx) })
 	p.start("forwarder", func() error { return p.fwd.Run(p.ctx) })
 	for _, w := range p.watchers {
 		p.start("watcher", func() error { return w.Run(p.ctx) })
@@ -116,7 +117,8 @@ type program struct {
 	log      *slog.Logger
 	reg      *registry
 	fwd      *forward.Forwarder
-	zone     *zone.Zone
+	zone     *zone.Resolver
+	dns      *dnsserver.Server
 	watchers []*watch.Watcher
 	auth     *web.WriteAuth
 	reloads  []func() // called on SIGHUP
@@ -136,6 +138,7 @@ func newProgram(ctx context.Context, cfg *config.Config, log *slog.Logger) *prog
 	var answering context.Context // lives longer than p.ctx: DNS answers until HTTP has ended
 	answering, p.silence = context.WithCancel(context.Background())
 	p.zone = zone.New(answering, p.reg.index, p.fwd, log)
+	p.dns = dnsserver.New(answering, p.zone, p.reg.index, p.fwd, p.zone.Traffic, log)
 	p.auth = &web.WriteAuth{ReadOnly: cfg.HTTP.ReadOnly, TokenFile: cfg.HTTP.TokenFile, Log: log}
 	p.reloads = []func(){p.fwd.Reload, p.auth.Reload}
 	for _, e := range cfg.Docker.Engines {
@@ -191,11 +194,11 @@ func (p *program) serveDNS(socks listener.Set) {
 		}
 	}
 	for _, conn := range socks.UDP {
-		srv, started := dnsserver.NewUDPServer(p.zone, conn)
+		srv, started := p.dns.UDP(conn)
 		p.serve("dns udp", srv.ActivateAndServe, started, last(srv.ShutdownContext))
 	}
 	for _, ln := range socks.TCP {
-		srv := dnsserver.NewTCPServer(p.zone, ln)
+		srv := p.dns.TCP(ln)
 		p.serve("dns tcp", srv.Serve, nil, last(srv.Shutdown))
 		p.log.Info("listening", "for", "dns", "addr", ln.Addr())
 	}

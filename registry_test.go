@@ -57,7 +57,8 @@ func matched(t testing.TB, r *registry, q string) string {
 		return "foreign"
 	}
 	var ids []string
-	for s := range index.Shuffled(r.index.Match(n, nil), ^publish.Kind(0)) {
+	views, _ := r.index.Match(n, nil)
+	for s := range index.Shuffled(views, ^publish.Kind(0)) {
 		ids = append(ids, s.ID)
 	}
 	slices.Sort(ids)
@@ -764,7 +765,7 @@ func BenchmarkLookUp(b *testing.B) {
 			b.Run(fmt.Sprint(qname, "/", count), func(b *testing.B) {
 				b.ReportAllocs()
 				for n := 0; b.Loop(); n++ {
-					_ = r.index.Match(names[n%len(names)], views[:0])
+					_, _ = r.index.Match(names[n%len(names)], views[:0])
 				}
 			})
 		}

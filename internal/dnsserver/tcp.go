@@ -21,51 +21,52 @@ import (
 )
 
 const (
-	MaxConns       = 1000                  // TCP connections at a time
-	MaxClientConns = 200                   // of one client; containers behind a proxy are one
+	maxConns       = 1000                  // TCP connections at a time
+	maxClientConns = 200                   // of one client; containers behind a proxy are one
 	tcpFirst       = 2 * time.Second       // for a new client to begin its query
 	tcpIdle        = 8 * time.Second       // for the next one, RFC 7766 section 6.2.3
 	tcpRead        = 2 * time.Second       // for a query that has begun
 	tcpWrite       = 5 * time.Second       // for a client to take replies
 	tcpBuffer      = 16 << 10              // octets of replies that are written together
 	workerIdle     = time.Second           // after which a goroutine ends that has no connection
-	AcceptPause    = 50 * time.Millisecond // after an accept that failed, as for want of descriptors
+	acceptPause    = 50 * time.Millisecond // after an accept that failed, as for want of descriptors
 )
 
 // A tcpServer answers DNS over TCP: pipelined queries at once, and those
 // that wait for an upstream when its answer is there, so that no query waits
 // for another (RFC 7766 section 6.2.1.1, which dns.Server does not do).
 type TCP struct {
-	zone   *zone.Zone
+	server *Server
 	ln     net.Listener
 	ending chan struct{} // closed by shutdown
 	wg     sync.WaitGroup
 	idle   chan *tcpConn // to the workers that have none
 
-	Mu       sync.Mutex         // guards what follows
-	Conns    map[*tcpConn]bool  // nil once the server ended
+	mu       sync.Mutex         // guards what follows
+	conns    map[*tcpConn]bool  // nil once the server ended
 	ofClient map[netip.Addr]int // how many of conns
 }
 
 // A tcpConn is a connection from a client.
 type tcpConn struct {
 	net.Conn
-	client netip.Addr   // an IPv6 one is its /64: who has one address there has all
-	Used   atomic.Int64 // when it was accepted, or queries came last, in Unix nanoseconds
+	network netip.Addr   // of the client, which the bounds are for
+	used    atomic.Int64 // when it was accepted, or queries came last, in Unix nanoseconds
 	*buffers
 }
 
 // Buffers are what a connection is served with, and then the next one.
 type buffers struct {
-	fast *FastPath
-	in   *bufio.Reader
+	replay *replayer
+	in     *bufio.Reader
 
 	mu  sync.Mutex // guards what follows, and is held while it is written
 	out []byte     // replies, each behind its length, that are not written yet
 }
 
-func NewTCPServer(z *zone.Zone, ln net.Listener) *TCP {
-	return &TCP{zone: z, ln: ln, ending: make(chan struct{}), idle: make(chan *tcpConn), Conns: make(map[*tcpConn]bool), ofClient: make(map[netip.Addr]int)}
+// TCP returns a server for ln, which it owns from then on.
+func (s *Server) TCP(ln net.Listener) *TCP {
+	return &TCP{server: s, ln: ln, ending: make(chan struct{}), idle: make(chan *tcpConn), conns: make(map[*tcpConn]bool), ofClient: make(map[netip.Addr]int)}
 }
 
 // Serve accepts connections until shutdown, then returns nil.
@@ -82,7 +83,7 @@ func (s *TCP) Serve() error {
 		select { // out of descriptors: some come back
 		case <-s.ending:
 			return nil
-		case <-time.After(AcceptPause):
+		case <-time.After(acceptPause):
 		}
 	}
 }
@@ -92,13 +93,13 @@ func (s *TCP) Serve() error {
 func (s *TCP) Shutdown(ctx context.Context) error {
 	err := s.ln.Close()
 	close(s.ending)
-	s.Mu.Lock()
-	conns := s.Conns
-	s.Conns = nil
+	s.mu.Lock()
+	conns := s.conns
+	s.conns = nil
 	for c := range conns {
 		_ = c.SetReadDeadline(time.Unix(1, 0)) // fails where it is closed already
 	}
-	s.Mu.Unlock()
+	s.mu.Unlock()
 	stop := context.AfterFunc(ctx, func() {
 		for c := range conns {
 			_ = c.Close()
@@ -112,22 +113,22 @@ func (s *TCP) Shutdown(ctx context.Context) error {
 // add serves a connection. Where there are too many, of its client or in
 // all, the one that is idle for longest makes room.
 func (s *TCP) add(nc net.Conn) {
-	c := &tcpConn{Conn: nc, client: limit.Network(udpio.AddrOf(nc.RemoteAddr()))}
-	c.Used.Store(time.Now().UnixNano())
-	s.Mu.Lock()
-	defer s.Mu.Unlock()
-	if s.Conns == nil {
+	c := &tcpConn{Conn: nc, network: limit.Network(udpio.AddrOf(nc.RemoteAddr()))}
+	c.used.Store(time.Now().UnixNano())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conns == nil {
 		_ = nc.Close() // nothing was read
 		return
 	}
 	switch {
-	case s.ofClient[c.client] >= MaxClientConns:
-		s.dropLocked(s.oldestLocked(func(o *tcpConn) bool { return o.client == c.client }))
-	case len(s.Conns) >= MaxConns:
+	case s.ofClient[c.network] >= maxClientConns:
+		s.dropLocked(s.oldestLocked(func(o *tcpConn) bool { return o.network == c.network }))
+	case len(s.conns) >= maxConns:
 		s.dropLocked(s.oldestLocked(func(*tcpConn) bool { return true }))
 	}
-	s.Conns[c] = true
-	s.ofClient[c.client]++
+	s.conns[c] = true
+	s.ofClient[c.network]++
 	select {
 	case s.idle <- c:
 	default:
@@ -138,15 +139,15 @@ func (s *TCP) add(nc net.Conn) {
 // work serves a connection, and then others: a goroutine whose stack has
 // grown, and buffers, are worth as much as the rest of a short connection.
 func (s *TCP) work(c *tcpConn) {
-	b := &buffers{fast: NewFastPath(s.zone).countedBy(s.zone.Traffic.Take(stats.TCP)), in: bufio.NewReaderSize(nil, dnswire.MaxQuery)}
+	b := &buffers{replay: s.server.newReplayer(s.server.traffic.Take(stats.TCP)), in: bufio.NewReaderSize(nil, dnswire.MaxQuery)}
 	for {
 		c.buffers = b
 		b.in.Reset(c.Conn)
 		s.serveConn(c)
 		b.out = b.out[:0] // of a client that went away
-		s.Mu.Lock()
+		s.mu.Lock()
 		s.dropLocked(c)
-		s.Mu.Unlock()
+		s.mu.Unlock()
 		select {
 		case c = <-s.idle:
 		case <-s.ending:
@@ -158,10 +159,10 @@ func (s *TCP) work(c *tcpConn) {
 }
 
 func (s *TCP) dropLocked(c *tcpConn) {
-	if s.Conns[c] {
-		delete(s.Conns, c)
-		if s.ofClient[c.client]--; s.ofClient[c.client] == 0 {
-			delete(s.ofClient, c.client)
+	if s.conns[c] {
+		delete(s.conns, c)
+		if s.ofClient[c.network]--; s.ofClient[c.network] == 0 {
+			delete(s.ofClient, c.network)
 		}
 	}
 	_ = c.Close() // a second time, maybe; the client sees the end
@@ -170,8 +171,8 @@ func (s *TCP) dropLocked(c *tcpConn) {
 // oldestLocked returns the connection that was used last longest ago, of
 // those that are; there is one.
 func (s *TCP) oldestLocked(is func(*tcpConn) bool) (oldest *tcpConn) {
-	for c := range s.Conns {
-		if is(c) && (oldest == nil || c.Used.Load() < oldest.Used.Load()) {
+	for c := range s.conns {
+		if is(c) && (oldest == nil || c.used.Load() < oldest.used.Load()) {
 			oldest = c
 		}
 	}
@@ -181,8 +182,7 @@ func (s *TCP) oldestLocked(is func(*tcpConn) bool) (oldest *tcpConn) {
 // serveConn answers the queries of c until it is idle for too long, breaks a
 // rule or takes no replies, and returns when all are answered.
 func (s *TCP) serveConn(c *tcpConn) {
-	from := zone.Client{Addr: udpio.AddrOf(c.RemoteAddr()), Local: udpio.AddrOf(c.LocalAddr()), Size: dns.MaxMsgSize, Over: stats.TCP,
-		BeforeWait: func() { _ = c.flush() }} // its error is the next read's
+	from := zone.Client{Addr: c.client(), Local: c.local(), Size: dns.MaxMsgSize, BeforeWait: func() { _ = c.flush() }} // its error is the next read's
 	var waiting sync.WaitGroup
 	defer waiting.Wait()
 	later := func(f func()) { // few can wait: the forwarder has a bound for each client
@@ -197,21 +197,21 @@ func (s *TCP) serveConn(c *tcpConn) {
 		if err != nil {
 			return
 		}
-		if c.answer(b, from.Addr) {
+		if c.answer(b) {
 			continue
 		}
 		query, reply := dnswire.SanitizeQuery(b)
 		var req dns.Msg
 		switch {
 		case query != nil && req.Unpack(query) == nil:
-			s.zone.Answer(&req, from, later, c.send)
+			s.server.answer(task{&req, from, stats.TCP, later, c.send})
 			continue
 		case query != nil: // what the library can't read after all
 			reply = dnswire.Reject(query, dnswire.HeaderLen, nil, dns.RcodeFormatError)
 		case reply == nil:
 			continue
 		}
-		s.zone.NoteRejected(reply, from.Addr, s.zone.Traffic.Shared(stats.TCP), time.Since(time.Unix(0, c.Used.Load())))
+		s.server.noteRejected(reply, from.Addr, s.server.traffic.Shared(stats.TCP), time.Since(time.Unix(0, c.used.Load())))
 		_ = c.send(reply) // its error is the next read's
 	}
 }
@@ -234,11 +234,11 @@ func (s *TCP) read(c *tcpConn, idle time.Duration) ([]byte, error) {
 			return nil, err
 		}
 		if b, ok := c.buffered(); ok {
-			c.Used.Store(time.Now().UnixNano())
+			c.used.Store(time.Now().UnixNano())
 			return b, nil
 		}
 	}
-	c.Used.Store(time.Now().UnixNano())
+	c.used.Store(time.Now().UnixNano())
 	if err := s.deadline(c, tcpRead); err != nil {
 		return nil, err
 	}
@@ -272,14 +272,20 @@ func (s *TCP) deadline(c *tcpConn, d time.Duration) error {
 	}
 }
 
+// client returns the address of the other end.
+func (c *tcpConn) client() netip.Addr { return udpio.AddrOf(c.RemoteAddr()) }
+
+// local returns the address of this end.
+func (c *tcpConn) local() netip.Addr { return udpio.AddrOf(c.LocalAddr()) }
+
 // Answer answers a query if the fast path takes it. The reply is written
 // with others, before the next read that waits.
-func (c *tcpConn) answer(query []byte, from netip.Addr) bool {
+func (c *tcpConn) answer(query []byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	start := len(c.out)
 	c.out = append(c.out, 0, 0)
-	out := c.fast.Answer(query, from, dns.MaxMsgSize, c.out)
+	out := c.replay.answer(query, c, dns.MaxMsgSize, c.out)
 	if out == nil {
 		c.out = c.out[:start]
 		return false
@@ -321,8 +327,8 @@ func (c *tcpConn) flushLocked() error {
 		return nil
 	}
 	now := time.Now()
-	if c.fast.hasUntimed() {
-		c.fast.took(now.Sub(time.Unix(0, c.Used.Load())))
+	if c.replay.hasUntimed() {
+		c.replay.took(now.Sub(time.Unix(0, c.used.Load())))
 	}
 	err := c.SetWriteDeadline(now.Add(tcpWrite))
 	if err == nil {

@@ -14,8 +14,6 @@ import (
 	"time"
 	intern "unique"
 
-	"github.com/miekg/dns"
-
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/table"
@@ -25,21 +23,13 @@ const (
 	Many = 256 // services, which are looked at in some tens of microseconds
 )
 
-// Rrset is where the records of a type are.
-func (v *View) Rrset(qtype uint16) *atomic.Pointer[RRset] {
-	if qtype == dns.TypeAAAA {
-		return &v.rrsets[1]
-	}
-	return &v.rrsets[0]
-}
-
 // An Index finds services by name and by address. Readers never lock: they see
 // immutable nodes through tables. Those who change it hold a lock of their own.
 type Index struct {
 	Rules publish.NameRules
+	changes
 
 	Nodes  table.Table[dnsname.Name, *Node] // by each name that a service is at or below, the root left out
-	Hot    hotAnswers                       // from nodes
 	Addrs  table.Table[netip.Addr, *View]   // of the services, by each address that is answered
 	TTL    atomic.Uint32                    // seconds: the default TTL
 	Serial atomic.Uint32                    // SOA serial, grows with each change
@@ -59,7 +49,7 @@ type Index struct {
 // New returns an empty index with a default TTL in seconds. Zones are those
 // of engines with a domain of their own.
 func New(n publish.NameRules, ttl uint32, zones ...dnsname.Name) *Index {
-	r := &Index{Rules: n, Zones: publish.Dedup(append(zones, n.Apex)), Hot: hotAnswers{seed: maphash.MakeSeed()}}
+	r := &Index{Rules: n, Zones: publish.Dedup(append(zones, n.Apex)), changes: changes{seed: maphash.MakeSeed()}}
 	slices.SortFunc(r.Zones, func(a, b dnsname.Name) int {
 		return cmp.Or(cmp.Compare(len(b), len(a)), strings.Compare(string(a), string(b)))
 	})
@@ -67,6 +57,9 @@ func New(n publish.NameRules, ttl uint32, zones ...dnsname.Name) *Index {
 	r.Serial.Store(uint32(time.Now().Unix())) // grows over restarts too, RFC 1912 section 2.2
 	return r
 }
+
+// SOASerial returns the serial for SOA records.
+func (r *Index) SOASerial() uint32 { return r.Serial.Load() }
 
 // A Node is what the registry knows of one name. It is never written again
 // once stored. Every service with the owner name o is in below of each
@@ -76,12 +69,10 @@ type Node struct {
 	Exact   *View // of those whose owner name this is; below if that is all, nil if there is none
 }
 
-// A View is a set of services that answers are made of, at least one, and
-// what the fast path keeps of those answers.
+// A View is a set of services that answers are made of, at least one.
 type View struct {
 	*Set
-	kinds  publish.Kind             // those of the set, near at hand
-	rrsets [2]atomic.Pointer[RRset] // A and AAAA, or of an address PTR first; nil before they are asked for
+	kinds publish.Kind // those of the set, near at hand
 }
 
 // NewView returns a view of t, nil if that is empty.
@@ -174,9 +165,9 @@ func (r *Index) RecentlyRemoved(n dnsname.Name) (alias dnsname.Name, ok bool) {
 	return "", false
 }
 
-// NoteRemovedLocked keeps the aliases that died with a container, and drops those
+// noteRemovedLocked keeps the aliases that died with a container, and drops those
 // that live again or died long ago.
-func (r *Index) NoteRemovedLocked(old, s *publish.Service, died bool) {
+func (r *Index) noteRemovedLocked(old, s *publish.Service, died bool) {
 	if s != nil {
 		for _, o := range s.OwnerNames {
 			if _, ok := r.Removed.Load(o); ok {
@@ -247,7 +238,8 @@ func (r *Index) AnyBelow(n dnsname.Name) bool {
 	return false
 }
 
-func (r *Index) SwapNamesLocked(old *publish.Service, s *Set) {
+// swapNamesLocked swaps the services at their names, and returns all names at or above those.
+func (r *Index) swapNamesLocked(old *publish.Service, s *Set) (paths []map[dnsname.Name]bool) {
 	now, before := make(map[dnsname.Name]bool), old.Paths()
 	apex := func(n dnsname.Name) dnsname.Name { zone, _ := r.ZoneOf(n); return zone }
 	composeNow, composeBefore := make(map[dnsname.Name]bool), old.ComposePaths(apex)
@@ -266,8 +258,7 @@ func (r *Index) SwapNamesLocked(old *publish.Service, s *Set) {
 		r.composed.Store(true)
 	}
 	swap(&r.Compose, old, s, composeNow, composeBefore)
-	others := r.hasNamesBelowLocked(now) || r.hasNamesBelowLocked(before)
-	r.Hot.change(r.Published().Len(), others, now, before)
+	return []map[dnsname.Name]bool{now, before, composeNow, composeBefore}
 }
 
 // swap puts the one service of s at the names of now, and takes old from those of before.
@@ -287,17 +278,6 @@ func swap(nodes *table.Table[dnsname.Name, *Node], old *publish.Service, s *Set,
 			nodes.Delete(n)
 		}
 	}
-}
-
-// hasNamesBelowLocked reports whether other names are below one of the owner
-// names among paths: they may be answered from it too.
-func (r *Index) hasNamesBelowLocked(paths map[dnsname.Name]bool) bool {
-	for n, isOwner := range paths {
-		if o, ok := r.Nodes.Load(n); ok && isOwner && (o.Exact == nil || o.Exact.Len() < o.Subtree.Len()) {
-			return true
-		}
-	}
-	return false
 }
 
 // With returns n, which may be nil, with the one service of s, in the place
@@ -338,7 +318,7 @@ func newNode(n *Node, here, below *Set) *Node {
 	switch {
 	case here.Len() == below.Len():
 		next.Exact = &next.Subtree
-	case n != nil && n.Exact != nil && n.Exact.Set == here: // with what is packed of it
+	case n != nil && n.Exact != nil && n.Exact.Set == here:
 		next.Exact = n.Exact
 	default:
 		next.Exact = NewView(here)
@@ -346,7 +326,7 @@ func newNode(n *Node, here, below *Set) *Node {
 	return next
 }
 
-func (r *Index) SwapAddrsLocked(old *publish.Service, s *Set) {
+func (r *Index) swapAddrsLocked(old *publish.Service, s *Set) {
 	var now, before []netip.Addr
 	if s != nil {
 		now = s.Addrs

@@ -7,24 +7,26 @@ import (
 
 // Match returns what a query for q is answered from, by the names rule: all
 // at or below q, and those whose owner name is an ancestor of q, nearest
-// first. It is appended to views, so that the fast path needs no memory. One
-// service may be in several. The caller must know that q is ours.
+// first. It is appended to views, and one service may be in several. Second
+// reports that no own name matches, so the second names were looked up. The
+// caller must know that q is ours.
 //
 // Where naming.closest is set, only the closest owner name counts: q itself,
 // else what is below it, else the nearest ancestor.
 //
 // The apex, what is above it, and names of one label answer themselves
 // only: they would swallow every unknown name.
-func (r *Index) Match(q dnsname.Name, views []*View) []*View {
+func (r *Index) Match(q dnsname.Name, views []*View) (found []*View, second bool) {
 	asked := q
 	if q.HasWildcard() {
 		if q = r.Trim(q); q.HasWildcard() {
-			return append(views, r.matchWild(asked, q)...)
+			wild, second := r.matchWild(asked, q)
+			return append(views, wild...), second
 		}
 	}
 	if n, ok := r.Nodes.Load(q); ok {
 		if r.Rules.Closest && n.Exact != nil {
-			return append(views, n.Exact)
+			return append(views, n.Exact), false
 		}
 		views = append(views, &n.Subtree)
 	}
@@ -34,9 +36,10 @@ func (r *Index) Match(q dnsname.Name, views []*View) []*View {
 		}
 	}
 	if len(views) == 0 && r.composed.Load() {
-		return r.matchCompose(asked, q, views)
+		views = r.matchCompose(asked, q, views)
+		return views, len(views) > 0
 	}
-	return views
+	return views, false
 }
 
 // matchCompose is match for the names of compose, which are asked for only
@@ -87,7 +90,7 @@ func (r *Index) Trim(q dnsname.Name) dnsname.Name {
 
 // matchWild walks all services: a '*' in the middle has no node. Asked is q
 // before it was trimmed.
-func (r *Index) matchWild(asked, q dnsname.Name) (found []*View) {
+func (r *Index) matchWild(asked, q dnsname.Name) (found []*View, second bool) {
 	found = r.walkWild(q, func(s *publish.Service) []dnsname.Name { return s.OwnerNames }, r.AnswersFor)
 	if zone, ok := r.ZoneOf(q); len(found) == 0 && r.composed.Load() && ok && asked.Labels() >= zone.Labels()+2 {
 		var one [1]dnsname.Name
@@ -97,8 +100,18 @@ func (r *Index) matchWild(asked, q dnsname.Name) (found []*View) {
 			}
 			return one[:]
 		}, func(_, q dnsname.Name) bool { return true })
+		second = len(found) > 0
 	}
-	return found
+	return found, second
+}
+
+// Answers returns a function that reports whether an owner name answers for q.
+func (r *Index) Answers(q dnsname.Name) func(owner dnsname.Name) bool {
+	labels := q.Split()
+	return func(o dnsname.Name) bool {
+		ok, more := dnsname.Matches(labels, o)
+		return ok && (more >= 0 || r.AnswersFor(o, q))
+	}
 }
 
 // walkWild returns the services one of whose names matches q. The closest

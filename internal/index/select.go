@@ -1,6 +1,8 @@
 package index
 
 import (
+	"hash/maphash"
+	"iter"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -28,53 +30,83 @@ func MostSpecific(v *View, most int) (list []dnsname.Name) {
 // A Viewer is who a query is from, and which address of ours it asks.
 type Viewer struct{ Addr, Local netip.Addr }
 
-// Rrset returns the addresses of views for a client, IPv4 or IPv6, without
+// Rrset returns the addresses of views for a viewer, IPv4 or IPv6, without
 // duplicates (RFC 2181 section 5), and the TTL in seconds that they share: the
-// smallest of the services' (section 5.2). Those on the client's network are
-// the first, and within that the services' order rotates. There are at
-// most that many addresses, from a random service on, so that a name of
-// 10,000 services costs no more than its reply holds. It differs where
-// another client may get others, or another order.
-func (r *Index) Rrset(views []*View, v4 bool, most int, c Viewer) (addrs []netip.Addr, ttl uint32, differs bool) {
-	family := publish.HasAAAA
-	if v4 {
-		family = publish.HasA
-	}
-	well := r.AnyWell(views, c)
+// smallest of the services' (section 5.2). Addresses on the viewer's network
+// come first, and within that the services' order rotates. It returns at most
+// limit addresses, starting at a random service, so that a name of 10,000
+// services costs no more than its reply holds. It reports differs if viewers on other
+// networks may get other addresses, or another order.
+func (r *Index) Rrset(views []*View, v4 bool, limit int, c Viewer) (addrs []netip.Addr, ttl uint32, differs bool) {
 	isNear := sync.OnceValue(func() bool { return r.isNear(c.Addr) }) // is asked for only where there are many
 	seen := make(map[netip.Addr]bool)
 	var near, far rotation
 	var network intern.Handle[publish.Network]
 	isFirst := true
-	for s := range Shuffled(views, family) {
-		if s.Sick && well {
-			continue
-		}
+	for s, got := range r.giving(views, v4, c) {
 		differs = differs || !isFirst && s.Network() != network
 		network, isFirst = s.Network(), false
-		list, beside := r.AddrsFor(s, c)
 		group := &far
-		if beside {
+		if got.near {
 			group = &near
 		}
 		from := group.count
-		for _, a := range list {
-			if a.IsValid() && a.Is4() == v4 && !seen[a] && group.count < most {
+		for _, a := range got.addrs {
+			if a.IsValid() && a.Is4() == v4 && !seen[a] && group.count < limit {
 				seen[a] = true
 				group.add(a, from)
 			}
 		}
-		if near.count == most || far.count == most && !isNear() {
+		if near.count == limit || far.count == limit && !isNear() {
 			break
 		}
 	}
 	addrs = append(near.turned(), far.turned()...)
-	return addrs[:min(len(addrs), most)], r.MinTTL(views), differs || AnyHas(views, publish.Varies)
+	return addrs[:min(len(addrs), limit)], r.MinTTL(views), differs || AnyHas(views, publish.Varies)
 }
 
-// AddrsFor is service.addrsFor, in an order that changes where that does not
+// A choice is the addresses of a service that a viewer is to get.
+type choice struct {
+	addrs []netip.Addr
+	near  bool // they are on the viewer's network
+}
+
+// giving iterates over the services of views that have addresses of a family
+// for a viewer, starting at a random one. Sick ones are left out if others are well.
+func (r *Index) giving(views []*View, v4 bool, c Viewer) iter.Seq2[*publish.Service, choice] {
+	family := publish.HasAAAA
+	if v4 {
+		family = publish.HasA
+	}
+	return func(yield func(*publish.Service, choice) bool) {
+		well := r.anyWell(views, c)
+		for s := range Shuffled(views, family) {
+			if s.Sick && well {
+				continue
+			}
+			addrs, near := r.addrsFor(s, c)
+			has := slices.ContainsFunc(addrs, func(a netip.Addr) bool { return a.IsValid() && a.Is4() == v4 })
+			if has && !yield(s, choice{addrs, near}) {
+				return
+			}
+		}
+	}
+}
+
+// Giving iterates over the services that Rrset takes addresses from.
+func (r *Index) Giving(views []*View, v4 bool, c Viewer) iter.Seq[*publish.Service] {
+	return func(yield func(*publish.Service) bool) {
+		for s := range r.giving(views, v4, c) {
+			if !yield(s) {
+				return
+			}
+		}
+	}
+}
+
+// addrsFor is service.addrsFor, in an order that changes where that does not
 // matter, with the host's addresses.
-func (r *Index) AddrsFor(s *publish.Service, c Viewer) (addrs []netip.Addr, near bool) {
+func (r *Index) addrsFor(s *publish.Service, c Viewer) (addrs []netip.Addr, near bool) {
 	addrs, near = s.AddrsFor(c.Addr)
 	if n := len(addrs); n > 1 && len(s.NetRuns) < 2 {
 		turn := rand.IntN(n)
@@ -105,9 +137,9 @@ func (r *Index) hostAddrs(asked netip.Addr) (addrs []netip.Addr) {
 	return []netip.Addr{asked}
 }
 
-// AnyWell reports whether a service of views whose health check does not
+// anyWell reports whether a service of views whose health check does not
 // fail has an address for the client, where others fail.
-func (r *Index) AnyWell(views []*View, c Viewer) bool {
+func (r *Index) anyWell(views []*View, c Viewer) bool {
 	if !AnyHas(views, publish.IsSick) {
 		return false
 	}
@@ -128,6 +160,18 @@ func (r *Index) isNear(client netip.Addr) bool {
 		}
 	}
 	return false
+}
+
+// NetworksOf returns a number that two clients have in common if they are on
+// the same networks of services, and so get the same addresses; 0 for a
+// client on none.
+func (r *Index) NetworksOf(client netip.Addr) (sum uint64) {
+	for n := range r.Networks.All() {
+		if n.Value().Has(client) {
+			sum += maphash.Comparable(r.seed, n)
+		}
+	}
+	return sum
 }
 
 // A rotation is addresses of services, one after the other.

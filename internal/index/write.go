@@ -15,17 +15,18 @@ func (r *Index) Replace(old, s *publish.Service, died bool) {
 	if s != nil {
 		single = Singleton(s)
 	}
-	r.SwapNamesLocked(old, single)
-	r.SwapAddrsLocked(old, single)
-	r.NoteRemovedLocked(old, s, died)
+	paths := r.swapNamesLocked(old, single)
+	r.swapAddrsLocked(old, single)
+	r.noteRemovedLocked(old, s, died)
 	r.Serial.Add(1)
+	r.noteChange(old, s, paths...)
 }
 
 // SetTTL sets the default TTL in seconds.
 func (r *Index) SetTTL(ttl uint32) {
 	r.TTL.Store(ttl)
-	r.Hot.Epoch.Add(1)
 	r.Serial.Add(1)
+	r.noteChangeOfAll()
 }
 
 // A Zone says how far the containers of a zone's engines are known.
@@ -55,4 +56,5 @@ func (r *Index) SetZones(zones map[dnsname.Name]Zone, away int) {
 	if all {
 		r.Ready.Store(true)
 	}
+	r.noteChangeOfAll()
 }

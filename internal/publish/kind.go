@@ -15,5 +15,6 @@ const (
 	HasCNAME                    // and none of the above
 	IsWell                      // data, and its health check does not fail
 	IsSick                      // data, and its health check fails
-	Varies                      // addresses that depend on the client
+	Varies                      // addresses that depend on the network of the client
+	HasHost                     // the host's address, which depends on the address that the client asked
 )

@@ -418,7 +418,7 @@ func (s *Service) Kinds() (k Kind) {
 	for _, a := range s.Addrs {
 		switch {
 		case !a.IsValid():
-			k |= HasA | HasAAAA | Varies
+			k |= HasA | HasAAAA | HasHost
 		case a.Is4():
 			k |= HasA
 		default:

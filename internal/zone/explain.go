@@ -1,5 +1,3 @@
-// Package zone decides what a query is answered: from the index what is ours, by
-// the forwarder what is not; and explains why. It knows neither sockets nor HTTP.
 package zone
 
 import (
@@ -12,261 +10,178 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
 )
 
-const (
-	MaxSources = 100 // services that an explanation names
-)
+// MaxSources is how many services an explanation names for one name: enough
+// to look through.
+const MaxSources = 100
 
+// ErrBusy says that too many expensive questions wait.
 var ErrBusy = errors.New("too many questions wait for their turn: ask again")
 
 // A Resolution is what a client is answered, and why.
 type Resolution struct {
-	Name    string       `json:"name"`
-	Type    string       `json:"type"`
-	Client  netip.Addr   `json:"client"`
-	Kind    string       `json:"kind"`            // own, forwarded, cached or refused
-	Rcode   string       `json:"rcode,omitempty"` // none where an upstream is to say it
-	Answers []recordJSON `json:"answers"`
-	Why     []reason     `json:"why"`
-	Forward []string     `json:"forward,omitempty"` // the upstreams that are asked, in this order
+	Name    string     `json:"name"`
+	Type    string     `json:"type"`
+	Client  netip.Addr `json:"client"`
+	Kind    string     `json:"kind"`            // own, forwarded, cached or refused
+	Rcode   string     `json:"rcode,omitempty"` // empty if an upstream decides it
+	Answers []Record   `json:"answers"`
+	Why     []Reason   `json:"why"`
+	Forward []string   `json:"forward,omitempty"` // the upstreams that are asked, in this order
 }
 
-type recordJSON struct {
+// A Record is one of an answer.
+type Record struct {
 	Name string `json:"name"`
 	Type string `json:"type"`
 	TTL  uint32 `json:"ttl"`
 	Data string `json:"data"`
 }
 
-// A reason is the rule that a name is answered by. There are several of them
-// where names are CNAMEs.
-type reason struct {
+// A Reason is the rule that a name is answered by. There are several reasons
+// if names are CNAMEs.
+type Reason struct {
 	Name     string   `json:"name"`
 	Rule     string   `json:"rule"`
-	Services []source `json:"services,omitempty"`
+	Services []Source `json:"services,omitempty"`
 	More     bool     `json:"more,omitempty"` // there are more services
 }
 
-// A source is a service that an answer is made from.
-type source struct {
+// A Source is a service that an answer is made from.
+type Source struct {
 	ID        string   `json:"id"`
 	Container string   `json:"container,omitempty"`
-	Names     []string `json:"names"` // of its names those that fit
+	Names     []string `json:"names"` // those of its names that fit
 }
 
 // Explain answers as DNS does, but asks no upstream, and says why.
-func (z *Zone) Explain(n dnsname.Name, qname string, qtype uint16, c Client) (*Resolution, error) {
-	req := new(dns.Msg).SetQuestion(qname, qtype)
-	m, left := z.Reply(req, c)
-	k := kindOf(m, left)
-	if left != nil && z.known(m, req, *left) {
-		k = stats.Cached
+func (z *Resolver) Explain(n dnsname.Name, qname string, qtype uint16, c Client) (*Resolution, error) {
+	t := new(trace)
+	a := z.decide(new(dns.Msg).SetQuestion(qname, qtype), c, t)
+	if a.busy {
+		return nil, ErrBusy
 	}
-	b, err := Pack(m, c.Size)
+	if a.open != nil && z.known(a) {
+		a.Kind = stats.Cached
+	}
+	b, err := a.Pack(c.Size)
 	if err == nil {
-		err = m.Unpack(b)
+		err = a.Msg.Unpack(b)
 	}
 	if err != nil {
 		return nil, err
 	}
-	res := &Resolution{Name: dnsname.Text(n), Type: dns.Type(qtype).String(), Client: c.Addr, Kind: k.String(), Answers: []recordJSON{}}
-	chain := []dnsname.Name{n}
-	for _, rr := range m.Answer {
+	res := &Resolution{
+		Name: dnsname.Text(n), Type: dns.Type(qtype).String(), Client: c.Addr, Kind: a.Kind.String(),
+		Answers: []Record{}, Why: t.why, Forward: t.upstreams,
+	}
+	for _, rr := range a.Msg.Answer {
 		h := rr.Header()
-		res.Answers = append(res.Answers, recordJSON{strings.TrimSuffix(h.Name, "."), dns.Type(h.Rrtype).String(), h.Ttl, strings.TrimPrefix(rr.String(), h.String())})
-		if cname, ok := rr.(*dns.CNAME); ok && qtype != dns.TypeCNAME && qtype != dns.TypeANY {
-			if next, err := dnsname.Parse(cname.Target); err == nil {
-				chain = append(chain, next)
-			}
-		}
+		res.Answers = append(res.Answers, Record{
+			strings.TrimSuffix(h.Name, "."), dns.Type(h.Rrtype).String(), h.Ttl, strings.TrimPrefix(rr.String(), h.String()),
+		})
 	}
-	if k != stats.Forwarded {
-		res.Rcode = dns.RcodeToString[m.Rcode]
-	}
-	if k == stats.Cached { // the upstream's own CNAMEs have no rule here
-		if last := slices.IndexFunc(chain, func(n dnsname.Name) bool { _, ours := z.Authority(n); return !ours }); last >= 0 { // else it became ours meanwhile
-			chain = chain[:last+1]
-		}
-	}
-	if k == stats.Refused && IsMeta(qtype) && qtype != dns.TypeANY {
-		res.Why = []reason{{Name: dnsname.Text(n), Rule: "questions of this type are not answered, whatever the name"}}
-		return res, nil
-	}
-	for _, at := range chain {
-		why, err := z.reason(at, qtype, c, left != nil)
-		if err != nil {
-			return nil, err
-		}
-		res.Why = append(res.Why, why)
-	}
-	if last := chain[len(chain)-1]; left != nil {
-		_, res.Forward = z.Fwd.Route(last)
+	if a.Kind != stats.Forwarded {
+		res.Rcode = dns.RcodeToString[a.Msg.Rcode]
 	}
 	return res, nil
 }
 
-// known completes m, as forward does, by what upstreams have answered before to q.
-func (z *Zone) known(m, req *dns.Msg, q dns.Question) bool {
-	n, _ := dnsname.Parse(q.Name) // no error: it was one before
-	r := z.Fwd.Cache.Get(dnscache.NewQuestion(n, q.Qtype, QuestionFlags(req)))
-	if r == nil || r.At(r.Age()) < dnscache.Tired || r.Rcode() == dns.RcodeServerFailure {
-		return false
-	}
-	said, err := r.Message(r.Age())
-	if err == nil {
-		z.Relay(m, req, said, q)
-	}
-	return err == nil
+// A trace collects why an answer is as it is. The nil trace, which queries
+// have, collects nothing.
+type trace struct {
+	why       []Reason
+	upstreams []string
 }
 
-// reason says why n, one of a chain of CNAMEs, is answered as it is.
-func (z *Zone) reason(n dnsname.Name, qtype uint16, c Client, forwarded bool) (why reason, err error) {
-	why.Name = dnsname.Text(n)
-	top, ok := z.Authority(n)
-	if !ok {
-		why.Rule = z.foreignRule(n, c, forwarded)
-		return why, nil
-	}
-	done, ok := z.inTurn(n, top, c)
-	if !ok {
-		return why, ErrBusy
-	}
-	defer done()
-	f := z.find(n, top)
-	why.Rule = z.rule(n, top, f)
-	switch {
-	case f.owners != nil:
-		why.add(f.owners.All(publish.HasData), func(dnsname.Name) bool { return true })
-	case len(f.ports) > 0:
-		for _, p := range f.ports {
-			why.add(index.Singleton(p.Service).All(publish.HasPorts), func(o dnsname.Name) bool { return o == p.OwnerNames[0] })
-		}
-	case f.cname != nil:
-		why.add(index.Singleton(f.cname).All(publish.HasCNAME), z.fits(n))
-	default:
-		well := z.Reg.AnyWell(f.views, c.Viewer())
-		for _, v := range f.views {
-			why.add(z.giving(v, qtype, c, well), z.fits(n))
-		}
-	}
-	slices.SortFunc(why.Services, func(a, b source) int { return strings.Compare(a.ID, b.ID) })
-	return why, nil
-}
-
-// giving returns those services of v that have something of a type for the
-// client; not those whose health check fails where others are well.
-func (z *Zone) giving(v *index.View, qtype uint16, c Client, well bool) iter.Seq[*publish.Service] {
-	return func(yield func(*publish.Service) bool) {
-		for s := range v.All(kindsOf(qtype)) {
-			addrs, _ := z.Reg.AddrsFor(s, c.Viewer())
-			isAddr := qtype == dns.TypeA || qtype == dns.TypeAAAA
-			has := slices.ContainsFunc(addrs, func(a netip.Addr) bool { return a.IsValid() && a.Is4() == (qtype == dns.TypeA) })
-			if isAddr && (!has || s.Sick && well) {
-				continue
-			}
-			if !yield(s) {
-				return
-			}
-		}
+// note adds the rule that n is answered by.
+func (t *trace) note(n dnsname.Name, rule string) {
+	if t != nil {
+		t.why = append(t.why, Reason{Name: dnsname.Text(n), Rule: rule})
 	}
 }
 
-// add adds services, each with those of its names that fit.
-func (r *reason) add(services iter.Seq[*publish.Service], fits func(dnsname.Name) bool) {
+// notef is note with a rule that is made as fmt.Sprintf does.
+func (t *trace) notef(n dnsname.Name, rule string, args ...any) {
+	if t != nil {
+		t.note(n, fmt.Sprintf(rule, args...))
+	}
+}
+
+// forward adds which upstreams are asked for n.
+func (t *trace) forward(n dnsname.Name, fwd *forward.Forwarder) {
+	if t == nil {
+		return
+	}
+	option, domain := "-nameserver", dnsname.Root
+	if domain, t.upstreams = fwd.Route(n); domain != dnsname.Root {
+		option = fmt.Sprintf("-nameserver=%s=", dnsname.Text(domain))
+	}
+	t.notef(n, "it is not ours, so the nameservers of %s are asked", option)
+}
+
+// repeat adds the reason of n again, at which a loop of CNAMEs ends.
+func (t *trace) repeat(n dnsname.Name) {
+	if t == nil {
+		return
+	}
+	if i := slices.IndexFunc(t.why, func(r Reason) bool { return r.Name == dnsname.Text(n) }); i >= 0 {
+		t.why = append(t.why, t.why[i])
+	}
+}
+
+// sources adds services to the last reason, each with those of its names that fit.
+func (t *trace) sources(services iter.Seq[*publish.Service], fits func(dnsname.Name) bool) {
+	r := &t.why[len(t.why)-1]
 	for s := range services {
-		if slices.ContainsFunc(r.Services, func(known source) bool { return known.ID == s.ID }) {
+		if slices.ContainsFunc(r.Services, func(known Source) bool { return known.ID == s.ID }) {
 			continue
 		}
 		if r.More = len(r.Services) == MaxSources; r.More {
-			return
+			break
 		}
 		names := slices.DeleteFunc(slices.Clone(s.AllNames()), func(o dnsname.Name) bool { return !fits(o) })
-		r.Services = append(r.Services, source{s.ID, s.Origin.Container, dnsname.Texts(publish.FirstFew(names))})
+		r.Services = append(r.Services, Source{s.ID, s.Origin.Container, dnsname.Texts(publish.FirstFew(names))})
 	}
+	slices.SortFunc(r.Services, func(a, b Source) int { return strings.Compare(a.ID, b.ID) })
 }
 
-// foreignRule says what becomes of n, which is not ours.
-func (z *Zone) foreignRule(n dnsname.Name, c Client, forwarded bool) string {
-	domain, upstreams := z.Fwd.Route(n)
-	alias, died := z.Reg.RecentlyRemoved(n)
-	switch {
-	case died:
-		return fmt.Sprintf("a container that died not long ago had the alias %s: another host's address would be wrong", dnsname.Text(alias))
-	case forwarded && domain == dnsname.Root:
-		return "it is not ours, so the nameservers of -nameserver are asked"
-	case forwarded:
-		return fmt.Sprintf("it is not ours, so the nameservers of -nameserver=%s= are asked", dnsname.Text(domain))
-	case len(upstreams) == 0:
-		return "it is not ours, and there is no -nameserver for it"
-	case !z.Fwd.Serves(c.Addr):
-		return "it is not ours, and nothing is forwarded for this client, which is not a local one: see -allow"
+// explain adds to the trace why q, the question about n, is answered from f.
+func (d *decision) explain(q dns.Question, n, top dnsname.Name, f found) {
+	if d.trace == nil {
+		return
 	}
-	return "it is a name of one label, which only hosts of this site have"
-}
-
-// rule says by which rule n, whose highest name of ours is top, has what is found.
-func (z *Zone) rule(n, top dnsname.Name, f found) string {
+	rule := f.rule
 	switch {
-	case f.isHost:
-		return "it is the name of dnsdock itself: the address that was asked"
-	case f.loopback:
-		return "localhost is the machine itself (RFC 6761)"
-	case n.IsReverse() && f.owners != nil:
-		return "it is the name of an address that these services have"
-	case n.IsReverse() && z.Reg.IsReady(n):
-		return "it is the name of private addresses, which nobody else knows (RFC 6303), and no service has"
-	case f.isStatic:
-		return "it is nobody's outside of this site (RFC 6761, RFC 7686)"
+	case rule != "":
+	case !d.Reg.IsReady(n):
+		rule = "nobody knows yet: the engine's first list is not done"
+	case n == d.apex:
+		rule = "it is the domain, and nothing is published"
+	default:
+		rule = fmt.Sprintf("it is under %s, and no service has a name that fits", dnsname.Text(top))
+	}
+	d.trace.note(n, rule)
+	switch {
+	case f.owners != nil:
+		d.trace.sources(f.owners.All(publish.HasData), func(dnsname.Name) bool { return true })
 	case len(f.ports) > 0:
-		return "these services have such a port at the name behind it"
+		for _, p := range f.ports {
+			d.trace.sources(index.Singleton(p.Service).All(publish.HasPorts), func(o dnsname.Name) bool { return o == p.OwnerNames[0] })
+		}
 	case f.cname != nil:
-		return "the closest service with a name that fits is a CNAME"
-	case len(f.views) > 0 && z.Reg.Rules.Closest:
-		return "the closest names that fit it (-match=closest)"
-	case len(f.views) > 0 && z.isOfCompose(n, f.views[0]):
-		return "a name of compose, as no other fits"
-	case len(f.views) > 0:
-		return "all names that are at it, below it or above it"
-	case !z.Reg.IsReady(n):
-		return "nobody knows yet: the engine's first list is not done"
-	case n == z.Apex:
-		return "it is the domain, and nothing is published"
+		d.trace.sources(index.Singleton(f.cname).All(publish.HasCNAME), d.Reg.Answers(n))
+	case q.Qtype == dns.TypeA, q.Qtype == dns.TypeAAAA:
+		d.trace.sources(d.Reg.Giving(f.views, q.Qtype == dns.TypeA, d.client.viewer()), d.Reg.Answers(n))
+	case q.Qtype == dns.TypeTXT:
+		d.trace.sources(index.Shuffled(f.views, publish.HasTXT), d.Reg.Answers(n))
+	default:
+		d.trace.sources(index.Shuffled(f.views, publish.HasData), d.Reg.Answers(n))
 	}
-	return fmt.Sprintf("it is under %s, and no service has a name that fits", dnsname.Text(top))
-}
-
-// isOfCompose reports whether n finds v by the services' names of compose.
-func (z *Zone) isOfCompose(n dnsname.Name, v *index.View) bool {
-	for s := range v.All(^publish.Kind(0)) {
-		return !slices.ContainsFunc(s.OwnerNames, z.fits(n)) // it is the same for all
-	}
-	return false
-}
-
-// fits tells of an owner name whether it answers for n.
-func (z *Zone) fits(n dnsname.Name) func(dnsname.Name) bool {
-	labels := n.Split()
-	return func(o dnsname.Name) bool {
-		ok, more := dnsname.Matches(labels, o)
-		return ok && (more >= 0 || z.Reg.AnswersFor(o, n))
-	}
-}
-
-// kindsOf returns what a service must have for an answer of that type.
-func kindsOf(qtype uint16) publish.Kind {
-	switch qtype {
-	case dns.TypeA:
-		return publish.HasA
-	case dns.TypeAAAA:
-		return publish.HasAAAA
-	case dns.TypeTXT:
-		return publish.HasTXT
-	}
-	return publish.HasData
 }

@@ -1,0 +1,238 @@
+package dnsserver
+
+import (
+	"bytes"
+	"encoding/binary"
+	"net/netip"
+	"sync/atomic"
+
+	"github.com/miekg/dns"
+
+	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/dnswire"
+	"github.com/rayje/dnsdock/internal/zone"
+)
+
+const (
+	maxBody    = 256 * 28 // bytes of the records of a kept answer: 256 IPv6 addresses
+	maxReplays = 64       // of an answer whose order the Authority chose: then it is decided again, in another order
+
+	entrySize = 64 // bytes of an entry
+	moreSize  = 64 // bytes of a more, without its body
+
+	soaSerialFromEnd = 20 // bytes from an SOA's serial to the end of the record, RFC 1035 section 3.3.13
+)
+
+// An entry is a kept answer to one question. It and the name of a short answer
+// are one line of the processor's cache. Only its state is written again.
+type entry struct {
+	state   atomic.Uint32 // the version at which the answer was last found true, shifted by 1; and 1 if it was used since the last tidy
+	stamp   uint32        // of its name, when the answer was decided
+	more    *more         // nil: a short answer, of addresses in data
+	qtype   uint16
+	nameLen uint8
+	size    uint8    // bytes of the records in data
+	data    [44]byte // the name if it fits, and the records of a short answer
+}
+
+// A more is what an entry has whose answer is not short.
+type more struct {
+	body       []byte       // the name if it does not fit in the entry, and the records
+	view       uint64       // of the clients that the answer is for; 0: for all
+	replays    atomic.Int32 // how often the answer may still be replayed, if it is limited
+	recordSize uint16       // bytes of each record; 0: the records stay in their order
+	counts     [6]byte      // of the sections, as in a header
+	rcode      byte
+	by         zone.By // not 0: the answers to the question are kept by view, and this entry has none
+	byStamp    bool    // the answer is true while the stamp of its name is the same
+	limited    bool
+	hasSOA     bool // the last record is an SOA, in which the serial must be the current one
+}
+
+// name returns the name of the question.
+func (e *entry) name() []byte {
+	if int(e.nameLen) > len(e.data) {
+		return e.more.body[:e.nameLen]
+	}
+	return e.data[:e.nameLen]
+}
+
+// records returns the records of the answer.
+func (e *entry) records() []byte {
+	switch {
+	case e.more == nil:
+		return e.data[e.nameLen:][:e.size]
+	case int(e.nameLen) > len(e.data):
+		return e.more.body[e.nameLen:]
+	}
+	return e.more.body
+}
+
+// view returns which clients the answer is for.
+func (e *entry) view() uint64 {
+	if e.more == nil {
+		return 0
+	}
+	return e.more.view
+}
+
+// by returns which properties of the client the answers to the question depend on.
+func (e *entry) by() zone.By {
+	if e.more == nil {
+		return 0
+	}
+	return e.more.by
+}
+
+// answers reports whether e is for a question.
+func (e *entry) answers(name []byte, qtype uint16, view uint64) bool {
+	return e.qtype == qtype && int(e.nameLen) == len(name) && bytes.Equal(e.name(), name) && e.view() == view
+}
+
+// isTrue reports whether the answer, to a question about n, is still the same
+// at a version.
+func (e *entry) isTrue(n dnsname.Name, version uint32, c Changes) bool {
+	const used = 1
+	state := version<<1 | used
+	switch was := e.state.Load(); {
+	case was == state:
+		return true
+	case was|used == state:
+	case e.more != nil && !e.more.byStamp, c.Stamp(n) != e.stamp:
+		return false
+	}
+	e.state.Store(state)
+	return true
+}
+
+// markUsed makes wasUsed true.
+func (e *entry) markUsed() {
+	if !e.wasUsed() {
+		e.state.Or(1)
+	}
+}
+
+// wasUsed reports whether the answer was asked for since the last tidy.
+func (e *entry) wasUsed() bool { return e.state.Load()&1 != 0 }
+
+// forgetUse makes wasUsed false, and reports what it was.
+func (e *entry) forgetUse() bool { return e.state.And(^uint32(1))&1 != 0 }
+
+// isUsedUp counts a replay, and reports whether the answer must be decided again.
+func (m *more) isUsedUp() bool { return m.limited && m.replays.Add(-1) < 0 }
+
+// space returns how many bytes e takes.
+func (e *entry) space() int {
+	if e.more == nil {
+		return entrySize
+	}
+	return entrySize + moreSize + cap(e.more.body)
+}
+
+// keep keeps an answer that the client from gets, where that can be replayed:
+// m is the whole message, and b is m in wire format.
+func (s *Server) keep(m *dns.Msg, b []byte, basis zone.Basis, from zone.Client) {
+	name := lowerName(b)
+	body := b[dnswire.HeaderLen+len(name)+4:]
+	if m.IsEdns0() != nil { // the last record
+		body = body[:len(body)-dnswire.OPTLen]
+	}
+	if m.Truncated || len(body) > maxBody {
+		return
+	}
+	e := &entry{stamp: basis.Stamp, qtype: m.Question[0].Qtype, nameLen: uint8(len(name))}
+	e.state.Store(basis.Version<<1 | 1)
+	size := recordSize(m, body)
+	if basis.By == 0 && basis.ByStamp && size > 0 && m.Rcode == dns.RcodeSuccess && len(name)+len(body) <= len(e.data) {
+		e.size = uint8(len(body))
+		copy(e.data[copy(e.data[:], name):], body)
+		s.answers.put(e)
+		return
+	}
+	e.more = &more{rcode: byte(m.Rcode), byStamp: basis.ByStamp, hasSOA: endsWithSOA(m)}
+	if basis.By != 0 {
+		s.answers.put(marker(name, e.qtype, basis))
+		e.more.view = s.viewOf(basis.By, clientSource(from))
+		size = 0 // the addresses on the client's network stay the first
+	}
+	e.more.recordSize = uint16(size)
+	e.more.limited = size == 0 && len(m.Answer) > 1 && e.qtype != dns.TypePTR
+	e.more.replays.Store(maxReplays)
+	copy(e.more.counts[:], b[6:])
+	if m.IsEdns0() != nil {
+		binary.BigEndian.PutUint16(e.more.counts[4:], binary.BigEndian.Uint16(e.more.counts[4:])-1)
+	}
+	e.setBody(name, body)
+	s.answers.put(e)
+}
+
+// marker returns an entry that says that the answers to a question depend on the client.
+func marker(name []byte, qtype uint16, basis zone.Basis) *entry {
+	e := &entry{qtype: qtype, nameLen: uint8(len(name)), more: &more{by: basis.By}}
+	e.state.Store(1)
+	e.setBody(name, nil)
+	return e
+}
+
+// setBody sets the name, and the records of an answer that is not short.
+func (e *entry) setBody(name, records []byte) {
+	if len(name) <= len(e.data) {
+		copy(e.data[:], name)
+		name = nil
+	}
+	e.more.body = append(append(make([]byte, 0, len(name)+len(records)), name...), records...)
+}
+
+// lowerName returns the name of the question of a message, in lower case.
+func lowerName(b []byte) (name []byte) {
+	end := dnswire.HeaderLen
+	for b[end] != 0 {
+		end += 1 + int(b[end])
+	}
+	return bytes.ToLower(b[dnswire.HeaderLen : end+1]) // a length is below 64, so never a letter
+}
+
+// recordSize returns the bytes of each record if body is only addresses of the
+// name itself; else 0.
+func recordSize(m *dns.Msg, body []byte) int {
+	size := addressRecord(m.Question[0].Qtype)
+	if size == 0 || len(m.Answer)*size != len(body) || len(body) == 0 {
+		return 0
+	}
+	for rr := range len(m.Answer) {
+		at := body[rr*size:]
+		if binary.BigEndian.Uint16(at) != 0xc000|dnswire.HeaderLen || binary.BigEndian.Uint16(at[2:]) != m.Question[0].Qtype {
+			return 0
+		}
+	}
+	return size
+}
+
+// addressRecord returns the bytes of an address record whose owner is a
+// pointer; 0 if qtype is no type of addresses.
+func addressRecord(qtype uint16) int {
+	const fixed = 12 // bytes before the address
+	switch qtype {
+	case dns.TypeA:
+		return fixed + 4
+	case dns.TypeAAAA:
+		return fixed + 16
+	}
+	return 0
+}
+
+// endsWithSOA reports whether the last record of m, but for an OPT, is an SOA.
+func endsWithSOA(m *dns.Msg) bool {
+	last := m.Answer
+	if len(m.Ns) > 0 {
+		last = m.Ns
+	}
+	return len(last) > 0 && last[len(last)-1].Header().Rrtype == dns.TypeSOA
+}
+
+// A clientSource is a client as the source of a query.
+type clientSource zone.Client
+
+func (c clientSource) client() netip.Addr { return c.Addr }
+
+func (c clientSource) local() netip.Addr { return c.Local }

@@ -1,0 +1,2 @@
+// Package zonetest has an index that tests fill with services.
+package zonetest
