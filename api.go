@@ -136,6 +136,8 @@ func statusFor(err error) int {
 		return http.StatusConflict
 	case tooLarge:
 		return http.StatusRequestEntityTooLarge
+	case errors.Is(err, errTooManyMade):
+		return http.StatusInsufficientStorage
 	case errors.Is(err, zone.ErrBusy):
 		return http.StatusServiceUnavailable
 	case errors.Is(err, errNotSaved):
@@ -190,7 +192,7 @@ func (a *api) get(r *http.Request) (int, any, error) {
 	return http.StatusOK, servicejson.Of(s), nil
 }
 
-// put: PUT /services/{id} with a whole service, 201 if it is new, else 200; 400, 409, 413.
+// put: PUT /services/{id} with a whole service, 201 if it is new, else 200; 400, 409, 413, 507.
 func (a *api) put(r *http.Request) (int, any, error) {
 	id := r.PathValue("id")
 	if len(id) > maxID {

@@ -16,6 +16,7 @@ import (
 	"github.com/rayje/dnsdock/internal/dnstest"
 	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/servicejson"
 	"github.com/rayje/dnsdock/internal/web"
 )
 
@@ -46,7 +47,7 @@ func newTestAPI(t testing.TB) (http.Handler, *registry) {
 // apiOf returns the HTTP side of a registry, open to all.
 func apiOf(t testing.TB, reg *registry) http.Handler {
 	t.Helper()
-	return newAPI(newTestZone(t, reg), reg, &web.WriteAuth{})
+	return newAPI(newTestZone(t, reg), reg, &web.WriteAuth{Open: true})
 }
 
 // call sends one request as curl does, whose -d sends a form's content
@@ -307,4 +308,69 @@ func TestAPIPutNeitherPart(t *testing.T) {
 	if r := call(t, h, "PUT", "/services/byhand", got); r.Code != http.StatusBadRequest {
 		t.Errorf("PUT of a new one without a name: %d %s; want 400", r.Code, r.Body)
 	}
+}
+
+// Services made by hand are bounded. What exists can be changed all the same.
+func TestAPIBoundsMade(t *testing.T) {
+	h, reg := newTestAPI(t)
+	want := func(method, id, body string, status int) {
+		t.Helper()
+		if r := call(t, h, method, "/services/"+id, body); r.Code != status {
+			t.Errorf("%s %s: got %d %s; want %d", method, id, r.Code, r.Body, status)
+		} else if status >= 400 && !strings.Contains(errorOf(t, r), "10000") {
+			t.Errorf("%s %s: got error %s; want one with the limit", method, id, r.Body)
+		}
+	}
+	p, err := servicejson.ReadService([]byte(manualBody), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 9998 {
+		if _, _, err := reg.set(fmt.Sprintf("made%d", i), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want("PUT", "last", manualBody, 201) // beside the one of newTestAPI
+	want("PUT", "more", manualBody, 507)
+	want("PUT", "more", manualBody, 507)
+	want("PUT", "last", manualBody, 200)
+	want("PATCH", "last", `{"ttl":7}`, 200)
+	want("PUT", "aaaa1", manualBody, 200) // of a container
+	want("DELETE", "made7", "", 204)
+	want("PUT", "more", manualBody, 201)
+	want("PUT", "more2", manualBody, 507)
+	reg.Put("made8", testService(t, reg, "made8", "web", "nginx", "10.0.0.1")) // an ID that a container has now too
+	reg.Forget("made8")
+	want("DELETE", "made8", "", 204)
+	want("PUT", "made8", manualBody, 201)
+	want("PUT", "more2", manualBody, 507)
+}
+
+// The gateway of a network that a container is on is the host.
+func TestGateways(t *testing.T) {
+	reg := newTestRegistry(t, "docker")
+	gateway := netip.MustParseAddr("172.30.0.1")
+	has := func(want bool) {
+		t.Helper()
+		if got := reg.isGateway(gateway); got != want {
+			t.Errorf("got %t; want %t", got, want)
+		}
+	}
+	has(false)
+	n := publish.Network{Name: "n", V4: publish.IPNet{Prefix: netip.MustParsePrefix("172.30.0.0/16"), Gateway: gateway}}
+	s, _ := reg.names.ServiceOf(&publish.Container{
+		ID: webID, Name: "web", Image: "nginx", State: "running",
+		Networks: []publish.Endpoint{{Network: n, Addrs: []netip.Addr{netip.MustParseAddr("172.30.0.2")}}},
+	}, "e")
+	reg.Put(webID, s)
+	has(true)
+	if reg.isGateway(netip.MustParseAddr("172.30.0.2")) || reg.isGateway(netip.Addr{}) {
+		t.Error("a container, or none at all, is a gateway")
+	}
+	if err := reg.remove(webID); err != nil { // the container is on its network all the same
+		t.Fatal(err)
+	}
+	has(true)
+	reg.Forget(webID)
+	has(false)
 }

@@ -139,7 +139,13 @@ func newProgram(ctx context.Context, cfg *config.Config, log *slog.Logger) *prog
 	answering, p.silence = context.WithCancel(context.Background())
 	p.zone = zone.New(answering, p.reg.index, p.fwd, log)
 	p.dns = dnsserver.New(answering, p.zone, p.reg.index, p.fwd, p.zone.Traffic, log)
-	p.auth = &web.WriteAuth{ReadOnly: cfg.HTTP.ReadOnly, TokenFile: cfg.HTTP.TokenFile, Log: log}
+	p.auth = &web.WriteAuth{
+		ReadOnly:  cfg.HTTP.ReadOnly,
+		TokenFile: cfg.HTTP.TokenFile,
+		Open:      cfg.HTTP.Open,
+		IsHost:    func(a netip.Addr) bool { return host.HasAddr(a) || p.reg.isGateway(a) },
+		Log:       log,
+	}
 	p.reloads = []func(){p.fwd.Reload, p.auth.Reload}
 	for _, e := range cfg.Docker.Engines {
 		p.follow(cfg, e)

@@ -4,11 +4,14 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rayje/dnsdock/internal/dnsname"
@@ -35,7 +38,23 @@ type registry struct {
 	engines map[string]*engineState // by URL
 	version uint64                  // grows with each change by the API
 	ttlSet  bool                    // the API set the default TTL
+	made    int                     // services made by hand
 	lines   []line                  // of the log, not written yet
+
+	gateways gateways
+}
+
+// maxMade bounds the services that are made by hand, so that whoever may make some can't fill the
+// memory: 10,000 take 20 MB.
+const maxMade = 10000
+
+// gateways caches the addresses by which containers reach the host.
+type gateways struct {
+	changes atomic.Uint64 // grows with each change of what engines say
+
+	mu  sync.Mutex // guards what follows
+	at  uint64     // the value of changes when all was read
+	all map[netip.Addr]bool
 }
 
 // A held value is all that is known under one ID. It is never written again
@@ -73,6 +92,7 @@ type line struct {
 
 var (
 	errNotFound     = errors.New("no such service")
+	errTooManyMade  = fmt.Errorf("there are %d services made by hand, and no more can be: delete some", maxMade)
 	errAmbiguous    = errors.New("several containers' ids begin so: write more digits")
 	errNotPublished = errors.New("the container of this id is not published: " +
 		"it does not run, is ignored, or has no address of its own; choose another id")
@@ -245,8 +265,8 @@ func (r *registry) Endpoints(id string) []publish.Endpoint {
 
 // set publishes what p says, all properties of which must be set. If id is a
 // container's, that holds for as long as the container exists; else it is a
-// service made by hand. Errors: errAmbiguous, errNotPublished, or what can't be
-// used.
+// service made by hand. Errors: errAmbiguous, errNotPublished, errTooManyMade,
+// or what can't be used.
 func (r *registry) set(id string, p publish.Patch) (s *publish.Service, isNew bool, err error) {
 	r.mu.Lock()
 	defer r.unlock()
@@ -263,6 +283,9 @@ func (r *registry) set(id string, p publish.Patch) (s *publish.Service, isNew bo
 		s, err = r.namesOf(h.fromEngine).Patched(h.fromEngine, p)
 		h.change = &change{Patch: p}
 	default:
+		if h.fromAPI == nil && r.made >= maxMade {
+			return nil, false, errTooManyMade
+		}
 		base := &publish.Service{ID: id, Since: time.Now().UTC().Truncate(time.Second)}
 		if h.fromAPI != nil {
 			base.Since = h.fromAPI.Since
@@ -363,7 +386,12 @@ func (r *registry) desiredLocked(h held) (*publish.Service, error) {
 // applyLocked stores h under id and publishes what follows from it. Died says
 // that what is no longer published went because its container did.
 func (r *registry) applyLocked(id string, h held, died bool) {
-	old := r.held(id).published
+	was := r.held(id)
+	old := was.published
+	if was.fromEngine != h.fromEngine {
+		r.gateways.changes.Add(1)
+	}
+	r.made += countIf(h.fromAPI != nil) - countIf(was.fromAPI != nil)
 	s, err := r.desiredLocked(h)
 	if s.Equal(old) {
 		s = old
@@ -387,6 +415,34 @@ func (r *registry) applyLocked(id string, h held, died bool) {
 	if s != old {
 		r.tellLocked(id, old, s)
 	}
+}
+
+func countIf(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// isGateway reports whether a is the gateway of a network that a container is on. That is the host,
+// as containers and their published ports see it.
+func (r *registry) isGateway(a netip.Addr) bool {
+	g := &r.gateways
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if now := g.changes.Load(); g.all == nil || g.at != now {
+		g.at, g.all = now, make(map[netip.Addr]bool)
+		for _, h := range r.services.All() {
+			if h.fromEngine == nil {
+				continue
+			}
+			for _, e := range h.fromEngine.Endpoints() {
+				g.all[e.V4.Gateway], g.all[e.V6.Gateway] = true, true
+			}
+		}
+		delete(g.all, netip.Addr{}) // of networks without one
+	}
+	return g.all[a]
 }
 
 // tellLocked tells those who listen, and the log, that s is published under id

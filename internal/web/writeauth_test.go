@@ -1,7 +1,12 @@
 package web
 
 import (
+	"context"
 	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,7 +48,7 @@ func TestWriteAuth(t *testing.T) {
 	writeFile(t, file, token+"\n")
 	log := dnstest.NewLog()
 	withToken := &WriteAuth{TokenFile: file, Log: slog.New(slog.NewTextHandler(log, nil))}
-	tryWrites(t, &WriteAuth{}, 200)
+	tryWrites(t, &WriteAuth{Open: true}, 200)
 	tryWrites(t, &WriteAuth{ReadOnly: true}, 403)
 	tryWrites(t, &WriteAuth{ReadOnly: true, TokenFile: file}, 403, "Authorization: Bearer "+token)
 	tryWrites(t, withToken, 401)
@@ -56,6 +61,58 @@ func TestWriteAuth(t *testing.T) {
 	}
 	if s := log.String(); s != "" {
 		t.Errorf("the log has %s; want nothing", s)
+	}
+}
+
+// Without a flag, changes come from this machine or through a unix socket.
+func TestWriteAuthByAddress(t *testing.T) {
+	gateway := netip.MustParseAddr("172.17.0.1")
+	auth := &WriteAuth{IsHost: func(a netip.Addr) bool { return a.IsLoopback() || a == gateway }}
+	f := func(remote string, local net.Addr, want int) {
+		t.Helper()
+		s := newSite(t)
+		s.auth = auth
+		for _, method := range []string{"PUT", "DELETE", "GET"} {
+			r := httptest.NewRequestWithContext(t.Context(), method, "http://127.0.0.1/services/x", nil)
+			r.RemoteAddr = remote
+			// Headers that proxies set are the client's to choose, so they change nothing.
+			for _, k := range []string{"X-Forwarded-For", "X-Real-Ip", "Forwarded"} {
+				r.Header.Set(k, "127.0.0.1")
+			}
+			r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, local))
+			w := httptest.NewRecorder()
+			s.handler().ServeHTTP(w, r)
+			if method == "GET" {
+				want = 200
+			}
+			if w.Code != want {
+				t.Errorf("%s from %s: got %d %s; want %d", method, remote, w.Code, w.Body, want)
+			}
+			if w.Code == 403 {
+				text := errorOf(t, w)
+				ways := []string{"this machine", "-http=unix://", "-http-token-file", "-http-open"}
+				if !containsAll(text, ways) || strings.Contains(text, "\n") {
+					t.Errorf("got error %q; want one line with %q", text, ways)
+				}
+			}
+		}
+	}
+	tcp, unix := &net.TCPAddr{IP: net.IP{127, 0, 0, 1}, Port: 80}, &net.UnixAddr{Name: "/run/api.sock", Net: "unix"}
+	f("127.0.0.1:4711", tcp, 200)
+	f("[::1]:4711", tcp, 200)
+	f("[::ffff:127.0.0.1]:4711", tcp, 200)
+	f("172.17.0.1:4711", tcp, 200)
+	f("172.17.0.2:4711", tcp, 403)
+	f("192.0.2.1:4711", tcp, 403)
+	f("[fe80::1%eth0]:4711", tcp, 403)
+	f("@", unix, 200)
+	f("", unix, 200)
+	for mode, auth := range map[string]*WriteAuth{
+		"open": {Open: true}, "host": {}, "token": {TokenFile: "x"}, "none": {ReadOnly: true},
+	} {
+		if got := auth.Mode(); got != mode {
+			t.Errorf("got mode %q; want %q", got, mode)
+		}
 	}
 }
 
