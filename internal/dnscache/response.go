@@ -25,7 +25,8 @@ const (
 // the OPT record. Names in it are compressed by the question. Only used and recheck change after it was made.
 type Response struct {
 	Question Question
-	Good     time.Duration  // for which it is fresh; 0: it is only for those who wait for it now
+	Born     time.Time
+	Good     time.Duration  // since Born, for which it is fresh; 0: it is only for those who wait for it now
 	Targets  []dnsname.Name // of the CNAMEs that it follows, in their order
 	EDE      []byte         // extended DNS errors (RFC 8914), as options of an OPT record
 	Open     bool           // upstreams said nothing about the last target
@@ -34,7 +35,6 @@ type Response struct {
 	counts  [6]byte // of the sections
 	records []byte
 	ttls    []uint16 // where in records the TTLs are
-	born    time.Time
 
 	used    atomic.Bool   // since it was last in danger of being dropped
 	recheck atomic.Int64  // nanoseconds since born: until then no upstream is asked, as they failed
@@ -50,7 +50,7 @@ func NewResponse(q Question, m *dns.Msg, good time.Duration) (*Response, error) 
 		return nil, err
 	}
 	start := dnswire.HeaderLen + len(q) + 1
-	r := &Response{Question: q, Good: good, records: b[start:], born: time.Now()}
+	r := &Response{Question: q, Good: good, records: b[start:], Born: time.Now()}
 	r.flags = [2]byte{b[2] & 0x02, b[3] & 0x2f}
 	copy(r.counts[:], b[6:])
 	for off := start; off < len(b); {
@@ -75,7 +75,7 @@ func PlainResponse(q Question, b []byte) *Response {
 	if count == 0 || start > len(b) {
 		return nil
 	}
-	r := &Response{Question: q, Good: MaxCached, flags: [2]byte{0, b[3] & 0x20}, born: time.Now(), ttls: make([]uint16, 0, min(count, len(b)/size))}
+	r := &Response{Question: q, Good: MaxCached, flags: [2]byte{0, b[3] & 0x20}, Born: time.Now(), ttls: make([]uint16, 0, min(count, len(b)/size))}
 	copy(r.counts[:], b[6:8])
 	off := start
 	for i := range dnswire.Count(b) {
@@ -119,7 +119,7 @@ func addressSize(qtype uint16) int {
 
 // Failed returns the response to q if no upstream has one.
 func Failed(q Question) *Response {
-	return &Response{Question: q, Good: FailureTTL, flags: [2]byte{0, dns.RcodeServerFailure}, born: time.Now()}
+	return &Response{Question: q, Good: FailureTTL, flags: [2]byte{0, dns.RcodeServerFailure}, Born: time.Now()}
 }
 
 // Rcode returns the response code.
@@ -129,7 +129,7 @@ func (r *Response) Rcode() int { return int(r.flags[1] & 0xf) }
 // set back, so that the clock counts that went further.
 func (r *Response) Age() time.Duration {
 	now := time.Now()
-	return max(now.Sub(r.born), time.Duration(now.UnixNano()-r.born.UnixNano()))
+	return max(now.Sub(r.Born), time.Duration(now.UnixNano()-r.Born.UnixNano()))
 }
 
 // A Freshness says whether a response may be given.

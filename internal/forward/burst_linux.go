@@ -170,7 +170,7 @@ func (p *pending) takeOver(reply []byte) {
 	}
 	b.timer.Stop()
 	b.socket.detach(b.waiter, reply)
-	go p.fwd.run(b.ctx, p, &sentQuery{b.socket, b.waiter})
+	go p.fwd.run(b.ctx, p, &sentQuery{b.socket, b.waiter, p.begun})
 }
 
 // tell ends the wait of the client with r, by out if that is not nil.

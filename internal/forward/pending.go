@@ -108,8 +108,9 @@ type attempts struct {
 	out   *sentQuery    // the query to the first of order, if it was sent already
 	noted []atomic.Bool // that the attempt has had no reply
 
-	mu       sync.Mutex // guards what follows
-	fallback *dnscache.Response
+	mu       sync.Mutex         // guards what follows
+	fallback *dnscache.Response // the best answer so far that is not good: truncated, or a failure with its reason
+	from     int                // the upstream that fallback is from
 }
 
 func newAttempts(p *pending, out *sentQuery) *attempts {
@@ -135,7 +136,7 @@ func (a *attempts) run(ctx context.Context) *dnscache.Response {
 	defer cancel()
 	r, err := contest[*dnscache.Response]{
 		tries:    len(a.order),
-		patience: func(i int) time.Duration { return share(all-time.Since(a.begun), i, len(a.order), a.fwd.Timeout) },
+		patience: func(i int) time.Duration { return share(all, time.Since(a.begun), i, len(a.order)) },
 		late:     func(i int, begun time.Time) { a.miss(i, begun, errTimeout) },
 		try:      a.try,
 	}.run(limited)
@@ -152,16 +153,16 @@ func (a *attempts) run(ctx context.Context) *dnscache.Response {
 	return failed
 }
 
-// share returns how much of the time that is left upstream i of n may take until the next one is asked too. The first one
-// is given time to look things up.
-func share(left time.Duration, i, n int, timeout time.Duration) time.Duration {
+// share returns how long upstream i of n may take until the next one is asked too, if some of the time for all of them is
+// over. The first one gets half of it, to look things up.
+func share(all, over time.Duration, i, n int) time.Duration {
 	switch i {
 	case n - 1:
-		return left
+		return all // until the end
 	case 0:
-		return min(left, timeout)
+		return all/2 - over
 	}
-	return min(left/time.Duration(n-i), timeout)
+	return (all - over) / time.Duration(n-i)
 }
 
 // try asks upstream i. An error says that another upstream may have a better answer.
@@ -178,6 +179,7 @@ func (a *attempts) try(ctx context.Context, i int) (answer *dnscache.Response, e
 		others:   i < len(a.order)-1,
 		sent:     func(id uint16) { a.asked.Store(&asked{u, id}) },
 		silent:   func() { a.fwd.probeHealth(u) },
+		short:    func(r *dns.Msg) { _, _ = a.read(i, r) }, // for the case that all else takes too long
 	}
 	var out *sentQuery
 	if i == 0 {
@@ -200,19 +202,19 @@ func (a *attempts) try(ctx context.Context, i int) (answer *dnscache.Response, e
 	if err != nil {
 		return nil, err
 	}
-	return a.read(r)
+	return a.read(i, r)
 }
 
-// read makes an answer of a reply.
-func (a *attempts) read(r *dns.Msg) (*dnscache.Response, error) {
+// read makes an answer of a reply of upstream i.
+func (a *attempts) read(i int, r *dns.Msg) (*dnscache.Response, error) {
 	answer, err := readAnswer(a.Question, r)
 	if err == nil {
 		return answer, nil
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if answer != nil && (a.fallback == nil || errors.Is(err, errTruncated)) {
-		a.fallback = answer
+	if answer != nil && (a.fallback == nil || a.from == i || errors.Is(err, errTruncated)) {
+		a.fallback, a.from = answer, i
 	}
 	return nil, err
 }

@@ -70,12 +70,14 @@ type query struct {
 	others bool            // there are other upstreams: after junk the wait is no longer than junkTime
 	sent   func(id uint16) // is told the ID; may be nil
 	silent func()          // is called after resendAfter without a reply; may be nil
+	short  func(*dns.Msg)  // is told a truncated reply, before the upstream is asked over TCP; may be nil
 }
 
 // A sentQuery is a query that is out already, in a burst.
 type sentQuery struct {
 	socket *socket
 	waiter *waiter
+	at     time.Time
 }
 
 // ask sends q, unless it is out already as the one given, and returns the reply to it. The reply is truncated only if
@@ -98,7 +100,7 @@ func (u *Upstream) askOnce(ctx context.Context, q query, b []byte, out *sentQuer
 	switch {
 	case out != nil:
 		defer out.socket.end(out.waiter)
-		r, err := out.socket.await(ctx, q, out.waiter)
+		r, err := out.socket.await(ctx, q, out.waiter, out.at)
 		return u.untruncated(ctx, q, b, r, err)
 	case !u.health.mayTry():
 		return nil, errAway
@@ -117,6 +119,9 @@ func (u *Upstream) askOnce(ctx context.Context, q query, b []byte, out *sentQuer
 func (u *Upstream) untruncated(ctx context.Context, q query, b []byte, r *dns.Msg, err error) (*dns.Msg, error) {
 	if err != nil || !r.Truncated {
 		return r, err
+	}
+	if q.short != nil {
+		q.short(r)
 	}
 	if c, err := u.dial(ctx); err == nil {
 		if whole, err := newSocket(c, 1).exchange(ctx, q, b); err == nil {
@@ -147,13 +152,13 @@ func (s *socket) exchange(ctx context.Context, q query, b []byte) (*dns.Msg, err
 	if err := s.write(ctx, w.query); err != nil {
 		return nil, fmt.Errorf("%w: %w", errClosed, err)
 	}
-	return s.await(ctx, q, w)
+	return s.await(ctx, q, w, time.Now())
 }
 
-// await waits for the reply to the query of w, and sends that again if it may have been lost. It drops what is no
+// await waits for the reply to the query of w, which was sent at a time, and sends that again if it may have been lost. It drops what is no
 // well-formed reply to the query, and waits on, so that who guesses wrong has gained nothing.
-func (s *socket) await(ctx context.Context, q query, w *waiter) (*dns.Msg, error) {
-	resend := time.NewTimer(resendAfter)
+func (s *socket) await(ctx context.Context, q query, w *waiter, sent time.Time) (*dns.Msg, error) {
+	resend := time.NewTimer(time.Until(sent.Add(resendAfter)))
 	defer resend.Stop()
 	var junk <-chan time.Time
 	late := errTimeout

@@ -1,0 +1,357 @@
+package forward
+
+import (
+	"context"
+	"encoding/binary"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/rayje/dnsdock/internal/dnscache"
+	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/dnstest"
+	"github.com/rayje/dnsdock/internal/udpio"
+)
+
+const (
+	patience     = dnstest.Patience
+	shortTimeout = 50 * time.Millisecond // of the first of two upstreams, if one is silent on purpose
+)
+
+// An answerer is a fake upstream: it returns the packets that go back for the query q, in order.
+type answerer func(q *dns.Msg, from netip.AddrPort) [][]byte
+
+// startUpstream serves udp and tcp on one free port of loopback until the test ends. If one of them is nil, its port is
+// closed.
+func startUpstream(t testing.TB, udp, tcp answerer) netip.AddrPort {
+	t.Helper()
+	var pc *net.UDPConn
+	var ln net.Listener
+	for { // until a port is free for both
+		var err error
+		if ln, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
+		addr := net.UDPAddrFromAddrPort(netip.MustParseAddrPort(ln.Addr().String()))
+		if pc, err = net.ListenUDP("udp", addr); err == nil {
+			break
+		}
+		_ = ln.Close()
+	}
+	var wg sync.WaitGroup
+	t.Cleanup(func() {
+		_ = pc.Close()
+		_ = ln.Close()
+		wg.Wait()
+	})
+	if udp == nil {
+		_ = pc.Close()
+	} else {
+		_ = pc.SetReadBuffer(4 << 20) // as much as the system allows: some tests send a thousand at once
+		wg.Go(func() { serveUDP(pc, udp) })
+	}
+	if tcp == nil {
+		_ = ln.Close()
+	} else {
+		wg.Go(func() { serveTCP(ln, tcp) })
+	}
+	return netip.MustParseAddrPort(ln.Addr().String())
+}
+
+func serveUDP(pc *net.UDPConn, f answerer) {
+	buf := make([]byte, dns.MaxMsgSize)
+	for {
+		n, from, err := pc.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			return // closed
+		}
+		q := new(dns.Msg)
+		if q.Unpack(buf[:n]) != nil {
+			continue
+		}
+		for _, p := range f(q, from) {
+			_, _ = pc.WriteToUDPAddrPort(p, from) // the asker may be gone
+		}
+	}
+}
+
+// serveTCP takes one query on each connection and closes it when the client does. Without packets to send it stays
+// silent.
+func serveTCP(ln net.Listener, f answerer) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			return // closed
+		}
+		wg.Go(func() {
+			defer c.Close()
+			q, err := (&dns.Conn{Conn: c}).ReadMsg()
+			if err != nil {
+				return
+			}
+			for _, p := range f(q, netip.MustParseAddrPort(c.RemoteAddr().String())) {
+				_, _ = c.Write(frame(p)) // the asker may be gone
+			}
+			_, _ = io.Copy(io.Discard, c)
+		})
+	}
+}
+
+// frame puts the length of p in front of it.
+func frame(p []byte) []byte {
+	return append(binary.BigEndian.AppendUint16(nil, uint16(len(p))), p...)
+}
+
+// closedUpstream returns an address of loopback on which no program listens.
+func closedUpstream(t testing.TB) netip.AddrPort { return startUpstream(t, nil, nil) }
+
+// silent is an upstream that takes queries and says nothing.
+func silent(*dns.Msg, netip.AddrPort) [][]byte { return nil }
+
+// aside makes f answer each query in a goroutine.
+func aside(t testing.TB, f func(q *dns.Msg) []byte) netip.AddrPort {
+	t.Helper()
+	pc, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	t.Cleanup(func() {
+		_ = pc.Close()
+		wg.Wait()
+	})
+	wg.Go(func() {
+		serveUDP(pc, func(q *dns.Msg, from netip.AddrPort) [][]byte {
+			wg.Go(func() {
+				if b := f(q); b != nil {
+					_, _ = pc.WriteToUDPAddrPort(b, from) // the asker may be gone
+				}
+			})
+			return nil
+		})
+	})
+	return netip.MustParseAddrPort(pc.LocalAddr().String())
+}
+
+// answer replies to q with 192.0.2.1, after change has worked on the reply.
+func answer(t testing.TB, change func(*dns.Msg)) answerer {
+	return func(q *dns.Msg, _ netip.AddrPort) [][]byte {
+		return [][]byte{answerTo(t, q, change)}
+	}
+}
+
+func answerTo(t testing.TB, q *dns.Msg, change func(*dns.Msg)) []byte {
+	m := new(dns.Msg).SetReply(q)
+	m.RecursionAvailable = true
+	h := dns.RR_Header{Name: q.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 77}
+	m.Answer = []dns.RR{&dns.A{Hdr: h, A: net.IPv4(192, 0, 2, 1)}}
+	if change != nil {
+		change(m)
+	}
+	b, err := m.Pack()
+	if err != nil {
+		t.Errorf("the fake upstream can't pack %v: %v", m, err)
+	}
+	return b
+}
+
+func rcode(rcode int) func(*dns.Msg) {
+	return func(m *dns.Msg) { m.Rcode, m.Answer = rcode, nil }
+}
+
+func truncated(m *dns.Msg) { m.Truncated, m.Answer = true, nil }
+
+// address answers with the address a.
+func address(a string) func(*dns.Msg) {
+	return func(m *dns.Msg) { m.Answer[0].(*dns.A).A = net.ParseIP(a) }
+}
+
+// raw answers with a record of any data, in hex digits.
+func raw(rrtype uint16, data string) func(*dns.Msg) {
+	return func(m *dns.Msg) {
+		h := dns.RR_Header{Name: m.Question[0].Name, Rrtype: rrtype, Class: dns.ClassINET}
+		m.Answer = []dns.RR{&dns.RFC3597{Hdr: h, Rdata: data}}
+	}
+}
+
+// isProbe reports whether q asks only whether the server is there.
+func isProbe(q *dns.Msg) bool { return q.Question[0].Name == "." }
+
+// rrs parses records, one on a line.
+func rrs(t testing.TB, text string) (list []dns.RR) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		if rr, err := dns.NewRR(line); err != nil {
+			t.Fatal(err)
+		} else if rr != nil {
+			list = append(list, rr)
+		}
+	}
+	return list
+}
+
+func mustName(t testing.TB, s string) dnsname.Name {
+	t.Helper()
+	n, err := dnsname.Parse(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// servers are those at addrs.
+func servers(addrs ...netip.AddrPort) (list []Server) {
+	for _, a := range addrs {
+		list = append(list, Server{Addr: a})
+	}
+	return list
+}
+
+// loaded returns f with its upstreams.
+func loaded(t testing.TB, f *Forwarder) *Forwarder {
+	t.Helper()
+	if err := f.Load(); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// newForwarder returns a forwarder to upstreams that keeps nothing. It waits for them for a long time: a test that is to
+// see a timeout sets the forwarder's Timeout.
+func newForwarder(t testing.TB, upstreams ...netip.AddrPort) *Forwarder {
+	t.Helper()
+	f := loaded(t, New(Routes{dnsname.Root: servers(upstreams...)}, nil, 0, slog.New(slog.DiscardHandler)))
+	f.Timeout = patience
+	return f
+}
+
+// newCachingForwarder returns a forwarder that keeps what upstreams say.
+func newCachingForwarder(t testing.TB, upstreams ...netip.AddrPort) *Forwarder {
+	t.Helper()
+	f := newForwarder(t, upstreams...)
+	f.Cache = dnscache.New(1 << 20)
+	return f
+}
+
+// upstream returns upstream i for all names.
+func (f *Forwarder) upstream(i int) *Upstream { return f.groupFor(dnsname.Root).upstreams[i] }
+
+// query returns a query for A records.
+func queryFor(qname string) *dns.Msg { return new(dns.Msg).SetQuestion(qname, dns.TypeA) }
+
+var localhost = netip.MustParseAddr("127.0.0.1")
+
+// questionOf returns what req asks upstreams.
+func questionOf(t testing.TB, req *dns.Msg) dnscache.Question {
+	t.Helper()
+	flags := byte(0)
+	if req.RecursionDesired {
+		flags |= dnscache.RD
+	}
+	if req.CheckingDisabled {
+		flags |= dnscache.CD
+	}
+	if opt := req.IsEdns0(); opt != nil && opt.Do() {
+		flags |= dnscache.DO
+	}
+	return dnscache.NewQuestion(mustName(t, req.Question[0].Name), req.Question[0].Qtype, flags)
+}
+
+// reply returns what a client on this host is told, as a message.
+func reply(t testing.TB, f *Forwarder, req *dns.Msg) *dns.Msg { return replyTo(t, f, req, localhost) }
+
+// replyTo is reply for another client.
+func replyTo(t testing.TB, f *Forwarder, req *dns.Msg, client netip.Addr) *dns.Msg {
+	t.Helper()
+	return asReply(t, req, f.Answer(t.Context(), questionOf(t, req), req.Id, client))
+}
+
+// asReply makes a reply to req of what a forwarder returned.
+func asReply(t testing.TB, req *dns.Msg, r *dnscache.Response) *dns.Msg {
+	t.Helper()
+	m := new(dns.Msg).SetReply(req)
+	m.RecursionAvailable = true
+	if r == nil {
+		m.Rcode = dns.RcodeServerFailure
+		return m
+	}
+	said, err := r.Message(r.Age())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Rcode, m.Truncated, m.Answer, m.Ns = said.Rcode, said.Truncated, said.Answer, said.Ns
+	m.AuthenticatedData = said.AuthenticatedData && (req.AuthenticatedData || req.IsEdns0() != nil) // as zone does
+	return m
+}
+
+// A burstClient gets the answer to what it asked in a burst.
+type burstClient struct {
+	addr    netip.Addr
+	answers chan *dnscache.Response
+}
+
+func (c *burstClient) Addr() netip.Addr                             { return c.addr }
+func (c *burstClient) Reply(r *dnscache.Response, out *udpio.Batch) { c.answers <- r }
+
+var _ Client = (*burstClient)(nil)
+
+// asker returns reply for f, in bursts if they are wanted. Then all queries share sockets, as they do past maxFresh in a
+// second.
+func asker(t testing.TB, f *Forwarder, bursts bool) func(req *dns.Msg) *dns.Msg {
+	t.Helper()
+	if !bursts {
+		return func(req *dns.Msg) *dns.Msg { return reply(t, f, req) }
+	}
+	if runtime.GOOS != "linux" {
+		t.Skip("there are no bursts here")
+	}
+	alwaysShared(f)
+	return func(req *dns.Msg) *dns.Msg {
+		c := &burstClient{localhost, make(chan *dnscache.Response, 1)}
+		b := f.NewBurst(context.Background())
+		took := b.Ask(questionOf(t, req), func() Client { return c })
+		b.Flush()
+		if !took {
+			return reply(t, f, req)
+		}
+		return asReply(t, req, <-c.answers)
+	}
+}
+
+func alwaysShared(f *Forwarder) {
+	for _, g := range f.all() {
+		for _, u := range g.upstreams {
+			u.sockets.mu.Lock() // readers may be there already
+			u.sockets.maxFresh = 0
+			u.sockets.mu.Unlock()
+		}
+	}
+}
+
+// show returns what matters of a reply on one line.
+func show(m *dns.Msg) string { return dnstest.ShowSorted(m) }
+
+// header returns the header of a record.
+func header(owner string, rrtype uint16, ttl uint32) dns.RR_Header {
+	return dns.RR_Header{Name: owner, Rrtype: rrtype, Class: dns.ClassINET, Ttl: ttl}
+}
+
+// waitFor waits until something is so.
+func waitFor(t testing.TB, is func() bool) {
+	t.Helper()
+	for late := time.Now().Add(patience); !is(); runtime.Gosched() {
+		if time.Now().After(late) {
+			t.Fatal("it does not become so")
+		}
+	}
+}
