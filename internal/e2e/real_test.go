@@ -34,6 +34,7 @@ func TestRealEngine(t *testing.T) {
 		{"all", testAll},
 		{"API", testAPIHolds},
 		{"idle", testIdle},
+		{"changes by HTTP", testChanges},
 		{"scratch image", testScratchImage},
 		{"set-ups of the manual", testSetups},
 	} {
