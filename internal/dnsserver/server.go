@@ -19,7 +19,7 @@ import (
 
 // An Authority decides answers. Its methods may be called at the same time.
 type Authority interface {
-	// Decide answers req as far as that takes no upstream.
+	// Decide answers req as far as that takes no upstream. It returns nil if a client wants a quick answer that is not.
 	Decide(req *dns.Msg, c zone.Client) *zone.Answer
 	// Cached returns what upstreams have said to q, nil if that is not known or no longer good. It reports whether
 	// upstreams may be asked q.
@@ -93,19 +93,35 @@ type task struct {
 func (s *Server) answer(t task) {
 	begun := time.Now()
 	a := s.authority.Decide(t.req, t.from)
-	finish := func() {
+	if !a.IsOpen() {
+		s.send(a, t, begun)
+		return
+	}
+	t.later(func() {
 		a.Complete()
-		b, err := s.pack(a, t)
-		if err == nil {
-			err = t.send(b)
-		}
-		s.note(a, t, time.Since(begun), err)
+		s.send(a, t, begun)
+	})
+}
+
+// answerNow is answer for a client that wants a quick answer. It returns false
+// if the answer is not quick.
+func (s *Server) answerNow(t task) bool {
+	begun := time.Now()
+	a := s.authority.Decide(t.req, t.from)
+	if a == nil {
+		return false
 	}
-	if a.IsOpen() {
-		t.later(finish)
-	} else {
-		finish()
+	s.send(a, t, begun)
+	return true
+}
+
+// send sends an answer that was begun at a time.
+func (s *Server) send(a *zone.Answer, t task, begun time.Time) {
+	b, err := s.pack(a, t)
+	if err == nil {
+		err = t.send(b)
 	}
+	s.note(a, t, time.Since(begun), err)
 }
 
 // pack returns a in wire format, in as many bytes as the client takes. It

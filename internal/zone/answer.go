@@ -19,6 +19,7 @@ type Client struct {
 	Size  int        // bytes of a reply that the client takes
 
 	BeforeWait func() // called before the answer waits for others; may be nil
+	Quick      bool   // Decide returns nil for what takes longer than a few services do
 }
 
 func (c Client) viewer() index.Viewer { return index.Viewer{Addr: c.Addr, Local: c.Local} }
@@ -33,6 +34,7 @@ type Answer struct {
 	client   Client
 	open     *dns.Question // what upstreams must be asked; nil: nothing
 	busy     bool          // too many expensive queries waited
+	slow     bool          // the client wants a quick answer, and this one is not
 
 	keep      bool
 	version   uint32 // of the index, read before it was looked at

@@ -25,9 +25,8 @@ const (
 // n is a CNAME that q goes on with, it returns its target.
 func (d *decision) ours(q dns.Question, n, top dnsname.Name) (next dnsname.Name) {
 	ready := d.Reg.IsReady(n) // before find: what is published between the two is not missed
-	done, ok := d.inTurn(n, top, d.client)
+	done, ok := d.inTurn(n, top)
 	if !ok {
-		d.busy = true
 		d.Msg.Authoritative, d.Msg.Answer, d.Msg.Rcode = false, nil, dns.RcodeServerFailure
 		return ""
 	}

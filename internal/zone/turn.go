@@ -6,40 +6,46 @@ import (
 	"github.com/rayje/dnsdock/internal/table"
 )
 
-// maxExpensive is how many expensive queries may wait for their turn: some
-// hundred milliseconds' worth with 100,000 services.
-const maxExpensive = 100
+const (
+	maxExpensive = 100 // queries that may wait for their turn: some hundred milliseconds' worth with 100,000 services
+	quick        = 16  // services whose answer takes some microseconds
+)
 
 // inTurn waits for the turn of a question about n, whose highest name of ours
 // is top, if the answer may have to look at very many services. With 100,000
 // services that takes milliseconds, so only one such query runs at a time. The
 // caller calls done. It returns false if too many queries wait.
-func (z *Resolver) inTurn(n, top dnsname.Name, c Client) (done func(), ok bool) {
-	if !z.isExpensive(n, top) {
+func (d *decision) inTurn(n, top dnsname.Name) (done func(), ok bool) {
+	switch c := d.client; {
+	case c.Quick && d.isExpensive(n, top, quick):
+		d.slow = true
+		return nil, false
+	case !d.isExpensive(n, top, index.Many):
 		return func() {}, true
 	}
 	select {
-	case z.expensive <- struct{}{}:
+	case d.expensive <- struct{}{}:
 	default:
+		d.busy = true
 		return nil, false
 	}
-	if c.BeforeWait != nil {
-		c.BeforeWait()
+	if d.client.BeforeWait != nil {
+		d.client.BeforeWait()
 	}
-	z.walking.Lock()
+	d.walking.Lock()
 	return func() {
-		z.walking.Unlock()
-		<-z.expensive
+		d.walking.Unlock()
+		<-d.expensive
 	}, true
 }
 
 // isExpensive reports whether an answer about n looks at all services, at all
-// addresses, or at very many of the services below a name.
-func (z *Resolver) isExpensive(n, top dnsname.Name) bool {
+// addresses, or at more of the services below a name than many.
+func (z *Resolver) isExpensive(n, top dnsname.Name, many int) bool {
 	if n.IsReverse() {
 		p, ok := n.Prefix()
 		v := z.Reg.At(n)
-		return ok && !p.IsSingleIP() || v != nil && v.Len() > index.Many
+		return ok && !p.IsSingleIP() || v != nil && v.Len() > many
 	}
 	if !z.Reg.IsZone(top) && z.local[top] {
 		return false
@@ -51,7 +57,7 @@ func (z *Resolver) isExpensive(n, top dnsname.Name) bool {
 	}
 	for range 3 { // n itself, or the name behind _port._protocol
 		for _, nodes := range []*table.Table[dnsname.Name, *index.Node]{&z.Reg.Nodes, &z.Reg.Compose} {
-			if at, ok := nodes.Load(n); ok && at.Subtree.Len() > index.Many {
+			if at, ok := nodes.Load(n); ok && at.Subtree.Len() > many {
 				return true
 			}
 		}

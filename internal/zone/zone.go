@@ -57,7 +57,13 @@ type decision struct {
 
 // Decide answers req as far as that takes no upstream. The caller completes
 // an open answer by Complete.
-func (z *Resolver) Decide(req *dns.Msg, c Client) *Answer { return z.decide(req, c, nil) }
+func (z *Resolver) Decide(req *dns.Msg, c Client) *Answer {
+	a := z.decide(req, c, nil)
+	if a.slow || c.Quick && a.IsOpen() {
+		return nil
+	}
+	return a
+}
 
 func (z *Resolver) decide(req *dns.Msg, c Client, t *trace) (a *Answer) {
 	defer func() {
