@@ -286,9 +286,9 @@ func (r *registry) set(id string, p publish.Patch) (s *publish.Service, isNew bo
 		if h.fromAPI == nil && r.made >= maxMade {
 			return nil, false, errTooManyMade
 		}
-		base := &publish.Service{ID: id, Since: time.Now().UTC().Truncate(time.Second)}
+		base := &publish.Service{ID: id, Origin: publish.Origin{Since: time.Now().UTC().Truncate(time.Second)}}
 		if h.fromAPI != nil {
-			base.Since = h.fromAPI.Since
+			base.Origin.Since = h.fromAPI.Origin.Since
 		}
 		s, err = r.names.Patched(base, p)
 		h.fromAPI = s

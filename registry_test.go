@@ -241,7 +241,7 @@ func FuzzNamesRule(f *testing.F) {
 				addr := fmt.Sprintf("10.0.0.%d 10.0.1.%d", rnd.IntN(5), rnd.IntN(5))
 				s := testService(t, r, id, part, image, addr, aliases...)
 				if rnd.IntN(2) == 0 {
-					s.Compose = mustName(t, random(3)+"."+random(1)+"."+r.index.Rules.Apex.String())
+					s.SecondNames = []dnsname.Name{mustName(t, random(3)+"."+random(1)+"."+r.index.Rules.Apex.String())}
 				}
 				r.Put(id, s)
 			}
@@ -263,11 +263,8 @@ func FuzzNamesRule(f *testing.F) {
 				}
 			}
 			if len(ids) == 0 && strings.Count(q+".", ".") >= strings.Count(apex, ".")+2 && strings.HasSuffix(q+".", "."+apex) {
-				ids, closest = linearly(r, q, func(s *publish.Service) (list []dnsname.Name) {
-					if s.Compose != "" {
-						list = append(list, s.Compose)
-					}
-					return list
+				ids, closest = linearly(r, q, func(s *publish.Service) []dnsname.Name {
+					return s.SecondNames
 				}, apex)
 			}
 			for _, ids := range [][]string{ids, closest} {
@@ -358,8 +355,10 @@ func checkRegistry(t testing.TB, r *registry) {
 	above := make(map[dnsname.Name]bool) // and at names of compose
 	networks := make(map[intern.Handle[publish.Network]]int)
 	for s := range r.index.Published().All(^publish.Kind(0)) {
-		for n := s.Compose; n != "" && n != r.index.Rules.Apex; n = n.Parent() {
-			above[n] = true
+		for _, second := range s.SecondNames {
+			for n := second; n != r.index.Rules.Apex; n = n.Parent() {
+				above[n] = true
+			}
 		}
 		for _, e := range s.NetRuns {
 			networks[e.Net]++
@@ -367,7 +366,7 @@ func checkRegistry(t testing.TB, r *registry) {
 	}
 	for n, node := range r.index.Compose.All() {
 		for s := range node.Subtree.All(^publish.Kind(0)) {
-			if r.index.Published().Get(s.ID) != s || !s.Compose.Under(n) {
+			if r.index.Published().Get(s.ID) != s || !slices.ContainsFunc(s.SecondNames, func(o dnsname.Name) bool { return o.Under(n) }) {
 				t.Fatalf("%s is stale, or not below %v", s.ID, n)
 			}
 		}

@@ -17,6 +17,7 @@ type Name string
 
 const (
 	Root      Name = "\x00"
+	Star      Name = "\x01*\x00" // as an alias: all names of the domain that are unknown otherwise
 	Localhost Name = "\x09localhost\x00"
 	invalid   Name = "\x07invalid\x00"
 	onion     Name = "\x05onion\x00"

@@ -136,7 +136,7 @@ func LabelsFromText(part string) (string, error) {
 
 // ParseAlias reads an absolute name that a container may claim. Whoever may
 // start a container may claim one, so ParseAlias refuses what would take all
-// names, or the names of addresses.
+// names, or the names of addresses. It may be Star.
 func ParseAlias(s string) (Name, error) {
 	n, err := FromText(s)
 	switch {
@@ -144,8 +144,9 @@ func ParseAlias(s string) (Name, error) {
 		return "", err
 	case n == Root:
 		return "", errors.New("an alias can't be the root: write a name, as in db.docker")
-	case n.HasWildcard():
-		return "", errors.New("an alias can't hold '*': write the name without it, all names below it are answered too")
+	case n != Star && n.HasWildcard():
+		return "", errors.New("an alias can't hold '*': write the name without it, all names below it are answered too; " +
+			"or only '*', for the names of the domain that are unknown otherwise")
 	case n.IsReverse():
 		return "", errors.New("an alias can't be in a reverse zone: PTR follows from the addresses")
 	case n.Under(Localhost), n.Under(invalid), n.Under(onion):

@@ -100,12 +100,12 @@ func TestFromTextRefuses(t *testing.T) {
 }
 
 func TestParseAlias(t *testing.T) {
-	for _, in := range []string{"db.docker", "shop.example.com", "intranet", "test", "docker", "a.co.uk", "bücher.example"} {
+	for _, in := range []string{"db.docker", "shop.example.com", "intranet", "test", "docker", "a.co.uk", "bücher.example", "*"} {
 		if _, err := ParseAlias(in); err != nil {
 			t.Errorf("%q: %v; want no error", in, err)
 		}
 	}
-	for _, in := range []string{".", "*.docker", "2.0.17.172.in-addr.arpa", "ip6.arpa", "a.localhost", "onion", "invalid",
+	for _, in := range []string{".", "*.docker", "*.*", "2.0.17.172.in-addr.arpa", "ip6.arpa", "a.localhost", "onion", "invalid",
 		"com", "co.uk", "xn--p1ai", "рф", "10.0.0.1", "com.br", "", "a b"} {
 		if n, err := ParseAlias(in); err == nil {
 			t.Errorf("%q is %v; want an error", in, n)

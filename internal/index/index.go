@@ -240,11 +240,15 @@ func (r *Index) AnyBelow(n dnsname.Name) bool {
 
 // swapNamesLocked swaps the services at their names, and returns all names at or above those.
 func (r *Index) swapNamesLocked(old *publish.Service, s *Set) (paths []map[dnsname.Name]bool) {
-	now, before := make(map[dnsname.Name]bool), old.Paths()
+	now, before := make(map[dnsname.Name]bool), make(map[dnsname.Name]bool)
 	apex := func(n dnsname.Name) dnsname.Name { zone, _ := r.ZoneOf(n); return zone }
-	composeNow, composeBefore := make(map[dnsname.Name]bool), old.ComposePaths(apex)
+	composeNow, composeBefore := make(map[dnsname.Name]bool), make(map[dnsname.Name]bool)
+	root := func(dnsname.Name) dnsname.Name { return dnsname.Root }
+	if old != nil {
+		before, composeBefore = publish.Paths(old.OwnerNames, root), publish.Paths(old.SecondNames, apex)
+	}
 	if s != nil {
-		now, composeNow = s.Paths(), s.ComposePaths(apex)
+		now, composeNow = publish.Paths(s.OwnerNames, root), publish.Paths(s.SecondNames, apex)
 	}
 	if len(r.Zones) > 1 { // for published
 		for _, paths := range []map[dnsname.Name]bool{now, before} {

@@ -93,12 +93,8 @@ func (r *Index) Trim(q dnsname.Name) dnsname.Name {
 func (r *Index) matchWild(asked, q dnsname.Name) (found []*View, second bool) {
 	found = r.walkWild(q, func(s *publish.Service) []dnsname.Name { return s.OwnerNames }, r.AnswersFor)
 	if zone, ok := r.ZoneOf(q); len(found) == 0 && r.composed.Load() && ok && asked.Labels() >= zone.Labels()+2 {
-		var one [1]dnsname.Name
 		found = r.walkWild(asked, func(s *publish.Service) []dnsname.Name {
-			if one[0] = s.Compose; s.Compose == "" {
-				return nil
-			}
-			return one[:]
+			return s.SecondNames
 		}, func(_, q dnsname.Name) bool { return true })
 		second = len(found) > 0
 	}

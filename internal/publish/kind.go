@@ -1,8 +1,6 @@
-// Package publish maps a container to what it publishes: addresses and other
-// records under owner names. All of it is pure: no locks, no I/O, no Docker JSON.
 package publish
 
-// A Kind is what a service has, as bits.
+// A Kind is a set of bits: what a service has.
 type Kind uint16
 
 const (
@@ -12,9 +10,47 @@ const (
 	HasPorts                    // SRV records
 	HasDefault                  // the default TTL
 	HasData                     // no CNAME
-	HasCNAME                    // and none of the above
+	HasCNAME                    // a CNAME, and none of the above
 	IsWell                      // data, and its health check does not fail
 	IsSick                      // data, and its health check fails
 	Varies                      // addresses that depend on the network of the client
 	HasHost                     // the host's address, which depends on the address that the client asked
+
+	AnyKind = ^Kind(0) // every service has some of it
 )
+
+// Kinds returns what s has.
+func (s *Service) Kinds() (k Kind) {
+	if s.CNAME != "" {
+		return HasCNAME
+	}
+	k = HasData
+	for _, a := range s.Addrs {
+		switch {
+		case !a.IsValid():
+			k |= HasA | HasAAAA | HasHost
+		case a.Is4():
+			k |= HasA
+		default:
+			k |= HasAAAA
+		}
+	}
+	if len(s.NetRuns) > 1 || len(s.NetRuns) == 1 && s.NetRuns[0].Net.Value().Internal {
+		k |= Varies
+	}
+	if s.Sick {
+		k |= IsSick
+	} else {
+		k |= IsWell
+	}
+	if len(s.TXT) > 0 {
+		k |= HasTXT
+	}
+	if len(s.Ports) > 0 {
+		k |= HasPorts
+	}
+	if s.TTL == DefaultTTL {
+		k |= HasDefault
+	}
+	return k
+}

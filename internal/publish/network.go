@@ -7,49 +7,56 @@ import (
 	"strings"
 )
 
-// A Network is what is known of one by a container that is on it.
+// A Network is what a container on it knows of it.
 type Network struct {
 	Name     string
 	V4, V6   IPNet
-	Internal bool // reached from inside only
+	Internal bool // only containers on it reach it
 }
 
-// An IPNet is a network in one family; not valid where it has none.
+// An IPNet is a network in one address family. It is not valid if the network
+// has no addresses of that family.
 type IPNet struct {
 	netip.Prefix
-	Gateway netip.Addr // the host, or a proxy of its that hides who asks; may be not valid
+	// Gateway is the host's address on this network; not valid if unknown. Queries
+	// from it are not from a container: Docker's proxy also uses it.
+	Gateway netip.Addr
 }
 
-// Has reports whether a client is on the network.
+// Has reports whether a client is a container on the network.
 func (n Network) Has(client netip.Addr) bool { return n.V4.has(client) || n.V6.has(client) }
 
 func (n Network) hasGateway() bool { return n.V4.Gateway.IsValid() || n.V6.Gateway.IsValid() }
 
 func (s IPNet) has(client netip.Addr) bool { return s.Contains(client) && client != s.Gateway }
 
-// An Endpoint is a container's end of a network. Addresses without a network
-// are set by hand.
+// An Endpoint connects a container to a network. The network is zero for
+// addresses that a label sets.
 type Endpoint struct {
 	Network
 	Addrs    []netip.Addr
-	Priority int // of its gateway
+	Aliases  []string // docker run --network-alias, and what the engine adds
+	Priority int      // of the gateway
 }
 
-// HostNetwork returns the end of a container that has the host's network.
+// HostNetwork returns the endpoint of a container that uses the host's network.
 func HostNetwork() Endpoint {
 	return Endpoint{Network: Network{Name: "host"}, Addrs: []netip.Addr{{}}}
 }
 
-// gatewayFirst puts the network that has the default gateway before the
-// others, which are by name: it is the one of the highest priority, then
-// the first by name, of those that are not internal and have a gateway.
+// gatewayFirst puts the network with the default gateway first, and sorts the
+// others by name. That network is the one with the highest priority, then the first by
+// name, among those that are not internal and have a gateway.
 func gatewayFirst(list []Endpoint) []Endpoint {
 	if len(list) < 2 {
 		return list
 	}
 	first := slices.MinFunc(list, func(a, b Endpoint) int {
-		return cmp.Or(cmp.Compare(TrueFirst(!a.Internal), TrueFirst(!b.Internal)), cmp.Compare(TrueFirst(a.hasGateway()), TrueFirst(b.hasGateway())),
-			cmp.Compare(b.Priority, a.Priority), strings.Compare(a.Name, b.Name))
+		return cmp.Or(
+			cmp.Compare(TrueFirst(!a.Internal), TrueFirst(!b.Internal)),
+			cmp.Compare(TrueFirst(a.hasGateway()), TrueFirst(b.hasGateway())),
+			cmp.Compare(b.Priority, a.Priority),
+			strings.Compare(a.Name, b.Name))
 	}).Name
 	slices.SortStableFunc(list, func(a, b Endpoint) int {
 		return cmp.Or(cmp.Compare(TrueFirst(a.Name == first), TrueFirst(b.Name == first)), strings.Compare(a.Name, b.Name))

@@ -160,7 +160,7 @@ func readAddrs(value json.RawMessage) ([]netip.Addr, error) {
 		}
 		return publish.ParseAddr(s)
 	}
-	return readItems(value, `"192.168.0.3"`, parse, publish.AddrCost)
+	return readItems(value, `"192.168.0.3"`, parse, func(netip.Addr) int { return publish.AddrCost })
 }
 
 // readTarget reads the name that a CNAME points to. An empty string removes the CNAME.

@@ -52,8 +52,8 @@ func Of(s *publish.Service) Service {
 		Properties: OfPatch(p),
 		Names:      dnsname.Texts(s.AllNames()),
 		Origin:     Origin{s.Origin.Engine, s.Origin.Container, s.Origin.Image},
-		State:      s.State,
-		Since:      s.Since,
+		State:      s.Origin.State,
+		Since:      s.Origin.Since,
 	}
 	if j.IPs == nil {
 		j.IP, j.IPs = new(string), &[]string{}

@@ -205,7 +205,7 @@ func pageEscapes(t *testing.T, b *browser, s *site, url string) {
 	const evil = `"'><img src=//evil.example onerror=window.pwned=1>` + script
 	s.put("d0", "d0", "x", "172.17.0.8", "", func(s *publish.Service) {
 		image := "javascript:alert(1)" + script + "{{.}}${1}"
-		s.State, s.Origin = script, publish.Origin{Engine: evil, Container: evil, Image: image}
+		s.Origin = publish.Origin{Engine: evil, Container: evil, Image: image, State: script}
 	})
 	s.put(evil, "d1", "x", "", "", func(s *publish.Service) {
 		s.Aliases = []dnsname.Name{mustName(t, "<script>window-pwned=1<\\047script>.docker")}

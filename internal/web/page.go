@@ -117,7 +117,7 @@ func (p *Page) search(text string) (first []*publish.Service, count int) {
 // contains reports whether a lower-case text is in what the page shows of s.
 func contains(s *publish.Service, text string) bool {
 	has := func(shown string) bool { return strings.Contains(strings.ToLower(shown), text) }
-	return text == "" || has(s.ID) || has(s.State) ||
+	return text == "" || has(s.ID) || has(s.Origin.State) ||
 		has(s.Origin.Container) || has(s.Origin.Image) || has(s.Origin.Engine) ||
 		s.CNAME != "" && has(dnsname.Text(s.CNAME)) ||
 		slices.ContainsFunc(s.AllNames(), func(n dnsname.Name) bool { return has(dnsname.Text(n)) }) ||

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/engine"
 	"github.com/rayje/dnsdock/internal/publish"
 )
@@ -64,7 +65,7 @@ func TestMarkup(t *testing.T) {
 func TestPageShowsAll(t *testing.T) {
 	s := newSite(t)
 	s.put("id", "web", "nginx", "", "shop.example.com", func(s *publish.Service) {
-		s.Addrs, s.Compose, s.Sick = []netip.Addr{{}}, mustName(t, "1.web.shop.docker"), true
+		s.Addrs, s.SecondNames, s.Sick = []netip.Addr{{}}, []dnsname.Name{mustName(t, "1.web.shop.docker")}, true
 	})
 	s.put("byhand", "a", "b", "", "", func(s *publish.Service) {
 		s.CNAME, s.Origin = mustName(t, "www.example.com"), publish.Origin{}

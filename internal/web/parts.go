@@ -121,7 +121,7 @@ func (m *markup) putService(s *publish.Service, status Status) {
 		ttl = s.TTL
 	}
 	m.put(`</div><td data-label="TTL" class="short">%s s<td data-label="origin"><div>`, strconv.Itoa(ttl))
-	if s.Origin == (publish.Origin{}) {
+	if s.IsByHand() {
 		m.put(`by hand <span class="dim">%s</span>`, s.ID)
 	} else {
 		m.put(`%s <span class="dim">of %s`, s.Origin.Container, s.Origin.Image)
@@ -130,11 +130,11 @@ func (m *markup) putService(s *publish.Service, status Status) {
 		}
 		m.put(`</span>`)
 	}
-	m.put(`</div><td data-label="state">%s`, s.State)
+	m.put(`</div><td data-label="state">%s`, s.Origin.State)
 	if s.Sick {
 		m.put(` <span class="bad">unhealthy</span>`)
 	}
-	m.put(`<td data-label="age" class="short">%s</tr>`, age(s.Since))
+	m.put(`<td data-label="age" class="short">%s</tr>`, age(s.Origin.Since))
 }
 
 // putMore says that a list is longer than what is shown of it.

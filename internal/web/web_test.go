@@ -54,8 +54,10 @@ func (s *site) put(id, container, image, addr, aliases string, change ...func(*p
 	s.t.Helper()
 	service := &publish.Service{
 		ID: id, ContainerLabel: container, ImageLabel: image, TTL: publish.DefaultTTL,
-		State: "running", Since: time.Now().Add(-3*time.Hour - time.Minute),
-		Origin: publish.Origin{Engine: s.engines[0].URL, Container: container, Image: image + ":7"},
+		Origin: publish.Origin{
+			Engine: s.engines[0].URL, Container: container, Image: image + ":7",
+			State: "running", Since: time.Now().Add(-3*time.Hour - time.Minute),
+		},
 	}
 	for text := range strings.FieldsSeq(addr) {
 		service.Addrs = append(service.Addrs, netip.MustParseAddr(text))
