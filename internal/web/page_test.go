@@ -68,7 +68,7 @@ func TestPageShowsAll(t *testing.T) {
 		s.Addrs, s.SecondNames, s.Sick = []netip.Addr{{}}, []dnsname.Name{mustName(t, "1.web.shop.docker")}, true
 	})
 	s.put("byhand", "a", "b", "", "", func(s *publish.Service) {
-		s.CNAME, s.Origin = mustName(t, "www.example.com"), publish.Origin{}
+		s.CNAME, s.Origin = mustName(t, "www.example.com"), publish.Origin{State: "running"}
 	})
 	s.engines = append(s.engines, engine.Status{URL: "tcp://10.0.0.5:2375", Error: "no <route>"})
 	f := func(query string, parts ...string) {
