@@ -2,8 +2,10 @@ package web
 
 import (
 	"cmp"
+	"context"
 	"crypto/rand"
 	_ "embed"
+	"errors"
 	"fmt"
 	"html"
 	"iter"
@@ -12,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rayje/dnsdock/internal/dnsname"
@@ -26,7 +29,10 @@ import (
 //go:embed page.html
 var pageHTML string
 
-const maxRows = 1000 // services on the page; the search finds the others
+const (
+	maxRows     = 1000 // services on the page; the search finds the others
+	maxSearches = 32   // requests that search or wait for that; with 100,000 services each takes 0.1 seconds
+)
 
 // A Page serves the overview page. The query parameter q selects the services that contain a text;
 // name, type and client ask for an answer, as for /resolve. No field may be nil.
@@ -35,7 +41,8 @@ type Page struct {
 	Services iter.Seq[*publish.Service]                    // all that are published; lets others run during long walks
 	Resolve  func(*http.Request) (*zone.Resolution, error) // answers what the request asks for
 
-	searching sync.Mutex // held by the one request that walks Services
+	searches  atomic.Int32 // requests in search
+	searching sync.Mutex   // held by the one request that walks Services
 }
 
 var _ http.Handler = (*Page)(nil)
@@ -57,6 +64,12 @@ type Status struct {
 // ServeHTTP implements http.Handler.
 func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	q, s, nonce := r.URL.Query(), p.Status(), rand.Text() // neither script nor style works without the nonce
+	first, found, err := p.search(r.Context(), strings.ToLower(strings.TrimSpace(q.Get("q"))))
+	if err != nil {
+		w.Header().Set("Retry-After", "1")
+		WriteError(w, http.StatusServiceUnavailable, err)
+		return
+	}
 	parts := map[string]func(*markup){
 		"nonce":     func(m *markup) { m.put("%s", nonce) },
 		"domain":    func(m *markup) { m.put("%s", s.Domain) },
@@ -68,7 +81,7 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"plots":     func(m *markup) { m.putPlots(s.Queries) },
 		"engines":   func(m *markup) { m.putEngines(s.Engines) },
 		"upstreams": func(m *markup) { m.putUpstreams(s.Upstreams) },
-		"services":  func(m *markup) { m.putServices(p, q.Get("q"), s) },
+		"services":  func(m *markup) { m.putServices(first, found, q.Get("q"), s) },
 		"answer": func(m *markup) {
 			if q.Get("name") != "" {
 				m.putAnswer(p.Resolve(r))
@@ -92,9 +105,18 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // search returns the services that contain a lower-case text, sorted by name, maxRows of them at
 // most, and how many there are. One request searches at a time: with 100,000 services a search
 // takes as long as many queries.
-func (p *Page) search(text string) (first []*publish.Service, count int) {
+func (p *Page) search(
+	ctx context.Context, text string,
+) (first []*publish.Service, count int, err error) {
+	defer p.searches.Add(-1)
+	if p.searches.Add(1) > maxSearches {
+		return nil, 0, errors.New("too many searches wait for their turn: try again")
+	}
 	p.searching.Lock()
 	defer p.searching.Unlock()
+	if err := ctx.Err(); err != nil {
+		return nil, 0, err // the client went away meanwhile
+	}
 	type hit struct {
 		name string
 		*publish.Service
@@ -111,7 +133,7 @@ func (p *Page) search(text string) (first []*publish.Service, count int) {
 	for _, h := range hits[:min(len(hits), maxRows)] {
 		first = append(first, h.Service)
 	}
-	return first, len(hits)
+	return first, len(hits), nil
 }
 
 // contains reports whether a lower-case text is in what the page shows of s.
@@ -164,9 +186,8 @@ func age(t time.Time) string {
 	}
 }
 
-// putServices puts the table of services that contain a text.
-func (m *markup) putServices(p *Page, search string, status Status) {
-	first, found := p.search(strings.ToLower(strings.TrimSpace(search)))
+// putServices puts the table of the first services of those that were found.
+func (m *markup) putServices(first []*publish.Service, found int, search string, status Status) {
 	switch {
 	case found == 0 && search != "":
 		m.put(`<p class="dim">No service holds this text.</p>`)

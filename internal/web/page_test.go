@@ -1,11 +1,15 @@
 package web
 
 import (
+	"context"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"regexp"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/rayje/dnsdock/internal/dnsname"
@@ -85,4 +89,48 @@ func TestPageShowsAll(t *testing.T) {
 	f("WWW.example", "CNAME <code>www.example.com<", "by hand", "1 of 1 shown", "no &lt;route&gt;")
 	f("byhand", "1 of 1 shown")
 	f("running", "2 of 2 shown")
+}
+
+// Searches wait for each other. If too many wait, others are refused at once.
+func TestPageSearchesAreBounded(t *testing.T) {
+	s, release := newSite(t), make(chan bool)
+	s.put("id", "web", "nginx", "10.0.0.1", "")
+	var walking atomic.Int32
+	page := &Page{Status: s.status, Resolve: s.resolve, Services: func(yield func(*publish.Service) bool) {
+		if walking.Add(1) > 1 {
+			t.Error("two searches at once")
+		}
+		<-release
+		walking.Add(-1)
+		s.all(yield)
+	}}
+	replies := make(chan *httptest.ResponseRecorder, maxSearches)
+	search := func(ctx context.Context) {
+		w := httptest.NewRecorder()
+		page.ServeHTTP(w, httptest.NewRequestWithContext(ctx, "GET", "http://127.0.0.1/?q=web", nil))
+		replies <- w
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	for range maxSearches {
+		go search(ctx)
+	}
+	for page.searches.Load() < maxSearches || walking.Load() == 0 {
+		runtime.Gosched()
+	}
+	search(t.Context()) // one too many
+	if r := <-replies; r.Code != 503 || r.Header().Get("Retry-After") == "" || !strings.Contains(errorOf(t, r), "try again") {
+		t.Errorf("got %d %s; want 503", r.Code, r.Body)
+	}
+	cancel() // the clients went away, so there is no search for those who wait
+	release <- true
+	for range maxSearches {
+		if r := <-replies; r.Code == 200 && !strings.Contains(r.Body.String(), "1 of 1 shown") {
+			t.Errorf("got %s; want a page with the service", r.Body)
+		}
+	}
+	go search(t.Context()) // there is room again
+	release <- true
+	if r := <-replies; r.Code != 200 {
+		t.Errorf("got %d %s; want 200", r.Code, r.Body)
+	}
 }
