@@ -223,7 +223,7 @@ func (p *program) serveHTTP(ln net.Listener) {
 	}
 	srv := web.NewServer(p.ctx, newAPI(p.zone, p.reg, p.auth, engines...), p.log)
 	serve := func() error {
-		err := srv.Serve(ln)
+		err := srv.Serve(listener.Persistent(ln, "http", p.log))
 		if !errors.Is(err, http.ErrServerClosed) {
 			end() // the server failed, so DNS need not wait for its clients
 		}
