@@ -158,7 +158,13 @@ func (s *soak) start(ctx context.Context, binary string) (err error) {
 			return fmt.Errorf("dnsdock does not listen: %s", text)
 		}
 	}
-	return s.await(ctx, "nosuch.docker.", func(got string) bool { return got == "NXDOMAIN" })
+	unknown := func(got string) bool { return got == "NXDOMAIN" } // SERVFAIL before it knows all
+	if s.withDocker {
+		if err := s.await(ctx, "nosuch.real.", unknown); err != nil {
+			return err
+		}
+	}
+	return s.await(ctx, "nosuch.docker.", unknown)
 }
 
 // listening reads from the log where dnsdock listens.
