@@ -334,9 +334,12 @@ func (a *api) resolve(r *http.Request) (int, any, error) {
 func (a *api) explain(r *http.Request) (*zone.Resolution, error) {
 	parameter := func(name string) string { return strings.TrimSpace(r.URL.Query().Get(name)) }
 	qname, from := parameter("name"), parameter("client")
-	n, err := dnsname.Parse(qname)
+	n, err := dnsname.ParseQuestion(qname)
 	if err != nil {
 		return nil, fmt.Errorf("parameter name: %w", err)
+	}
+	if asTyped, err := dnsname.Parse(qname); err != nil || asTyped != n {
+		qname = n.String() // with A-labels
 	}
 	qtype, err := parseType(cmp.Or(parameter("type"), "A"))
 	if err != nil {

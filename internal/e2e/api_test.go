@@ -133,7 +133,7 @@ func TestAPI(t *testing.T) {
 			with(manual, `"aliases":[]`, `"aliases":["a.docker","b.docker"]`, `["foo.bar.docker"]`, `["foo.bar.docker","a.docker","b.docker"]`)},
 		{"PUT", "/services/new", `{"name":"","image":"bar","ip":"192.168.0.3","ttl":30}`, 201, with(manual, `"name":"foo"`, `"name":""`, "foo.bar.docker", "bar.docker")},
 		{"PUT", "/services/new", `{"name":"foo","image":"","ip":"192.168.0.3","ttl":30}`, 201, with(manual, `"image":"bar"`, `"image":""`, "foo.bar.docker", "foo.docker")},
-		{"PUT", "/services/new", `{"name":"under_score","image":"a.b","ip":"192.168.0.3","ttl":30}`, 201, with(manual, `"foo"`, `"under_score"`, `"bar"`, `"a.b"`, "foo.bar.docker", "under_score.a.b.docker")},
+		{"PUT", "/services/new", `{"name":"under_score","image":"a.b","ip":"192.168.0.3","ttl":30}`, 201, with(manual, `"foo"`, `"under_score"`, `"bar"`, `"a.b"`, "foo.bar.docker", "under_score.a.b.docker", `"origin"`, `"second_names":["under-score.a.b.docker"],"origin"`)},
 		{"PUT", "/services/new", `{"name":"foo","image":"bar","ip":"192.168.0.3","ttl":30,"txt":"v=1, a","ports":["443","80/tcp=HTTP","80/tcp=http"]}`, 201,
 			with(manual, `"ttl":30`, `"txt":["v=1, a"],"ports":["80/tcp=http","443/tcp"],"ttl":30`)},
 		{"PUT", "/services/new", `{"name":"foo","image":"bar","cname":"WWW.example.com.","ttl":30}`, 201, alias},

@@ -126,7 +126,7 @@ func setProperty(p *publish.Patch, k string, value json.RawMessage) (err error) 
 		p.TTL, err = readTTL(value)
 	case "aliases":
 		p.Aliases, err = readAliases(value)
-	case "names", "origin", "state", "since": // read-only: PUT takes what GET gave
+	case "names", "second_names", "unicode", "origin", "state", "since": // read-only: PUT takes what GET gave
 	default:
 		err = errors.New("unknown: write name, image, ip, ips, cname, txt, ports, ttl or aliases")
 	}
@@ -228,11 +228,11 @@ func readItems[T comparable](
 	return items, nil
 }
 
-// readStrings reads a string of items with commas between, or a list of strings. Empty items are left out.
+// readStrings reads a string of items with commas, spaces or newlines between, or a list of strings. Empty items are left out.
 func readStrings(value json.RawMessage) ([]string, error) {
 	list, isList, err := readTexts(value)
 	if err == nil && !isList {
-		list = strings.Split(list[0], ",")
+		list = dnsname.SplitList(list[0])
 	}
 	for i := range list {
 		list[i] = strings.TrimSpace(list[i])

@@ -20,13 +20,16 @@ type Properties struct {
 	Aliases *[]string `json:"aliases,omitempty"`
 }
 
-// A Service is a service as clients see it. ReadPatch accepts all of it and ignores what is read-only.
+// A Service is a service as clients see it. What it has beside Properties is read-only: ReadPatch
+// accepts and ignores it, so that clients can send what they got.
 type Service struct {
 	Properties
-	Names  []string  `json:"names"`           // read-only: the full name and the aliases
-	Origin Origin    `json:"origin"`          // read-only
-	State  string    `json:"state,omitempty"` // read-only: the container's state
-	Since  time.Time `json:"since,omitzero"`  // read-only: when the container started, or the service was made
+	Names       []string          `json:"names"`                  // the full name and the aliases
+	SecondNames []string          `json:"second_names,omitempty"` // answered only if no other name matches
+	Unicode     map[string]string `json:"unicode,omitempty"`      // spelling with U-labels, by the one with A-labels
+	Origin      Origin            `json:"origin"`
+	State       string            `json:"state,omitempty"` // the container's state
+	Since       time.Time         `json:"since,omitzero"`  // when the container started, or the service was made
 }
 
 // An Origin says where a service comes from. It is empty if the service was made through the API.
@@ -49,16 +52,35 @@ func Of(s *publish.Service) Service {
 		p.Ports = &s.Ports
 	}
 	j := Service{
-		Properties: OfPatch(p),
-		Names:      dnsname.Texts(s.AllNames()),
-		Origin:     Origin{s.Origin.Engine, s.Origin.Container, s.Origin.Image},
-		State:      s.Origin.State,
-		Since:      s.Origin.Since,
+		Properties:  OfPatch(p),
+		Names:       dnsname.Texts(s.OwnerNames),
+		SecondNames: dnsname.Texts(s.SecondNames),
+		Unicode:     spellings(append(s.AllNames(), s.CNAME)),
+		Origin:      Origin{s.Origin.Engine, s.Origin.Container, s.Origin.Image},
+		State:       s.Origin.State,
+		Since:       s.Origin.Since,
 	}
 	if j.IPs == nil {
 		j.IP, j.IPs = new(string), &[]string{}
 	}
 	return j
+}
+
+// spellings returns the spelling with U-labels of those names that have A-labels.
+func spellings(names []dnsname.Name) map[string]string {
+	var unicode map[string]string
+	for _, n := range names {
+		if n == "" {
+			continue
+		}
+		if text := dnsname.Unicode(n); text != dnsname.Text(n) {
+			if unicode == nil {
+				unicode = make(map[string]string)
+			}
+			unicode[dnsname.Text(n)] = text
+		}
+	}
+	return unicode
 }
 
 // OfPatch returns the properties that p sets.

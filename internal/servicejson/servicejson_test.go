@@ -141,6 +141,59 @@ func TestReadService(t *testing.T) {
 	f(`{"name":"foo","image":"bar","cname":""}`, false, `"ip" is missing`)
 }
 
+// Names are shown in both spellings, and second names apart from the first. What is shown is read
+// again.
+func TestOf(t *testing.T) {
+	s := &publish.Service{
+		ID: "x", ContainerLabel: "a", ImageLabel: "b", TTL: publish.DefaultTTL, CNAME: mustName(t, "xn--mnchen-3ya.example"),
+		OwnerNames:  []dnsname.Name{mustName(t, "a.b.docker"), mustName(t, "xn--bcher-kva.shop.example")},
+		SecondNames: []dnsname.Name{mustName(t, "1.web.shop.docker"), mustName(t, "xn--n-nga1b.docker")},
+		Aliases:     []dnsname.Name{mustName(t, "xn--bcher-kva.shop.example")},
+	}
+	text, err := json.Marshal(Of(s))
+	want := `{"name":"a","image":"b","ip":"","ips":[],"cname":"xn--mnchen-3ya.example","ttl":-1,` +
+		`"aliases":["xn--bcher-kva.shop.example"],"names":["a.b.docker","xn--bcher-kva.shop.example"],` +
+		`"second_names":["1.web.shop.docker","xn--n-nga1b.docker"],"unicode":{"xn--bcher-kva.shop.example":"bücher.shop.example",` +
+		`"xn--mnchen-3ya.example":"münchen.example","xn--n-nga1b.docker":"ünï.docker"},"origin":{}}`
+	if err != nil || string(text) != want {
+		t.Errorf("got %s, %v; want %s", text, err, want)
+	}
+	if _, err := ReadPatch(text); err != nil {
+		t.Errorf("ReadPatch: %v", err)
+	}
+}
+
+// Text becomes a name in one way, and what is no name is refused with what to write instead.
+func TestReadNames(t *testing.T) {
+	f := func(body, want string) {
+		t.Helper()
+		p, err := ReadPatch([]byte(body))
+		got := fmt.Sprint(err)
+		if err == nil {
+			text, _ := json.Marshal(OfPatch(p)) // no error: it is strings and numbers
+			got = string(text)
+		}
+		if !strings.Contains(got, want) {
+			t.Errorf("%s: got %s; want it with %s", body, got, want)
+		}
+	}
+	f(`{"aliases":"BÜCHER.example, b.docker\n c.docker\td.docker,,"}`, `{"aliases":["xn--bcher-kva.example","b.docker","c.docker","d.docker"]}`)
+	f(`{"aliases":["bücher.example","xn--bcher-kva.example"]}`, `{"aliases":["xn--bcher-kva.example"]}`)
+	f(`{"cname":"bu\u0308cher.example"}`, `{"cname":"xn--bcher-kva.example"}`)
+	f(`{"ips":"10.0.0.1 10.0.0.2\nfd00::1"}`, `"ips":["10.0.0.1","10.0.0.2","fd00::1"]`)
+	f(`{"ports":"80 443"}`, `"ports":["80/tcp","443/tcp"]`)
+	f(`{"alias":["http://host.example/"]}`, `write host.example`)
+	f(`{"alias":["host.example:8080"]}`, `write host.example`)
+	f(`{"alias":["\"host.example\""]}`, `write host.example`)
+	f(`{"alias":["My App"]}`, `write my-app`)
+	f(`{"alias":["a\u0000b.docker"]}`, `is no domain name: write labels`)
+	f(`{"name":"a\u0000b"}`, `is no domain name: write labels`)
+	f(`{"name":"My App"}`, `write my-app`)
+	f(`{"image":"http://x/"}`, `write x`)
+	f(`{"cname":"https://host.example/path"}`, `write host.example`)
+	f(`{"alias":"com"}`, `can't be com`)
+}
+
 // An empty patch sets nothing, and so it is written.
 func TestOfPatch(t *testing.T) {
 	f := func(body, want string) {

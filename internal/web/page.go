@@ -64,7 +64,7 @@ type Status struct {
 // ServeHTTP implements http.Handler.
 func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	q, s, nonce := r.URL.Query(), p.Status(), rand.Text() // neither script nor style works without the nonce
-	first, found, err := p.search(r.Context(), strings.ToLower(strings.TrimSpace(q.Get("q"))))
+	first, found, err := p.search(r.Context(), q.Get("q"))
 	if err != nil {
 		w.Header().Set("Retry-After", "1")
 		WriteError(w, http.StatusServiceUnavailable, err)
@@ -102,8 +102,8 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = strings.NewReplacer(oldNew...).WriteString(w, pageHTML)
 }
 
-// search returns the services that contain a lower-case text, sorted by name, maxRows of them at
-// most, and how many there are. One request searches at a time: with 100,000 services a search
+// search returns the services that contain a text, sorted by name, maxRows of them at most, and
+// how many there are. One request searches at a time: with 100,000 services a search
 // takes as long as many queries.
 func (p *Page) search(
 	ctx context.Context, text string,
@@ -117,6 +117,7 @@ func (p *Page) search(
 	if err := ctx.Err(); err != nil {
 		return nil, 0, err // the client went away meanwhile
 	}
+	text = strings.ToLower(strings.TrimSpace(text))
 	type hit struct {
 		name string
 		*publish.Service
@@ -136,13 +137,14 @@ func (p *Page) search(
 	return first, len(hits), nil
 }
 
-// contains reports whether a lower-case text is in what the page shows of s.
+// contains reports whether a lower-case text is in what the page shows of s. Names contain it in
+// either spelling, with A-labels or with U-labels.
 func contains(s *publish.Service, text string) bool {
 	has := func(shown string) bool { return strings.Contains(strings.ToLower(shown), text) }
+	hasName := func(n dnsname.Name) bool { return has(dnsname.Text(n)) || has(dnsname.Unicode(n)) }
 	return text == "" || has(s.ID) || has(s.Origin.State) ||
 		has(s.Origin.Container) || has(s.Origin.Image) || has(s.Origin.Engine) ||
-		s.CNAME != "" && has(dnsname.Text(s.CNAME)) ||
-		slices.ContainsFunc(s.AllNames(), func(n dnsname.Name) bool { return has(dnsname.Text(n)) }) ||
+		s.CNAME != "" && hasName(s.CNAME) || slices.ContainsFunc(s.AllNames(), hasName) ||
 		slices.ContainsFunc(publish.AddrTexts(s.Addrs), has)
 }
 

@@ -91,6 +91,33 @@ func TestPageShowsAll(t *testing.T) {
 	f("running", "2 of 2 shown")
 }
 
+// Names are shown in both spellings and found by either. Second names are apart.
+func TestPageShowsBothSpellings(t *testing.T) {
+	s := newSite(t)
+	s.put("id", "web", "nginx", "10.0.0.1", "xn--bcher-kva.example", func(s *publish.Service) {
+		s.SecondNames = []dnsname.Name{mustName(t, "1.web.shop.docker")}
+	})
+	s.put("other", "db", "redis", "10.0.0.2", "")
+	s.resolves("bücher.example", `{"kind": "own", "rcode": "NOERROR", "name": "xn--bcher-kva.example", "unicode": "bücher.example",
+		"why": [{"name": "x", "rule": "y", "services": [{"id": "id", "names": ["a.docker"], "second_names": ["b.docker"]}]}]}`)
+	for _, query := range []string{"q=b%C3%BCcher", "q=B%C3%9CCHER.example", "q=XN--bcher", "q=bcher-kva", "q=1.web.shop"} {
+		body := call(t, s.handler(), "GET", "/?"+query, "").Body.String()
+		for _, part := range []string{"1 of 1 shown", ">xn--bcher-kva.example<", ">bücher.example<"} {
+			if !strings.Contains(body, part) {
+				t.Errorf("the page for %q has no %s", query, part)
+			}
+		}
+		_, second, ok := strings.Cut(body, "where no other name fits")
+		if !ok || !strings.Contains(second, ">1.web.shop.docker<") || strings.Contains(second, ">web.nginx.docker<") {
+			t.Errorf("the page for %q does not show second names apart: %s", query, second)
+		}
+	}
+	body := call(t, s.handler(), "GET", "/?name=b%C3%BCcher.example", "").Body.String()
+	if !containsAll(body, []string{"<code>xn--bcher-kva.example</code>", "bücher.example</span>", "second names", "<code>b.docker"}) {
+		t.Errorf("the answer does not show both spellings: %s", body)
+	}
+}
+
 // Searches wait for each other. If too many wait, others are refused at once.
 func TestPageSearchesAreBounded(t *testing.T) {
 	s, release := newSite(t), make(chan bool)

@@ -77,6 +77,9 @@ func (m *markup) putAnswer(res *zone.Resolution, err error) {
 	}
 	m.put(`<p><strong>%s</strong> <span class="dim">%s; for the client %s</span></p>`,
 		cmp.Or(res.Rcode, res.Kind), res.Kind, res.Client.String())
+	if res.Unicode != "" {
+		m.put(`<p><code>%s</code> <span class="dim">%s</span></p>`, res.Name, res.Unicode)
+	}
 	m.put(`<table><tbody>`)
 	for _, a := range res.Answers {
 		m.put(`<tr><td><code>%s</code><td class="short">%s s<td class="short">%s<td><code>%s</code></tr>`,
@@ -88,6 +91,10 @@ func (m *markup) putAnswer(res *zone.Resolution, err error) {
 		for _, s := range why.Services {
 			m.put(`<li>%s`, cmp.Or(s.Container, s.ID))
 			m.putCodes(s.Names)
+			if len(s.SecondNames) > 0 {
+				m.put(` <span class="dim">second names</span>`)
+				m.putCodes(s.SecondNames)
+			}
 			m.put(`</li>`)
 		}
 		if why.More {
@@ -105,14 +112,16 @@ func (m *markup) putAnswer(res *zone.Resolution, err error) {
 // putService puts a service as a row of the table.
 func (m *markup) putService(s *publish.Service, status Status) {
 	m.put(`<tr data-id="%s"><td data-label="names"><div>`, s.ID)
-	names := s.AllNames()
-	for _, n := range dnsname.Texts(publish.FirstFew(names)) {
-		m.put(`<button class="copy" type="button" title="copy">%s</button>`, n)
+	m.putNames(s.OwnerNames)
+	if len(s.SecondNames) > 0 {
+		m.put(`<div class="second"><span class="dim">where no other name fits:</span>`)
+		m.putNames(s.SecondNames)
+		m.put(`</div>`)
 	}
-	m.putMore(len(names) - len(publish.FirstFew(names)))
 	m.put(`</div><td data-label="addresses"><div>`)
 	if s.CNAME != "" {
 		m.put(`CNAME <code>%s</code>`, dnsname.Text(s.CNAME))
+		m.putUnicode(s.CNAME)
 	}
 	m.putCodes(publish.AddrTexts(publish.FirstFew(s.Addrs)))
 	m.putMore(len(s.Addrs) - len(publish.FirstFew(s.Addrs)))
@@ -135,6 +144,22 @@ func (m *markup) putService(s *publish.Service, status Status) {
 		m.put(` <span class="bad">unhealthy</span>`)
 	}
 	m.put(`<td data-label="age" class="short">%s</tr>`, age(s.Origin.Since))
+}
+
+// putNames puts names that can be copied.
+func (m *markup) putNames(names []dnsname.Name) {
+	for _, n := range publish.FirstFew(names) {
+		m.put(`<button class="copy" type="button" title="copy">%s</button>`, dnsname.Text(n))
+		m.putUnicode(n)
+	}
+	m.putMore(len(names) - len(publish.FirstFew(names)))
+}
+
+// putUnicode puts a name as people read it, if its labels are A-labels.
+func (m *markup) putUnicode(n dnsname.Name) {
+	if u := dnsname.Unicode(n); u != dnsname.Text(n) {
+		m.put(` <span class="dim">%s</span>`, u)
+	}
 }
 
 // putMore says that a list is longer than what is shown of it.

@@ -27,6 +27,7 @@ var ErrBusy = errors.New("too many questions wait for their turn: ask again")
 // A Resolution is what a client is answered, and why.
 type Resolution struct {
 	Name    string     `json:"name"`
+	Unicode string     `json:"unicode,omitempty"` // the name's spelling with U-labels, if it has A-labels
 	Type    string     `json:"type"`
 	Client  netip.Addr `json:"client"`
 	Kind    string     `json:"kind"`            // own, forwarded, cached or refused
@@ -55,9 +56,10 @@ type Reason struct {
 
 // A Source is a service that an answer is made from.
 type Source struct {
-	ID        string   `json:"id"`
-	Container string   `json:"container,omitempty"`
-	Names     []string `json:"names"` // those of its names that fit
+	ID          string   `json:"id"`
+	Container   string   `json:"container,omitempty"`
+	Names       []string `json:"names"`                  // those of its names that fit
+	SecondNames []string `json:"second_names,omitempty"` // the same, of its second names
 }
 
 // Explain answers as DNS does, but asks no upstream, and says why.
@@ -80,6 +82,9 @@ func (z *Resolver) Explain(n dnsname.Name, qname string, qtype uint16, c Client)
 	res := &Resolution{
 		Name: dnsname.Text(n), Type: dns.Type(qtype).String(), Client: c.Addr, Kind: a.Kind.String(),
 		Answers: []Record{}, Why: t.why, Forward: t.upstreams,
+	}
+	if u := dnsname.Unicode(n); u != res.Name {
+		res.Unicode = u
 	}
 	for _, rr := range a.Msg.Answer {
 		h := rr.Header()
@@ -146,8 +151,11 @@ func (t *trace) sources(services iter.Seq[*publish.Service], fits func(dnsname.N
 		if r.More = len(r.Services) == MaxSources; r.More {
 			break
 		}
-		names := slices.DeleteFunc(slices.Clone(s.AllNames()), func(o dnsname.Name) bool { return !fits(o) })
-		r.Services = append(r.Services, Source{s.ID, s.Origin.Container, dnsname.Texts(publish.FirstFew(names))})
+		fitting := func(names []dnsname.Name) []string {
+			names = slices.DeleteFunc(slices.Clone(names), func(n dnsname.Name) bool { return !fits(n) })
+			return dnsname.Texts(publish.FirstFew(names))
+		}
+		r.Services = append(r.Services, Source{s.ID, s.Origin.Container, fitting(s.OwnerNames), fitting(s.SecondNames)})
 	}
 	slices.SortFunc(r.Services, func(a, b Source) int { return strings.Compare(a.ID, b.ID) })
 }

@@ -88,7 +88,7 @@ func (z *Resolver) findOwn(f *found, n, top dnsname.Name) {
 	case len(f.views) > 0 && z.Reg.Rules.Closest:
 		f.rule = "the closest names that fit it (-match=closest)"
 	case second:
-		f.rule = "a name of compose, as no other fits"
+		f.rule = "a second name of these services, as no other name fits"
 	case len(f.views) > 0:
 		f.rule = "all names that are at it, below it or above it"
 	}
