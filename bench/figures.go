@@ -77,8 +77,12 @@ func median(list []figure, of func(figure) float64) float64 {
 // kinds returns those of the list that -servers chose.
 func kinds(list ...string) (chosen []string) {
 	for _, k := range list {
-		if *only == "" || slices.Contains(strings.Split(*only, ","), k) {
-			chosen = append(chosen, k)
+		if *only != "" && !slices.Contains(strings.Split(*only, ","), k) {
+			continue
+		}
+		chosen = append(chosen, k)
+		if k == "dnsdock" && *before != "" {
+			chosen = append(chosen, "before")
 		}
 	}
 	return chosen

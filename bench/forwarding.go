@@ -80,13 +80,13 @@ func (b *bench) forwardOnce(ctx context.Context, count int, what string) error {
 // size answers, and returns its command line.
 func (b *bench) forwarder(kind string, port, upstream uint16, size int) ([]string, error) {
 	switch kind {
-	case "dnsdock":
+	case "dnsdock", "before":
 		e, err := startEngine(b.dir, 0)
 		if err != nil {
 			return nil, err
 		}
 		return []string{
-			filepath.Join(b.dir, "dnsdock"), fmt.Sprintf("-dns=127.0.0.1:%d", port), "-http=", "-domain=here",
+			b.program(kind), fmt.Sprintf("-dns=127.0.0.1:%d", port), "-http=", "-domain=here",
 			"-verbose=false", fmt.Sprintf("-nameserver=127.0.0.1:%d", upstream), "-docker=unix://" + e.socket,
 		}, nil
 	case "dnsmasq":

@@ -47,6 +47,7 @@ var (
 	rounds   = flag.Int("rounds", 3, "rounds, of which the medians are shown")
 	seconds  = flag.Int("seconds", 3, "how long each load lasts")
 	only     = flag.String("servers", "", "servers by commas; empty: all")
+	before   = flag.String("before", "", "another dnsdock binary to measure beside this one, under the name before")
 	sections = flag.String("sections", "main,sizes,mix,cores,idle,tcp,latency,forward,start,storm", "what to measure")
 )
 

@@ -25,12 +25,12 @@ func (b *bench) command(kind, dir string, port uint16, count, cpus int) ([]strin
 	switch kind {
 	case "echo":
 		return []string{filepath.Join(b.dir, "echo"), fmt.Sprint(port)}, nil
-	case "dnsdock":
+	case "dnsdock", "before":
 		e, err := startEngine(dir, count) // for as long as the bench runs
 		if err != nil {
 			return nil, err
 		}
-		return b.dnsdock(e, port), nil
+		return b.dnsdock(kind, e, port), nil
 	case "nsd":
 		return s.nsd()
 	case "knot":
@@ -177,9 +177,17 @@ zone "docker" { type primary; file "%s"; };
 }
 
 // dnsdock returns the command line of a dnsdock for that engine.
-func (b *bench) dnsdock(e *engine, port uint16) []string {
+func (b *bench) dnsdock(kind string, e *engine, port uint16) []string {
 	return []string{
-		filepath.Join(b.dir, "dnsdock"), fmt.Sprintf("-dns=127.0.0.1:%d", port), "-http=", "-nameserver=",
+		b.program(kind), fmt.Sprintf("-dns=127.0.0.1:%d", port), "-http=", "-nameserver=",
 		"-ttl=60", "-verbose=false", "-docker=unix://" + e.socket,
 	}
+}
+
+// program returns the path of the binary that a kind of dnsdock is.
+func (b *bench) program(kind string) string {
+	if kind == "before" {
+		return *before
+	}
+	return filepath.Join(b.dir, "dnsdock")
 }

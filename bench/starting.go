@@ -15,39 +15,47 @@ import (
 // start measures the start of dnsdock.
 func (b *bench) start(ctx context.Context) error {
 	title("Start of dnsdock, a fake engine, two processors")
-	fmt.Println("| containers | first answer of its own name ms | all containers answered s " +
+	fmt.Println("| containers | server | first answer of its own name ms | all containers answered s " +
 		"| resident MB then | and 5 s later |")
-	fmt.Println("|---|---|---|---|---|")
+	fmt.Println("|---|---|---|---|---|---|")
 	for _, count := range []int{1, 1000, 10_000} {
 		e, err := startEngine(b.dir, count)
 		if err != nil {
 			return err
 		}
-		var first, ready, rss, later []figure
-		for range *rounds {
-			f, err := b.startOnce(ctx, e, count)
-			if err != nil {
-				return errors.Join(err, e.close())
-			}
-			first, ready = append(first, figure{rate: f[0]}), append(ready, figure{rate: f[1]})
-			rss, later = append(rss, figure{rate: f[2]}), append(later, figure{rate: f[3]})
+		for _, kind := range kinds("dnsdock") {
+			err = errors.Join(err, b.startRow(ctx, kind, e, count))
 		}
-		of := func(f figure) float64 { return f.rate }
-		fmt.Printf("| %d | %.0f | %.2f | %.1f | %.1f |\n",
-			count, median(first, of), median(ready, of), median(rss, of), median(later, of))
-		if err := e.close(); err != nil {
+		if err := errors.Join(err, e.close()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// startRow prints the row of one kind of dnsdock.
+func (b *bench) startRow(ctx context.Context, kind string, e *engine, count int) error {
+	var first, ready, rss, later []figure
+	for range *rounds {
+		f, err := b.startOnce(ctx, kind, e)
+		if err != nil {
+			return err
+		}
+		first, ready = append(first, figure{rate: f[0]}), append(ready, figure{rate: f[1]})
+		rss, later = append(rss, figure{rate: f[2]}), append(later, figure{rate: f[3]})
+	}
+	of := func(f figure) float64 { return f.rate }
+	fmt.Printf("| %d | %s | %.0f | %.2f | %.1f | %.1f |\n",
+		count, kind, median(first, of), median(ready, of), median(rss, of), median(later, of))
+	return nil
+}
+
 // startOnce returns the milliseconds from exec to the first answer, the seconds
 // until all containers are answered, the memory then, and 5 s later.
-func (b *bench) startOnce(ctx context.Context, e *engine, count int) (f [4]float64, err error) {
-	s := &server{name: "dnsdock", addr: freePort(), done: make(chan struct{})}
+func (b *bench) startOnce(ctx context.Context, kind string, e *engine) (f [4]float64, err error) {
+	s := &server{name: kind, addr: freePort(), done: make(chan struct{})}
 	begun := time.Now()
-	if err := s.start(ctx, "0,1", b.dnsdock(e, s.addr.Port())); err != nil {
+	if err := s.start(ctx, "0,1", b.dnsdock(kind, e, s.addr.Port())); err != nil {
 		return f, err
 	}
 	defer s.stop()
@@ -70,18 +78,31 @@ func (b *bench) startOnce(ctx context.Context, e *engine, count int) (f [4]float
 // storm asks while 10,000 containers are restarted.
 func (b *bench) storm(ctx context.Context) error {
 	const count = 10_000
-	e, err := startEngine(b.dir, count)
-	if err != nil {
-		return err
-	}
-	defer e.close()
-	s := &server{name: "dnsdock", addr: freePort(), done: make(chan struct{})}
 	// The engine is this process: beside what asks, which goes first.
 	out, err := exec.CommandContext(ctx, "taskset", "-acp", client1, fmt.Sprint(os.Getpid())).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("taskset: %w: %s", err, out)
 	}
-	if err := s.start(ctx, server0, b.dnsdock(e, s.addr.Port())); err != nil {
+	title("20,000 queries/s over UDP while all of %d containers are restarted, one processor", count)
+	fmt.Println("| server | quiet: p99 µs | 20,000 events, as fast as they are taken: p99 µs | inspected in the time |")
+	fmt.Println("|---|---|---|---|")
+	for _, kind := range kinds("dnsdock") {
+		if err := b.stormRow(ctx, kind, count); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stormRow prints the row of one kind of dnsdock.
+func (b *bench) stormRow(ctx context.Context, kind string, count int) error {
+	e, err := startEngine(b.dir, count)
+	if err != nil {
+		return err
+	}
+	defer e.close()
+	s := &server{name: kind, addr: freePort(), done: make(chan struct{})}
+	if err := s.start(ctx, server0, b.dnsdock(kind, e, s.addr.Port())); err != nil {
 		return err
 	}
 	defer s.stop()
@@ -104,11 +125,7 @@ func (b *bench) storm(ctx context.Context) error {
 		storm = append(storm, f)
 	}
 	p99 := func(f figure) float64 { return f.extra }
-	title("20,000 queries/s over UDP while all of %d containers are restarted, one processor", count)
-	fmt.Println("| | p99 µs | inspected in the time |")
-	fmt.Println("|---|---|---|")
-	fmt.Printf("| quiet | %.0f | |\n", median(quiet, p99))
-	fmt.Printf("| 20,000 events, as fast as they are taken | %.0f | %.0f |\n",
-		median(storm, p99), median(storm, func(f figure) float64 { return f.rate }))
+	fmt.Printf("| %s | %.0f | %.0f | %.0f |\n",
+		kind, median(quiet, p99), median(storm, p99), median(storm, func(f figure) float64 { return f.rate }))
 	return nil
 }
