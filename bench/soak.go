@@ -112,10 +112,11 @@ func (s *soak) run(ctx context.Context, binary string) (err error) {
 // it does something.
 func (s *soak) activities() []func(context.Context) {
 	list := []func(context.Context){
-		s.breakEngine, s.breakUpstreams, s.changeByAPI, s.sendGarbage, s.abuseTCP, s.abuseHTTP, s.driveDocker,
+		s.breakEngine, s.breakUpstreams, s.changeByAPI, s.driveDocker,
+		abuses{s}.sendGarbage, abuses{s}.abuseTCP, abuses{s}.abuseHTTP,
 	}
 	for i := range askers {
-		list = append(list, func(ctx context.Context) { s.ask(ctx, i) })
+		list = append(list, func(ctx context.Context) { questions{s}.ask(ctx, i) })
 	}
 	for i := range churners {
 		list = append(list, func(ctx context.Context) { s.churn(ctx, i) })

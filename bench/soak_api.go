@@ -76,7 +76,7 @@ func (s *soak) changeByAPI(ctx context.Context) {
 }
 
 // askMade asks for a service that the API made.
-func (s *soak) askMade() {
+func (s questions) askMade() {
 	i := rand.N(madeCount)
 	from, away := made[i].open(), s.world.away.open()
 	name := fmt.Sprintf("m%d.made.docker.", i)
@@ -92,8 +92,11 @@ func (s *soak) askMade() {
 	s.check("services of the API", name, "A", got, slices.Contains(want, got), want)
 }
 
+// abuses are what attackers do all the time.
+type abuses struct{ *soak }
+
 // abuseHTTP sends requests that no honest client sends.
-func (s *soak) abuseHTTP(ctx context.Context) {
+func (s abuses) abuseHTTP(ctx context.Context) {
 	var idle []net.Conn
 	defer func() {
 		for _, c := range idle {
@@ -145,7 +148,7 @@ var rudeRequests = []string{
 
 // sendGarbage sends UDP packets that are no queries, or hostile ones. What is
 // answered must be a reply to it.
-func (s *soak) sendGarbage(ctx context.Context) {
+func (s abuses) sendGarbage(ctx context.Context) {
 	s.repeat(ctx, 20*time.Millisecond, func() error {
 		d := net.Dialer{LocalAddr: &net.UDPAddr{IP: net.IPv4(127, 0, 1, byte(1+rand.N(200)))}}
 		c, err := d.Dial("udp", s.dns)
@@ -213,7 +216,7 @@ func hostilePacket() []byte {
 
 // abuseTCP opens connections that send parts of messages, or nothing, and asks
 // in between as an honest client does.
-func (s *soak) abuseTCP(ctx context.Context) {
+func (s abuses) abuseTCP(ctx context.Context) {
 	var idle []net.Conn
 	defer func() {
 		for _, c := range idle {

@@ -117,7 +117,7 @@ func (s *soak) driveDocker(ctx context.Context) {
 }
 
 // askReal asks for a container of the real engine.
-func (s *soak) askReal() {
+func (s questions) askReal() {
 	i := rand.N(realCount)
 	from := real[i].open()
 	name := fmt.Sprintf("dnsdock-soak-%d-%d.soak.real.", os.Getpid(), i)

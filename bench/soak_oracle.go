@@ -86,8 +86,11 @@ func (s *soak) query(name, qtype, network string) string {
 	return strings.Join(append([]string{dns.RcodeToString[r.Rcode]}, data...), " ")
 }
 
+// questions are what clients ask all the time.
+type questions struct{ *soak }
+
 // ask asks questions of all kinds, at its share of the rate.
-func (s *soak) ask(ctx context.Context, i int) {
+func (s questions) ask(ctx context.Context, i int) {
 	every := time.Second * askers / time.Duration(s.rate)
 	kinds := []func(){s.askStable, s.askSlot, s.askGroup, s.askUnknown, s.askMade, s.askForwarded, s.askReal}
 	s.repeat(ctx, every, func() error {
@@ -105,7 +108,7 @@ func network() string {
 }
 
 // check counts a question, and fails if the answer is wrong.
-func (s *soak) check(kind, name, qtype, got string, right bool, want any) {
+func (s questions) check(kind, name, qtype, got string, right bool, want any) {
 	s.tally.add(kind)
 	if !right {
 		s.tally.fail(kind, "%s %s: got %.200q; want %.300v", name, qtype, got, want)
@@ -113,7 +116,7 @@ func (s *soak) check(kind, name, qtype, got string, right bool, want any) {
 }
 
 // askStable asks for a container that never changes, whatever happens.
-func (s *soak) askStable() {
+func (s questions) askStable() {
 	c := s.world.stable[rand.N(len(s.world.stable))]
 	for _, q := range []struct{ name, qtype, want string }{
 		{c.name + ".steady.docker.", "A", "NOERROR " + c.addr},
@@ -128,7 +131,7 @@ func (s *soak) askStable() {
 }
 
 // askSlot asks for a container that comes and goes.
-func (s *soak) askSlot() {
+func (s questions) askSlot() {
 	w := s.world
 	slot := w.slots[rand.N(len(w.slots))]
 	name := slot.names[rand.N(len(slot.names))]
@@ -145,7 +148,7 @@ func (s *soak) askSlot() {
 }
 
 // askGroup asks for all containers of an image.
-func (s *soak) askGroup() {
+func (s questions) askGroup() {
 	w := s.world
 	image := w.slots[rand.N(len(w.slots))].image
 	from := make(map[*slot]int)
@@ -184,7 +187,7 @@ func (s *soak) askGroup() {
 }
 
 // askUnknown asks for a name of the domain that no container has.
-func (s *soak) askUnknown() {
+func (s questions) askUnknown() {
 	away := s.world.away.open()
 	name := fmt.Sprintf("n%d.nosuch.docker.", rand.N(1_000_000))
 	got := s.query(name, "A", network())

@@ -183,7 +183,7 @@ func (s *soak) breakUpstreams(ctx context.Context) {
 }
 
 // askForwarded asks for a name that only upstreams know.
-func (s *soak) askForwarded() {
+func (s questions) askForwarded() {
 	down := s.upstreams.down.open()
 	name, addr := forwardedName()
 	want := "NOERROR " + addr
