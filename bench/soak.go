@@ -86,14 +86,14 @@ func (s *soak) run(ctx context.Context, binary string) (err error) {
 	defer s.stop()
 	fmt.Printf("%s\nsoak of %v, %d questions/s; dnsdock is process %d\n\n",
 		machine(), s.duration, s.rate, s.cmd.Process.Pid)
-	end := time.Now().Add(s.duration)
-	running, cancel := context.WithDeadline(ctx, end)
+	running, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var group sync.WaitGroup
 	for _, activity := range s.activities() {
 		group.Go(func() { activity(running) })
 	}
-	samples := s.observe(running)
+	samples := s.observe(ctx)
+	cancel()
 	group.Wait()
 	last, err := s.settled(ctx)
 	if err != nil {
@@ -234,8 +234,8 @@ func (s *soak) settled(ctx context.Context) (sample, error) {
 	return best, nil
 }
 
-// observe takes a sample at rest after a warm-up, and one in each of twelve
-// parts of the time that is left.
+// observe takes a sample at rest after a warm-up, and then twelve samples under
+// load.
 func (s *soak) observe(ctx context.Context) (samples []sample) {
 	if pause(ctx, min(time.Minute, s.duration/6)) != nil {
 		return nil
@@ -247,9 +247,11 @@ func (s *soak) observe(ctx context.Context) (samples []sample) {
 	samples = append(samples, first)
 	fmt.Println(first.header())
 	fmt.Println(first.row("at rest"))
-	end, _ := ctx.Deadline()
-	part := time.Until(end) / 12
-	for pause(ctx, part) == nil {
+	const parts = 12
+	for range parts {
+		if pause(ctx, s.duration/parts) != nil {
+			return samples
+		}
 		now, err := s.sample()
 		if err != nil {
 			s.tally.fail("the program", "%v", err)
