@@ -179,8 +179,7 @@ func (a *api) list(w http.ResponseWriter, _ *http.Request) {
 
 // services yields all services, and the processor to others now and then.
 func (a *api) services(yield func(*publish.Service) bool) {
-	all := a.reg.index.Published()
-	all.Walk(^publish.Kind(0), 0, all.Len(), index.Pausing(yield))
+	a.reg.index.Published().All(publish.AnyKind)(index.Pausing(yield))
 }
 
 // get: GET /services/{id}, 200 with the service; 404, 409.

@@ -139,7 +139,7 @@ func TestAPIAddressOrCNAME(t *testing.T) {
 func TestAPIChangesAnswers(t *testing.T) {
 	h, reg := newTestAPI(t)
 	matched := func(qname string) (addrs []string) {
-		views, _ := reg.index.Match(mustName(t, qname), nil)
+		views := reg.index.Match(mustName(t, qname)).Sets
 		all, _, _ := reg.index.Rrset(views, true, 1000, index.Viewer{})
 		for _, a := range all {
 			addrs = append(addrs, a.String())
@@ -278,10 +278,10 @@ func TestPatchRacesDeath(t *testing.T) {
 		if r := call(t, h, "GET", "/services/"+id, ""); r.Code != http.StatusNotFound {
 			t.Fatalf("after its death: got %d %s; want 404", r.Code, r.Body)
 		}
-		if got, _ := reg.index.Match(mustName(t, fmt.Sprintf("c%d.app.docker", i)), nil); len(got) != 0 {
+		if got := reg.index.Match(mustName(t, fmt.Sprintf("c%d.app.docker", i))).Sets; len(got) != 0 {
 			t.Fatalf("after its death: got %v; want no answer", got)
 		}
-		if got, _ := reg.index.Match(mustName(t, "back.docker"), nil); len(got) != 0 {
+		if got := reg.index.Match(mustName(t, "back.docker")).Sets; len(got) != 0 {
 			t.Fatalf("after its death: its alias got %v; want no answer", got)
 		}
 		if i%2 == 1 {

@@ -22,7 +22,6 @@ import (
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/forward"
-	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/listener"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/zone"
@@ -593,47 +592,15 @@ func TestCacheAndOurs(t *testing.T) {
 		}
 	}
 	ask("beside it", "xshop.example.com.", "NOERROR ra; xshop.example.com. 77 A 192.0.2.1")
-	z.Reg.Removed.Store(mustName(t, "shop.example.com"), time.Now().Add(-index.GoneFor))
-	z.Reg.Away.Store(1)
-	if got := serialless(both(t, z, new(dns.Msg).SetQuestion("shop.example.com.", dns.TypeA))); got != gone {
-		t.Errorf("an hour later, without the engine: got %v; want %v", got, gone)
-	}
-	z.Reg.Away.Store(0)
-	ask("an hour later", "shop.example.com.", upstreams)
 	regOf(z).Put(id, aliased(t, id, "shop.example.com"))
 	ask("a container's again", "shop.example.com.", "NOERROR aa ra; shop.example.com. 5 A 10.0.0.1")
 	if err := regOf(z).remove(id); err != nil {
 		t.Fatal(err)
 	}
 	ask("removed by hand", "shop.example.com.", upstreams)
-	if n := z.Reg.Removed.Count.Load(); n != 0 {
-		t.Errorf("got %d aliases that are gone; want none", n)
-	}
 }
 
 func aliased(t *testing.T, id, alias string) *publish.Service {
 	t.Helper()
 	return &publish.Service{ID: id, OwnerNames: []dnsname.Name{mustName(t, "shop.web.docker"), mustName(t, alias)}, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, TTL: publish.DefaultTTL}
-}
-
-func TestGoneAliasesAreBounded(t *testing.T) {
-	z := newTestZone(t, filledRegistry(t, "docker", 5))
-	s := aliased(t, "id", "x.example.com")
-	for i := range index.MaxGone + 100 {
-		s.OwnerNames = append(s.OwnerNames, mustName(t, fmt.Sprintf("%d.example.com", i)))
-	}
-	regOf(z).Put("id", s)
-	regOf(z).Forget("id")
-	if n := z.Reg.Removed.Count.Load(); n != index.MaxGone {
-		t.Errorf("got %d; want %d", n, index.MaxGone)
-	}
-	for n := range z.Reg.Removed.All() {
-		z.Reg.Removed.Store(n, time.Now().Add(-index.GoneFor))
-	}
-	s = aliased(t, "id2", "y.example.com")
-	regOf(z).Put("id2", s)
-	regOf(z).Forget("id2")
-	if n := z.Reg.Removed.Count.Load(); n != 1 {
-		t.Errorf("after an hour: got %d; want 1", n)
-	}
 }

@@ -17,7 +17,7 @@ import (
 func TestPanicIsServfail(t *testing.T) {
 	log := dnstest.NewLog()
 	ix := zonetest.New(t, "docker", 0)
-	ix.Nodes.Store(zonetest.Name(t, "web.nginx.docker"), nil)
+	ix.PutBroken(t, "web", "nginx")
 	logger := slog.New(slog.NewTextHandler(log, nil))
 	fwd := forward.New(nil, nil, 0, logger)
 	z := zone.New(t.Context(), ix.Index, fwd, logger)

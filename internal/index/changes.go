@@ -55,14 +55,18 @@ func (c *changes) slot(n dnsname.Name) uint64 { return maphash.String(c.seed, st
 // slotOf returns the place of an address's counter.
 func (c *changes) slotOf(a netip.Addr) uint64 { return maphash.Comparable(c.seed, a) % changeSlots }
 
-// noteChange notes a change from old to s, which is at or below the names of
-// paths: those whose value is true are its owner names.
-func (c *changes) noteChange(old, s *publish.Service, paths ...map[dnsname.Name]bool) {
-	for _, names := range paths {
-		for n, isOwner := range names {
-			c.subtree[c.slot(n)].Add(1)
-			if isOwner {
-				c.exact[c.slot(n)].Add(1)
+// noteChange notes a change from old to s, whose names are those of paths.
+func (c *changes) noteChange(old, s *publish.Service, all ...paths) {
+	for _, p := range all {
+		for _, names := range []map[dnsname.Name]bool{p.owned, p.second, {p.id: true}} {
+			for n, isOwner := range names {
+				if n == "" {
+					continue
+				}
+				c.subtree[c.slot(n)].Add(1)
+				if isOwner {
+					c.exact[c.slot(n)].Add(1)
+				}
 			}
 		}
 	}

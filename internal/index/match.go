@@ -5,82 +5,71 @@ import (
 	"github.com/rayje/dnsdock/internal/publish"
 )
 
-// Match returns what a query for q is answered from, by the names rule: all
-// at or below q, and those whose owner name is an ancestor of q, nearest
-// first. It is appended to views, and one service may be in several. Second
-// reports that no own name matches, so the second names were looked up. The
-// caller must know that q is ours.
+// A Match is what the name rule finds for a name.
+type Match struct {
+	Kind MatchKind
+	Sets []*Set // one service may be in several
+	// Exact are the services at the name itself, and Below those at or below it,
+	// which is Sets[0] then. Exact is nil if there are none, Below if the name has
+	// a '*' in the middle, or nothing is at it or below.
+	Exact, Below *Set
+}
+
+// A MatchKind says which names match. A kind is tried only where those before
+// it find nothing.
+type MatchKind int
+
+const (
+	ByOwnerName  MatchKind = iota // or there is no match
+	BySecondName                  // names that a container has anyway
+	ByHost                        // the name of the host
+	ByCatchAll                    // an alias '*'
+)
+
+// Match returns the services that a query for q is answered from, by the name
+// rule: all at or below q, and those whose owner name is an ancestor of q, the
+// nearest first. The caller must know that q is ours.
 //
-// Where naming.closest is set, only the closest owner name counts: q itself,
-// else what is below it, else the nearest ancestor.
+// With Rules.Closest only the closest owner name counts: q itself, else what
+// is below it, else the nearest ancestor.
 //
-// The apex, what is above it, and names of one label answer themselves
-// only: they would swallow every unknown name.
-func (r *Index) Match(q dnsname.Name, views []*View) (found []*View, second bool) {
+// The apex, what is above it, and names of one label answer only themselves:
+// they would swallow every unknown name.
+func (x *Index) Match(q dnsname.Name) Match {
 	asked := q
-	if q.HasWildcard() {
-		if q = r.Trim(q); q.HasWildcard() {
-			wild, second := r.matchWild(asked, q)
-			return append(views, wild...), second
+	if q = x.Trim(q); q.HasWildcard() {
+		owned := func(s *publish.Service) []dnsname.Name { return s.OwnerNames }
+		if sets := x.walkWild(q, owned, x.answersFor, x.Rules.Closest); len(sets) > 0 {
+			return Match{Sets: sets}
+		}
+		return x.matchOther(asked)
+	}
+	var m Match
+	if n, ok := x.owned.load(q); ok {
+		m.Exact, m.Below = n.exact, n.subtree
+		if x.Rules.Closest && n.exact != nil {
+			m.Below = n.exact
+		}
+		m.Sets = append(m.Sets, m.Below)
+	}
+	for a := q.Parent(); x.answersFor(a, q) && !(x.Rules.Closest && len(m.Sets) > 0); a = a.Parent() {
+		if n, _ := x.owned.load(a); n.exact != nil {
+			m.Sets = append(m.Sets, n.exact)
 		}
 	}
-	if n, ok := r.Nodes.Load(q); ok {
-		if r.Rules.Closest && n.Exact != nil {
-			return append(views, n.Exact), false
-		}
-		views = append(views, &n.Subtree)
+	if len(m.Sets) == 0 {
+		return x.matchOther(asked)
 	}
-	for a := q.Parent(); r.AnswersFor(a, q) && !(r.Rules.Closest && len(views) > 0); a = a.Parent() {
-		if n, ok := r.Nodes.Load(a); ok && n.Exact != nil {
-			views = append(views, n.Exact)
-		}
-	}
-	if len(views) == 0 && r.composed.Load() {
-		views = r.matchCompose(asked, q, views)
-		return views, len(views) > 0
-	}
-	return views, false
+	return m
 }
 
-// matchCompose is match for the names of compose, which are asked for only
-// where nothing else matches: so they never add to what another name is
-// answered. The project alone is no name of theirs, and answers nothing.
-func (r *Index) matchCompose(asked, q dnsname.Name, views []*View) []*View {
-	zone, ok := r.ZoneOf(q)
-	if !ok || asked.Labels() < zone.Labels()+2 {
-		return views
-	}
-	if n, ok := r.Compose.Load(q); ok {
-		if r.Rules.Closest && n.Exact != nil {
-			return append(views, n.Exact)
-		}
-		views = append(views, &n.Subtree)
-	}
-	for a := q.Parent(); len(a) > len(zone) && !(r.Rules.Closest && len(views) > 0); a = a.Parent() {
-		if n, ok := r.Compose.Load(a); ok && n.Exact != nil {
-			views = append(views, n.Exact)
-		}
-	}
-	return views
-}
-
-// IsAboveCompose reports whether n, which nothing answers, is the name of a
-// project: names are below it, so it exists (RFC 8020).
-func (r *Index) IsAboveCompose(n dnsname.Name) bool {
-	if !r.composed.Load() {
-		return false
-	}
-	_, ok := r.Compose.Load(n)
-	return ok
-}
-
-// Trim takes from q the '*' in front that make no difference: what is at or
+// Trim removes from q those '*' in front that make no difference: what is at or
 // below their parent is what they match, unless only the closest names count
-// or the parent answers for itself only.
-func (r *Index) Trim(q dnsname.Name) dnsname.Name {
-	for !r.Rules.Closest && q.Label() == "*" {
+// or the parent answers only itself.
+func (x *Index) Trim(q dnsname.Name) dnsname.Name {
+	for !x.Rules.Closest && q.Label() == "*" {
 		parent := q.Parent()
-		if n, ok := r.Nodes.Load(parent); ok && n.Exact != nil && !r.AnswersFor(parent, q) {
+		if n, _ := x.owned.load(parent); n.exact != nil && !x.answersFor(parent, q) {
 			break
 		}
 		q = parent
@@ -88,61 +77,37 @@ func (r *Index) Trim(q dnsname.Name) dnsname.Name {
 	return q
 }
 
-// matchWild walks all services: a '*' in the middle has no node. Asked is q
-// before it was trimmed.
-func (r *Index) matchWild(asked, q dnsname.Name) (found []*View, second bool) {
-	found = r.walkWild(q, func(s *publish.Service) []dnsname.Name { return s.OwnerNames }, r.AnswersFor)
-	if zone, ok := r.ZoneOf(q); len(found) == 0 && r.composed.Load() && ok && asked.Labels() >= zone.Labels()+2 {
-		found = r.walkWild(asked, func(s *publish.Service) []dnsname.Name {
-			return s.SecondNames
-		}, func(_, q dnsname.Name) bool { return true })
-		second = len(found) > 0
-	}
-	return found, second
-}
-
-// Answers returns a function that reports whether an owner name answers for q.
-func (r *Index) Answers(q dnsname.Name) func(owner dnsname.Name) bool {
-	labels := q.Split()
-	return func(o dnsname.Name) bool {
-		ok, more := dnsname.Matches(labels, o)
-		return ok && (more >= 0 || r.AnswersFor(o, q))
-	}
-}
-
-// walkWild returns the services one of whose names matches q. The closest
-// names are all that are not shorter than q, else the longest.
-func (r *Index) walkWild(q dnsname.Name, names func(*publish.Service) []dnsname.Name, covers func(a, q dnsname.Name) bool) (found []*View) {
-	all := NewView(r.Published())
-	if all == nil {
-		return nil
-	}
+// walkWild returns the services one of whose names matches q. It looks at all
+// services, because a '*' in the middle has no node. The closest names are all
+// that are not shorter than q, else the longest.
+func (x *Index) walkWild(q dnsname.Name, names func(*publish.Service) []dnsname.Name,
+	answers func(a, q dnsname.Name) bool, onlyClosest bool) (found []*Set) {
 	labels := q.Split()
 	closest := -len(labels)
-	for s := range Shuffled([]*View{all}, ^publish.Kind(0)) {
+	for s := range Shuffled([]*Set{x.Published()}, publish.AnyKind) {
 		best := closest - 1
 		for _, o := range names(s) {
-			if ok, more := dnsname.Matches(labels, o); ok && (more >= 0 || covers(o, q)) {
+			if ok, more := dnsname.Matches(labels, o); ok && (more >= 0 || answers(o, q)) {
 				best = max(best, min(more, 0))
 			}
 		}
 		switch {
 		case best < closest:
 			continue
-		case r.Rules.Closest && best > closest:
+		case onlyClosest && best > closest:
 			found, closest = nil, best
 		}
-		found = append(found, NewView(Singleton(s)))
+		found = append(found, Singleton(s))
 	}
 	return found
 }
 
-// AnswersFor reports whether the owner name a, an ancestor of q, may answer for q.
-func (r *Index) AnswersFor(a, q dnsname.Name) bool {
+// answersFor reports whether the owner name a, an ancestor of q, may answer for q.
+func (x *Index) answersFor(a, q dnsname.Name) bool {
 	if a == dnsname.Root || a.Parent() == dnsname.Root {
 		return false
 	}
-	for _, zone := range r.Zones {
+	for _, zone := range x.Zones {
 		if q.Under(zone) && zone.Under(a) {
 			return false
 		}
@@ -150,11 +115,20 @@ func (r *Index) AnswersFor(a, q dnsname.Name) bool {
 	return true
 }
 
-// AliasFor returns the alias that q is at or below, for a q outside the apex;
-// not ok if there is none, so that q is not ours.
-func (r *Index) AliasFor(q dnsname.Name) (alias dnsname.Name, ok bool) {
-	for a := q; a != dnsname.Root && (a == q || r.AnswersFor(a, q)); a = a.Parent() {
-		if n, ok := r.Nodes.Load(a); ok && n.Exact != nil {
+// Answers returns a function that reports whether an owner name answers for q.
+func (x *Index) Answers(q dnsname.Name) func(owner dnsname.Name) bool {
+	labels := q.Split()
+	return func(o dnsname.Name) bool {
+		ok, more := dnsname.Matches(labels, o)
+		return ok && (more >= 0 || x.answersFor(o, q))
+	}
+}
+
+// AliasFor returns the alias that q is at or below, for a q outside of all
+// zones. It reports false if there is none, so that q is not ours.
+func (x *Index) AliasFor(q dnsname.Name) (alias dnsname.Name, ok bool) {
+	for a := q; a != dnsname.Root && (a == q || x.answersFor(a, q)); a = a.Parent() {
+		if n, _ := x.owned.load(a); n.exact != nil {
 			return a, true
 		}
 	}

@@ -13,18 +13,22 @@ import (
 	"github.com/rayje/dnsdock/internal/publish"
 )
 
-// MostSpecific returns the owner names of a view's services, the one of most labels
-// first, and no more than that many.
-func MostSpecific(v *View, most int) (list []dnsname.Name) {
+// MostSpecific returns the names for a PTR record of services: what they call
+// themselves first, then the owner names with the most labels first, and limit
+// names at most.
+func MostSpecific(services *Set, limit int) (list []dnsname.Name) {
 	var byLabels [dnsname.MaxLen/2 + 1][]dnsname.Name
-	for s := range Shuffled([]*View{v}, publish.HasData) {
+	for s := range Shuffled([]*Set{services}, publish.HasData) {
+		if s.HostName != "" {
+			list = append(list, s.HostName)
+		}
 		for _, o := range s.OwnerNames {
 			byLabels[o.Labels()] = append(byLabels[o.Labels()], o)
 		}
 	}
 	slices.Reverse(byLabels[:])
-	list = publish.Dedup(slices.Concat(byLabels[:]...))
-	return list[:min(len(list), most)]
+	list = publish.Dedup(slices.Concat(list, slices.Concat(byLabels[:]...)))
+	return list[:min(len(list), limit)]
 }
 
 // A Viewer is who a query is from, and which address of ours it asks.
@@ -37,13 +41,13 @@ type Viewer struct{ Addr, Local netip.Addr }
 // limit addresses, starting at a random service, so that a name of 10,000
 // services costs no more than its reply holds. It reports differs if viewers on other
 // networks may get other addresses, or another order.
-func (r *Index) Rrset(views []*View, v4 bool, limit int, c Viewer) (addrs []netip.Addr, ttl uint32, differs bool) {
-	isNear := sync.OnceValue(func() bool { return r.isNear(c.Addr) }) // is asked for only where there are many
+func (x *Index) Rrset(views []*Set, v4 bool, limit int, c Viewer) (addrs []netip.Addr, ttl uint32, differs bool) {
+	isNear := sync.OnceValue(func() bool { return x.isNear(c.Addr) }) // is asked for only where there are many
 	seen := make(map[netip.Addr]bool)
 	var near, far rotation
 	var network intern.Handle[publish.Network]
 	isFirst := true
-	for s, got := range r.giving(views, v4, c) {
+	for s, got := range x.giving(views, v4, c) {
 		differs = differs || !isFirst && s.Network() != network
 		network, isFirst = s.Network(), false
 		group := &far
@@ -62,7 +66,7 @@ func (r *Index) Rrset(views []*View, v4 bool, limit int, c Viewer) (addrs []neti
 		}
 	}
 	addrs = append(near.turned(), far.turned()...)
-	return addrs[:min(len(addrs), limit)], r.MinTTL(views), differs || AnyHas(views, publish.Varies)
+	return addrs[:min(len(addrs), limit)], x.MinTTL(views), differs || AnyHas(views, publish.Varies)
 }
 
 // A choice is the addresses of a service that a viewer is to get.
@@ -73,18 +77,18 @@ type choice struct {
 
 // giving iterates over the services of views that have addresses of a family
 // for a viewer, starting at a random one. Sick ones are left out if others are well.
-func (r *Index) giving(views []*View, v4 bool, c Viewer) iter.Seq2[*publish.Service, choice] {
+func (x *Index) giving(views []*Set, v4 bool, c Viewer) iter.Seq2[*publish.Service, choice] {
 	family := publish.HasAAAA
 	if v4 {
 		family = publish.HasA
 	}
 	return func(yield func(*publish.Service, choice) bool) {
-		well := r.anyWell(views, c)
+		well := x.anyWell(views, c)
 		for s := range Shuffled(views, family) {
 			if s.Sick && well {
 				continue
 			}
-			addrs, near := r.addrsFor(s, c)
+			addrs, near := x.addrsFor(s, c)
 			has := slices.ContainsFunc(addrs, func(a netip.Addr) bool { return a.IsValid() && a.Is4() == v4 })
 			if has && !yield(s, choice{addrs, near}) {
 				return
@@ -94,9 +98,9 @@ func (r *Index) giving(views []*View, v4 bool, c Viewer) iter.Seq2[*publish.Serv
 }
 
 // Giving iterates over the services that Rrset takes addresses from.
-func (r *Index) Giving(views []*View, v4 bool, c Viewer) iter.Seq[*publish.Service] {
+func (x *Index) Giving(views []*Set, v4 bool, c Viewer) iter.Seq[*publish.Service] {
 	return func(yield func(*publish.Service) bool) {
-		for s := range r.giving(views, v4, c) {
+		for s := range x.giving(views, v4, c) {
 			if !yield(s) {
 				return
 			}
@@ -106,14 +110,18 @@ func (r *Index) Giving(views []*View, v4 bool, c Viewer) iter.Seq[*publish.Servi
 
 // addrsFor is service.addrsFor, in an order that changes where that does not
 // matter, with the host's addresses.
-func (r *Index) addrsFor(s *publish.Service, c Viewer) (addrs []netip.Addr, near bool) {
+func (x *Index) addrsFor(s *publish.Service, c Viewer) (addrs []netip.Addr, near bool) {
 	addrs, near = s.AddrsFor(c.Addr)
 	if n := len(addrs); n > 1 && len(s.NetRuns) < 2 {
 		turn := rand.IntN(n)
 		addrs = slices.Concat(addrs[turn:], addrs[:turn])
 	}
 	if at := slices.Index(addrs, netip.Addr{}); at >= 0 {
-		addrs = slices.Concat(addrs[:at], r.hostAddrs(c.Local), addrs[at+1:])
+		host := x.hostAddrs(c.Local)
+		if gateway := x.gatewayFor(c.Addr); x.isHost(s) && len(gateway) > 0 {
+			host = gateway
+		}
+		addrs = slices.Concat(addrs[:at], host, addrs[at+1:])
 	}
 	return addrs, near
 }
@@ -121,16 +129,15 @@ func (r *Index) addrsFor(s *publish.Service, c Viewer) (addrs []netip.Addr, near
 // hostAddrs returns the addresses of the host: what is configured, else the
 // one that a client asked. Where that is a container's, dnsdock is in it, and
 // the host is the gateway of its network.
-func (r *Index) hostAddrs(asked netip.Addr) (addrs []netip.Addr) {
-	if r.Rules.Host != nil {
-		return r.Rules.Host
+func (x *Index) hostAddrs(asked netip.Addr) (addrs []netip.Addr) {
+	if x.Rules.Host != nil {
+		return x.Rules.Host
 	}
-	if v, ok := r.Addrs.Load(asked); ok {
-		for s := range v.All(publish.HasData) {
-			for _, e := range s.NetRuns {
-				if n := e.Net.Value(); n.V4.Contains(asked) || n.V6.Contains(asked) {
-					return []netip.Addr{n.V4.Gateway, n.V6.Gateway}
-				}
+	t, _ := x.addrs.load(asked)
+	for s := range t.All(publish.HasData) {
+		for _, run := range s.NetRuns {
+			if n := run.Net.Value(); n.V4.Contains(asked) || n.V6.Contains(asked) {
+				return []netip.Addr{n.V4.Gateway, n.V6.Gateway}
 			}
 		}
 	}
@@ -139,7 +146,7 @@ func (r *Index) hostAddrs(asked netip.Addr) (addrs []netip.Addr) {
 
 // anyWell reports whether a service of views whose health check does not
 // fail has an address for the client, where others fail.
-func (r *Index) anyWell(views []*View, c Viewer) bool {
+func (x *Index) anyWell(views []*Set, c Viewer) bool {
 	if !AnyHas(views, publish.IsSick) {
 		return false
 	}
@@ -153,8 +160,8 @@ func (r *Index) anyWell(views []*View, c Viewer) bool {
 
 // isNear reports whether a client is on a network of a service. It is not
 // worth a search for those beside it if it is not.
-func (r *Index) isNear(client netip.Addr) bool {
-	for n := range r.Networks.All() {
+func (x *Index) isNear(client netip.Addr) bool {
+	for n := range x.networks.all() {
 		if n.Value().Has(client) {
 			return true
 		}
@@ -165,10 +172,10 @@ func (r *Index) isNear(client netip.Addr) bool {
 // NetworksOf returns a number that two clients have in common if they are on
 // the same networks of services, and so get the same addresses; 0 for a
 // client on none.
-func (r *Index) NetworksOf(client netip.Addr) (sum uint64) {
-	for n := range r.Networks.All() {
+func (x *Index) NetworksOf(client netip.Addr) (sum uint64) {
+	for n := range x.networks.all() {
 		if n.Value().Has(client) {
-			sum += maphash.Comparable(r.seed, n)
+			sum += maphash.Comparable(x.seed, n)
 		}
 	}
 	return sum
@@ -201,8 +208,8 @@ func (t *rotation) turned() []netip.Addr {
 
 // MinTTL returns the smallest TTL of views in seconds, without those of a
 // CNAME; the default where there is none.
-func (r *Index) MinTTL(views []*View) uint32 {
-	ttl, standard := uint32(publish.MaxTTL), r.TTL.Load()
+func (x *Index) MinTTL(views []*Set) uint32 {
+	ttl, standard := uint32(publish.MaxTTL), x.TTL.Load()
 	for _, v := range views {
 		ttl = min(ttl, uint32(v.minTTL))
 		if v.Has(publish.HasDefault) {
@@ -216,9 +223,9 @@ func (r *Index) MinTTL(views []*View) uint32 {
 }
 
 // TTLOf returns the TTL of a service in seconds.
-func (r *Index) TTLOf(s *publish.Service) uint32 {
+func (x *Index) TTLOf(s *publish.Service) uint32 {
 	if s.TTL == publish.DefaultTTL {
-		return r.TTL.Load()
+		return x.TTL.Load()
 	}
 	return uint32(s.TTL)
 }

@@ -4,29 +4,225 @@ import (
 	"iter"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/rayje/dnsdock/internal/publish"
 )
 
-// Shuffled iterates over those services of views that have one of kinds, from a
-// random one on, so that what fits of many is of all by and by.
-func Shuffled(views []*View, k publish.Kind) iter.Seq[*publish.Service] {
+const (
+	// Many is a number of services that are looked at in some tens of
+	// microseconds. A walk over more lets others run in between.
+	Many = 256
+
+	// maxPart is the number of services that are copied for a change: 2 KiB.
+	maxPart = 256
+)
+
+// A Set holds services, each once, sorted by ID. nil is the empty set. It is
+// never written again: a change makes a new Set. A large one is made of parts,
+// which the new Set shares with the old one but for one of them.
+type Set struct {
+	services []*publish.Service // nil if there are parts
+	parts    []*Set             // sets without parts, in order; nil: services has all
+	size     int32              // number of services
+	minTTL   int32              // the smallest TTL of their own in seconds, not counting those of a CNAME; else MaxTTL
+	kinds    publish.Kind       // what they have, together
+}
+
+// Singleton returns the set of one service.
+func Singleton(s *publish.Service) *Set { return newSet([]*publish.Service{s}) }
+
+// newSet returns the set of services, which are sorted. It may have one part only.
+func newSet(services []*publish.Service) *Set {
+	if len(services) == 0 {
+		return nil
+	}
+	t := &Set{services: services, size: int32(len(services)), minTTL: publish.MaxTTL}
+	for _, s := range services {
+		t.kinds |= s.Kinds()
+		if s.TTL != publish.DefaultTTL && s.CNAME == "" {
+			t.minTTL = min(t.minTTL, int32(s.TTL))
+		}
+	}
+	return t
+}
+
+// joined returns the set of parts, which are sorted.
+func joined(parts []*Set) *Set {
+	switch len(parts) {
+	case 0:
+		return nil
+	case 1:
+		return parts[0]
+	}
+	t := &Set{parts: parts, minTTL: publish.MaxTTL}
+	for _, p := range parts {
+		t.size += p.size
+		t.minTTL = min(t.minTTL, p.minTTL)
+		t.kinds |= p.kinds
+	}
+	return t
+}
+
+// search returns where in a set without parts the service with that ID is, or
+// would be.
+func (t *Set) search(id string) (at int, found bool) {
+	return slices.BinarySearchFunc(t.services, id, func(s *publish.Service, id string) int { return strings.Compare(s.ID, id) })
+}
+
+// part returns the index of the part that has the service with that ID, or
+// would have it: the last one that does not begin after it.
+func (t *Set) part(id string) int {
+	at, found := slices.BinarySearchFunc(t.parts, id, func(p *Set, id string) int { return strings.Compare(p.services[0].ID, id) })
+	if found {
+		return at
+	}
+	return max(at-1, 0)
+}
+
+// With returns t with the one service of single, in place of the service with
+// its ID if there is one.
+func (t *Set) With(single *Set) *Set {
+	if t == nil {
+		return single
+	}
+	s := single.services[0]
+	if t.parts != nil {
+		at := t.part(s.ID)
+		next := t.parts[at].With(single)
+		if next.parts == nil {
+			return joined(slices.Concat(t.parts[:at], []*Set{next}, t.parts[at+1:]))
+		}
+		return joined(slices.Concat(t.parts[:at], next.parts, t.parts[at+1:]))
+	}
+	at, found := t.search(s.ID)
+	after := at
+	if found {
+		after++
+	}
+	if t.size == 1 && found {
+		return single
+	}
+	services := slices.Concat(t.services[:at], single.services, t.services[after:])
+	switch {
+	case len(services) <= maxPart && found:
+		return newSet(services)
+	case len(services) <= maxPart: // what the others have is known
+		return &Set{services: services, size: t.size + 1, minTTL: min(t.minTTL, single.minTTL), kinds: t.kinds | single.kinds}
+	}
+	half := len(services) / 2
+	return joined([]*Set{newSet(services[:half:half]), newSet(slices.Clip(services[half:]))})
+}
+
+// Without returns t without the service with that ID: t itself if there is none.
+func (t *Set) Without(id string) *Set {
+	if t == nil {
+		return nil
+	}
+	if t.parts != nil {
+		at := t.part(id)
+		switch next := t.parts[at].Without(id); next {
+		case t.parts[at]:
+			return t
+		case nil:
+			return joined(slices.Concat(t.parts[:at], t.parts[at+1:]))
+		default:
+			return joined(slices.Concat(t.parts[:at], []*Set{next}, t.parts[at+1:]))
+		}
+	}
+	at, found := t.search(id)
+	if !found {
+		return t
+	}
+	return newSet(slices.Concat(t.services[:at], t.services[at+1:]))
+}
+
+// Len returns the number of services.
+func (t *Set) Len() int {
+	if t == nil {
+		return 0
+	}
+	return int(t.size)
+}
+
+// Has reports whether a service of t has one of kinds.
+func (t *Set) Has(k publish.Kind) bool { return t != nil && t.kinds&k != 0 }
+
+// withPrefix returns the services whose ID begins so.
+func (t *Set) withPrefix(prefix string) (list []*publish.Service) {
+	if t == nil {
+		return nil
+	}
+	parts := []*Set{t}
+	if t.parts != nil {
+		parts = t.parts[t.part(prefix):]
+	}
+	for _, p := range parts {
+		at, _ := p.search(prefix)
+		for _, s := range p.services[at:] {
+			if !strings.HasPrefix(s.ID, prefix) {
+				return list
+			}
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// walk yields those services at the places from to to that have one of kinds,
+// and reports whether yield wants more.
+func (t *Set) walk(k publish.Kind, from, to int, yield func(*publish.Service) bool) bool {
+	if !t.Has(k) || from >= t.Len() || to <= 0 {
+		return true
+	}
+	for _, p := range t.parts {
+		if !p.walk(k, from, to, yield) {
+			return false
+		}
+		from, to = from-p.Len(), to-p.Len()
+	}
+	if t.parts != nil {
+		return true
+	}
+	for _, s := range t.services[max(from, 0):min(to, len(t.services))] {
+		if s.Kinds()&k != 0 && !yield(s) {
+			return false
+		}
+	}
+	return true
+}
+
+// All iterates over the services of t that have one of kinds, by ID.
+func (t *Set) All(k publish.Kind) iter.Seq[*publish.Service] {
+	return func(yield func(*publish.Service) bool) { t.walk(k, 0, t.Len(), yield) }
+}
+
+// AnyHas reports whether a service of sets has one of kinds.
+func AnyHas(sets []*Set, k publish.Kind) bool {
+	return slices.ContainsFunc(sets, func(t *Set) bool { return t.Has(k) })
+}
+
+// Shuffled iterates over those services of sets that have one of kinds, starting
+// at a random one, so that over several queries every service gets its turn even
+// if a reply holds only some.
+func Shuffled(sets []*Set, k publish.Kind) iter.Seq[*publish.Service] {
 	return func(take func(*publish.Service) bool) {
 		yield := Pausing(take)
 		total := 0
-		for _, v := range views {
-			total += v.Len()
+		for _, t := range sets {
+			total += t.Len()
 		}
 		if total == 0 {
 			return
 		}
 		first := rand.IntN(total) // a counter would stand still for clients that ask A and AAAA in turn
-		_ = walkAll(views, k, first, total, yield) && walkAll(views, k, 0, first, yield)
+		_ = walkAll(sets, k, first, total, yield) && walkAll(sets, k, 0, first, yield)
 	}
 }
 
-// Pausing returns yield with pauses, in which others run.
+// Pausing wraps yield to let other goroutines run after every Many services, so
+// that a long walk does not hold the processor.
 func Pausing(yield func(*publish.Service) bool) func(*publish.Service) bool {
 	count := 0
 	return func(s *publish.Service) bool {
@@ -37,151 +233,13 @@ func Pausing(yield func(*publish.Service) bool) func(*publish.Service) bool {
 	}
 }
 
-// walkAll is set.walk for several.
-func walkAll(views []*View, k publish.Kind, from, to int, yield func(*publish.Service) bool) bool {
-	for _, v := range views {
-		if !v.Walk(k, from, to, yield) {
+// walkAll is Set.walk over several sets, one after the other.
+func walkAll(sets []*Set, k publish.Kind, from, to int, yield func(*publish.Service) bool) bool {
+	for _, t := range sets {
+		if !t.walk(k, from, to, yield) {
 			return false
 		}
-		from, to = from-v.Len(), to-v.Len()
+		from, to = from-t.Len(), to-t.Len()
 	}
 	return true
-}
-
-// A Set holds services, each once, in the order of their ids. nil is the
-// empty one.
-//
-// It is a treap: a tree in that order, kept in balance by random weights. It
-// is never written again, and one that differs by a service shares all but
-// the path to it, so a change costs the same in a set of ten and of 100,000.
-type Set struct {
-	*publish.Service
-	Left, Right *Set
-	size        int32        // how many services
-	minTTL      int32        // the smallest TTL of their own, in seconds, without those of a CNAME; maxTTL if there is none
-	Weight      uint32       // of the service; at least that of those below
-	own, kinds  publish.Kind // what the service has, and what all have
-}
-
-// Singleton returns the set of s.
-func Singleton(s *publish.Service) *Set { return Top(s, s.Kinds(), rand.Uint32(), nil, nil) }
-
-// Top returns the set of s and what is before and after it.
-func Top(s *publish.Service, own publish.Kind, weight uint32, left, right *Set) *Set {
-	t := &Set{Service: s, Left: left, Right: right, size: 1, minTTL: publish.MaxTTL, Weight: weight, own: own, kinds: own}
-	if s.TTL != publish.DefaultTTL && s.CNAME == "" {
-		t.minTTL = int32(s.TTL)
-	}
-	for _, side := range []*Set{left, right} {
-		if side != nil {
-			t.size += side.size
-			t.minTTL = min(t.minTTL, side.minTTL)
-			t.kinds |= side.kinds
-		}
-	}
-	return t
-}
-
-// withChildren returns the top of t withChildren other sides.
-func (t *Set) withChildren(left, right *Set) *Set {
-	return Top(t.Service, t.own, t.Weight, left, right)
-}
-
-// Len is how many services t has.
-func (t *Set) Len() int {
-	if t == nil {
-		return 0
-	}
-	return int(t.size)
-}
-
-// With returns t with the one service of s, in the place of the one with its
-// id if there is one.
-func (t *Set) With(s *Set) *Set {
-	if t == nil {
-		return s
-	}
-	switch c := strings.Compare(s.ID, t.ID); {
-	case c < 0:
-		l := t.Left.With(s)
-		if l.Weight > t.Weight {
-			return l.withChildren(l.Left, t.withChildren(l.Right, t.Right))
-		}
-		return t.withChildren(l, t.Right)
-	case c > 0:
-		r := t.Right.With(s)
-		if r.Weight > t.Weight {
-			return r.withChildren(t.withChildren(t.Left, r.Left), r.Right)
-		}
-		return t.withChildren(t.Left, r)
-	}
-	return Top(s.Service, s.own, t.Weight, t.Left, t.Right)
-}
-
-// Without returns t without the service of that id, t itself if it has none.
-func (t *Set) Without(id string) *Set {
-	if t == nil {
-		return nil
-	}
-	switch c := strings.Compare(id, t.ID); {
-	case c < 0:
-		if l := t.Left.Without(id); l != t.Left {
-			return t.withChildren(l, t.Right)
-		}
-		return t
-	case c > 0:
-		if r := t.Right.Without(id); r != t.Right {
-			return t.withChildren(t.Left, r)
-		}
-		return t
-	}
-	return join(t.Left, t.Right)
-}
-
-// join returns the set of l and r, all of which are after those of l.
-func join(l, r *Set) *Set {
-	switch {
-	case l == nil:
-		return r
-	case r == nil:
-		return l
-	case l.Weight > r.Weight:
-		return l.withChildren(l.Left, join(l.Right, r))
-	}
-	return r.withChildren(join(l, r.Left), r.Right)
-}
-
-// Get returns the service of that id, nil if t has none.
-func (t *Set) Get(id string) *publish.Service {
-	for t != nil {
-		switch c := strings.Compare(id, t.ID); {
-		case c < 0:
-			t = t.Left
-		case c > 0:
-			t = t.Right
-		default:
-			return t.Service
-		}
-	}
-	return nil
-}
-
-// Has reports whether a service of t has one of kinds.
-func (t *Set) Has(k publish.Kind) bool { return t != nil && t.kinds&k != 0 }
-
-// Walk yields those services at the places from to to that have one of
-// kinds, and reports whether yield wants more.
-func (t *Set) Walk(k publish.Kind, from, to int, yield func(*publish.Service) bool) bool {
-	if !t.Has(k) || from >= t.Len() || to <= 0 {
-		return true
-	}
-	at := t.Left.Len()
-	return t.Left.Walk(k, from, to, yield) &&
-		(t.own&k == 0 || at < from || at >= to || yield(t.Service)) &&
-		t.Right.Walk(k, from-at-1, to-at-1, yield)
-}
-
-// All iterates over the services of t that have one of kinds.
-func (t *Set) All(k publish.Kind) iter.Seq[*publish.Service] {
-	return func(yield func(*publish.Service) bool) { t.Walk(k, 0, t.Len(), yield) }
 }

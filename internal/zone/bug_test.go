@@ -15,7 +15,7 @@ import (
 func TestPanicIsServfail(t *testing.T) {
 	log := dnstest.NewLog()
 	ix := zonetest.New(t, "docker", 0)
-	ix.Nodes.Store(zonetest.Name(t, "web.nginx.docker"), nil)
+	ix.PutBroken(t, "web", "nginx")
 	z := newResolver(t, ix)
 	z.log = slog.New(slog.NewTextHandler(log, nil))
 	req := new(dns.Msg).SetQuestion("web.nginx.docker.", dns.TypeA)

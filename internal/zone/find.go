@@ -18,11 +18,11 @@ type found struct {
 	isStatic bool             // no container changes what is found
 	isHost   bool             // the name is that of dnsdock itself, and of no container
 	loopback bool             // the name is localhost, or below it
-	views    []*index.View    // what the name rule found; ignored if cname is set
+	views    []*index.Set    // what the name rule found; ignored if cname is set
 	hasData  bool             // a service of views has no CNAME
 	cname    *publish.Service // whose CNAME the name stands for; nil: none
 	ports    []servicePort
-	owners   *index.View // services whose address the name is of; nil: none
+	owners   *index.Set // services whose address the name is of; nil: none
 }
 
 // A servicePort is one SRV record.
@@ -69,14 +69,15 @@ func (z *Resolver) findLocal(f *found, n, top dnsname.Name) {
 
 // findOwn looks up a name of services.
 func (z *Resolver) findOwn(f *found, n, top dnsname.Name) {
-	var hasPorts, second bool
-	f.views, second = z.Reg.Match(n, nil)
+	var hasPorts bool
+	m := z.Reg.Match(n)
+	f.views = m.Sets
 	f.hasData = index.AnyHas(f.views, publish.HasData)
 	f.isHost = n == z.host && !f.hasData
 	f.ports, hasPorts = z.findPorts(n, top)
-	f.exists = f.isZone || f.isHost || hasPorts || len(f.views) > 0 || z.Reg.IsAboveCompose(n) || z.Reg.IsAboveZone(n)
+	f.exists = f.isZone || f.isHost || hasPorts || len(f.views) > 0 || z.Reg.IsAboveSecond(n) || z.Reg.IsAboveZone(n)
 	if !f.isZone && n != z.host && index.AnyHas(f.views, publish.HasCNAME) { // SOA, NS and what names them must be no CNAME
-		f.cname = z.cnameOf(n, f.views)
+		f.cname = cnameOf(n, m)
 	}
 	switch {
 	case f.isHost:
@@ -85,42 +86,41 @@ func (z *Resolver) findOwn(f *found, n, top dnsname.Name) {
 		f.rule = "these services have such a port at the name behind it"
 	case f.cname != nil:
 		f.rule = "the closest service with a name that fits is a CNAME"
+	case m.Kind == index.BySecondName:
+		f.rule = "a second name of these services, as no other name fits"
+	case m.Kind == index.ByHost:
+		f.rule = "it is the host, as this client reaches it"
+	case m.Kind == index.ByCatchAll:
+		f.rule = "no other name fits, and these services have the alias *"
 	case len(f.views) > 0 && z.Reg.Rules.Closest:
 		f.rule = "the closest names that fit it (-match=closest)"
-	case second:
-		f.rule = "a second name of these services, as no other name fits"
 	case len(f.views) > 0:
 		f.rule = "all names that are at it, below it or above it"
 	}
 }
 
-// cnameOf returns the service whose CNAME n stands for, where n is answered
-// from views: that of the closest owner name at or above n, unless a service
+// cnameOf returns the service whose CNAME n stands for, where m is what n is
+// answered from: that of the closest owner name at or above n, unless a service
 // with addresses is closer; or one of those below n if there is nothing else.
 // Of several it is always the same.
-func (z *Resolver) cnameOf(n dnsname.Name, views []*index.View) (best *publish.Service) {
-	at, ok := z.Reg.Nodes.Load(n)
-	if !ok {
-		at, ok = z.Reg.Compose.Load(n)
-		ok = ok && views[0] == &at.Subtree
-	}
-	if ok { // its view is the first: what is at n itself counts before all others, what is below n after them
-		below := views[0]
-		views = slices.Clone(views[1:])
-		if at.Exact != nil {
-			views = slices.Insert(views, 0, at.Exact)
+func cnameOf(n dnsname.Name, m index.Match) (best *publish.Service) {
+	sets := m.Sets
+	if m.Below != nil { // what is at n itself counts before all others, what is below n after them
+		sets = slices.Clone(sets[1:])
+		if m.Exact != nil {
+			sets = slices.Insert(sets, 0, m.Exact)
 		}
-		views = append(views, below)
+		sets = append(sets, m.Below)
 	}
-	ofAnyDepth := func(i int) bool { return n.HasWildcard() || ok && i == len(views)-1 }
-	for i, v := range views {
+	ofAnyDepth := func(i int) bool { return n.HasWildcard() || m.Below != nil && i == len(sets)-1 }
+	for i, t := range sets {
 		switch {
-		case v.Has(publish.HasData) && (ofAnyDepth(i) || !v.Has(publish.HasCNAME)):
+		case t.Has(publish.HasData) && (ofAnyDepth(i) || !t.Has(publish.HasCNAME)):
 			return nil
-		case !v.Has(publish.HasCNAME):
+		case !t.Has(publish.HasCNAME):
 			continue
 		}
-		for s := range v.All(publish.HasCNAME) {
+		for s := range t.All(publish.HasCNAME) {
 			if best == nil || compareCNAMEs(s, best) < 0 {
 				best = s
 			}
@@ -150,8 +150,7 @@ func (z *Resolver) findPorts(n, top dnsname.Name) (list []servicePort, exists bo
 	if !isProtoLabel(proto) || !rest.Under(top) {
 		return nil, false
 	}
-	views, _ := z.Reg.Match(rest, nil)
-	for s := range index.Shuffled(views, publish.HasPorts) {
+	for s := range index.Shuffled(z.Reg.Match(rest).Sets, publish.HasPorts) {
 		for _, p := range s.Ports {
 			if proto != "_"+p.Proto || !between && !p.IsAt(label) {
 				continue

@@ -34,7 +34,7 @@ func (d *decision) foreign(n dnsname.Name, q dns.Question, chained bool) {
 		d.refuse(chained)
 	case !routed && n.IsSingle() && !isOfTLD(q.Qtype):
 		d.trace.note(n, "it is a name of one label, which only hosts of this site have")
-		if _, above := d.Reg.Nodes.Load(n); !above && !d.Reg.IsAboveZone(n) && !d.Fwd.HasRouteBelow(n) {
+		if !d.Reg.HasAtOrBelow(n) && !d.Reg.IsAboveZone(n) && !d.Fwd.HasRouteBelow(n) {
 			m.Rcode = dns.RcodeNameError
 		}
 	case chained && !m.RecursionDesired:

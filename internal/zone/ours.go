@@ -120,7 +120,7 @@ func (d *decision) addRecords(q dns.Question, n dnsname.Name, f found) {
 }
 
 // total returns how many services views have in all.
-func total(views []*index.View) (n int) {
+func total(views []*index.Set) (n int) {
 	for _, v := range views {
 		n += v.Len()
 	}
@@ -178,11 +178,11 @@ func (d *decision) addrsOf(n, top dnsname.Name) []dns.RR {
 func (d *decision) addExtra(rrs []dns.RR) { d.Msg.Extra = append(rrs, d.Msg.Extra...) }
 
 // addPTR adds the names of the services that have an address; nil: no service has it.
-func (d *decision) addPTR(owner string, services *index.View) {
+func (d *decision) addPTR(owner string, services *index.Set) {
 	if services == nil {
 		return
 	}
-	h, limit := header(owner, dns.TypePTR, d.Reg.MinTTL([]*index.View{services})), d.limit(services.Len())
+	h, limit := header(owner, dns.TypePTR, d.Reg.MinTTL([]*index.Set{services})), d.limit(services.Len())
 	names := index.MostSpecific(services, limit)
 	for _, o := range names {
 		d.Msg.Answer = append(d.Msg.Answer, &dns.PTR{Hdr: h, Ptr: o.String()})
@@ -192,7 +192,7 @@ func (d *decision) addPTR(owner string, services *index.View) {
 
 // allTXT returns the TXT records of views, each once, and whether these are
 // all: it ends when they have size bytes.
-func allTXT(views []*index.View, size int) (list []string, whole bool) {
+func allTXT(views []*index.Set, size int) (list []string, whole bool) {
 	seen := make(map[string]bool)
 	for s := range index.Shuffled(views, publish.HasTXT) {
 		for _, text := range s.TXT {

@@ -3,7 +3,6 @@ package zone
 import (
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/index"
-	"github.com/rayje/dnsdock/internal/table"
 )
 
 const (
@@ -56,10 +55,8 @@ func (z *Resolver) isExpensive(n, top dnsname.Name, many int) bool {
 		}
 	}
 	for range 3 { // n itself, or the name behind _port._protocol
-		for _, nodes := range []*table.Table[dnsname.Name, *index.Node]{&z.Reg.Nodes, &z.Reg.Compose} {
-			if at, ok := nodes.Load(n); ok && at.Subtree.Len() > many {
-				return true
-			}
+		if z.Reg.CountBelow(n) > many {
+			return true
 		}
 		if label := n.Label(); label == "" || label[0] != '_' {
 			break

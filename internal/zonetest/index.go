@@ -135,6 +135,17 @@ func (ix *Index) PutContainers(t testing.TB, list ...publish.Container) {
 	}
 }
 
+// PutBroken publishes a service whose answer makes whoever decides it panic: it
+// says that it has more addresses on its network than it has.
+func (ix *Index) PutBroken(t testing.TB, name, image string) {
+	t.Helper()
+	s, _ := ix.Rules.ServiceOf(&publish.Container{
+		ID: name, Name: name, Image: image, Networks: []publish.Endpoint{Endpoint("broken", "10.9.0.5/24 10.9.0.6/24")},
+	}, "e")
+	s.Addrs = s.Addrs[:1:1]
+	ix.Put(s.ID, s)
+}
+
 // Endpoint returns the endpoint of a container on a network, with addresses
 // and prefixes; with '!' before its name the network is internal. The first
 // address of a network is its gateway.

@@ -1,0 +1,149 @@
+package index
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/publish"
+)
+
+const (
+	hostLabel = "\x04host"
+	selfLabel = "\x07dnsdock"
+)
+
+// matchOther finds q where no owner name matches: by the second names, by the
+// name of the host, else by an alias '*'.
+func (x *Index) matchOther(q dnsname.Name) Match {
+	zone, ok := x.ZoneOf(q)
+	if !ok || q == zone {
+		return Match{}
+	}
+	if m := x.matchSecond(q, zone); len(m.Sets) > 0 {
+		return m
+	}
+	top := q // the name at or above q with one label more than its zone
+	for top.Parent() != zone {
+		top = top.Parent()
+	}
+	if t := x.byShortID(top, zone); t != nil {
+		return Match{Kind: BySecondName, Sets: []*Set{t}}
+	}
+	if t := x.hosts[zone]; t != nil && top == hostLabel+zone {
+		return Match{Kind: ByHost, Sets: []*Set{t}}
+	}
+	if t, _ := x.catchAll.load(zone); t != nil && !q.Under(selfLabel+x.Rules.Apex) {
+		return Match{Kind: ByCatchAll, Sets: []*Set{t}}
+	}
+	return Match{}
+}
+
+// matchSecond finds q among the second names: those at or below it, else the
+// nearest one above it. A q directly under its zone is answered from what has
+// that very name, because the name of a project is nothing that a service has.
+// Each '*' in front is as if it were left out.
+func (x *Index) matchSecond(q, zone dnsname.Name) Match {
+	isDirect := q.Parent() == zone
+	for q.Label() == "*" && q.Parent() != zone {
+		q = q.Parent()
+	}
+	if q.HasWildcard() {
+		second := func(s *publish.Service) []dnsname.Name { return s.SecondNames }
+		always := func(_, _ dnsname.Name) bool { return true }
+		if isDirect {
+			return Match{}
+		}
+		return Match{Kind: BySecondName, Sets: x.walkWild(q, second, always, true)}
+	}
+	n, _ := x.second.load(q)
+	if isDirect {
+		n.subtree = n.exact
+	}
+	if n.subtree != nil {
+		return Match{Kind: BySecondName, Sets: []*Set{n.subtree}, Exact: n.exact, Below: n.subtree}
+	}
+	for a := q.Parent(); len(a) > len(zone); a = a.Parent() {
+		if n, _ := x.second.load(a); n.exact != nil {
+			return Match{Kind: BySecondName, Sets: []*Set{n.exact}}
+		}
+	}
+	return Match{}
+}
+
+// IsAboveSecond reports whether n, which nothing answers, is above a second
+// name: then it exists (RFC 8020).
+func (x *Index) IsAboveSecond(n dnsname.Name) bool {
+	_, ok := x.second.load(n)
+	return ok
+}
+
+// shortID returns the digits of a container's ID that docker ps shows. It is
+// empty for what has no such ID.
+func shortID(s *publish.Service) string {
+	if s.IsByHand() || len(s.ID) <= publish.ShortIDLen || !publish.IsHex(s.ID[:publish.ShortIDLen], publish.ShortIDLen) {
+		return ""
+	}
+	return s.ID[:publish.ShortIDLen]
+}
+
+// byShortID returns the containers in a zone whose short ID is the first label
+// of n. It is nil if there are none. All services are sorted by ID, so that
+// these names take no memory.
+func (x *Index) byShortID(n, zone dnsname.Name) *Set {
+	id := n.Label()
+	if !x.Rules.Second.ID || len(id) != publish.ShortIDLen || !publish.IsHex(id, publish.ShortIDLen) {
+		return nil
+	}
+	list := x.Published().withPrefix(id)
+	list = slices.DeleteFunc(list, func(s *publish.Service) bool {
+		own, _ := x.ZoneOf(s.OwnerNames[0])
+		return own != zone || shortID(s) != id
+	})
+	return newSet(list)
+}
+
+// hostServices returns the host as a service of each zone, if it has a name.
+func hostServices(rules publish.NameRules, zones []dnsname.Name) map[dnsname.Name]*Set {
+	if !rules.Second.Host {
+		return nil
+	}
+	hosts := make(map[dnsname.Name]*Set)
+	for _, zone := range zones {
+		t := Singleton(&publish.Service{
+			ID: "host", ContainerLabel: "host", TTL: publish.DefaultTTL,
+			Addrs: []netip.Addr{{}}, OwnerNames: []dnsname.Name{hostLabel + zone},
+		})
+		t.kinds |= publish.Varies
+		hosts[zone] = t
+	}
+	return hosts
+}
+
+// isHost reports whether s is the host itself, and no container that uses its network.
+func (x *Index) isHost(s *publish.Service) bool {
+	for _, t := range x.hosts {
+		if t.services[0] == s {
+			return true
+		}
+	}
+	return false
+}
+
+// gatewayFor returns the addresses of the host on a network that the client is
+// on. It is empty if the client is on none.
+func (x *Index) gatewayFor(client netip.Addr) (addrs []netip.Addr) {
+	for net := range x.networks.all() {
+		if n := net.Value(); n.Has(client) {
+			for _, a := range []netip.Addr{n.V4.Gateway, n.V6.Gateway} {
+				if a.IsValid() {
+					addrs = append(addrs, a)
+				}
+			}
+			if len(addrs) > 0 {
+				return addrs
+			}
+		}
+	}
+	return nil
+}
