@@ -272,6 +272,8 @@ type containerJSON struct {
 
 	Config struct {
 		Image        string // the reference given to docker run
+		Hostname     string // docker run --hostname, else the short ID
+		Domainname   string
 		Env          []string
 		Labels       map[string]string
 		ExposedPorts map[string]struct{} // "80/tcp"; those of docker run -p too
@@ -295,6 +297,7 @@ func (j *containerJSON) container() *watch.Container {
 		Env:      make(map[string]string, len(j.Config.Env)),
 		Labels:   j.Config.Labels,
 		Networks: networks,
+		Host:     publish.HostName{Name: j.Config.Hostname, Domain: j.Config.Domainname},
 	}
 	if id, ok := strings.CutPrefix(j.HostConfig.NetworkMode, "container:"); ok {
 		c.Shares, c.Networks = id, nil
@@ -342,7 +345,8 @@ type endpointJSON struct {
 	GlobalIPv6Address   string
 	GlobalIPv6PrefixLen int
 	IPv6Gateway         string
-	GwPriority          int                                        // since API 1.48
+	GwPriority          int // since API 1.48
+	Aliases             []string
 	IPAMConfig          *struct{ IPv4Address, IPv6Address string } // what --ip and --ip6 asked for
 }
 
@@ -358,6 +362,7 @@ func endpoints(networks map[string]endpointJSON) []publish.Endpoint {
 				V6:   newIPNet(e.GlobalIPv6Address, e.GlobalIPv6PrefixLen, e.IPv6Gateway),
 			},
 			Addrs:    e.addrs(),
+			Aliases:  e.Aliases,
 			Priority: e.GwPriority,
 		})
 	}
