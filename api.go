@@ -350,7 +350,7 @@ func (a *api) explain(r *http.Request) (*zone.Resolution, error) {
 			return nil, fmt.Errorf("parameter client: %w", err)
 		}
 	}
-	return a.zone.Explain(n, dns.Fqdn(qname), qtype, c)
+	return a.zone.Explain(n, qtype, c)
 }
 
 // localAddr returns the address that the client sent r to. It is invalid for a unix socket.

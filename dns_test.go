@@ -95,9 +95,15 @@ func replyTo(z *zone.Resolver, req *dns.Msg, from netip.Addr) *dns.Msg {
 }
 
 func replyOf(z *zone.Resolver, req *dns.Msg, c zone.Client) *dns.Msg {
-	a := z.Decide(req, c)
-	a.Complete()
-	return a.Msg
+	b, err := req.Pack()
+	if err != nil {
+		panic(err)
+	}
+	m := new(dns.Msg)
+	if err := m.Unpack(serverOf(z).Reply(b, c)); err != nil {
+		panic(err)
+	}
+	return m
 }
 
 // serverOf returns a server of z without sockets.
@@ -115,11 +121,13 @@ func header(owner string, rrtype uint16, ttl uint32) dns.RR_Header {
 
 // packed is reply in wire format.
 func packed(z *zone.Resolver, req *dns.Msg, local netip.Addr, size int) (*dns.Msg, []byte, error) {
-	c := zone.Client{Addr: netip.MustParseAddr("127.0.0.1"), Local: local, Size: size}
-	a := z.Decide(req, c)
-	a.Complete()
-	b, err := a.Pack(size)
-	return a.Msg, b, err
+	b, err := req.Pack()
+	if err != nil {
+		return nil, nil, err
+	}
+	b = serverOf(z).Reply(b, zone.Client{Addr: netip.MustParseAddr("127.0.0.1"), Local: local, Size: size})
+	m := new(dns.Msg)
+	return m, b, m.Unpack(b)
 }
 
 // serveZone serves z over UDP and TCP on addr, which ends in port 0, until
@@ -134,8 +142,8 @@ func serveZone(t testing.TB, z *zone.Resolver, addr string) (port string) {
 	g := newGroup(ctx)
 	server := dnsserver.New(t.Context(), z, z.Reg, z.Fwd, z.Traffic, slog.New(slog.DiscardHandler))
 	for _, conn := range socks.UDP {
-		srv, started := server.UDP(conn)
-		g.serve("dns udp", srv.ActivateAndServe, started, srv.ShutdownContext)
+		srv := server.UDP(conn)
+		g.serve("dns udp", srv.Serve, nil, srv.Shutdown)
 	}
 	srv, started := server.TCP(socks.TCP[0]), make(chan struct{})
 	close(started)

@@ -200,8 +200,8 @@ func (p *program) serveDNS(socks listener.Set) {
 		}
 	}
 	for _, conn := range socks.UDP {
-		srv, started := p.dns.UDP(conn)
-		p.serve("dns udp", srv.ActivateAndServe, started, last(srv.ShutdownContext))
+		srv := p.dns.UDP(conn)
+		p.serve("dns udp", srv.Serve, nil, last(srv.Shutdown))
 	}
 	for _, ln := range socks.TCP {
 		srv := p.dns.TCP(ln)

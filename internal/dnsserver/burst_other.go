@@ -3,4 +3,4 @@
 package dnsserver
 
 // There are no bursts here: the zone has upstreams asked.
-func (*packetConn) ask(int) bool { return false }
+func (*UDP) ask(int) bool { return false }

@@ -103,8 +103,8 @@ func TestTCPAcceptFails(t *testing.T) {
 		go func() { served <- srv.Serve() }()
 		begun := time.Now()
 		c := ln.DialFrom(netip.MustParseAddr("192.0.2.1"))
-		if took := time.Since(begun); took != 100*acceptPause {
-			t.Errorf("accepted after %v; want %v", took, 100*acceptPause)
+		if took := time.Since(begun); took != 100*retryPause {
+			t.Errorf("accepted after %v; want %v", took, 100*retryPause)
 		}
 		_ = c.Close()
 		if err := srv.Shutdown(t.Context()); err != nil {

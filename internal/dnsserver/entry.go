@@ -119,7 +119,17 @@ func (e *entry) wasUsed() bool { return e.state.Load()&1 != 0 }
 func (e *entry) forgetUse() bool { return e.state.And(^uint32(1))&1 != 0 }
 
 // isUsedUp counts a replay, and reports whether the answer must be decided again.
-func (m *more) isUsedUp() bool { return m.limited && m.replays.Add(-1) < 0 }
+func (e *entry) isUsedUp() bool {
+	return e.more != nil && e.more.limited && e.more.replays.Add(-1) < 0
+}
+
+// rcode returns the response code of the answer.
+func (e *entry) rcode() int {
+	if e.more == nil {
+		return dns.RcodeSuccess
+	}
+	return int(e.more.rcode)
+}
 
 // space returns how many bytes e takes.
 func (e *entry) space() int {
@@ -129,41 +139,40 @@ func (e *entry) space() int {
 	return entrySize + moreSize + cap(e.more.body)
 }
 
-// keep keeps an answer that the client from gets, where that can be replayed:
-// m is the whole message, and b is m in wire format.
-func (s *Server) keep(m *dns.Msg, b []byte, basis zone.Basis, from zone.Client) {
-	name := lowerName(b)
-	body := b[dnswire.HeaderLen+len(name)+4:]
-	if m.IsEdns0() != nil { // the last record
-		body = body[:len(body)-dnswire.OPTLen]
-	}
-	if m.Truncated || len(body) > maxBody {
-		return
-	}
-	e := &entry{stamp: basis.Stamp, qtype: m.Question[0].Qtype, nameLen: uint8(len(name))}
+// entryOf returns an answer as it is kept. It keeps it for others if that is allowed.
+func (t *task) entryOf(a *zone.Answer) *entry {
+	basis, keep := a.Basis()
+	body, counts := a.Records()
+	keep = keep && len(body) <= maxBody && !t.logsQueries()
+	name := []byte(t.Name)
+	e := &entry{stamp: basis.Stamp, qtype: t.Type, nameLen: uint8(len(name))}
 	e.state.Store(basis.Version<<1 | 1)
-	size := recordSize(m, body)
-	if basis.By == 0 && basis.ByStamp && size > 0 && m.Rcode == dns.RcodeSuccess && len(name)+len(body) <= len(e.data) {
+	size := recordSize(t.Type, body, counts)
+	if keep && basis.By == 0 && basis.ByStamp && size > 0 && a.Rcode == dns.RcodeSuccess && len(name)+len(body) <= len(e.data) {
 		e.size = uint8(len(body))
 		copy(e.data[copy(e.data[:], name):], body)
-		s.answers.put(e)
-		return
+		t.answers.put(e)
+		return e
 	}
-	e.more = &more{rcode: byte(m.Rcode), byStamp: basis.ByStamp, hasSOA: endsWithSOA(m)}
+	e.more = &more{rcode: byte(a.Rcode), byStamp: basis.ByStamp, hasSOA: a.EndsWithSOA}
 	if basis.By != 0 {
-		s.answers.put(marker(name, e.qtype, basis))
-		e.more.view = s.viewOf(basis.By, clientSource(from))
+		e.more.view = t.viewOf(basis.By, clientSource(t.from))
 		size = 0 // the addresses on the client's network stay the first
 	}
 	e.more.recordSize = uint16(size)
-	e.more.limited = size == 0 && len(m.Answer) > 1 && e.qtype != dns.TypePTR
+	e.more.limited = size == 0 && counts[0] > 1 && t.Type != dns.TypePTR
 	e.more.replays.Store(maxReplays)
-	copy(e.more.counts[:], b[6:])
-	if m.IsEdns0() != nil {
-		binary.BigEndian.PutUint16(e.more.counts[4:], binary.BigEndian.Uint16(e.more.counts[4:])-1)
+	for section, count := range counts {
+		binary.BigEndian.PutUint16(e.more.counts[2*section:], count)
 	}
 	e.setBody(name, body)
-	s.answers.put(e)
+	if keep && basis.By != 0 {
+		t.answers.put(marker(name, e.qtype, basis))
+	}
+	if keep {
+		t.answers.put(e)
+	}
+	return e
 }
 
 // marker returns an entry that says that the answers to a question depend on the client.
@@ -183,25 +192,15 @@ func (e *entry) setBody(name, records []byte) {
 	e.more.body = append(append(make([]byte, 0, len(name)+len(records)), name...), records...)
 }
 
-// lowerName returns the name of the question of a message, in lower case.
-func lowerName(b []byte) (name []byte) {
-	end := dnswire.HeaderLen
-	for b[end] != 0 {
-		end += 1 + int(b[end])
-	}
-	return bytes.ToLower(b[dnswire.HeaderLen : end+1]) // a length is below 64, so never a letter
-}
-
-// recordSize returns the bytes of each record if body is only addresses of the
-// name itself; else 0.
-func recordSize(m *dns.Msg, body []byte) int {
-	size := addressRecord(m.Question[0].Qtype)
-	if size == 0 || len(m.Answer)*size != len(body) || len(body) == 0 {
+// recordSize returns the bytes of each record if an answer is only addresses
+// of the name itself; else 0.
+func recordSize(qtype uint16, body []byte, counts [3]uint16) int {
+	size := addressRecord(qtype)
+	if size == 0 || len(body) == 0 || int(counts[0])*size != len(body) {
 		return 0
 	}
-	for rr := range len(m.Answer) {
-		at := body[rr*size:]
-		if binary.BigEndian.Uint16(at) != 0xc000|dnswire.HeaderLen || binary.BigEndian.Uint16(at[2:]) != m.Question[0].Qtype {
+	for at := 0; at < len(body); at += size {
+		if binary.BigEndian.Uint16(body[at:]) != 0xc000|dnswire.HeaderLen || binary.BigEndian.Uint16(body[at+2:]) != qtype {
 			return 0
 		}
 	}
@@ -219,15 +218,6 @@ func addressRecord(qtype uint16) int {
 		return fixed + 16
 	}
 	return 0
-}
-
-// endsWithSOA reports whether the last record of m, but for an OPT, is an SOA.
-func endsWithSOA(m *dns.Msg) bool {
-	last := m.Answer
-	if len(m.Ns) > 0 {
-		last = m.Ns
-	}
-	return len(last) > 0 && last[len(last)-1].Header().Rrtype == dns.TypeSOA
 }
 
 // A clientSource is a client as the source of a query.

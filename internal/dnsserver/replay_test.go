@@ -188,11 +188,8 @@ func TestCachedAllocates(t *testing.T) {
 	close(release)
 	r := forwarding(t, dnstest.Patience, up)
 	packet := dnstest.Pack(t, 1, "www.example.com.", dns.TypeA)
-	req, size := request(packet, dnswire.MaxUDPSize)
-	done := make(chan struct{})
-	later := func(f func()) { f(); close(done) }
-	r.answer(task{req, zone.Client{Addr: localhost.Addr, Size: size}, stats.UDP, later, func([]byte) error { return nil }})
-	<-done
+	task, _ := r.taskOf(packet, zone.Client{Addr: localhost.Addr}, dnswire.MaxUDPSize)
+	task.decide().Complete()
 	f, reply := r.newReplayer(r.traffic.Take(stats.UDP)), make([]byte, 0, dnswire.MaxUDPSize)
 	from := source(clientSource(localhost))
 	if n := testing.AllocsPerRun(100, func() {
@@ -211,6 +208,8 @@ type slowAuthority struct {
 }
 
 func (a slowAuthority) Serves(netip.Addr) (serves, known bool) { return a.known, a.known }
+
+func (slowAuthority) ServesNow(netip.Addr) bool { return true }
 
 // A client of whom only the interfaces tell whether it is local costs
 // the others nothing: it is left to the zone, until that knows.

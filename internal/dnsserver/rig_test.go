@@ -116,52 +116,59 @@ func nearby() (list []zone.Client) {
 	return list
 }
 
-// request returns what a packet asks, and the bytes that its client takes; nil
-// if it is no query.
-func request(packet []byte, limit int) (req *dns.Msg, size int) {
-	query, _ := dnswire.SanitizeQuery(bytes.Clone(packet))
-	req = new(dns.Msg)
-	if query == nil || req.Unpack(query) != nil {
-		return nil, 0
-	}
-	if limit == dnswire.MaxUDPSize {
-		limit = zone.UDPSize(req)
-	}
-	return req, limit
+// taskOf returns a packet as a task; not ok if it is no query.
+func (r rig) taskOf(packet []byte, from zone.Client, limit int) (t *task, ok bool) {
+	packet, _ = dnswire.SanitizeQuery(bytes.Clone(packet))
+	t = &task{Server: r.Server, from: from, over: stats.TCP, begun: time.Now()}
+	t.query, ok = new(reader).read(packet, limit)
+	t.from.Size = t.size
+	return t, ok
 }
 
 // decided is the reply that is decided for a packet, and not kept; nil if
 // upstreams have to be asked.
 func (r rig) decided(packet []byte, from zone.Client, limit int) []byte {
-	req, size := request(packet, limit)
-	if req == nil {
-		return nil
-	}
-	from.Size = size
-	a := r.zone.Decide(req, from)
-	if a.IsOpen() {
-		return nil
-	}
-	b, err := a.Pack(size)
-	if err != nil {
-		panic(err)
-	}
-	return b
+	r.Server = &Server{authority: r.authority, changes: r.changes, fwd: r.fwd, traffic: r.traffic, log: r.log, ctx: r.ctx, answers: newAnswerCache()}
+	return r.ask(packet, from, limit)
 }
 
 // ask has a packet answered as a server does that finds no kept answer: the
 // answer is kept.
-func (r rig) ask(packet []byte, from zone.Client, limit int) (reply []byte) {
-	req, size := request(packet, limit)
-	if req == nil {
+func (r rig) ask(packet []byte, from zone.Client, limit int) []byte {
+	t, ok := r.taskOf(packet, from, limit)
+	switch {
+	case !ok:
+		return nil
+	case t.version != 0:
+		return t.writeBadVersion(nil)
+	}
+	a := t.decide()
+	if a.IsOpen() {
 		return nil
 	}
-	from.Size = size
-	r.answer(task{req, from, stats.TCP, func(func()) {}, func(b []byte) error {
-		reply = bytes.Clone(b)
-		return nil
-	}})
-	return reply
+	return t.write(a, nil)
+}
+
+// packed is the reply to req in at most size bytes.
+func packed(r rig, req *dns.Msg, local netip.Addr, size int) (*dns.Msg, []byte, error) {
+	b, err := req.Pack()
+	if err != nil {
+		return nil, nil, err
+	}
+	t, _ := r.taskOf(b, zone.Client{Addr: localhost.Addr, Local: local}, dns.MaxMsgSize)
+	t.size, t.from.Size = size, size
+	b = t.write(t.decide(), nil)
+	m := new(dns.Msg)
+	return m, b, m.Unpack(b)
+}
+
+// reply is the whole reply to req.
+func reply(r rig, req *dns.Msg, local netip.Addr, size int) *dns.Msg {
+	m, _, err := packed(r, req, local, size)
+	if err != nil {
+		panic(err)
+	}
+	return m
 }
 
 // replayed is the reply to a packet from what is kept; nil if nothing fits.
@@ -191,7 +198,11 @@ func (r rig) checkReplay(t testing.TB, packet []byte, from zone.Client, limit in
 		t.Fatalf("%x from %v:\ngot  %s\nwant %s", packet, from.Addr, gotHead, wantHead)
 	}
 	truncated := got[2]&0x02 != 0
+	_, whole := parts(t, r.decided(packet, from, dns.MaxMsgSize))
 	for i := range gotParts {
+		if len(wantParts[i]) < len(whole[i]) && i == 2 {
+			continue // which addresses are left out depends on the order of the others
+		}
 		if len(gotParts[i]) != len(wantParts[i]) || !truncated && !slices.Equal(gotParts[i], wantParts[i]) {
 			t.Fatalf("%x from %v, section %d:\ngot  %.500s\nwant %.500s", packet, from.Addr, i, gotParts[i], wantParts[i])
 		}
@@ -261,9 +272,8 @@ func serveZone(t testing.TB, r rig, addr string) (port string) {
 	}
 	t.Cleanup(wg.Wait) // runs after the shutdowns
 	for _, conn := range socks.UDP {
-		srv, started := r.UDP(conn)
-		serve(srv.ActivateAndServe, srv.ShutdownContext)
-		<-started
+		srv := r.UDP(conn)
+		serve(srv.Serve, srv.Shutdown)
 	}
 	ln := socks.TCP[0]
 	srv := r.TCP(ln)

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
-	"errors"
 	"net"
 	"net/netip"
 	"sync"
@@ -21,15 +20,14 @@ import (
 )
 
 const (
-	maxConns       = 1000                  // TCP connections at a time
-	maxClientConns = 200                   // of one client; containers behind a proxy are one
-	tcpFirst       = 2 * time.Second       // for a new client to begin its query
-	tcpIdle        = 8 * time.Second       // for the next one, RFC 7766 section 6.2.3
-	tcpRead        = 2 * time.Second       // for a query that has begun
-	tcpWrite       = 5 * time.Second       // for a client to take replies
-	tcpBuffer      = 16 << 10              // octets of replies that are written together
-	workerIdle     = time.Second           // after which a goroutine ends that has no connection
-	acceptPause    = 50 * time.Millisecond // after an accept that failed, as for want of descriptors
+	maxConns       = 1000            // TCP connections at a time
+	maxClientConns = 200             // of one client; containers behind a proxy are one
+	tcpFirst       = 2 * time.Second // for a new client to begin its query
+	tcpIdle        = 8 * time.Second // for the next one, RFC 7766 section 6.2.3
+	tcpRead        = 2 * time.Second // for a query that has begun
+	tcpWrite       = 5 * time.Second // for a client to take replies
+	tcpBuffer      = 16 << 10        // octets of replies that are written together
+	workerIdle     = time.Second     // after which a goroutine ends that has no connection
 )
 
 // A tcpServer answers DNS over TCP: pipelined queries at once, and those
@@ -69,21 +67,19 @@ func (s *Server) TCP(ln net.Listener) *TCP {
 	return &TCP{server: s, ln: ln, ending: make(chan struct{}), idle: make(chan *tcpConn), conns: make(map[*tcpConn]bool), ofClient: make(map[netip.Addr]int)}
 }
 
-// Serve accepts connections until shutdown, then returns nil.
+// Serve accepts connections until Shutdown, then returns nil.
 func (s *TCP) Serve() error {
+	retry := retrier{log: s.server.log, message: "accepting DNS connections fails", addr: s.ln.Addr(), ending: s.ending}
 	for {
 		c, err := s.ln.Accept()
+		if retry.isOver(err) {
+			if err == nil {
+				_ = c.Close() // nothing was read
+			}
+			return nil
+		}
 		if err == nil {
 			s.add(c)
-			continue
-		}
-		if errors.Is(err, net.ErrClosed) {
-			return nil
-		}
-		select { // out of descriptors: some come back
-		case <-s.ending:
-			return nil
-		case <-time.After(acceptPause):
 		}
 	}
 }
@@ -185,13 +181,6 @@ func (s *TCP) serveConn(c *tcpConn) {
 	from := zone.Client{Addr: c.client(), Local: c.local(), Size: dns.MaxMsgSize, BeforeWait: func() { _ = c.flush() }} // its error is the next read's
 	var waiting sync.WaitGroup
 	defer waiting.Wait()
-	later := func(f func()) { // few can wait: the forwarder has a bound for each client
-		_ = c.flush() // its error is the next read's
-		waiting.Go(func() {
-			f()
-			_ = c.flush() // the client went away
-		})
-	}
 	for idle := tcpFirst; ; idle = tcpIdle {
 		b, err := s.read(c, idle)
 		if err != nil {
@@ -200,20 +189,45 @@ func (s *TCP) serveConn(c *tcpConn) {
 		if c.answer(b) {
 			continue
 		}
-		query, reply := dnswire.SanitizeQuery(b)
-		var req dns.Msg
-		switch {
-		case query != nil && req.Unpack(query) == nil:
-			s.server.answer(task{&req, from, stats.TCP, later, c.send})
-			continue
-		case query != nil: // what the library can't read after all
-			reply = dnswire.Reject(query, dnswire.HeaderLen, nil, dns.RcodeFormatError)
-		case reply == nil:
+		packet, reply := dnswire.SanitizeQuery(b)
+		if packet == nil && reply == nil {
 			continue
 		}
-		s.server.noteRejected(reply, from.Addr, s.server.traffic.Shared(stats.TCP), time.Since(time.Unix(0, c.used.Load())))
-		_ = c.send(reply) // its error is the next read's
+		t := task{Server: s.server, from: from, over: stats.TCP, begun: time.Now()}
+		var ok bool
+		switch t.query, ok = c.replay.read(packet, dns.MaxMsgSize); {
+		case packet == nil || !ok:
+			s.server.noteRejected(reply, from.Addr, s.server.traffic.Shared(stats.TCP), time.Since(time.Unix(0, c.used.Load())))
+			_ = c.send(reply) // its error is the next read's
+		case t.version != 0:
+			reply = t.writeBadVersion(nil)
+			t.note(stats.Refused, dns.RcodeBadVers, reply, c.send(reply))
+		default:
+			t.serve(c, &waiting)
+		}
 	}
+}
+
+// serve answers a query over TCP at once, or if it has to wait for an
+// upstream, when its answer is there. Few can wait: the forwarder has a bound
+// for each client.
+func (t *task) serve(c *tcpConn, waiting *sync.WaitGroup) {
+	send := func(a *zone.Answer) {
+		reply := t.write(a, nil)
+		t.note(a.Kind, a.Rcode, reply, c.send(reply))
+	}
+	a := t.decide()
+	if !a.IsOpen() {
+		send(a)
+		return
+	}
+	t.keep()
+	_ = c.flush() // its error is the next read's
+	waiting.Go(func() {
+		a.Complete()
+		send(a)
+		_ = c.flush() // the client went away
+	})
 }
 
 // read returns the next message, RFC 1035 section 4.2.2, which is good until

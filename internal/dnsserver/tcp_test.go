@@ -276,12 +276,12 @@ type walkingAuthority struct {
 	release chan struct{}
 }
 
-func (w walkingAuthority) Decide(req *dns.Msg, c zone.Client) *zone.Answer {
-	if strings.Contains(req.Question[0].Name, "*") {
+func (w walkingAuthority) Decide(q zone.Query, c zone.Client) *zone.Answer {
+	if q.Name.HasWildcard() {
 		c.BeforeWait()
 		<-w.release
 	}
-	return w.Authority.Decide(req, c)
+	return w.Authority.Decide(q, c)
 }
 
 // What is answered goes out before the server waits for its turn to look at

@@ -1,12 +1,12 @@
 package dnsserver
 
 import (
+	"context"
 	"net"
 	"net/netip"
 	"runtime"
+	"sync"
 	"time"
-
-	"github.com/miekg/dns"
 
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/forward"
@@ -15,114 +15,143 @@ import (
 	"github.com/rayje/dnsdock/internal/zone"
 )
 
-// UDP returns a server for conn, and a channel that is closed once the server
-// can be shut down.
-func (s *Server) UDP(conn *net.UDPConn) (*dns.Server, <-chan struct{}) {
-	started := make(chan struct{})
-	return &dns.Server{
-		Handler:           s,
-		PacketConn:        s.newPacketConn(conn),
-		UDPSize:           dnswire.MaxQuery,
-		NotifyStartedFunc: func() { close(started) },
-	}, started
-}
-
-// A packetConn is a UDP socket in front of dns.Server. It reads packets in
-// batches, replays kept answers in place, and leaves the other queries to the
-// server. Replies leave from the address that the query came to, also on a
-// host with several addresses.
-type packetConn struct {
-	*net.UDPConn
-	server  *Server
+// A UDP answers DNS over UDP. It reads packets in batches and answers most in
+// place; what takes longer has a goroutine of its own. Replies leave from the
+// address that the query came to, also on a host with several addresses.
+type UDP struct {
+	*Server
+	conn    *net.UDPConn
 	counts  *stats.Counts
 	replay  *replayer
 	batch   *udpio.Batch
-	next    int           // the packet of batch to look at next
-	count   int           // packets in batch
+	at      int           // the packet of batch at hand
 	single  bool          // all goroutines share one processor
-	begun   time.Time     // when the packetConn was made
+	begun   time.Time     // when the server was made
 	arrived time.Duration // when batch was read, since begun
 	burst   *forward.Burst
+
+	ending  chan struct{} // closed by Shutdown
+	ended   chan struct{} // closed when Serve has returned
+	waiting sync.WaitGroup
 }
 
-// newPacketConn wraps conn, which it owns from then on.
-func (s *Server) newPacketConn(conn *net.UDPConn) *packetConn {
+// UDP returns a server for conn, which it owns from then on.
+func (s *Server) UDP(conn *net.UDPConn) *UDP {
 	counts := s.traffic.Take(stats.UDP)
-	return &packetConn{
-		UDPConn: conn, server: s, counts: counts, replay: s.newReplayer(counts),
+	return &UDP{
+		Server: s, conn: conn, counts: counts, replay: s.newReplayer(counts),
 		batch: udpio.NewBatch(conn, udpio.WantDestinations(conn)), single: runtime.GOMAXPROCS(0) == 1, begun: time.Now(),
-		burst: s.fwd.NewBurst(s.ctx),
+		burst: s.fwd.NewBurst(s.ctx), ending: make(chan struct{}), ended: make(chan struct{}),
 	}
 }
 
-// ReadFrom implements net.PacketConn; the address is a udpio.Peer. It returns
-// the next query that no kept answer fits, without what does not count in it,
-// and replies itself to packets that are no good queries.
-func (p *packetConn) ReadFrom(b []byte) (n int, addr net.Addr, err error) {
+// Serve answers queries until Shutdown, then returns nil.
+func (u *UDP) Serve() error {
+	defer close(u.ended)
+	retry := retrier{log: u.log, message: "reading queries over UDP fails", addr: u.conn.LocalAddr(), ending: u.ending}
 	for {
-		for ; p.next < p.count; p.next++ {
-			i, packet := p.next, p.batch.Packet(p.next)
-			if reply := p.replay.answer(packet, p, dnswire.MaxUDPSize, p.batch.Space()); reply != nil {
-				p.batch.Send(i, reply)
-				continue
-			}
-			if p.replay != nil && p.replay.missed != "" && p.ask(i) {
-				continue
-			}
-			query, reply := dnswire.SanitizeQuery(packet)
-			if query != nil && !p.quickly(query) {
-				p.end()
-				p.next++
-				return copy(b, query), p.batch.Peer(i), nil
-			}
-			if reply != nil {
-				p.server.noteRejected(reply, p.batch.From(i).Addr(), p.counts, time.Since(p.begun)-p.arrived)
-				p.batch.Send(i, append(p.batch.Space(), reply...))
-			}
+		count, err := u.batch.Read()
+		if retry.isOver(err) {
+			return nil
 		}
-		p.end()
-		if p.single && p.count == udpio.BatchSize { // more packets may wait, and other goroutines want to run too
+		if err != nil {
+			continue
+		}
+		u.arrived = time.Since(u.begun) // one look at the clock for all packets of the batch
+		for u.at = range count {
+			u.handle(u.batch.Packet(u.at))
+		}
+		u.batch.Flush()
+		u.burst.Flush()
+		if u.replay.hasUntimed() {
+			u.replay.took(time.Since(u.begun) - u.arrived)
+		}
+		if u.single && count == udpio.BatchSize { // more packets may wait, and other goroutines want to run too
 			runtime.Gosched()
 		}
-		p.next = 0
-		if p.count, err = p.batch.Read(); err != nil {
-			p.count = 0
-			return 0, nil, err
-		}
-		p.arrived = time.Since(p.begun) // one look at the clock for all packets of the batch
 	}
 }
 
-// quickly answers a query in place if that takes little time: less than to
-// hand it to another goroutine.
-func (p *packetConn) quickly(query []byte) bool {
-	req := new(dns.Msg)
-	if p.replay == nil || p.replay.missed != "" || req.Unpack(query) != nil {
-		return false
+// Shutdown ends the server: it reads no more, and waits for the answers to
+// what it has read until ctx is done.
+func (u *UDP) Shutdown(ctx context.Context) error {
+	close(u.ending)
+	_ = u.conn.SetReadDeadline(time.Unix(1, 0)) // fails only if it is closed
+	done := make(chan struct{})
+	go func() {
+		<-u.ended
+		u.waiting.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
 	}
-	from := zone.Client{Addr: p.client(), Local: p.local(), Size: zone.UDPSize(req), Quick: true}
-	return p.server.answerNow(task{req: req, from: from, over: stats.UDP, send: func(b []byte) error {
-		p.batch.Send(p.next, append(p.batch.Space(), b...))
-		return nil
-	}})
+	return u.conn.Close()
+}
+
+// handle answers the packet at hand.
+func (u *UDP) handle(packet []byte) {
+	if reply := u.replay.answer(packet, u, dnswire.MaxUDPSize, u.batch.Space()); reply != nil {
+		u.batch.Send(u.at, reply)
+		return
+	}
+	if u.replay.missed != "" && u.ask(u.at) {
+		return
+	}
+	packet, reply := dnswire.SanitizeQuery(packet)
+	switch {
+	case packet != nil:
+		u.decide(packet)
+	case reply != nil:
+		u.noteRejected(reply, u.client(), u.counts, time.Since(u.begun)-u.arrived)
+		u.batch.Send(u.at, append(u.batch.Space(), reply...))
+	}
+}
+
+// decide answers a query that no kept answer fits.
+func (u *UDP) decide(packet []byte) {
+	t := task{Server: u.Server, from: zone.Client{Addr: u.client(), Local: u.local()}, over: stats.UDP, begun: u.begun.Add(u.arrived)}
+	var ok bool
+	if t.query, ok = u.replay.read(packet, dnswire.MaxUDPSize); !ok {
+		return // SanitizeQuery leaves none that can't be read
+	}
+	if t.from.Size = t.size; t.version != 0 {
+		reply := t.writeBadVersion(u.batch.Space())
+		t.note(stats.Refused, int(reply[3]&0xf), reply, nil)
+		u.batch.Send(u.at, reply)
+		return
+	}
+	if _, known := u.authority.Serves(t.from.Addr); known && u.replay.missed == "" {
+		t.from.Quick = true
+		if a := t.decide(); a != nil {
+			reply := t.write(a, u.batch.Space())
+			t.note(a.Kind, a.Rcode, reply, nil)
+			u.batch.Send(u.at, reply)
+			return
+		}
+		t.from.Quick = false
+	}
+	t.keep()
+	peer := u.batch.Peer(u.at)
+	u.waiting.Go(func() {
+		a := t.decide()
+		a.Complete()
+		reply := t.write(a, nil)
+		_, err := udpio.WriteTo(u.conn, reply, peer)
+		t.note(a.Kind, a.Rcode, reply, err)
+	})
 }
 
 // client returns the sender of the packet at hand.
-func (p *packetConn) client() netip.Addr { return p.batch.From(p.next).Addr() }
+func (u *UDP) client() netip.Addr { return u.batch.From(u.at).Addr() }
 
 // local returns the address of ours that the packet at hand came to.
-func (p *packetConn) local() netip.Addr { return localOf(p.LocalAddr(), p.batch.Peer(p.next)) }
-
-// end sends what is queued, and counts the time since those queries arrived.
-func (p *packetConn) end() {
-	p.batch.Flush()
-	p.burst.Flush()
-	if p.replay.hasUntimed() {
-		p.replay.took(time.Since(p.begun) - p.arrived)
+func (u *UDP) local() netip.Addr {
+	if a := u.batch.Peer(u.at).Local; a.IsValid() {
+		return a
 	}
+	return udpio.AddrOf(u.conn.LocalAddr())
 }
 
-// WriteTo implements net.PacketConn; addr is a udpio.Peer.
-func (p *packetConn) WriteTo(b []byte, addr net.Addr) (int, error) {
-	return udpio.WriteTo(p.UDPConn, b, addr.(udpio.Peer))
-}
+var _ source = (*UDP)(nil)

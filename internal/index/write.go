@@ -25,6 +25,9 @@ func (x *Index) Replace(old, s *publish.Service, died bool) {
 	x.noteRemoved(old, s, died)
 	x.Serial.Add(1)
 	x.noteChange(old, s, before, now)
+	if before.zone != "" || now.zone != "" { // all names that are unknown otherwise
+		x.noteChangeOfAll()
+	}
 }
 
 // SetTTL sets the default TTL in seconds.

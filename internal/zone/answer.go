@@ -2,15 +2,26 @@ package zone
 
 import (
 	"net/netip"
-	"slices"
-	"sort"
 
 	"github.com/miekg/dns"
 
-	"github.com/rayje/dnsdock/internal/dnswire"
+	"github.com/rayje/dnsdock/internal/dnscache"
+	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/stats"
 )
+
+// A Query is what a client asks.
+type Query struct {
+	Name  dnsname.Name // in lower case
+	Type  uint16
+	Class uint16
+	Flags byte   // dnscache.RD, dnscache.CD and dnscache.DO as they are set
+	ID    uint16 // of the message
+}
+
+// upstream returns q as upstreams are asked it.
+func (q Query) upstream() dnscache.Question { return dnscache.NewQuestion(q.Name, q.Type, q.Flags) }
 
 // A Client is who sent a query.
 type Client struct {
@@ -24,17 +35,23 @@ type Client struct {
 
 func (c Client) viewer() index.Viewer { return index.Viewer{Addr: c.Addr, Local: c.Local} }
 
-// An Answer is the reply to a query.
+// An Answer is what a reply says. It may be larger than the client takes.
 type Answer struct {
-	Msg  *dns.Msg // may be larger than the client takes
-	Kind stats.Kind
+	Kind          stats.Kind
+	Rcode         int
+	Authoritative bool
+	AuthenticData bool               // as far as the client wants to know it
+	Response      *dnscache.Response // all that is said, if it comes from an upstream alone
+	EDE           []byte             // extended DNS errors (RFC 8914), as options of an OPT record
+	EndsWithSOA   bool               // the last record is a SOA of ours
+	packer
 
 	resolver *Resolver
-	req      *dns.Msg
+	query    Query
 	client   Client
-	open     *dns.Question // what upstreams must be asked; nil: nothing
-	busy     bool          // too many expensive queries waited
-	slow     bool          // the client wants a quick answer, and this one is not
+	open     *Query // what upstreams must be asked; nil: nothing
+	busy     bool   // too many expensive queries waited
+	slow     bool   // the client wants a quick answer, and this one is not
 
 	keep      bool
 	version   uint32 // of the index, read before it was looked at
@@ -61,22 +78,32 @@ type Basis struct {
 
 // Basis returns what a was made from, and false if a must not be kept.
 func (a *Answer) Basis() (b Basis, ok bool) {
-	ok = a.keep && a.open == nil && !a.busy && a.Msg.Authoritative && (a.Msg.Rcode == dns.RcodeSuccess || a.Msg.Rcode == dns.RcodeNameError)
+	ok = a.keep && a.open == nil && !a.busy && a.Authoritative && (a.Rcode == dns.RcodeSuccess || a.Rcode == dns.RcodeNameError)
 	return Basis{a.version, a.stamp, !a.readsMore, a.by}, ok
 }
 
 // IsOpen reports whether upstreams must be asked, by Complete.
 func (a *Answer) IsOpen() bool { return a.open != nil }
 
+// Records returns the records of a as they follow the question in a message,
+// and how many there are in each section.
+func (a *Answer) Records() (b []byte, counts [3]uint16) { return a.records, a.counts }
+
 // readOther notes that the answer depends on more than the name that was asked.
 func (a *Answer) readOther() { a.readsMore = true }
 
-// KeepSize is how many bytes of an answer are made even for a client that
-// takes fewer, so that the answer can be kept for others: 256 IPv4 addresses.
-const KeepSize = 4096
+// fail makes a an error without records.
+func (a *Answer) fail(rcode int) {
+	a.reset(a.query.Name)
+	a.Rcode, a.Authoritative, a.Response, a.EndsWithSOA = rcode, false, nil, false
+}
 
-// limit returns how many records of a name with that many services are worth making:
-// one more than fit, so that the reply is truncated then.
+// keepSize is how many bytes of an answer are made even for a client that
+// takes fewer, so that the answer can be kept for others: 256 IPv4 addresses.
+const keepSize = 4096
+
+// limit returns how many records of a name with that many services are worth
+// making: one more than fit, so that the reply is truncated then.
 func (a *Answer) limit(services int) int { return a.sizeFor(services)/minRR + 1 }
 
 // keepBelow lets the answer be kept only if fewer records than limit were
@@ -88,55 +115,5 @@ func (a *Answer) sizeFor(services int) int {
 	if services > index.Many {
 		return a.client.Size
 	}
-	return max(a.client.Size, KeepSize)
-}
-
-// UDPSize returns how many bytes the client of req takes over UDP, RFC 6891
-// section 6.2.
-func UDPSize(req *dns.Msg) int {
-	if opt := req.IsEdns0(); opt != nil {
-		return min(max(int(opt.UDPSize()), dns.MinMsgSize), dnswire.MaxUDPSize)
-	}
-	return dns.MinMsgSize
-}
-
-// pack returns m in wire format, in at most size bytes. It first leaves out
-// addresses of the additional section, by whole RRsets (RFC 2181 section 9),
-// then truncates with TC.
-func pack(m *dns.Msg, size int) ([]byte, error) {
-	m.Compress = true
-	if b, err := m.Pack(); err != nil || len(b) <= size {
-		return b, err
-	}
-	if m.Len() > size {
-		opt, extra := splitOPT(m.Extra)
-		n := sort.Search(len(extra), func(n int) bool {
-			m.Extra = slices.Concat(extra[:n+1], opt)
-			return m.Len() > size
-		})
-		for n > 0 && n < len(extra) && sameRRset(extra[n-1], extra[n]) {
-			n--
-		}
-		m.Extra = slices.Concat(extra[:n], opt)
-	}
-	m.Truncate(size)
-	m.Compress = true
-	return m.Pack()
-}
-
-// splitOPT splits an additional section into its OPT and its other records.
-func splitOPT(extra []dns.RR) (opt, others []dns.RR) {
-	for _, rr := range extra {
-		if rr.Header().Rrtype == dns.TypeOPT {
-			opt = append(opt, rr)
-		} else {
-			others = append(others, rr)
-		}
-	}
-	return opt, others
-}
-
-func sameRRset(a, b dns.RR) bool {
-	x, y := a.Header(), b.Header()
-	return x.Rrtype == y.Rrtype && x.Name == y.Name
+	return max(a.client.Size, keepSize)
 }

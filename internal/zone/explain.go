@@ -10,6 +10,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/index"
@@ -63,19 +64,16 @@ type Source struct {
 }
 
 // Explain answers as DNS does, but asks no upstream, and says why.
-func (z *Resolver) Explain(n dnsname.Name, qname string, qtype uint16, c Client) (*Resolution, error) {
+func (z *Resolver) Explain(n dnsname.Name, qtype uint16, c Client) (*Resolution, error) {
 	t := new(trace)
-	a := z.decide(new(dns.Msg).SetQuestion(qname, qtype), c, t)
+	a := z.decide(Query{Name: n, Type: qtype, Class: dns.ClassINET, Flags: dnscache.RD}, c, t)
 	if a.busy {
 		return nil, ErrBusy
 	}
-	if a.open != nil && z.known(a) {
+	if a.open != nil && a.known() {
 		a.Kind = stats.Cached
 	}
-	b, err := a.Pack(c.Size)
-	if err == nil {
-		err = a.Msg.Unpack(b)
-	}
+	m, err := a.message()
 	if err != nil {
 		return nil, err
 	}
@@ -86,14 +84,14 @@ func (z *Resolver) Explain(n dnsname.Name, qname string, qtype uint16, c Client)
 	if u := dnsname.Unicode(n); u != res.Name {
 		res.Unicode = u
 	}
-	for _, rr := range a.Msg.Answer {
+	for _, rr := range m.Answer {
 		h := rr.Header()
 		res.Answers = append(res.Answers, Record{
 			strings.TrimSuffix(h.Name, "."), dns.Type(h.Rrtype).String(), h.Ttl, strings.TrimPrefix(rr.String(), h.String()),
 		})
 	}
 	if a.Kind != stats.Forwarded {
-		res.Rcode = dns.RcodeToString[a.Msg.Rcode]
+		res.Rcode = dns.RcodeToString[a.Rcode]
 	}
 	return res, nil
 }
@@ -160,8 +158,9 @@ func (t *trace) sources(services iter.Seq[*publish.Service], fits func(dnsname.N
 	slices.SortFunc(r.Services, func(a, b Source) int { return strings.Compare(a.ID, b.ID) })
 }
 
-// explain adds to the trace why q, the question about n, is answered from f.
-func (d *decision) explain(q dns.Question, n, top dnsname.Name, f found) {
+// explain adds to the trace why q, whose name's highest name of ours is top, is answered from f.
+func (d *decision) explain(q Query, top dnsname.Name, f found) {
+	n := q.Name
 	if d.trace == nil {
 		return
 	}
@@ -185,9 +184,9 @@ func (d *decision) explain(q dns.Question, n, top dnsname.Name, f found) {
 		}
 	case f.cname != nil:
 		d.trace.sources(index.Singleton(f.cname).All(publish.HasCNAME), d.Reg.Answers(n))
-	case q.Qtype == dns.TypeA, q.Qtype == dns.TypeAAAA:
-		d.trace.sources(d.Reg.Giving(f.views, q.Qtype == dns.TypeA, d.client.viewer()), d.Reg.Answers(n))
-	case q.Qtype == dns.TypeTXT:
+	case q.Type == dns.TypeA, q.Type == dns.TypeAAAA:
+		d.trace.sources(d.Reg.Giving(f.views, q.Type == dns.TypeA, d.client.viewer()), d.Reg.Answers(n))
+	case q.Type == dns.TypeTXT:
 		d.trace.sources(index.Shuffled(f.views, publish.HasTXT), d.Reg.Answers(n))
 	default:
 		d.trace.sources(index.Shuffled(f.views, publish.HasData), d.Reg.Answers(n))

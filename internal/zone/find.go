@@ -18,7 +18,7 @@ type found struct {
 	isStatic bool             // no container changes what is found
 	isHost   bool             // the name is that of dnsdock itself, and of no container
 	loopback bool             // the name is localhost, or below it
-	views    []*index.Set    // what the name rule found; ignored if cname is set
+	views    []*index.Set     // what the name rule found; ignored if cname is set
 	hasData  bool             // a service of views has no CNAME
 	cname    *publish.Service // whose CNAME the name stands for; nil: none
 	ports    []servicePort

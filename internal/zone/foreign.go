@@ -1,6 +1,7 @@
 package zone
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"slices"
 	"time"
@@ -9,35 +10,35 @@ import (
 
 	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
-	"github.com/rayje/dnsdock/internal/forward"
+	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/stats"
 )
 
-// foreign decides about q, the question about n, which is not ours: it is left
-// open for upstreams, NXDOMAIN, or REFUSED. After a CNAME the answer may end
-// with that, as the client can follow it elsewhere.
-func (d *decision) foreign(n dnsname.Name, q dns.Question, chained bool) {
+// foreign decides about q, whose name is not ours: it is left open for
+// upstreams, NXDOMAIN, or REFUSED. After a CNAME the answer may end with that,
+// as the client can follow it elsewhere.
+func (d *decision) foreign(q Query, chained bool) {
 	d.keep = false
-	m := d.Msg
+	n := q.Name
 	has, routed := d.Fwd.HasRoute(n)
 	alias, died := d.Reg.RecentlyRemoved(n)
 	switch {
 	case died:
 		d.trace.notef(n, "a container that died not long ago had the alias %s: another host's address would be wrong", dnsname.Text(alias))
-		m.Authoritative, m.Rcode = true, dns.RcodeNameError
-		m.Ns = append(m.Ns, d.soa(ending(q.Name, alias.Labels()), alias, 0))
+		d.Authoritative, d.Rcode = true, dns.RcodeNameError
+		d.addSOA(authoritySection, alias, 0)
 	case !has:
 		d.trace.note(n, "it is not ours, and there is no -nameserver for it")
 		d.refuse(chained)
-	case !m.RecursionAvailable:
+	case !d.Fwd.Serves(d.client.Addr):
 		d.trace.note(n, "it is not ours, and nothing is forwarded for this client, which is not a local one: see -allow")
 		d.refuse(chained)
-	case !routed && n.IsSingle() && !isOfTLD(q.Qtype):
+	case !routed && n.IsSingle() && !isOfTLD(q.Type):
 		d.trace.note(n, "it is a name of one label, which only hosts of this site have")
 		if !d.Reg.HasAtOrBelow(n) && !d.Reg.IsAboveZone(n) && !d.Fwd.HasRouteBelow(n) {
-			m.Rcode = dns.RcodeNameError
+			d.Rcode = dns.RcodeNameError
 		}
-	case chained && !m.RecursionDesired:
+	case chained && q.Flags&dnscache.RD == 0:
 		d.trace.note(n, "it is not ours, and the client follows the CNAME itself")
 	default:
 		d.trace.forward(n, d.Fwd)
@@ -48,7 +49,7 @@ func (d *decision) foreign(n dnsname.Name, q dns.Question, chained bool) {
 // refuse answers REFUSED, unless the answer already has a CNAME.
 func (d *decision) refuse(chained bool) {
 	if !chained {
-		d.Msg.Rcode, d.Kind = dns.RcodeRefused, stats.Refused
+		d.Rcode, d.Kind = dns.RcodeRefused, stats.Refused
 	}
 }
 
@@ -60,94 +61,92 @@ func isOfTLD(qtype uint16) bool {
 
 // Complete asks upstreams what a leaves open. It may wait for them.
 func (a *Answer) Complete() {
-	z := a.resolver
-	defer func() {
-		if bug := recover(); bug != nil {
-			a.Msg, a.open = z.onBug(a.req, a.client, bug).Msg, nil
-		}
-	}()
+	defer a.recoverFrom("complete")
 	if a.open == nil {
 		return
 	}
 	begun := time.Now()
-	r := z.Fwd.Answer(z.ctx, a.question(), a.req.Id, a.client.Addr)
+	r := a.resolver.Fwd.Answer(a.resolver.ctx, a.open.upstream(), a.query.ID, a.client.Addr)
 	if r != nil && r.Age() > time.Since(begun) {
 		a.Kind = stats.Cached
 	}
-	if r == nil || r.Rcode() == dns.RcodeServerFailure || !a.Relay(r) {
-		a.Msg.Rcode, a.Msg.Authoritative, a.Msg.Answer = dns.RcodeServerFailure, false, nil
+	if r == nil {
+		a.fail(dns.RcodeServerFailure)
+		return
 	}
+	a.Relay(r)
 }
 
 // known completes an open answer by what upstreams have answered before, and
 // reports whether there is such a response.
-func (z *Resolver) known(a *Answer) bool {
-	r := z.Fwd.Cache.Get(a.question())
+func (a *Answer) known() bool {
+	r := a.resolver.Fwd.Cache.Get(a.open.upstream())
 	if r == nil || r.At(r.Age()) < dnscache.Tired || r.Rcode() == dns.RcodeServerFailure {
 		return false
 	}
-	return a.Relay(r)
+	a.Relay(r)
+	return true
 }
 
-// question returns the open question as upstreams are asked it.
-func (a *Answer) question() dnscache.Question {
-	n, _ := dnsname.Parse(a.open.Name) // no error: it was a name before
-	return dnscache.NewQuestion(n, a.open.Qtype, questionFlags(a.req))
+// Relay completes an open answer by an upstream's response.
+func (a *Answer) Relay(r *dnscache.Response) {
+	a.EDE = r.EDE
+	switch {
+	case r.Rcode() == dns.RcodeServerFailure:
+		a.fail(dns.RcodeServerFailure)
+		a.EDE = r.EDE
+	case a.counts[answerSection] == 0:
+		a.Response, a.Rcode = r, r.Rcode()
+	case !a.append(r):
+		a.fail(dns.RcodeServerFailure)
+	}
 }
 
-// questionFlags returns the flags of req that make a difference upstream.
-func questionFlags(req *dns.Msg) (flags byte) {
-	if req.RecursionDesired {
-		flags |= dnscache.RD
-	}
-	if req.CheckingDisabled {
-		flags |= dnscache.CD
-	}
-	if opt := req.IsEdns0(); opt != nil && opt.Do() {
-		flags |= dnscache.DO
-	}
-	return flags
-}
-
-// Relay completes an open answer by an upstream's response, and reports
-// whether that could be read.
-func (a *Answer) Relay(r *dnscache.Response) bool {
-	z := a.resolver
+// append adds a response to the CNAMEs that a has, and reports whether that
+// could be read and written.
+func (a *Answer) append(r *dnscache.Response) bool {
 	said, err := r.Message(r.Age())
 	if err != nil {
 		return false
 	}
-	m := a.Msg
-	m.Rcode, m.Truncated = said.Rcode, said.Truncated
-	asked := a.req.AuthenticatedData || questionFlags(a.req)&dnscache.DO != 0   // RFC 6840 section 5.8
-	m.AuthenticatedData = said.AuthenticatedData && asked && len(m.Answer) == 0 // our CNAMEs are not signed
-	for _, rr := range slices.Concat(said.Answer, said.Ns) {
-		h := rr.Header()
-		if z.Fwd.ForceTTL {
-			h.Ttl = z.Reg.TTL.Load()
-		}
-		if forward.EqualNames(h.Name, a.open.Name) {
-			h.Name = a.open.Name // in the client's case
+	m, err := a.message()
+	if err != nil {
+		return false
+	}
+	if a.resolver.Fwd.ForceTTL {
+		for _, rr := range slices.Concat(said.Answer, said.Ns) {
+			rr.Header().Ttl = a.resolver.Reg.TTL.Load()
 		}
 	}
-	m.Answer, m.Ns = append(m.Answer, said.Answer...), said.Ns
+	m.Answer, m.Ns, m.Compress = append(m.Answer, said.Answer...), said.Ns, true
+	b, err := m.Pack()
+	if err != nil {
+		return false
+	}
+	a.Rcode = said.Rcode
+	a.records = b[a.base:]
+	for section := range a.counts {
+		a.counts[section] = binary.BigEndian.Uint16(b[6+2*section:])
+	}
 	return true
 }
 
-// Pack returns a in wire format, in at most size bytes.
-func (a *Answer) Pack(size int) (b []byte, err error) {
-	z := a.resolver
-	defer func() {
-		if bug := recover(); bug != nil {
-			a.Msg = z.onBug(a.req, a.client, bug).Msg
-			b, err = a.Msg.Pack()
-		}
-	}()
-	if b, err = pack(a.Msg, size); err != nil { // an upstream's record that can be read but not written
-		a.Msg = z.blank(a.req, a.client, dns.RcodeServerFailure).Msg
-		b, err = a.Msg.Pack()
+// message returns a as a message without an OPT.
+func (a *Answer) message() (*dns.Msg, error) {
+	b := make([]byte, dnswire.HeaderLen, a.base+len(a.records))
+	b[2], b[3], b[5] = 0x80, byte(a.Rcode&0xf), 1
+	for section, count := range a.counts {
+		binary.BigEndian.PutUint16(b[6+2*section:], count)
 	}
-	return b, err
+	b = append(b, a.query.Name...)
+	b = binary.BigEndian.AppendUint16(b, a.query.Type)
+	b = binary.BigEndian.AppendUint16(b, a.query.Class)
+	b = append(b, a.records...)
+	if a.Response != nil {
+		b = a.Response.AppendTo(b[:a.base], 0, true, a.Response.Age(), a.resolver.ForcedTTL())
+	}
+	m := new(dns.Msg)
+	return m, m.Unpack(b)
 }
 
 // Cached returns what upstreams have said to q, nil if that is not known or no
@@ -194,6 +193,9 @@ func (z *Resolver) IsPlain(n dnsname.Name) bool {
 	has, routed := z.Fwd.HasRoute(n)
 	return has && (routed || !n.IsSingle())
 }
+
+// ServesNow is Serves for those who can wait.
+func (z *Resolver) ServesNow(client netip.Addr) bool { return z.Fwd.Serves(client) }
 
 // Serves reports whether a client's queries may be forwarded, and whether
 // that is known without a look at the interfaces of this host.

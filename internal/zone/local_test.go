@@ -81,8 +81,8 @@ func TestNamesAboveInLocalZones(t *testing.T) {
 		"b.onion.": dns.RcodeSuccess, "c.b.onion.": dns.RcodeNameError,
 		"1.168.192.in-addr.arpa.": dns.RcodeSuccess, "2.168.192.in-addr.arpa.": dns.RcodeNameError,
 	} {
-		if a := z.Decide(new(dns.Msg).SetQuestion(qname, dns.TypeA), Client{Size: 512}); a.Msg.Rcode != want || len(a.Msg.Answer) > 0 || a.IsOpen() {
-			t.Errorf("%s: got %v, left %v; want %s and no data", qname, dnstest.Show(a.Msg), a.IsOpen(), dns.RcodeToString[want])
+		if m, a := decided(z, new(dns.Msg).SetQuestion(qname, dns.TypeA), Client{Size: 512}); m.Rcode != want || len(m.Answer) > 0 || a.IsOpen() {
+			t.Errorf("%s: got %v, left %v; want %s and no data", qname, dnstest.Show(m), a.IsOpen(), dns.RcodeToString[want])
 		}
 	}
 }

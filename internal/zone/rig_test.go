@@ -2,6 +2,7 @@ package zone
 
 import (
 	"context"
+	"encoding/binary"
 	"log/slog"
 	"net/netip"
 	"strings"
@@ -9,6 +10,9 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/rayje/dnsdock/internal/dnscache"
+	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/zonetest"
 )
@@ -36,19 +40,53 @@ func pub(name, image string, ttl int, addrs, aliases string) zonetest.Pub {
 
 // reply is the answer of z to a client on this host.
 func reply(z *Resolver, req *dns.Msg, local netip.Addr, size int) *dns.Msg {
-	return z.Decide(req, Client{Addr: netip.MustParseAddr("127.0.0.1"), Local: local, Size: size}).Msg
+	return replyTo(z, req, Client{Addr: netip.MustParseAddr("127.0.0.1"), Local: local, Size: size})
 }
 
-// packed is reply in wire format.
-func packed(z *Resolver, req *dns.Msg, local netip.Addr, size int) (*dns.Msg, []byte, error) {
-	a := z.Decide(req, Client{Addr: netip.MustParseAddr("127.0.0.1"), Local: local, Size: size})
-	b, err := a.Pack(size)
-	return a.Msg, b, err
+// replyTo is the answer of z to req as a message, however large.
+func replyTo(z *Resolver, req *dns.Msg, c Client) *dns.Msg {
+	m, _ := decided(z, req, c)
+	return m
+}
+
+// decided is replyTo with the answer.
+func decided(z *Resolver, req *dns.Msg, c Client) (*dns.Msg, *Answer) {
+	n, err := dnsname.Parse(req.Question[0].Name)
+	if err != nil {
+		panic(err)
+	}
+	q := Query{Name: n, Type: req.Question[0].Qtype, Class: req.Question[0].Qclass, ID: req.Id}
+	if req.RecursionDesired {
+		q.Flags = dnscache.RD
+	}
+	a := z.Decide(q, c)
+	head := &dns.Msg{MsgHdr: req.MsgHdr, Question: req.Question}
+	head.Response, head.Authoritative, head.RecursionAvailable, head.Rcode = true, a.Authoritative, z.ServesNow(c.Addr), a.Rcode
+	b, err := head.Pack()
+	if err != nil {
+		panic(err)
+	}
+	records, counts := a.Records()
+	for section, count := range counts {
+		binary.BigEndian.PutUint16(b[6+2*section:], count)
+	}
+	b = append(b, records...)
+	if req.IsEdns0() != nil {
+		b[11]++
+		b = dnswire.AppendOPT(b, 0)
+		b[len(b)-1] = byte(len(a.EDE))
+		b = append(b, a.EDE...)
+	}
+	m := new(dns.Msg)
+	if err := m.Unpack(b); err != nil {
+		panic(err)
+	}
+	return m, a
 }
 
 // answersTo is the code and the addresses and SRV targets that a client gets.
 func answersTo(z *Resolver, client, local, qname string, qtype uint16) string {
-	m := z.Decide(new(dns.Msg).SetQuestion(qname, qtype), newClientAt(client, local)).Msg
+	m := replyTo(z, new(dns.Msg).SetQuestion(qname, qtype), newClientAt(client, local))
 	got := []string{dns.RcodeToString[m.Rcode]}
 	for _, rr := range append(m.Answer, m.Extra...) {
 		switch rr := rr.(type) {

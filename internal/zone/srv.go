@@ -13,7 +13,7 @@ import (
 // that they point to: the full names of their services.
 //
 // RFC 2782. All have one priority and weight: clients choose at random.
-func (d *decision) addSRV(owner string, ports []servicePort) {
+func (d *decision) addSRV(owner dnsname.Name, ports []servicePort) {
 	if len(ports) == 0 {
 		return
 	}
@@ -21,28 +21,36 @@ func (d *decision) addSRV(owner string, ports []servicePort) {
 	for _, p := range ports {
 		ttl = min(ttl, d.Reg.TTLOf(p.Service))
 	}
-	h := header(owner, dns.TypeSRV, ttl)
 	type target struct {
 		name   dnsname.Name
 		number uint16
 	}
-	seen, hosts := make(map[target]bool), make(map[dnsname.Name]bool)
-	var extra []dns.RR
+	seen, isHost := make(map[target]bool), make(map[dnsname.Name]bool)
+	var hosts []dnsname.Name
 	limit := d.limit(len(ports))
-	for i, first := 0, rand.IntN(len(ports)); i < len(ports) && len(d.Msg.Answer) < limit; i++ {
+	for i, first := 0, rand.IntN(len(ports)); i < len(ports) && len(seen) < limit; i++ {
 		p := ports[(first+i)%len(ports)]
 		t := target{p.OwnerNames[0], p.Number}
 		if seen[t] {
 			continue
 		}
 		seen[t] = true
-		d.Msg.Answer = append(d.Msg.Answer, &dns.SRV{Hdr: h, Weight: 1, Port: t.number, Target: t.name.String()})
-		if !hosts[t.name] && len(extra) < limit {
-			hosts[t.name] = true
-			top, _ := d.Reg.ZoneOf(t.name)
-			extra = append(extra, d.addrsOf(t.name, top)...)
+		data := d.begin(answerSection, owner, dns.TypeSRV, ttl)
+		d.uint16s(0, 1, t.number) // priority, weight, port
+		d.whole(t.name)
+		d.end(data)
+		if !isHost[t.name] {
+			isHost[t.name] = true
+			hosts = append(hosts, t.name)
 		}
 	}
-	d.addExtra(extra)
-	d.keepBelow(limit, max(len(d.Msg.Answer), len(extra)))
+	d.keepBelow(limit, len(seen))
+	for _, n := range hosts {
+		if int(d.counts[additionalSection]) >= limit {
+			d.keep = false
+			break
+		}
+		top, _ := d.Reg.ZoneOf(n)
+		d.addAddrsOf(n, top)
+	}
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/rayje/dnsdock/internal/dnsname"
-	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/stats"
@@ -55,84 +54,69 @@ type decision struct {
 	trace *trace // nil for queries: only Explain wants to know why
 }
 
-// Decide answers req as far as that takes no upstream. The caller completes
-// an open answer by Complete.
-func (z *Resolver) Decide(req *dns.Msg, c Client) *Answer {
-	a := z.decide(req, c, nil)
+// Decide answers q as far as that takes no upstream. The caller completes an
+// open answer by Complete.
+func (z *Resolver) Decide(q Query, c Client) *Answer {
+	a := z.decide(q, c, nil)
 	if a.slow || c.Quick && a.IsOpen() {
 		return nil
 	}
 	return a
 }
 
-func (z *Resolver) decide(req *dns.Msg, c Client, t *trace) (a *Answer) {
-	defer func() {
-		if bug := recover(); bug != nil {
-			a = z.onBug(req, c, bug)
-		}
-	}()
-	a = z.blank(req, c, dns.RcodeSuccess)
-	n, rcode := check(req)
-	if rcode != dns.RcodeSuccess {
-		t.note(n, "questions of this type are not answered, whatever the name")
-		a.Msg.Rcode, a.Kind = rcode, stats.Refused
+func (z *Resolver) decide(q Query, c Client, t *trace) (a *Answer) {
+	a = &Answer{Kind: stats.Own, resolver: z, query: q, client: c}
+	a.reset(q.Name)
+	defer a.recoverFrom("decide")
+	if rcode := check(q); rcode != dns.RcodeSuccess {
+		t.note(q.Name, "questions of this type are not answered, whatever the name")
+		a.Rcode, a.Kind = rcode, stats.Refused
 		return a
 	}
 	d := &decision{Resolver: z, Answer: a, trace: t}
-	d.version, d.stamp = z.Reg.Version(), z.Reg.Stamp(n)
-	d.keep = !n.HasWildcard() && !IsMeta(req.Question[0].Qtype)
-	d.resolve(n)
+	d.version, d.stamp = z.Reg.Version(), z.Reg.Stamp(q.Name)
+	d.keep = !q.Name.HasWildcard() && !IsMeta(q.Type)
+	d.resolve(q)
 	return a
 }
 
-// check returns the name that req asks about, and with which rcode req is
-// refused: RcodeSuccess if it can be answered.
-func check(req *dns.Msg) (n dnsname.Name, rcode int) {
-	if opt := req.IsEdns0(); opt != nil && opt.Version() != 0 {
-		return "", dns.RcodeBadVers
-	}
-	if len(req.Question) != 1 {
-		return "", dns.RcodeFormatError
-	}
-	q := req.Question[0]
-	n, err := dnsname.Parse(q.Name)
+// check returns the rcode with which q is refused; RcodeSuccess if it is not.
+func check(q Query) (rcode int) {
 	switch {
-	case err != nil, q.Qtype == dns.TypeOPT, q.Qtype == dns.TypeTSIG: // these are never asked for
-		return n, dns.RcodeFormatError
-	case q.Qtype == dns.TypeTKEY, q.Qtype == dns.TypeMAILA, q.Qtype == dns.TypeMAILB:
-		return n, dns.RcodeNotImplemented
-	case q.Qclass != dns.ClassINET, q.Qtype == dns.TypeAXFR, q.Qtype == dns.TypeIXFR:
-		return n, dns.RcodeRefused
+	case q.Type == dns.TypeOPT, q.Type == dns.TypeTSIG: // these are never asked for
+		return dns.RcodeFormatError
+	case q.Type == dns.TypeTKEY, q.Type == dns.TypeMAILA, q.Type == dns.TypeMAILB:
+		return dns.RcodeNotImplemented
+	case q.Class != dns.ClassINET, q.Type == dns.TypeAXFR, q.Type == dns.TypeIXFR:
+		return dns.RcodeRefused
 	}
-	return n, dns.RcodeSuccess
+	return dns.RcodeSuccess
 }
 
 // IsMeta reports whether a type is no type of data, RFC 6895 section 3.1.
 // Questions of such types are answered by rules of their own.
 func IsMeta(qtype uint16) bool { return qtype == dns.TypeOPT || 128 <= qtype && qtype <= 255 }
 
-// resolve answers the question, which is about n, along CNAMEs. What an
-// upstream must be asked it leaves open: the question itself if that is not
-// ours, or the question about a CNAME's target.
-func (d *decision) resolve(n dnsname.Name) {
-	q := d.Msg.Question[0]
+// resolve answers q along CNAMEs. What an upstream must be asked it leaves
+// open: q itself if that is not ours, or q about a CNAME's target.
+func (d *decision) resolve(q Query) {
 	var chain []dnsname.Name
-	for len(chain) < forward.MaxChain && !slices.Contains(chain, n) {
-		top, ok := d.authority(n)
+	for len(chain) < forward.MaxChain && !slices.Contains(chain, q.Name) {
+		top, ok := d.authority(q.Name)
 		if !ok {
-			d.foreign(n, q, len(chain) > 0)
+			d.foreign(q, len(chain) > 0)
 			return
 		}
-		d.Msg.Authoritative = true
-		chain = append(chain, n)
-		next := d.ours(q, n, top)
+		d.Authoritative = true
+		chain = append(chain, q.Name)
+		next := d.ours(q, top)
 		if next == "" {
 			return
 		}
 		d.readOther()
-		n, q.Name = next, next.String()
+		q.Name = next
 	}
-	d.trace.repeat(n)
+	d.trace.repeat(q.Name)
 }
 
 // authority returns the highest name at or above n that we answer for: a
@@ -155,19 +139,13 @@ func (z *Resolver) authority(n dnsname.Name) (top dnsname.Name, ok bool) {
 	return n, z.Reg.At(n) != nil
 }
 
-// onBug turns a panic into one SERVFAIL instead of the end of the daemon.
-func (z *Resolver) onBug(req *dns.Msg, c Client, bug any) *Answer {
-	z.log.Error("query answered with SERVFAIL because of a bug in dnsdock: please report it", "query", req.Question, "bug", bug)
-	return z.blank(req, c, dns.RcodeServerFailure)
-}
-
-// blank returns a reply to req without records, with an OPT if req has one.
-func (z *Resolver) blank(req *dns.Msg, c Client, rcode int) *Answer {
-	m := new(dns.Msg).SetReply(req)
-	m.RecursionAvailable = z.Fwd.Serves(c.Addr)
-	m.Rcode = rcode
-	if opt := req.IsEdns0(); opt != nil {
-		m.SetEdns0(dnswire.MaxUDPSize, opt.Do())
+// recoverFrom turns a panic into one SERVFAIL instead of the end of the
+// daemon. It is deferred.
+func (a *Answer) recoverFrom(what string) {
+	if bug := recover(); bug != nil {
+		a.resolver.log.Error("query answered with SERVFAIL because of a bug in dnsdock: please report it",
+			"while", what, "name", a.query.Name, "type", dns.Type(a.query.Type), "bug", bug)
+		a.fail(dns.RcodeServerFailure)
+		a.open, a.keep = nil, false
 	}
-	return &Answer{Msg: m, Kind: stats.Own, resolver: z, req: req, client: c}
 }
