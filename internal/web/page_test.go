@@ -14,6 +14,7 @@ import (
 
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/engine"
+	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/publish"
 )
 
@@ -115,6 +116,36 @@ func TestPageShowsBothSpellings(t *testing.T) {
 	body := call(t, s.handler(), "GET", "/?name=b%C3%BCcher.example", "").Body.String()
 	if !containsAll(body, []string{"<code>xn--bcher-kva.example</code>", "bücher.example</span>", "second names", "<code>b.docker"}) {
 		t.Errorf("the answer does not show both spellings: %s", body)
+	}
+}
+
+// Of a nameserver that was never asked the page does not know whether it answers.
+func TestPageShowsUpstreams(t *testing.T) {
+	f := func(u forward.UpstreamStatus, want string) {
+		t.Helper()
+		s := newSite(t)
+		s.upstream = u
+		body := call(t, s.handler(), "GET", "/", "").Body.String()
+		for _, state := range []string{"not asked yet", "answers", "silent"} {
+			if got := strings.Contains(body, ">"+state+"</span>"); got != (state == want) {
+				t.Errorf("%+v: %q is there: %t; want %q alone", u, state, got, want)
+			}
+		}
+	}
+	f(forward.UpstreamStatus{Addr: "192.0.2.53:53", Up: true}, "not asked yet")
+	f(forward.UpstreamStatus{Addr: "192.0.2.53:53", Up: true, Queries: 1}, "answers")
+	f(forward.UpstreamStatus{Addr: "192.0.2.53:53", Up: false, Queries: 3, Failures: 3}, "silent")
+}
+
+// Services come first: they are what one comes for.
+func TestPageOrder(t *testing.T) {
+	body, at := call(t, newSite(t).handler(), "GET", "/", "").Body.String(), 0
+	for _, part := range []string{"<h2>Services", "<h2>Resolve", "<h2>Engines", "<h2>Nameservers", "<h2>Queries"} {
+		i := strings.Index(body, part)
+		if i < at {
+			t.Errorf("%s is at %d; want it behind %d", part, i, at)
+		}
+		at = i
 	}
 }
 

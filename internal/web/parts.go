@@ -63,7 +63,11 @@ func (m *markup) putUpstreams(upstreams []forward.UpstreamStatus) {
 	m.put(`<table><thead><tr><th>nameserver<th>state<th>asked<th>failed</tr></thead><tbody>`)
 	for _, u := range upstreams {
 		m.put(`<tr><td><code>%s</code> <span class="dim">%s</span>`, u.Addr, strings.Join(u.Domains, " "))
-		m.putState(u.Up, "answers", "silent")
+		if u.Queries == 0 {
+			m.put(`<td class="short"><span class="dim">not asked yet</span>`)
+		} else {
+			m.putState(u.Up, "answers", "silent")
+		}
 		m.put(`<td>%s<td>%s</tr>`, fmt.Sprint(u.Queries), fmt.Sprint(u.Failures))
 	}
 	m.put(`</tbody></table>`)
