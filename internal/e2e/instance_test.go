@@ -29,6 +29,7 @@ const program = "github.com/rayje/dnsdock"
 var binaries string
 
 func TestMain(m *testing.M) {
+	dnstest.Parallel(4) // they wait for engines
 	code := func() int {
 		var err error
 		if binaries, err = os.MkdirTemp("", "dnsdock-e2e-"); err != nil {

@@ -70,10 +70,13 @@ func (s *stage) name(part string) string { return s.prefix + "-" + strings.Repla
 // fqdn returns the full name of a container.
 func (s *stage) fqdn(container string) string { return container + ".app.docker." }
 
-// dnsdock starts the program for the stage's engine.
+// dnsdock starts the program for the stage's engine, and waits until it knows
+// all containers: before, unknown names are SERVFAIL.
 func (s *stage) dnsdock(t *testing.T, args ...string) *instance {
 	t.Helper()
-	return startDnsdock(t, append([]string{"-docker=unix://" + s.engine.socket}, args...)...)
+	in := startDnsdock(t, append([]string{"-docker=unix://" + s.engine.socket}, args...)...)
+	in.ready(t)
+	return in
 }
 
 // run starts a container and returns its id.
