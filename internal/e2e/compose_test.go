@@ -21,7 +21,7 @@ func testCompose(t *testing.T, s *stage) {
 	dir := t.TempDir()
 	file := fmt.Sprintf(`version: "2.4"
 services:
-  web: {image: %[1]q, labels: {%[2]s: ""}}
+  web: {image: %[1]q, labels: {%[2]s: "", com.dnsdock.alias: claim-%[2]s.docker}}
   db: {image: %[1]q, labels: {%[2]s: ""}, network_mode: "service:web"}
 networks:
   default: {labels: {%[2]s: ""}}
@@ -62,6 +62,13 @@ networks:
 		compose("run", "--detach", "web")
 		in.log.Wait(t, "service added", s.prefix, "web", "run")
 		in.want(t, "web."+s.prefix+".docker A", "NOERROR", one, two) // without the one-off container
+		in.want(t, "claim-"+s.prefix+".docker A", "NOERROR", one, two)
+		compose("run", "--detach", "--use-aliases", "--name", s.name("aliased"), "web")
+		three := s.ip(t, s.name("aliased"))
+		in.soon(t, "web."+s.prefix+".docker A", "NOERROR", one, two, three)
+		in.want(t, "claim-"+s.prefix+".docker A", "NOERROR", one, two, three)
+		s.docker(t, "rm", "--force", s.name("aliased"))
+		in.soon(t, "web."+s.prefix+".docker A", "NOERROR", one, two)
 	}
 
 	// A project and an image have the same name.

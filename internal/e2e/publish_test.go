@@ -31,7 +31,7 @@ func testOverrides(t *testing.T, s *stage) {
 		{"both", []string{"--label=com.dnsdock.name=label", "--env=DNSDOCK_NAME=env",
 			"--label=com.dnsdock.image=both-" + p},
 			[]string{"env.both-" + p}},
-		{"badly", []string{"--env=DNSDOCK_TTL=soon", "--env=DNSDOCK_ALIAS=*,.,good." + p + ".example.net"},
+		{"badly", []string{"--env=DNSDOCK_TTL=soon", "--env=DNSDOCK_ALIAS=*.x,.,good." + p + ".example.net"},
 			[]string{p + "-badly.app", "good." + p + ".example.net"}},
 	} {
 		name := s.name(test.name)

@@ -26,6 +26,7 @@ func TestRealEngine(t *testing.T) {
 		{"behind a proxy", testBehindProxy},
 		{"point elsewhere", testPointElsewhere},
 		{"compose", testCompose},
+		{"second names", testSecondNames},
 		{"health", testHealth},
 		{"read-only proxy", testReadOnlyProxy},
 		{"overrides", testOverrides},

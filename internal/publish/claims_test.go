@@ -32,6 +32,11 @@ func TestOneOffs(t *testing.T) {
 		{"asked for by label", func(c *Container) { c.Labels["com.dnsdock.oneoff"] = "true" }, claimed},
 		{"label with another value", func(c *Container) { c.Labels["com.dnsdock.oneoff"] = "no" }, own},
 		{"--use-aliases", func(c *Container) { c.Networks[0].Aliases = []string{"abababababab", "web"} }, claimed},
+		{"--use-aliases, without a number", func(c *Container) {
+			c.Networks[0].Aliases = []string{"web"}
+			delete(c.Labels, composeNumber)
+		}, strings.ReplaceAll(claimed, "1.web", "web")},
+		{"without a number", func(c *Container) { delete(c.Labels, composeNumber) }, own},
 		{"its own network aliases", func(c *Container) { c.Networks[0].Aliases = []string{"abababababab", "shop_web_run_1"} }, own},
 	} {
 		s, _ := NameRules{Apex: mustName(t, "docker"), Second: SecondNames{Compose: true}}.ServiceOf(testContainer(func(k *Container) {

@@ -41,7 +41,7 @@ func (m *labelReader) secondNames(n NameRules) []dnsname.Name {
 			list = append(list, name)
 		}
 	}
-	if number, service, project := m.composeParts(); n.Second.Compose && number != "" {
+	if number, service, project := m.composeParts(); n.Second.Compose && service != "" {
 		add(composeService, number+"."+service+"."+project, number, service, project)
 	}
 	if host, _ := m.splitHost(); n.Second.Hostname && host != "" {
@@ -65,11 +65,12 @@ func (m *labelReader) secondNames(n NameRules) []dnsname.Name {
 // composeParts returns the number of the container, its service and project.
 // They are empty for a container that is not one of a service: Compose's jobs,
 // and those that docker run started from an image that Compose labelled, which
-// have no number.
+// have no number. Jobs that count as one of the service may have no number either.
 func (m *labelReader) composeParts() (number, service, project string) {
 	number, service, project = m.Labels[composeNumber], m.Labels[composeService], m.Labels[composeProject]
+	isJob := strings.EqualFold(m.Labels[composeOneOff], "true")
 	switch {
-	case m.oneOff, number == "", service == "", project == "":
+	case m.oneOff, number == "" && !isJob, service == "", project == "":
 		return "", "", ""
 	case strings.Contains(project, "."):
 		m.problem(composeProject, project, errors.New("write a project's name without a dot: with one, it has no names of Compose"))
