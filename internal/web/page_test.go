@@ -114,7 +114,7 @@ func TestPageShowsBothSpellings(t *testing.T) {
 		}
 	}
 	body := call(t, s.handler(), "GET", "/?name=b%C3%BCcher.example", "").Body.String()
-	if !containsAll(body, []string{"<code>xn--bcher-kva.example</code>", "bücher.example</span>", "second names", "<code>b.docker"}) {
+	if !containsAll(body, []string{"<code>xn--bcher-kva.example</code>", "bücher.example</span>", "by second names", "<code>b.docker"}) {
 		t.Errorf("the answer does not show both spellings: %s", body)
 	}
 }

@@ -96,7 +96,7 @@ func (m *markup) putAnswer(res *zone.Resolution, err error) {
 			m.put(`<li>%s`, cmp.Or(s.Container, s.ID))
 			m.putCodes(s.Names)
 			if len(s.SecondNames) > 0 {
-				m.put(` <span class="dim">second names</span>`)
+				m.put(` <span class="dim">by second names</span>`)
 				m.putCodes(s.SecondNames)
 			}
 			m.put(`</li>`)

@@ -139,8 +139,9 @@ func (t *trace) repeat(n dnsname.Name) {
 	}
 }
 
-// sources adds services to the last reason, each with those of its names that fit.
-func (t *trace) sources(services iter.Seq[*publish.Service], fits func(dnsname.Name) bool) {
+// sources adds services to the last reason, each with those of its names that fit: of its second
+// names only if these are what the services were found by.
+func (t *trace) sources(services iter.Seq[*publish.Service], second bool, fits func(dnsname.Name) bool) {
 	r := &t.why[len(t.why)-1]
 	for s := range services {
 		if slices.ContainsFunc(r.Services, func(known Source) bool { return known.ID == s.ID }) {
@@ -153,7 +154,13 @@ func (t *trace) sources(services iter.Seq[*publish.Service], fits func(dnsname.N
 			names = slices.DeleteFunc(slices.Clone(names), func(n dnsname.Name) bool { return !fits(n) })
 			return dnsname.Texts(publish.FirstFew(names))
 		}
-		r.Services = append(r.Services, Source{s.ID, s.Origin.Container, fitting(s.OwnerNames), fitting(s.SecondNames)})
+		source := Source{ID: s.ID, Container: s.Origin.Container, Names: []string{}}
+		if second {
+			source.SecondNames = fitting(s.SecondNames)
+		} else {
+			source.Names = fitting(s.OwnerNames)
+		}
+		r.Services = append(r.Services, source)
 	}
 	slices.SortFunc(r.Services, func(a, b Source) int { return strings.Compare(a.ID, b.ID) })
 }
@@ -177,18 +184,19 @@ func (d *decision) explain(q Query, top dnsname.Name, f found) {
 	d.trace.note(n, rule)
 	switch {
 	case f.owners != nil:
-		d.trace.sources(f.owners.All(publish.HasData), func(dnsname.Name) bool { return true })
+		d.trace.sources(f.owners.All(publish.HasData), false, func(dnsname.Name) bool { return true })
 	case len(f.ports) > 0:
 		for _, p := range f.ports {
-			d.trace.sources(index.Singleton(p.Service).All(publish.HasPorts), func(o dnsname.Name) bool { return o == p.OwnerNames[0] })
+			isFull := func(o dnsname.Name) bool { return o == p.OwnerNames[0] }
+			d.trace.sources(index.Singleton(p.Service).All(publish.HasPorts), false, isFull)
 		}
 	case f.cname != nil:
-		d.trace.sources(index.Singleton(f.cname).All(publish.HasCNAME), d.Reg.Answers(n))
+		d.trace.sources(index.Singleton(f.cname).All(publish.HasCNAME), f.second, d.Reg.Answers(n))
 	case q.Type == dns.TypeA, q.Type == dns.TypeAAAA:
-		d.trace.sources(d.Reg.Giving(f.views, q.Type == dns.TypeA, d.client.viewer()), d.Reg.Answers(n))
+		d.trace.sources(d.Reg.Giving(f.views, q.Type == dns.TypeA, d.client.viewer()), f.second, d.Reg.Answers(n))
 	case q.Type == dns.TypeTXT:
-		d.trace.sources(index.Shuffled(f.views, publish.HasTXT), d.Reg.Answers(n))
+		d.trace.sources(index.Shuffled(f.views, publish.HasTXT), f.second, d.Reg.Answers(n))
 	default:
-		d.trace.sources(index.Shuffled(f.views, publish.HasData), d.Reg.Answers(n))
+		d.trace.sources(index.Shuffled(f.views, publish.HasData), f.second, d.Reg.Answers(n))
 	}
 }

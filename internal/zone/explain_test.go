@@ -8,6 +8,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/zonetest"
 )
@@ -53,4 +54,39 @@ func TestExplainIsWhatDNSAnswers(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Second names are told apart from the first, and only where they are what was answered by.
+func TestExplainSecondNames(t *testing.T) {
+	ix := zonetest.New(t, "docker", 0)
+	ix.Rules.Second.Compose = true
+	z := newResolver(t, ix)
+	ix.PutContainers(t, publish.Container{
+		Name: "shop_web_1", Image: "bücher", Networks: []publish.Endpoint{zonetest.Endpoint("a", "10.1.0.1/24")},
+		Labels: map[string]string{
+			"com.docker.compose.project": "shop", "com.docker.compose.service": "web", "com.docker.compose.container-number": "1",
+		},
+	})
+	f := func(qname, unicode, names, second string) {
+		t.Helper()
+		n, err := dnsname.ParseQuestion(qname)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := z.Explain(n, dns.TypeA, newClientAt("127.0.0.1", "127.0.0.1"))
+		if err != nil || len(res.Why) != 1 || len(res.Why[0].Services) != 1 {
+			t.Fatalf("%s: got %+v, %v; want one reason with one service", qname, res, err)
+		}
+		s := res.Why[0].Services[0]
+		if got := strings.Join(s.Names, " "); got != names || strings.Join(s.SecondNames, " ") != second {
+			t.Errorf("%s: by %q and second names %q; want %q and %q", qname, s.Names, s.SecondNames, names, second)
+		}
+		if res.Unicode != unicode {
+			t.Errorf("%s: got spelling %q; want %q", qname, res.Unicode, unicode)
+		}
+	}
+	f("web.shop.docker", "", "", "1.web.shop.docker")
+	f("1.web.shop.docker", "", "", "1.web.shop.docker")
+	f("BÜCHER.docker", "bücher.docker", "shop_web_1.xn--bcher-kva.docker", "")
+	f("docker", "", "shop_web_1.xn--bcher-kva.docker", "")
 }

@@ -19,6 +19,7 @@ type found struct {
 	isHost   bool             // the name is that of dnsdock itself, and of no container
 	loopback bool             // the name is localhost, or below it
 	views    []*index.Set     // what the name rule found; ignored if cname is set
+	second   bool             // views were found by second names
 	hasData  bool             // a service of views has no CNAME
 	cname    *publish.Service // whose CNAME the name stands for; nil: none
 	ports    []servicePort
@@ -71,7 +72,7 @@ func (z *Resolver) findLocal(f *found, n, top dnsname.Name) {
 func (z *Resolver) findOwn(f *found, n, top dnsname.Name) {
 	var hasPorts bool
 	m := z.Reg.Match(n)
-	f.views = m.Sets
+	f.views, f.second = m.Sets, m.Kind == index.BySecondName
 	f.hasData = index.AnyHas(f.views, publish.HasData)
 	f.isHost = n == z.host && !f.hasData
 	f.ports, hasPorts = z.findPorts(n, top)
