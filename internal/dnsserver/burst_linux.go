@@ -12,6 +12,7 @@ import (
 	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/stats"
 	"github.com/rayje/dnsdock/internal/udpio"
+	"github.com/rayje/dnsdock/internal/zone"
 )
 
 // A waitingClient is a client whose query is out in a burst.
@@ -47,6 +48,10 @@ var _ forward.Client = (*waitingClient)(nil)
 // Reply sends the client r, with others by out.
 func (c *waitingClient) Reply(r *dnscache.Response, out *udpio.Batch) {
 	server := c.conn.Server
+	if !server.authority.IsWhole(r.Question.Name(), r) {
+		go c.follow(r)
+		return
+	}
 	w := writer{server: server, query: c.query, reply: out.Space()}
 	w.begin(true) // else the query would not be forwarded
 	w.cached(r)
@@ -57,4 +62,22 @@ func (c *waitingClient) Reply(r *dnscache.Response, out *udpio.Batch) {
 	counts.Add(kind, r.Rcode(), c.Type)
 	counts.AddTime(kind, time.Since(c.arrived), 1)
 	out.SendOn(c.conn.batch.Conn, w.finish(), &c.to)
+}
+
+// follow replies with r and what follows from it.
+func (c *waitingClient) follow(r *dnscache.Response) {
+	peer := udpio.NewPeer(udpio.AddrPort(&c.to.Name), c.to.Control)
+	t := task{
+		Server: c.conn.Server, query: c.query, over: stats.UDP, begun: c.arrived,
+		from: zone.Client{Addr: c.addr, Local: peer.Local, Size: c.size},
+	}
+	t.Name = r.Question.Name()
+	a := t.decide()
+	if a.IsOpen() {
+		a.Relay(r)
+	}
+	a.Complete()
+	reply := t.write(a, nil)
+	_, err := udpio.WriteTo(c.conn.conn, reply, peer)
+	t.note(a.Kind, a.Rcode, reply, err)
 }

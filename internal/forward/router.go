@@ -132,6 +132,9 @@ func (r *router) HasRoute(n dnsname.Name) (has, specific bool) {
 	return g != nil && len(g.upstreams) > 0, g != nil && g.domain != dnsname.Root
 }
 
+// SameRoute reports whether the same upstreams are asked about two names.
+func (r *router) SameRoute(a, b dnsname.Name) bool { return r.groupFor(a) == r.groupFor(b) }
+
 // HasRouteBelow reports whether upstreams were configured for a domain below n.
 func (r *router) HasRouteBelow(n dnsname.Name) bool {
 	for domain := range *r.groups.Load() {

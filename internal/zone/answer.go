@@ -49,9 +49,11 @@ type Answer struct {
 	resolver *Resolver
 	query    Query
 	client   Client
-	open     *Query // what upstreams must be asked; nil: nothing
-	busy     bool   // too many expensive queries waited
-	slow     bool   // the client wants a quick answer, and this one is not
+	open     *Query         // what upstreams must be asked; nil: nothing
+	isTLD    bool           // the open question is only for them if they know such a top-level domain
+	chain    []dnsname.Name // those that were resolved
+	busy     bool           // too many expensive queries waited
+	slow     bool           // the client wants a quick answer, and this one is not
 
 	keep      bool
 	version   uint32 // of the index, read before it was looked at

@@ -70,7 +70,7 @@ func (z *Resolver) Explain(n dnsname.Name, qtype uint16, c Client) (*Resolution,
 	if a.busy {
 		return nil, ErrBusy
 	}
-	if a.open != nil && a.known() {
+	for a.open != nil && a.known() {
 		a.Kind = stats.Cached
 	}
 	m, err := a.message()

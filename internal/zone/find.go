@@ -17,7 +17,7 @@ type found struct {
 	isZone   bool             // the name is the top of a zone, with SOA and NS
 	isStatic bool             // no container changes what is found
 	isHost   bool             // the name is that of dnsdock itself, and of no container
-	loopback bool             // the name is localhost, or below it
+	loopback bool             // the name is localhost, below it, or that of its address
 	views    []*index.Set     // what the name rule found; ignored if cname is set
 	second   bool             // views were found by second names
 	hasData  bool             // a service of views has no CNAME
@@ -49,10 +49,14 @@ func (z *Resolver) find(n, top dnsname.Name) (f found) {
 // findReverse looks up the name of addresses.
 func (z *Resolver) findReverse(f *found, n dnsname.Name) {
 	f.owners = z.Reg.At(n)
-	f.exists = f.isZone || f.owners != nil || z.Fwd.HasRouteBelow(n) || z.Reg.AnyBelow(n)
+	f.loopback = f.owners == nil && isLoopback(n)
+	f.isStatic = f.loopback
+	f.exists = f.isZone || f.owners != nil || f.loopback || loopback4.Under(n) || z.Fwd.HasRouteBelow(n) || z.Reg.AnyBelow(n)
 	switch {
 	case f.owners != nil:
 		f.rule = "it is the name of an address that these services have"
+	case f.loopback:
+		f.rule = "localhost is the machine itself (RFC 6761)"
 	case z.Reg.IsReady(n):
 		f.rule = "it is the name of private addresses, which nobody else knows (RFC 6303), and no service has"
 	}
@@ -61,7 +65,7 @@ func (z *Resolver) findReverse(f *found, n dnsname.Name) {
 // findLocal looks up a name in the local zone top.
 func (z *Resolver) findLocal(f *found, n, top dnsname.Name) {
 	f.isStatic, f.loopback = true, top == dnsname.Localhost
-	f.exists = f.isZone || f.loopback || z.Reg.IsAboveZone(n) || z.Fwd.HasRouteBelow(n)
+	f.exists = f.isZone || f.loopback || top == resolverARPA || z.Reg.IsAboveZone(n) || z.Fwd.HasRouteBelow(n)
 	f.rule = "it is nobody's outside of this site (RFC 6761, RFC 7686)"
 	if f.loopback {
 		f.rule = "localhost is the machine itself (RFC 6761)"

@@ -78,6 +78,11 @@ func (d *decision) addRecords(q Query, f found) {
 	case dns.TypeA, dns.TypeAAAA:
 		d.addAddrs(answerSection, n, f, q.Type)
 	case dns.TypePTR:
+		if f.loopback && n.IsReverse() {
+			data := d.begin(answerSection, n, q.Type, d.Reg.TTL.Load())
+			d.name(dnsname.Localhost)
+			d.end(data)
+		}
 		d.addPTR(n, f.owners)
 	case dns.TypeMX:
 		if f.hasData || f.isHost {
@@ -125,6 +130,7 @@ func (d *decision) addAddrs(section int, owner dnsname.Name, f found, qtype uint
 	v4, ttl := qtype == dns.TypeA, d.Reg.TTL.Load()
 	var addrs []netip.Addr
 	switch {
+	case f.loopback && owner.IsReverse(): // its name has no address
 	case f.loopback && v4:
 		addrs = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
 	case f.loopback:

@@ -100,15 +100,15 @@ func IsMeta(qtype uint16) bool { return qtype == dns.TypeOPT || 128 <= qtype && 
 // resolve answers q along CNAMEs. What an upstream must be asked it leaves
 // open: q itself if that is not ours, or q about a CNAME's target.
 func (d *decision) resolve(q Query) {
-	var chain []dnsname.Name
-	for len(chain) < forward.MaxChain && !slices.Contains(chain, q.Name) {
-		top, ok := d.authority(q.Name)
+	for len(d.chain) < forward.MaxChain && !slices.Contains(d.chain, q.Name) {
+		chained := len(d.chain) > 0
+		d.chain = append(d.chain, q.Name)
+		top, ok := d.zoneFor(q)
 		if !ok {
-			d.foreign(q, len(chain) > 0)
+			d.foreign(q, chained)
 			return
 		}
 		d.Authoritative = true
-		chain = append(chain, q.Name)
 		next := d.ours(q, top)
 		if next == "" {
 			return
@@ -137,6 +137,23 @@ func (z *Resolver) authority(n dnsname.Name) (top dnsname.Name, ok bool) {
 		return top, true
 	}
 	return n, z.Reg.At(n) != nil
+}
+
+// zoneFor is authority for q: a DS record is in the zone above the one that
+// it is about (RFC 4035 section 3.1.4.1), which is asked for it if it can be.
+func (d *decision) zoneFor(q Query) (top dnsname.Name, ok bool) {
+	top, ok = d.authority(q.Name)
+	if !ok || q.Type != dns.TypeDS || q.Name != top {
+		return top, ok
+	}
+	d.keep = false // it depends on whether the client is served
+	if above, ours := d.authority(q.Name.Parent()); ours {
+		return above, true
+	}
+	if has, _ := d.Fwd.HasRoute(q.Name); has && d.Fwd.Serves(d.client.Addr) {
+		return "", false
+	}
+	return top, true
 }
 
 // recoverFrom turns a panic into one SERVFAIL instead of the end of the
