@@ -88,7 +88,8 @@ func (in *instance) serial(t *testing.T) uint32 {
 func TestAPI(t *testing.T) {
 	const (
 		web = `{"name":"web","image":"nginx","ip":"172.17.0.2","ips":["172.17.0.2","fd00::2"],"ttl":-1,` +
-			`"aliases":["www.docker"],"names":["web.nginx.docker","www.docker"],"origin":{"container":"web","image":"nginx"}}`
+			`"aliases":["www.docker"],"names":["web.nginx.docker","www.docker"],` +
+			`"origin":{"container":"web","image":"nginx"}}`
 		redis = `{"name":"one","image":"redis","ip":"172.17.0.3","ips":["172.17.0.3"],"ttl":-1,` +
 			`"aliases":[],"names":["one.redis.docker"],"origin":{"container":"one","image":"redis"}}`
 		manual = `{"name":"foo","image":"bar","ip":"192.168.0.3","ips":["192.168.0.3"],"ttl":30,` +

@@ -24,7 +24,8 @@ func testChanges(t *testing.T, s *stage) {
 	// put reads and changes something from a network, and returns both statuses.
 	put := func(network, url string, args ...string) string {
 		t.Helper()
-		args = append(args, "--silent", "--show-error", "--noproxy", "*", "--output", "/dev/null", "--write-out", "%{http_code} ")
+		args = append(args, "--silent", "--show-error", "--noproxy", "*")
+		args = append(args, "--output", "/dev/null", "--write-out", "%{http_code} ")
 		change := append(args, "--request", "PUT", "--data", manualBody, url+"/services/x")
 		get := append(append([]string{}, args...), url+"/services", "--next")
 		return strings.TrimSpace(s.inside(t, network, nil, "curl", append(get, change...)...))
@@ -47,7 +48,8 @@ func testChanges(t *testing.T, s *stage) {
 		bridge := put(s.bridge(), in.http, "--header", tt.header)
 		status, body := in.call(t, "PUT", "/services/x", manualBody)
 		if bridge != tt.bridge || status != tt.here {
-			t.Errorf("%q: got %s in a container, %d %s on the host; want %s, %d", tt.flag, bridge, status, body, tt.bridge, tt.here)
+			t.Errorf("%q: got %s in a container, %d %s on the host; want %s, %d",
+				tt.flag, bridge, status, body, tt.bridge, tt.here)
 		}
 	}
 

@@ -8,7 +8,7 @@ import (
 
 var (
 	ErrClient = errors.New("this client holds as many as one client may")
-	ErrAll    = errors.New("all clients together hold as many as there may be")
+	errAll    = errors.New("all clients together hold as many as there may be")
 )
 
 // A PerClient counts what clients hold, and bounds it: for each client, so that none takes the share of the others, and
@@ -27,7 +27,7 @@ func New(each, all int) *PerClient {
 }
 
 // Take counts one more for a client. The caller must call Release for it. If a bound is reached, Take returns ErrClient
-// or ErrAll and counts nothing.
+// or errAll and counts nothing.
 func (l *PerClient) Take(client netip.Addr) error {
 	client = Network(client)
 	l.mu.Lock()
@@ -36,7 +36,7 @@ func (l *PerClient) Take(client netip.Addr) error {
 	case l.held[client] >= l.each:
 		return ErrClient
 	case l.total >= l.all:
-		return ErrAll
+		return errAll
 	}
 	l.held[client]++
 	l.total++

@@ -18,7 +18,7 @@ func TestPerClient(t *testing.T) {
 	take("::ffff:192.0.2.1", nil) // the same client
 	take("192.0.2.1", ErrClient)
 	take("2001:db8::1", nil)
-	take("2001:db8:0:1::1", ErrAll)
+	take("2001:db8:0:1::1", errAll)
 	if got := l.Total(); got != 3 {
 		t.Errorf("Total() = %d; want 3", got)
 	}

@@ -52,7 +52,8 @@ func TestPersistent(t *testing.T) {
 			t.Errorf("accepted after %v; want a pause of %v after each of %d errors", took, acceptPause, failures)
 		}
 		text := log.String()
-		if strings.Count(text, "\n") != 2 || !strings.Contains(text, "can't be accepted") || !strings.Contains(text, "accepted again") {
+		if strings.Count(text, "\n") != 2 ||
+			!strings.Contains(text, "can't be accepted") || !strings.Contains(text, "accepted again") {
 			t.Errorf("the log is\n%s; want a line at the begin and one at the end", text)
 		}
 

@@ -228,7 +228,8 @@ func readItems[T comparable](
 	return items, nil
 }
 
-// readStrings reads a string of items with commas, spaces or newlines between, or a list of strings. Empty items are left out.
+// readStrings reads a string of items with commas, spaces or newlines between, or a list of
+// strings. Empty items are left out.
 func readStrings(value json.RawMessage) ([]string, error) {
 	list, isList, err := readTexts(value)
 	if err == nil && !isList {

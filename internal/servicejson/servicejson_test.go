@@ -145,7 +145,8 @@ func TestReadService(t *testing.T) {
 // again.
 func TestOf(t *testing.T) {
 	s := &publish.Service{
-		ID: "x", ContainerLabel: "a", ImageLabel: "b", TTL: publish.DefaultTTL, CNAME: mustName(t, "xn--mnchen-3ya.example"),
+		ID: "x", ContainerLabel: "a", ImageLabel: "b", TTL: publish.DefaultTTL,
+		CNAME:       mustName(t, "xn--mnchen-3ya.example"),
 		OwnerNames:  []dnsname.Name{mustName(t, "a.b.docker"), mustName(t, "xn--bcher-kva.shop.example")},
 		SecondNames: []dnsname.Name{mustName(t, "1.web.shop.docker"), mustName(t, "xn--n-nga1b.docker")},
 		Aliases:     []dnsname.Name{mustName(t, "xn--bcher-kva.shop.example")},
@@ -153,7 +154,8 @@ func TestOf(t *testing.T) {
 	text, err := json.Marshal(Of(s))
 	want := `{"name":"a","image":"b","ip":"","ips":[],"cname":"xn--mnchen-3ya.example","ttl":-1,` +
 		`"aliases":["xn--bcher-kva.shop.example"],"names":["a.b.docker","xn--bcher-kva.shop.example"],` +
-		`"second_names":["1.web.shop.docker","xn--n-nga1b.docker"],"unicode":{"xn--bcher-kva.shop.example":"bücher.shop.example",` +
+		`"second_names":["1.web.shop.docker","xn--n-nga1b.docker"],` +
+		`"unicode":{"xn--bcher-kva.shop.example":"bücher.shop.example",` +
 		`"xn--mnchen-3ya.example":"münchen.example","xn--n-nga1b.docker":"ünï.docker"},"origin":{}}`
 	if err != nil || string(text) != want {
 		t.Errorf("got %s, %v; want %s", text, err, want)
@@ -177,7 +179,8 @@ func TestReadNames(t *testing.T) {
 			t.Errorf("%s: got %s; want it with %s", body, got, want)
 		}
 	}
-	f(`{"aliases":"BÜCHER.example, b.docker\n c.docker\td.docker,,"}`, `{"aliases":["xn--bcher-kva.example","b.docker","c.docker","d.docker"]}`)
+	f(`{"aliases":"BÜCHER.example, b.docker\n c.docker\td.docker,,"}`,
+		`{"aliases":["xn--bcher-kva.example","b.docker","c.docker","d.docker"]}`)
 	f(`{"aliases":["bücher.example","xn--bcher-kva.example"]}`, `{"aliases":["xn--bcher-kva.example"]}`)
 	f(`{"cname":"bu\u0308cher.example"}`, `{"cname":"xn--bcher-kva.example"}`)
 	f(`{"ips":"10.0.0.1 10.0.0.2\nfd00::1"}`, `"ips":["10.0.0.1","10.0.0.2","fd00::1"]`)

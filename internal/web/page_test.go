@@ -99,8 +99,10 @@ func TestPageShowsBothSpellings(t *testing.T) {
 		s.SecondNames = []dnsname.Name{mustName(t, "1.web.shop.docker")}
 	})
 	s.put("other", "db", "redis", "10.0.0.2", "")
-	s.resolves("bücher.example", `{"kind": "own", "rcode": "NOERROR", "name": "xn--bcher-kva.example", "unicode": "bücher.example",
-		"why": [{"name": "x", "rule": "y", "services": [{"id": "id", "names": ["a.docker"], "second_names": ["b.docker"]}]}]}`)
+	s.resolves("bücher.example", `{
+		"kind": "own", "rcode": "NOERROR", "name": "xn--bcher-kva.example", "unicode": "bücher.example",
+		"why": [{"name": "x", "rule": "y", "services": [
+			{"id": "id", "names": ["a.docker"], "second_names": ["b.docker"]}]}]}`)
 	for _, query := range []string{"q=b%C3%BCcher", "q=B%C3%9CCHER.example", "q=XN--bcher", "q=bcher-kva", "q=1.web.shop"} {
 		body := call(t, s.handler(), "GET", "/?"+query, "").Body.String()
 		for _, part := range []string{"1 of 1 shown", ">xn--bcher-kva.example<", ">bücher.example<"} {
@@ -176,7 +178,8 @@ func TestPageSearchesAreBounded(t *testing.T) {
 		runtime.Gosched()
 	}
 	search(t.Context()) // one too many
-	if r := <-replies; r.Code != 503 || r.Header().Get("Retry-After") == "" || !strings.Contains(errorOf(t, r), "try again") {
+	r := <-replies
+	if r.Code != 503 || r.Header().Get("Retry-After") == "" || !strings.Contains(errorOf(t, r), "try again") {
 		t.Errorf("got %d %s; want 503", r.Code, r.Body)
 	}
 	cancel() // the clients went away, so there is no search for those who wait

@@ -82,7 +82,7 @@ func (s *connections) addLocked(c net.Conn) {
 	added := &connection{client: limit.Network(addrOf(c.RemoteAddr().String())), since: time.Now()}
 	for err := s.clients.Take(added.client); err != nil; err = s.clients.Take(added.client) {
 		oldest := s.oldestLocked(func(o *connection) bool {
-			return errors.Is(err, limit.ErrAll) || o.client == added.client
+			return !errors.Is(err, limit.ErrClient) || o.client == added.client
 		})
 		s.removeLocked(oldest)
 		_ = oldest.Close() // the client sees the end

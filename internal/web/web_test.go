@@ -25,10 +25,9 @@ import (
 
 // A site is a program whose HTTP side is under test: its services and its status are whatever a test says.
 type site struct {
-	t      testing.TB
-	naming publish.NameRules
-	feed   *feed.Feed
-	auth   *WriteAuth
+	t    testing.TB
+	feed *feed.Feed
+	auth *WriteAuth
 
 	mu       sync.Mutex // guards what follows
 	services map[string]*publish.Service
@@ -41,7 +40,7 @@ type site struct {
 
 func newSite(t testing.TB) *site {
 	return &site{
-		t: t, naming: publish.NameRules{Apex: mustName(t, "docker")}, feed: feed.New(), auth: &WriteAuth{Open: true},
+		t: t, feed: feed.New(), auth: &WriteAuth{Open: true},
 		services: make(map[string]*publish.Service), answers: make(map[string]*zone.Resolution),
 		queries:  map[string]uint64{"own": 0, "forwarded": 0, "cached": 0, "refused": 0},
 		engines:  []engine.Status{{URL: "unix:///var/run/docker.sock", Up: true}},
@@ -68,9 +67,7 @@ func (s *site) put(id, container, image, addr, aliases string, change ...func(*p
 	for _, f := range change {
 		f(service)
 	}
-	if err := s.naming.SetOwnerNames(service); err != nil {
-		s.t.Fatal(err)
-	}
+	service.OwnerNames = append([]dnsname.Name{mustName(s.t, container+"."+image+".docker")}, service.Aliases...)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.services[id] = service
@@ -144,7 +141,7 @@ func (s *site) handler() http.Handler {
 		}
 		WriteJSON(w, http.StatusOK, r.URL.Path)
 	})
-	guard := &Guard{Apexes: []dnsname.Name{s.naming.Apex}, Auth: s.auth}
+	guard := &Guard{Apexes: []dnsname.Name{mustName(s.t, "docker")}, Auth: s.auth}
 	return guard.Wrap(http.MaxBytesHandler(mux, 1<<20))
 }
 
