@@ -31,7 +31,7 @@ const (
 // Parse reads the presentation format of RFC 1035 section 5.1, in which
 // miekg/dns gives the names that it unpacks. Any byte may stand in a label,
 // as on the wire. The name is absolute, with the last dot or without it.
-// Names that people write are read by FromText.
+// Names that people write are read by fromText.
 func Parse(s string) (Name, error) {
 	if s == "" {
 		return "", errors.New("empty name: write one, as in db.docker")
@@ -40,7 +40,8 @@ func Parse(s string) (Name, error) {
 	end, err := dns.PackDomainName(dns.Fqdn(s), wire[:], 0, nil, false)
 	if err != nil {
 		return "", fmt.Errorf(
-			"%.300q is no domain name: write labels of 1 to 63 bytes with dots between them, %d bytes in all", s, MaxLen)
+			"%.300q is no domain name: write labels of 1 to 63 bytes with dots between them, %d bytes in all",
+			s, MaxLen)
 	}
 	for i, c := range wire[:end] { // a length is at most 63 and so never a letter
 		if 'A' <= c && c <= 'Z' {

@@ -12,7 +12,7 @@ import (
 )
 
 // lookup turns U-labels into A-labels as browsers do (RFC 5891 section 5,
-// UTS #46). Its rules for ASCII are left to FromText, which also takes '_'.
+// UTS #46). Its rules for ASCII are left to fromText, which also takes '_'.
 var lookup = idna.New(idna.MapForLookup(), idna.BidiRule(), idna.CheckJoiners(true),
 	idna.Transitional(false), idna.StrictDomainName(false), idna.CheckHyphens(false))
 
@@ -25,12 +25,12 @@ const (
 	dots      = ".\u3002\uff0e\uff61"                        // those that UTS #46 takes for a dot
 )
 
-// FromText reads a name as people write it: in labels, variables, flags and the
+// fromText reads a name as people write it: in labels, variables, flags and the
 // HTTP API. U-labels become A-labels and letters become lower-case. A label that
 // is only '*' is taken, and the caller decides whether it may stand there.
 // Everything else than letters, digits, '-' and '_' is refused by an error that
 // says what to write instead.
-func FromText(s string) (Name, error) {
+func fromText(s string) (Name, error) {
 	text := strings.TrimSpace(s)
 	if text == "" {
 		return "", errors.New("empty name: write one, as in db.docker")
@@ -92,7 +92,8 @@ func toASCII(text string) (ascii string, ok bool) {
 // quotes, spaces, too many dots. It is empty if there is none.
 func hostIn(text string) string {
 	isAround := func(r rune) bool {
-		return unicode.IsSpace(r) || strings.ContainsRune("\"'`<>()[]{},;:/=", r) || unicode.In(r, unicode.Pi, unicode.Pf, unicode.Ps)
+		return unicode.IsSpace(r) || strings.ContainsRune("\"'`<>()[]{},;:/=", r) ||
+			unicode.In(r, unicode.Pi, unicode.Pf, unicode.Ps)
 	}
 	if strings.Contains(text, "::") { // an IPv6 address
 		return ""
@@ -124,7 +125,7 @@ func LabelsFromText(part string) (string, error) {
 	if part == "" {
 		return "", nil
 	}
-	n, err := FromText(part)
+	n, err := fromText(part)
 	if err != nil {
 		return "", err
 	}
@@ -138,25 +139,26 @@ func LabelsFromText(part string) (string, error) {
 // start a container may claim one, so ParseAlias refuses what would take all
 // names, or the names of addresses. It may be Star.
 func ParseAlias(s string) (Name, error) {
-	n, err := FromText(s)
+	n, err := fromText(s)
 	switch {
 	case err != nil:
 		return "", err
 	case n == Root:
 		return "", errors.New("an alias can't be the root: write a name, as in db.docker")
 	case n != Star && n.HasWildcard():
-		return "", errors.New("an alias can't hold '*': write the name without it, all names below it are answered too; " +
-			"or only '*', for the names of the domain that are unknown otherwise")
+		return "", errors.New("an alias can't hold '*': write the name without it, " +
+			"all names below it are answered too; or only '*', for the names of the domain that are unknown otherwise")
 	case n.IsReverse():
 		return "", errors.New("an alias can't be in a reverse zone: PTR follows from the addresses")
 	case n.Under(Localhost), n.Under(invalid), n.Under(onion):
-		return "", errors.New(
-			"an alias can't be under localhost, invalid or onion, which are reserved: write another name, as in db.docker")
+		return "", errors.New("an alias can't be under localhost, invalid or onion, which are reserved: " +
+			"write another name, as in db.docker")
 	case isAddr(n):
-		return "", errors.New("an alias can't be an address: write a name, as in db.docker; com.dnsdock.ip_addr sets addresses")
+		return "", errors.New("an alias can't be an address: write a name, as in db.docker; " +
+			"com.dnsdock.ip_addr sets addresses")
 	case isPublicSuffix(n):
-		return "", fmt.Errorf("an alias can't be %s, below which are the names of others: write a name below it, as in www.example.%[1]s",
-			Text(n))
+		return "", fmt.Errorf("an alias can't be %s, below which are the names of others: "+
+			"write a name below it, as in www.example.%[1]s", Text(n))
 	}
 	return n, nil
 }
@@ -175,7 +177,7 @@ func isPublicSuffix(n Name) bool {
 
 // ParseTarget reads the absolute name that a CNAME points to.
 func ParseTarget(s string) (Name, error) {
-	n, err := FromText(s)
+	n, err := fromText(s)
 	if err == nil && (n == Root || n.HasWildcard()) {
 		return "", errors.New("a CNAME can't point to the root or to '*': write a name, as in www.example.com")
 	}
@@ -186,7 +188,7 @@ func ParseTarget(s string) (Name, error) {
 // no host name stays as it is, because any byte is legal in a question.
 func ParseQuestion(s string) (Name, error) {
 	s = strings.TrimSpace(s)
-	if n, err := FromText(s); err == nil {
+	if n, err := fromText(s); err == nil {
 		return n, nil
 	}
 	return Parse(s)

@@ -31,9 +31,9 @@ func TestFromText(t *testing.T) {
 		{long + ".docker", long + ".docker."},
 		{strings.Repeat("a.", 127), strings.Repeat("a.", 127)},
 	} {
-		n, err := FromText(c.in)
+		n, err := fromText(c.in)
 		if err != nil || n.String() != c.want {
-			t.Errorf("FromText(%q) = %v, %v; want %v", c.in, n, err, c.want)
+			t.Errorf("fromText(%q) = %v, %v; want %v", c.in, n, err, c.want)
 		}
 		if again, err := Parse(c.want); err != nil || again != n {
 			t.Errorf("%q: %q is not what Parse reads, %q", c.in, n, again)
@@ -87,12 +87,12 @@ func TestFromTextRefuses(t *testing.T) {
 		} else if strings.TrimSpace(c.in) == "" {
 			want = "write one"
 		}
-		n, err := FromText(c.in)
+		n, err := fromText(c.in)
 		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("FromText(%q) = %q, %v; want an error with %q", c.in, n, err, want)
+			t.Errorf("fromText(%q) = %q, %v; want an error with %q", c.in, n, err, want)
 		}
 		if _, rest, ok := strings.Cut(c.propose, "write "); ok {
-			if _, err := FromText(rest); err != nil {
+			if _, err := fromText(rest); err != nil {
 				t.Errorf("%q is proposed for %q, and refused: %v", rest, c.in, err)
 			}
 		}
@@ -161,10 +161,10 @@ func FuzzFromText(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		n, err := FromText(s)
+		n, err := fromText(s)
 		if err != nil {
 			if host := hostIn(s); host != "" {
-				if _, err := FromText(host); err != nil {
+				if _, err := fromText(host); err != nil {
 					t.Fatalf("%q: proposes %q, which is refused: %v", s, host, err)
 				}
 			}
@@ -177,8 +177,8 @@ func FuzzFromText(f *testing.F) {
 			if n == Root {
 				break
 			}
-			if again, err := FromText(text); err != nil || again != n {
-				t.Fatalf("%q: FromText(%q) = %q, %v; want %q", s, text, again, err, n)
+			if again, err := fromText(text); err != nil || again != n {
+				t.Fatalf("%q: fromText(%q) = %q, %v; want %q", s, text, again, err, n)
 			}
 		}
 		if again, err := Parse(n.String()); err != nil || again != n {

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"net/netip"
 	"strings"
 	"testing"
 
@@ -55,14 +54,16 @@ func testImageClaims(t *testing.T, s *stage) {
 	ref := "registry.test/claims-" + p + ":1"
 	plain, own := s.name("plain"), s.name("own")
 	s.docker(t, "create", "--name="+s.name("base"), "--label="+p, s.engine.image)
-	s.docker(t, "commit", "--change=LABEL com.dnsdock.alias=login."+p+".example,in-"+p+".docker com.dnsdock.ip_addr="+addr, s.name("base"), ref)
+	label := "LABEL com.dnsdock.alias=login." + p + ".example,in-" + p + ".docker com.dnsdock.ip_addr=" + addr
+	s.docker(t, "commit", "--change="+label, s.name("base"), ref)
 	t.Cleanup(func() { s.docker(t, "rmi", "--force", ref) })
 	in.log.Wait(t, "service added", s.runImage(t, ref, plain))
 	in.want(t, plain+".claims-"+p+".docker A", "NOERROR", s.ip(t, plain))
 	in.want(t, "in-"+p+".docker A", "NOERROR", s.ip(t, plain))
 	in.want(t, "login."+p+".example A", "REFUSED")
 	in.log.Wait(t, "level=WARN", "container="+plain, "source=com.dnsdock.ip_addr")
-	if reverse, _ := dns.ReverseAddr(netip.MustParseAddr(addr).String()); in.ask(t, "udp", reverse, dns.TypePTR).Rcode == dns.RcodeSuccess {
+	reverse, _ := dns.ReverseAddr(addr)
+	if in.ask(t, "udp", reverse, dns.TypePTR).Rcode == dns.RcodeSuccess {
 		t.Errorf("the PTR of %s is an image's", addr)
 	}
 	in.log.Wait(t, "service added", s.runImage(t, ref, own, "--label=com.dnsdock.alias=own."+p+".example"))

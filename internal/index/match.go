@@ -20,7 +20,7 @@ type Match struct {
 type MatchKind int
 
 const (
-	ByOwnerName  MatchKind = iota // or there is no match
+	byOwnerName  MatchKind = iota // or there is no match
 	BySecondName                  // names that a container has anyway
 	ByHost                        // the name of the host
 	ByCatchAll                    // an alias '*'
@@ -30,16 +30,16 @@ const (
 // rule: all at or below q, and those whose owner name is an ancestor of q, the
 // nearest first. The caller must know that q is ours.
 //
-// With Rules.Closest only the closest owner name counts: q itself, else what
+// With NameRules.Closest only the closest owner name counts: q itself, else what
 // is below it, else the nearest ancestor.
 //
 // The apex, what is above it, and names of one label answer only themselves:
 // they would swallow every unknown name.
-func (x *Index) Match(q dnsname.Name) Match {
+func (x *names) Match(q dnsname.Name) Match {
 	asked := q
 	if q = x.Trim(q); q.HasWildcard() {
 		owned := func(s *publish.Service) []dnsname.Name { return s.OwnerNames }
-		if sets := x.walkWild(q, owned, x.answersFor, x.Rules.Closest); len(sets) > 0 {
+		if sets := x.walkWild(q, owned, x.zones.answersFor, x.rules.Closest); len(sets) > 0 {
 			return Match{Sets: sets}
 		}
 		return x.matchOther(asked)
@@ -47,12 +47,12 @@ func (x *Index) Match(q dnsname.Name) Match {
 	var m Match
 	if n, ok := x.owned.load(q); ok {
 		m.Exact, m.Below = n.exact, n.subtree
-		if x.Rules.Closest && n.exact != nil {
+		if x.rules.Closest && n.exact != nil {
 			m.Below = n.exact
 		}
 		m.Sets = append(m.Sets, m.Below)
 	}
-	for a := q.Parent(); x.answersFor(a, q) && !(x.Rules.Closest && len(m.Sets) > 0); a = a.Parent() {
+	for a := q.Parent(); x.zones.answersFor(a, q) && !(x.rules.Closest && len(m.Sets) > 0); a = a.Parent() {
 		if n, _ := x.owned.load(a); n.exact != nil {
 			m.Sets = append(m.Sets, n.exact)
 		}
@@ -66,10 +66,10 @@ func (x *Index) Match(q dnsname.Name) Match {
 // Trim removes from q those '*' in front that make no difference: what is at or
 // below their parent is what they match, unless only the closest names count
 // or the parent answers only itself.
-func (x *Index) Trim(q dnsname.Name) dnsname.Name {
-	for !x.Rules.Closest && q.Label() == "*" {
+func (x *names) Trim(q dnsname.Name) dnsname.Name {
+	for !x.rules.Closest && q.Label() == "*" {
 		parent := q.Parent()
-		if n, _ := x.owned.load(parent); n.exact != nil && !x.answersFor(parent, q) {
+		if n, _ := x.owned.load(parent); n.exact != nil && !x.zones.answersFor(parent, q) {
 			break
 		}
 		q = parent
@@ -80,7 +80,7 @@ func (x *Index) Trim(q dnsname.Name) dnsname.Name {
 // walkWild returns the services one of whose names matches q. It looks at all
 // services, because a '*' in the middle has no node. The closest names are all
 // that are not shorter than q, else the longest.
-func (x *Index) walkWild(q dnsname.Name, names func(*publish.Service) []dnsname.Name,
+func (x *names) walkWild(q dnsname.Name, names func(*publish.Service) []dnsname.Name,
 	answers func(a, q dnsname.Name) bool, onlyClosest bool) (found []*Set) {
 	labels := q.Split()
 	closest := -len(labels)
@@ -102,32 +102,19 @@ func (x *Index) walkWild(q dnsname.Name, names func(*publish.Service) []dnsname.
 	return found
 }
 
-// answersFor reports whether the owner name a, an ancestor of q, may answer for q.
-func (x *Index) answersFor(a, q dnsname.Name) bool {
-	if a == dnsname.Root || a.Parent() == dnsname.Root {
-		return false
-	}
-	for _, zone := range x.Zones {
-		if q.Under(zone) && zone.Under(a) {
-			return false
-		}
-	}
-	return true
-}
-
 // Answers returns a function that reports whether an owner name answers for q.
-func (x *Index) Answers(q dnsname.Name) func(owner dnsname.Name) bool {
+func (x *names) Answers(q dnsname.Name) func(owner dnsname.Name) bool {
 	labels := q.Split()
 	return func(o dnsname.Name) bool {
 		ok, more := dnsname.Matches(labels, o)
-		return ok && (more >= 0 || x.answersFor(o, q))
+		return ok && (more >= 0 || x.zones.answersFor(o, q))
 	}
 }
 
 // AliasFor returns the alias that q is at or below, for a q outside of all
 // zones. It reports false if there is none, so that q is not ours.
-func (x *Index) AliasFor(q dnsname.Name) (alias dnsname.Name, ok bool) {
-	for a := q; a != dnsname.Root && (a == q || x.answersFor(a, q)); a = a.Parent() {
+func (x *names) AliasFor(q dnsname.Name) (alias dnsname.Name, ok bool) {
+	for a := q; a != dnsname.Root && (a == q || x.zones.answersFor(a, q)); a = a.Parent() {
 		if n, _ := x.owned.load(a); n.exact != nil {
 			return a, true
 		}

@@ -15,8 +15,8 @@ const (
 
 // matchOther finds q where no owner name matches: by the second names, by the
 // name of the host, else by an alias '*'.
-func (x *Index) matchOther(q dnsname.Name) Match {
-	zone, ok := x.ZoneOf(q)
+func (x *names) matchOther(q dnsname.Name) Match {
+	zone, ok := x.zones.ZoneOf(q)
 	if !ok || q == zone {
 		return Match{}
 	}
@@ -33,7 +33,7 @@ func (x *Index) matchOther(q dnsname.Name) Match {
 	if t := x.hosts[zone]; t != nil && top == hostLabel+zone {
 		return Match{Kind: ByHost, Sets: []*Set{t}}
 	}
-	if t, _ := x.catchAll.load(zone); t != nil && !q.Under(selfLabel+x.Rules.Apex) {
+	if t, _ := x.catchAll.load(zone); t != nil && !q.Under(selfLabel+x.rules.Apex) {
 		return Match{Kind: ByCatchAll, Sets: []*Set{t}}
 	}
 	return Match{}
@@ -43,7 +43,7 @@ func (x *Index) matchOther(q dnsname.Name) Match {
 // nearest one above it. A q directly under its zone is answered from what has
 // that very name, because the name of a project is nothing that a service has.
 // Each '*' in front is as if it were left out.
-func (x *Index) matchSecond(q, zone dnsname.Name) Match {
+func (x *names) matchSecond(q, zone dnsname.Name) Match {
 	isDirect := q.Parent() == zone
 	for q.Label() == "*" && q.Parent() != zone {
 		q = q.Parent()
@@ -73,7 +73,7 @@ func (x *Index) matchSecond(q, zone dnsname.Name) Match {
 
 // IsAboveSecond reports whether n, which nothing answers, is above a second
 // name: then it exists (RFC 8020).
-func (x *Index) IsAboveSecond(n dnsname.Name) bool {
+func (x *names) IsAboveSecond(n dnsname.Name) bool {
 	_, ok := x.second.load(n)
 	return ok
 }
@@ -81,23 +81,24 @@ func (x *Index) IsAboveSecond(n dnsname.Name) bool {
 // shortID returns the digits of a container's ID that docker ps shows. It is
 // empty for what has no such ID.
 func shortID(s *publish.Service) string {
-	if s.IsByHand() || len(s.ID) <= publish.ShortIDLen || !publish.IsHex(s.ID[:publish.ShortIDLen], publish.ShortIDLen) {
+	short := s.ID[:min(len(s.ID), publish.ShortIDLen)]
+	if s.IsByHand() || short == s.ID || !publish.IsHex(short, publish.ShortIDLen) {
 		return ""
 	}
-	return s.ID[:publish.ShortIDLen]
+	return short
 }
 
 // byShortID returns the containers in a zone whose short ID is the first label
 // of n. It is nil if there are none. All services are sorted by ID, so that
 // these names take no memory.
-func (x *Index) byShortID(n, zone dnsname.Name) *Set {
+func (x *names) byShortID(n, zone dnsname.Name) *Set {
 	id := n.Label()
-	if !x.Rules.Second.ID || len(id) != publish.ShortIDLen || !publish.IsHex(id, publish.ShortIDLen) {
+	if !x.rules.Second.ID || len(id) != publish.ShortIDLen || !publish.IsHex(id, publish.ShortIDLen) {
 		return nil
 	}
 	list := x.Published().withPrefix(id)
 	list = slices.DeleteFunc(list, func(s *publish.Service) bool {
-		own, _ := x.ZoneOf(s.OwnerNames[0])
+		own, _ := x.zones.ZoneOf(s.OwnerNames[0])
 		return own != zone || shortID(s) != id
 	})
 	return newSet(list)
@@ -121,29 +122,11 @@ func hostServices(rules publish.NameRules, zones []dnsname.Name) map[dnsname.Nam
 }
 
 // isHost reports whether s is the host itself, and no container that uses its network.
-func (x *Index) isHost(s *publish.Service) bool {
+func (x *names) isHost(s *publish.Service) bool {
 	for _, t := range x.hosts {
 		if t.services[0] == s {
 			return true
 		}
 	}
 	return false
-}
-
-// gatewayFor returns the addresses of the host on a network that the client is
-// on. It is empty if the client is on none.
-func (x *Index) gatewayFor(client netip.Addr) (addrs []netip.Addr) {
-	for net := range x.networks.all() {
-		if n := net.Value(); n.Has(client) {
-			for _, a := range []netip.Addr{n.V4.Gateway, n.V6.Gateway} {
-				if a.IsValid() {
-					addrs = append(addrs, a)
-				}
-			}
-			if len(addrs) > 0 {
-				return addrs
-			}
-		}
-	}
-	return nil
 }

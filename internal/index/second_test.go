@@ -16,7 +16,8 @@ import (
 func newSecondRig(t testing.TB, zones ...dnsname.Name) *rig {
 	t.Helper()
 	all := publish.SecondNames{Compose: true, Hostname: true, Alias: true, ID: true, Hyphen: true, Host: true}
-	r := &rig{New(publish.NameRules{Apex: mustName(t, "docker"), Second: all}, 0, zones...), make(map[string]*publish.Service)}
+	rules := publish.NameRules{Apex: mustName(t, "docker"), Second: all}
+	r := &rig{New(rules, 0, zones...), make(map[string]*publish.Service)}
 	r.Ready.Store(true)
 	return r
 }
@@ -33,7 +34,8 @@ func (r *rig) putNamed(t testing.TB, id, part, image, second string, aliases ...
 
 func TestSecondNames(t *testing.T) {
 	r := newSecondRig(t)
-	r.putNamed(t, "w1", "web_1", "nginx", "1.web.shop.docker web-1.nginx.docker h1.docker front.docker front.net.docker")
+	r.putNamed(t, "w1", "web_1", "nginx",
+		"1.web.shop.docker web-1.nginx.docker h1.docker front.docker front.net.docker")
 	r.putNamed(t, "w2", "web_2", "nginx", "2.web.shop.docker h2.docker front.docker front.net.docker")
 	r.putNamed(t, "db", "db", "mysql", "1.db.shop.docker shop.docker mysql.docker", "x.example")
 	f := func(q, want string) {
@@ -140,7 +142,9 @@ func TestCatchAll(t *testing.T) {
 // The name of the host has the address at which the client reaches it.
 func TestHostName(t *testing.T) {
 	r := newSecondRig(t)
-	net := publish.Network{Name: "net", V4: publish.IPNet{Prefix: netip.MustParsePrefix("10.1.0.0/24"), Gateway: netip.MustParseAddr("10.1.0.1")}}
+	net := publish.Network{Name: "net", V4: publish.IPNet{
+		Prefix: netip.MustParsePrefix("10.1.0.0/24"), Gateway: netip.MustParseAddr("10.1.0.1"),
+	}}
 	s, _ := r.Rules.ServiceOf(&publish.Container{
 		ID: "w", Name: "web", Image: "nginx", Networks: []publish.Endpoint{{Network: net, Addrs: []netip.Addr{netip.MustParseAddr("10.1.0.5")}}},
 	}, "e")

@@ -158,17 +158,6 @@ func (x *Index) anyWell(views []*Set, c Viewer) bool {
 	return false
 }
 
-// isNear reports whether a client is on a network of a service. It is not
-// worth a search for those beside it if it is not.
-func (x *Index) isNear(client netip.Addr) bool {
-	for n := range x.networks.all() {
-		if n.Value().Has(client) {
-			return true
-		}
-	}
-	return false
-}
-
 // NetworksOf returns a number that two clients have in common if they are on
 // the same networks of services, and so get the same addresses; 0 for a
 // client on none.

@@ -68,29 +68,31 @@ func joined(parts []*Set) *Set {
 // search returns where in a set without parts the service with that ID is, or
 // would be.
 func (t *Set) search(id string) (at int, found bool) {
-	return slices.BinarySearchFunc(t.services, id, func(s *publish.Service, id string) int { return strings.Compare(s.ID, id) })
+	compare := func(s *publish.Service, id string) int { return strings.Compare(s.ID, id) }
+	return slices.BinarySearchFunc(t.services, id, compare)
 }
 
 // part returns the index of the part that has the service with that ID, or
 // would have it: the last one that does not begin after it.
 func (t *Set) part(id string) int {
-	at, found := slices.BinarySearchFunc(t.parts, id, func(p *Set, id string) int { return strings.Compare(p.services[0].ID, id) })
+	compare := func(p *Set, id string) int { return strings.Compare(p.services[0].ID, id) }
+	at, found := slices.BinarySearchFunc(t.parts, id, compare)
 	if found {
 		return at
 	}
 	return max(at-1, 0)
 }
 
-// With returns t with the one service of single, in place of the service with
+// with returns t with the one service of single, in place of the service with
 // its ID if there is one.
-func (t *Set) With(single *Set) *Set {
+func (t *Set) with(single *Set) *Set {
 	if t == nil {
 		return single
 	}
 	s := single.services[0]
 	if t.parts != nil {
 		at := t.part(s.ID)
-		next := t.parts[at].With(single)
+		next := t.parts[at].with(single)
 		if next.parts == nil {
 			return joined(slices.Concat(t.parts[:at], []*Set{next}, t.parts[at+1:]))
 		}
@@ -109,20 +111,23 @@ func (t *Set) With(single *Set) *Set {
 	case len(services) <= maxPart && found:
 		return newSet(services)
 	case len(services) <= maxPart: // what the others have is known
-		return &Set{services: services, size: t.size + 1, minTTL: min(t.minTTL, single.minTTL), kinds: t.kinds | single.kinds}
+		return &Set{
+			services: services, size: t.size + 1,
+			minTTL: min(t.minTTL, single.minTTL), kinds: t.kinds | single.kinds,
+		}
 	}
 	half := len(services) / 2
 	return joined([]*Set{newSet(services[:half:half]), newSet(slices.Clip(services[half:]))})
 }
 
-// Without returns t without the service with that ID: t itself if there is none.
-func (t *Set) Without(id string) *Set {
+// without returns t without the service with that ID: t itself if there is none.
+func (t *Set) without(id string) *Set {
 	if t == nil {
 		return nil
 	}
 	if t.parts != nil {
 		at := t.part(id)
-		switch next := t.parts[at].Without(id); next {
+		switch next := t.parts[at].without(id); next {
 		case t.parts[at]:
 			return t
 		case nil:

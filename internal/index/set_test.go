@@ -52,7 +52,7 @@ func TestSet(t *testing.T) {
 		id := fmt.Sprint(rnd.IntN(1500))
 		before, size := s, s.Len()
 		if rnd.IntN(3) == 0 {
-			s = s.Without(id)
+			s = s.without(id)
 			if _, had := want[id]; had == (s == before) {
 				t.Fatalf("without %s: the same set %t; want %t", id, s == before, !had)
 			}
@@ -69,7 +69,7 @@ func TestSet(t *testing.T) {
 			case 3:
 				n.Ports = []publish.Port{{Number: 1}}
 			}
-			s, want[id] = s.With(Singleton(n)), n
+			s, want[id] = s.with(Singleton(n)), n
 		}
 		if before.Len() != size {
 			t.Fatalf("the set from before has %d; want %d", before.Len(), size)
@@ -122,14 +122,14 @@ func TestSetParts(t *testing.T) {
 	} {
 		var s *Set
 		for i := range 10_000 {
-			s = s.With(Singleton(&publish.Service{ID: fmt.Sprintf("%06d", 20_000+next(i))}))
+			s = s.with(Singleton(&publish.Service{ID: fmt.Sprintf("%06d", 20_000+next(i))}))
 		}
 		checkSet(t, s)
 		if n := len(s.parts); s.Len() != 10_000 || n > 2*10_000/maxPart+1 {
 			t.Errorf("%s: %d services in %d parts", what, s.Len(), n)
 		}
 		for i := range 10_000 {
-			s = s.Without(fmt.Sprintf("%06d", 20_000+next(i)))
+			s = s.without(fmt.Sprintf("%06d", 20_000+next(i)))
 		}
 		if s != nil {
 			t.Errorf("%s: %d services are left", what, s.Len())
@@ -144,7 +144,7 @@ func TestSetWithPrefix(t *testing.T) {
 		t.Errorf("got %v of none", got)
 	}
 	for i := range 3000 {
-		s = s.With(Singleton(&publish.Service{ID: fmt.Sprintf("%04d", i)}))
+		s = s.with(Singleton(&publish.Service{ID: fmt.Sprintf("%04d", i)}))
 	}
 	for prefix, want := range map[string]int{"": 3000, "0": 1000, "1": 1000, "29": 100, "299": 10, "2999": 1, "3": 0, "/": 0, "29990": 0, "0000": 1} {
 		if got := s.withPrefix(prefix); len(got) != want {

@@ -67,7 +67,7 @@ func (m *labelReader) places() (list []Place) {
 			m.problem(source, v, err)
 			continue
 		}
-		return items(m, ParsePlace, func(Place) int { return AddrCost }, []string{source})
+		return items(m, parsePlace, func(Place) int { return AddrCost }, []string{source})
 	}
 	return nil
 }
@@ -82,21 +82,22 @@ type Place struct {
 // nameChars are those that names of containers and networks are made of.
 const nameChars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
 
-// ParsePlace reads an address, "host" or "container:NAME".
-func ParsePlace(s string) (p Place, err error) {
+// parsePlace reads an address, "host" or "container:NAME".
+func parsePlace(s string) (p Place, err error) {
 	if s == "host" {
 		return p, nil
 	}
 	if name, ok := strings.CutPrefix(s, "container:"); ok {
 		// It becomes part of a path: "." and ".." are no names.
 		p.Container = strings.TrimPrefix(name, "/")
-		if strings.Trim(p.Container, nameChars) != "" || strings.TrimLeft(p.Container, "_.-") != p.Container || p.Container == "" {
+		if p.Container == "" || strings.Trim(p.Container, nameChars) != "" || strings.ContainsAny(p.Container[:1], "_.-") {
 			return p, errors.New("write a container's name, as in container:proxy")
 		}
 		return p, nil
 	}
 	if p.Addr, err = ParseAddr(s); err != nil {
-		err = errors.New("write an IPv4 or IPv6 address, host or container:NAME, as in 192.168.0.3, fd00::3 or container:proxy")
+		err = errors.New("write an IPv4 or IPv6 address, host or container:NAME, " +
+			"as in 192.168.0.3, fd00::3 or container:proxy")
 	}
 	return p, err
 }
@@ -110,7 +111,7 @@ func ParseAddr(s string) (netip.Addr, error) {
 	return a.Unmap(), nil
 }
 
-// AddrTexts returns addresses as ParsePlace reads them.
+// AddrTexts returns addresses as parsePlace reads them.
 func AddrTexts(addrs []netip.Addr) []string {
 	list := make([]string, 0, len(addrs))
 	for _, a := range addrs {

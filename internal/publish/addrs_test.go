@@ -11,7 +11,8 @@ import (
 
 // Whom a container on several networks gives which address.
 func TestAddressesByNetwork(t *testing.T) {
-	front, back, six := netAt("front", "10.1.0.5/24"), netAt("back", "10.2.0.5/24"), netAt("six", "10.3.0.5/24 fd00:3::5/64")
+	front, back := netAt("front", "10.1.0.5/24"), netAt("back", "10.2.0.5/24")
+	six := netAt("six", "10.3.0.5/24 fd00:3::5/64")
 	inside, prior := netAt("!a-inside", "10.4.0.5/24"), netAt("prior", "10.5.0.5/24")
 	prior.Priority = 7
 	noGateway := netAt("a-none", "10.6.0.5/24")
@@ -44,9 +45,12 @@ func TestAddressesByNetwork(t *testing.T) {
 			"192.0.2.1": "10.1.0.77 192.0.2.9", "10.2.0.9": "10.1.0.77 192.0.2.9"}},
 	} {
 		for range 20 {
-			rand.Shuffle(len(c.networks), func(i, j int) { c.networks[i], c.networks[j] = c.networks[j], c.networks[i] })
+			swap := func(i, j int) { c.networks[i], c.networks[j] = c.networks[j], c.networks[i] }
+			rand.Shuffle(len(c.networks), swap)
 			n := NameRules{Apex: mustName(t, "docker"), Networks: c.flag}
-			s, problems := n.ServiceOf(testContainer(func(t *Container) { t.Networks, t.Labels = slices.Clone(c.networks), c.labels }), "e")
+			s, problems := n.ServiceOf(testContainer(func(t *Container) {
+				t.Networks, t.Labels = slices.Clone(c.networks), c.labels
+			}), "e")
 			if s == nil || problems != nil {
 				t.Fatalf("%s: got %v, problems %v", c.what, s, problems)
 			}
@@ -84,7 +88,7 @@ func TestParsePlace(t *testing.T) {
 		{in: "proxy", bad: true},
 		{in: "fe80::1%eth0", bad: true},
 	} {
-		if got, err := ParsePlace(c.in); (err != nil) != c.bad || err == nil && got != c.want {
+		if got, err := parsePlace(c.in); (err != nil) != c.bad || err == nil && got != c.want {
 			t.Errorf("%q: got %+v, %v; want %+v, error %t", c.in, got, err, c.want, c.bad)
 		}
 	}

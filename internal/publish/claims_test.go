@@ -19,7 +19,8 @@ func TestOneOffs(t *testing.T) {
 		"com.dnsdock.tags": "a", "com.dnsdock.txt": "v=1", "SERVICE_81_NAME": "admin", "com.dnsdock.ttl": "7",
 	}
 	env := map[string]string{"DNSDOCK_ALIAS": "x.example", "SERVICE_NAME": "s", "SERVICE_80_NAME": "http", "SERVICE_TAGS": "b", "DNSDOCK_NAME": "e"}
-	const own, claimed = "redis1.redis.docker. [80/tcp] [] 7 []", "e.site.eu.docker. x.example. [80/tcp=http 81/tcp=admin] [v=1] 7 [1.web.shop.docker.]"
+	const own = "redis1.redis.docker. [80/tcp] [] 7 []"
+	const claimed = "e.site.eu.docker. x.example. [80/tcp=http 81/tcp=admin] [v=1] 7 [1.web.shop.docker.]"
 	for _, c := range []struct {
 		what   string
 		change func(*Container)
@@ -39,11 +40,13 @@ func TestOneOffs(t *testing.T) {
 		{"without a number", func(c *Container) { delete(c.Labels, composeNumber) }, own},
 		{"its own network aliases", func(c *Container) { c.Networks[0].Aliases = []string{"abababababab", "shop_web_run_1"} }, own},
 	} {
-		s, _ := NameRules{Apex: mustName(t, "docker"), Second: SecondNames{Compose: true}}.ServiceOf(testContainer(func(k *Container) {
+		n := NameRules{Apex: mustName(t, "docker"), Second: SecondNames{Compose: true}}
+		s, _ := n.ServiceOf(testContainer(func(k *Container) {
 			k.Labels, k.Env, k.Exposed = maps.Clone(compose), env, []Port{{Number: 80, Proto: "tcp"}}
 			c.change(k)
 		}), "e")
-		got := fmt.Sprint(strings.Trim(fmt.Sprint(s.OwnerNames), "[]"), " ", s.Ports, " ", s.TXT, " ", s.TTL, " ", s.SecondNames)
+		owners := strings.Trim(fmt.Sprint(s.OwnerNames), "[]")
+		got := fmt.Sprint(owners, " ", s.Ports, " ", s.TXT, " ", s.TTL, " ", s.SecondNames)
 		if got != c.want {
 			t.Errorf("%s: got %s; want %s", c.what, got, c.want)
 		}
@@ -54,7 +57,8 @@ func TestOneOffs(t *testing.T) {
 	if cname.CNAME != "" {
 		t.Errorf("CNAME %v of a job; want none", cname.CNAME)
 	}
-	host, _ := NameRules{Apex: mustName(t, "docker"), Second: SecondNames{Hostname: true}}.ServiceOf(testContainer(func(k *Container) {
+	n := NameRules{Apex: mustName(t, "docker"), Second: SecondNames{Hostname: true}}
+	host, _ := n.ServiceOf(testContainer(func(k *Container) {
 		k.Labels, k.Host = map[string]string{composeOneOff: "True"}, HostName{"web", "example"}
 	}), "e")
 	if len(host.AllNames()) != 1 {
@@ -145,7 +149,9 @@ func TestAliasDomains(t *testing.T) {
 		{"intranet", true, false, false},
 	} {
 		for n, want := range map[*NameRules]bool{&all: c.all, &some: c.some, &none: c.none} {
-			s, problems := n.ServiceOf(testContainer(func(k *Container) { k.Labels["com.dnsdock.alias"] = c.alias }), "e")
+			s, problems := n.ServiceOf(testContainer(func(k *Container) {
+				k.Labels["com.dnsdock.alias"] = c.alias
+			}), "e")
 			if got := len(s.Aliases) == 1; got != want || len(problems) == 1 == want {
 				t.Errorf("%v, %s: taken %t, problems %v; want %t", n.AliasDomains, c.alias, got, problems, want)
 			}
@@ -161,7 +167,8 @@ func TestAliasDomains(t *testing.T) {
 		t.Errorf("host names are not chosen: %v, %v", s.OwnerNames, problems)
 	}
 	some.Second.Hostname = true
-	if s, problems = some.ServiceOf(testContainer(func(k *Container) { k.Host = HostName{"a", "example.net"} }), "e"); s.HostName != "" || len(problems) != 1 {
+	s, problems = some.ServiceOf(testContainer(func(k *Container) { k.Host = HostName{"a", "example.net"} }), "e")
+	if s.HostName != "" || len(problems) != 1 {
 		t.Errorf("host name outside: got %v, problems %v; want none, and one", s.HostName, problems)
 	}
 }

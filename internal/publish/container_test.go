@@ -47,7 +47,7 @@ func FuzzContainer(f *testing.F) {
 			}
 		}
 		if (len(s.Addrs) == 0) != (s.CNAME != "") || len(s.OwnerNames) == 0 || len(s.Ports) > MaxPorts {
-			t.Fatalf("service %+v without names, with both or neither of addresses and a CNAME, or with too many ports", s)
+			t.Fatalf("without names, with both or neither of addresses and a CNAME, or with too many ports: %+v", s)
 		}
 		for _, o := range s.OwnerNames {
 			if again, err := dnsname.Parse(o.String()); err != nil || again != o || o.HasWildcard() || o.IsReverse() {
@@ -103,7 +103,8 @@ func (j *inspectJSON) container() *Container {
 			e.Addrs, e.V4.Prefix = append(e.Addrs, a), netip.PrefixFrom(a, max(n.IPPrefixLen, 1)).Masked()
 		}
 		if a, err := netip.ParseAddr(n.GlobalIPv6Address); err == nil && a.Is6() && a.Zone() == "" {
-			e.Addrs, e.V6.Prefix = append(e.Addrs, a.Unmap()), netip.PrefixFrom(a, max(n.GlobalIPv6PrefixLen, 1)).Masked()
+			e.Addrs = append(e.Addrs, a.Unmap())
+			e.V6.Prefix = netip.PrefixFrom(a, max(n.GlobalIPv6PrefixLen, 1)).Masked()
 		}
 		c.Networks = append(c.Networks, e)
 	}

@@ -75,7 +75,7 @@ func (m *labelReader) names() choices { return m.choose("name", m.Name, nameSour
 
 // images finds the image part: an override, else the image's name.
 func (m *labelReader) images() choices {
-	return m.choose("image", ImageName(m.Image, m.ImageID), imageSources)
+	return m.choose("image", imageName(m.Image, m.ImageID), imageSources)
 }
 
 // regions finds what is appended to the image part.
@@ -84,9 +84,9 @@ func (m *labelReader) regions() choices {
 	return list[:len(list)-1] // a container has no region of its own
 }
 
-// ImageName returns the last path element of an image reference, without tag
+// imageName returns the last path element of an image reference, without tag
 // and digest. It is empty if the reference is an image ID.
-func ImageName(ref, id string) string {
+func imageName(ref, id string) string {
 	ref, _, _ = strings.Cut(ref, "@")
 	if strings.HasPrefix(ref, "sha256:") {
 		return ""

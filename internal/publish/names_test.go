@@ -27,8 +27,8 @@ func TestImageName(t *testing.T) {
 		{"beefy", "beefy"}, // no hex
 		{"", ""},
 	} {
-		if got := ImageName(c.ref, id); got != c.want {
-			t.Errorf("ImageName(%q) = %q; want %q", c.ref, got, c.want)
+		if got := imageName(c.ref, id); got != c.want {
+			t.Errorf("imageName(%q) = %q; want %q", c.ref, got, c.want)
 		}
 	}
 }
@@ -152,7 +152,7 @@ func TestServiceOf(t *testing.T) {
 		}, env("SERVICE_TAGS", "")),
 			names: "docker.", problems: "image"},
 		{what: "very many bad aliases", change: env("DNSDOCK_ALIAS", strings.Repeat("*.a,", 10000)), names: "redis1.redis.docker.",
-			problems: strings.TrimSpace(strings.Repeat("DNSDOCK_ALIAS ", MaxProblems))},
+			problems: strings.TrimSpace(strings.Repeat("DNSDOCK_ALIAS ", maxProblems))},
 		{what: "bad region", change: env("SERVICE_REGION", "a..b"), names: "redis1.redis.docker.", problems: "SERVICE_REGION"},
 	} {
 		t.Run(c.what, func(t *testing.T) {
@@ -181,7 +181,8 @@ func TestServiceOf(t *testing.T) {
 			if c.ttl == 0 {
 				c.ttl = DefaultTTL
 			}
-			if got := fmt.Sprint(s.OwnerNames); got != "["+c.names+"]" || !slices.Equal(s.Addrs, want) || s.TTL != c.ttl {
+			got := fmt.Sprint(s.OwnerNames)
+			if got != "["+c.names+"]" || !slices.Equal(s.Addrs, want) || s.TTL != c.ttl {
 				t.Errorf("got %v %v %v; want %v %v %v", got, s.Addrs, s.TTL, c.names, want, c.ttl)
 			}
 		})
@@ -219,7 +220,8 @@ func TestVeryManyAliases(t *testing.T) {
 			labels += a.Labels()
 		}
 		if labels < MaxItems/4 || labels > MaxItems || len(s.OwnerNames) != 1+len(s.Aliases) {
-			t.Errorf("%d aliases with %d labels, %d owners; want %d labels at most, and one owner more", len(s.Aliases), labels, len(s.OwnerNames), MaxItems)
+			t.Errorf("%d aliases with %d labels, %d owners; want %d labels at most, and one owner more",
+				len(s.Aliases), labels, len(s.OwnerNames), MaxItems)
 		}
 		if len(problems) != 1 || problems[0].Source != "DNSDOCK_ALIAS" || problems[0].Err != ErrTooMany {
 			t.Errorf("problems %v; want one, of too many", problems)

@@ -59,7 +59,9 @@ func gatewayFirst(list []Endpoint) []Endpoint {
 			strings.Compare(a.Name, b.Name))
 	}).Name
 	slices.SortStableFunc(list, func(a, b Endpoint) int {
-		return cmp.Or(cmp.Compare(TrueFirst(a.Name == first), TrueFirst(b.Name == first)), strings.Compare(a.Name, b.Name))
+		return cmp.Or(
+			cmp.Compare(TrueFirst(a.Name == first), TrueFirst(b.Name == first)),
+			strings.Compare(a.Name, b.Name))
 	})
 	return list
 }

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	MaxProblems = 10  // problems of one container that are reported: its labels may have any length
+	maxProblems = 10  // problems of one container that are reported: its labels may have any length
 	maxShown    = 100 // bytes of a value that are shown
 
 	// MaxItems bounds what a list of one service may cost: 5,000 addresses, of
@@ -44,7 +44,7 @@ func newLabelReader(c *Container) *labelReader {
 
 // problem notes that the value of a source can't be used.
 func (m *labelReader) problem(source, value string, err error) {
-	if len(m.problems) < MaxProblems {
+	if len(m.problems) < maxProblems {
 		if len(value) > maxShown {
 			value = value[:maxShown] + "..."
 		}
@@ -179,7 +179,7 @@ func (m *labelReader) aliases(n NameRules) []dnsname.Name {
 	parse := func(text string) (dnsname.Name, error) {
 		a, err := dnsname.ParseAlias(text)
 		if err == nil {
-			err = n.CheckAlias(a)
+			err = n.checkAlias(a)
 		}
 		if err == nil && n.reachesBeyond(a) {
 			err = m.byCreator(source)

@@ -112,7 +112,8 @@ func (n NameRules) join(parts ...string) (dnsname.Name, error) {
 		labels += l
 	}
 	if len(labels)+len(n.Apex) > dnsname.MaxLen {
-		return "", fmt.Errorf("%q with %v has over %d bytes: write a shorter one", strings.Join(parts, "."), n.Apex, dnsname.MaxLen)
+		return "", fmt.Errorf("%q with %v has over %d bytes: write a shorter one",
+			strings.Join(parts, "."), n.Apex, dnsname.MaxLen)
 	}
 	return dnsname.Name(labels) + n.Apex, nil
 }
@@ -123,12 +124,14 @@ func (n NameRules) reachesBeyond(alias dnsname.Name) bool {
 	return alias == dnsname.Star || !alias.Under(n.Apex)
 }
 
-// CheckAlias returns an error if an alias is outside of the domain, and of those that
+// checkAlias returns an error if an alias is outside of the domain, and of those that
 // -alias-domain allows.
-func (n NameRules) CheckAlias(alias dnsname.Name) error {
+func (n NameRules) checkAlias(alias dnsname.Name) error {
 	isAbove := func(domain dnsname.Name) bool { return alias.Under(domain) }
 	switch {
-	case n.AliasDomains == nil, alias == dnsname.Star, alias.Under(n.Apex), slices.ContainsFunc(n.AliasDomains, isAbove):
+	case n.AliasDomains == nil, alias == dnsname.Star, alias.Under(n.Apex):
+		return nil
+	case slices.ContainsFunc(n.AliasDomains, isAbove):
 		return nil
 	case len(n.AliasDomains) == 0:
 		return fmt.Errorf("%s is outside of the domain: write a name below %s, or allow others by -alias-domain",
@@ -143,7 +146,7 @@ func (n NameRules) CheckAlias(alias dnsname.Name) error {
 func (n NameRules) Patched(s *Service, p Patch) (*Service, error) {
 	if p.Aliases != nil {
 		for _, a := range *p.Aliases {
-			if err := n.CheckAlias(a); err != nil {
+			if err := n.checkAlias(a); err != nil {
 				return nil, err
 			}
 		}
@@ -159,6 +162,7 @@ func (n NameRules) Patched(s *Service, p Patch) (*Service, error) {
 		return nil, ErrNoAddress
 	}
 	old := n.hyphenated(s.OwnerNames)
-	t.SecondNames = slices.DeleteFunc(slices.Clone(s.SecondNames), func(name dnsname.Name) bool { return slices.Contains(old, name) })
+	isOld := func(name dnsname.Name) bool { return slices.Contains(old, name) }
+	t.SecondNames = slices.DeleteFunc(slices.Clone(s.SecondNames), isOld)
 	return &t, n.SetOwnerNames(&t)
 }

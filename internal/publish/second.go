@@ -73,7 +73,8 @@ func (m *labelReader) composeParts() (number, service, project string) {
 	case m.oneOff, number == "" && !isJob, service == "", project == "":
 		return "", "", ""
 	case strings.Contains(project, "."):
-		m.problem(composeProject, project, errors.New("write a project's name without a dot: with one, it has no names of Compose"))
+		m.problem(composeProject, project,
+			errors.New("write a project's name without a dot: with one, it has no names of Compose"))
 		return "", "", ""
 	}
 	return number, service, project
@@ -88,7 +89,7 @@ func (m *labelReader) hostName(n NameRules) dnsname.Name {
 	}
 	name, err := dnsname.ParseAlias(host + "." + domain)
 	if err == nil {
-		err = n.CheckAlias(name)
+		err = n.checkAlias(name)
 	}
 	if err != nil {
 		m.problem("hostname", host+"."+domain, err)

@@ -125,7 +125,9 @@ func TestSecondNames(t *testing.T) {
 // What the API changes of the full name changes its spelling with hyphens too.
 func TestSecondNamesPatched(t *testing.T) {
 	n := NameRules{Apex: mustName(t, "docker"), Second: SecondNames{Hostname: true, Hyphen: true}}
-	s, _ := n.ServiceOf(testContainer(func(c *Container) { c.Name, c.Host = "my_web", HostName{"h_1", "corp.example"} }), "e")
+	s, _ := n.ServiceOf(testContainer(func(c *Container) {
+		c.Name, c.Host = "my_web", HostName{"h_1", "corp.example"}
+	}), "e")
 	name := "x_y"
 	p, err := n.Patched(s, Patch{Name: &name})
 	if err != nil {

@@ -19,7 +19,7 @@ type Service struct {
 	ImageLabel     string         // image part of the full name, with the region: as above
 	Addrs          []netip.Addr   // none if there is a CNAME; those of internal networks last; not valid: the host's
 	NetRuns        []addrRun      // the networks that Addrs are on, in that order; nil: on none, set by hand
-	CNAME          dnsname.Name   // the name that all names of the service stand for, without other records; empty: none
+	CNAME          dnsname.Name   // the name that all names of the service stand for; empty: none
 	TXT            []string       // one TXT record each
 	Ports          []Port         // one SRV record each, by number
 	TTL            int            // seconds, or DefaultTTL
@@ -124,14 +124,16 @@ func (s *Service) Equal(t *Service) bool {
 		return s == t
 	}
 	return s.ID == t.ID && s.ContainerLabel == t.ContainerLabel && s.ImageLabel == t.ImageLabel &&
-		s.TTL == t.TTL && s.CNAME == t.CNAME && s.HostName == t.HostName && s.Sick == t.Sick && s.Origin.equal(t.Origin) &&
+		s.TTL == t.TTL && s.CNAME == t.CNAME && s.HostName == t.HostName && s.Sick == t.Sick &&
+		s.Origin.equal(t.Origin) &&
 		slices.Equal(s.Addrs, t.Addrs) && slices.Equal(s.NetRuns, t.NetRuns) &&
 		slices.Equal(s.TXT, t.TXT) && slices.Equal(s.Ports, t.Ports) && slices.Equal(s.Aliases, t.Aliases) &&
 		slices.Equal(s.OwnerNames, t.OwnerNames) && slices.Equal(s.SecondNames, t.SecondNames)
 }
 
 func (o Origin) equal(p Origin) bool {
-	return o.Engine == p.Engine && o.Container == p.Container && o.Image == p.Image && o.State == p.State && o.Since.Equal(p.Since)
+	return o.Engine == p.Engine && o.Container == p.Container && o.Image == p.Image &&
+		o.State == p.State && o.Since.Equal(p.Since)
 }
 
 // Paths returns each name at or above one of names, but not above top. Its value

@@ -1,0 +1,122 @@
+package index
+
+import (
+	"net/netip"
+	"runtime"
+	intern "unique"
+
+	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/publish"
+)
+
+// addresses find services by address.
+type addresses struct {
+	addrs    table[netip.Addr, *Set]                    // by each address that is answered
+	networks table[intern.Handle[publish.Network], int] // number of services on each network
+}
+
+// At returns the services that have the address whose reverse name n is. It is
+// nil if there are none.
+func (x *addresses) At(n dnsname.Name) *Set {
+	if !n.IsReverse() {
+		return nil
+	}
+	p, ok := n.Prefix()
+	if !ok || !p.IsSingleIP() {
+		return nil
+	}
+	t, _ := x.addrs.load(p.Addr())
+	return t
+}
+
+// AnyBelow reports whether a reverse name of a published address is below n.
+// It walks all addresses.
+func (x *addresses) AnyBelow(n dnsname.Name) bool {
+	p, ok := n.Prefix()
+	if !ok || p.IsSingleIP() {
+		return false
+	}
+	count := 0
+	for a := range x.addrs.all() {
+		if count++; count%Many == 0 {
+			runtime.Gosched()
+		}
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// swap puts the service of single at its addresses, and takes old from its.
+func (x *addresses) swap(old *publish.Service, single *Set) {
+	var now, before []netip.Addr
+	if single != nil {
+		now = single.services[0].Addrs
+		x.count(single.services[0], 1)
+	}
+	if old != nil {
+		before = old.Addrs
+		x.count(old, -1)
+	}
+	kept := make(map[netip.Addr]bool, len(now))
+	for _, a := range now {
+		kept[a] = true
+		if a.IsValid() { // else it is the host's
+			t, _ := x.addrs.load(a)
+			x.addrs.store(a, t.with(single))
+		}
+	}
+	for _, a := range before {
+		if kept[a] || !a.IsValid() {
+			continue
+		}
+		t, _ := x.addrs.load(a)
+		if t = t.without(old.ID); t != nil {
+			x.addrs.store(a, t)
+		} else {
+			x.addrs.remove(a)
+		}
+	}
+}
+
+// count adds to the number of services on the networks of s.
+func (x *addresses) count(s *publish.Service, by int) {
+	for _, run := range s.NetRuns {
+		n, _ := x.networks.load(run.Net)
+		if n += by; n > 0 {
+			x.networks.store(run.Net, n)
+		} else {
+			x.networks.remove(run.Net)
+		}
+	}
+}
+
+// gatewayFor returns the addresses of the host on a network that the client is
+// on. It is empty if the client is on none.
+func (x *addresses) gatewayFor(client netip.Addr) (addrs []netip.Addr) {
+	for net := range x.networks.all() {
+		if n := net.Value(); n.Has(client) {
+			for _, a := range []netip.Addr{n.V4.Gateway, n.V6.Gateway} {
+				if a.IsValid() {
+					addrs = append(addrs, a)
+				}
+			}
+			if len(addrs) > 0 {
+				return addrs
+			}
+		}
+	}
+	return nil
+}
+
+// isNear reports whether a client is on a network of a service. If it reports
+// false, no service can be on the client's network.
+func (x *addresses) isNear(client netip.Addr) bool {
+	for n := range x.networks.all() {
+		if n.Value().Has(client) {
+			return true
+		}
+	}
+	return false
+}

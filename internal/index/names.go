@@ -1,0 +1,139 @@
+package index
+
+import (
+	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/publish"
+)
+
+// names find services by name.
+type names struct {
+	zones *zones
+	rules *publish.NameRules
+
+	owned    table[dnsname.Name, node] // by each name that an owner name is at or below
+	second   table[dnsname.Name, node] // by each name that a second name is at or below, under its zone
+	catchAll table[dnsname.Name, *Set] // by zone: services that have the names that are unknown otherwise
+	hosts    map[dnsname.Name]*Set     // by zone: the host, as a service; read-only
+}
+
+// A node is what is known of one name. Every service with the owner name o is in
+// the subtree of o and of each ancestor of o, and in exact of o, and nowhere else.
+type node struct {
+	subtree *Set // services with an owner name at or below the name; nil: there is no such node
+	exact   *Set // services with this owner name; nil: none
+}
+
+// Published returns all that is published: each service has a full name,
+// which is at or below the apex or, if there are several zones, the root.
+func (x *names) Published() *Set {
+	top := x.rules.Apex
+	if len(x.zones.Zones) > 1 {
+		top = dnsname.Root
+	}
+	n, _ := x.owned.load(top)
+	return n.subtree
+}
+
+// HasAtOrBelow reports whether an owner name is n or below it.
+func (x *names) HasAtOrBelow(n dnsname.Name) bool {
+	_, ok := x.owned.load(n)
+	return ok
+}
+
+// CountBelow returns how many services a look-up of n may look at: those with
+// an owner name, or those with a second name, at or below n.
+func (x *names) CountBelow(n dnsname.Name) int {
+	owned, _ := x.owned.load(n)
+	second, _ := x.second.load(n)
+	return max(owned.subtree.Len(), second.subtree.Len())
+}
+
+// swap puts the service of single at its names, and takes old from its own. It
+// reports whether the names that are unknown otherwise change.
+func (x *names) swap(old *publish.Service, single *Set, before, now paths) (unknown bool) {
+	swapNames(&x.owned, old, single, before.owned, now.owned)
+	swapNames(&x.second, old, single, before.second, now.second)
+	return x.swapCatchAll(old, single, before.zone, now.zone)
+}
+
+// paths are the names at or above those of a service. The value of a name
+// is true if it is a name of the service itself.
+type paths struct {
+	owned  map[dnsname.Name]bool
+	second map[dnsname.Name]bool // without those at or above the zone
+	id     dnsname.Name          // the name of its short ID; empty: none
+	zone   dnsname.Name          // where it has the names that are unknown otherwise; empty: nowhere
+}
+
+// pathsOf returns the paths of s, none if s is nil.
+func (x *names) pathsOf(s *publish.Service) (p paths) {
+	if s == nil {
+		return p
+	}
+	root := func(dnsname.Name) dnsname.Name { return dnsname.Root }
+	p.owned = publish.Paths(s.OwnerNames, root)
+	if len(x.zones.Zones) > 1 { // for Published
+		p.owned[dnsname.Root] = false
+	}
+	zoneOf := func(n dnsname.Name) dnsname.Name { zone, _ := x.zones.ZoneOf(n); return zone }
+	p.second = publish.Paths(s.SecondNames, zoneOf)
+	zone := zoneOf(s.OwnerNames[0])
+	if id := shortID(s); id != "" && zone != "" {
+		p.id = dnsname.Name([]byte{byte(len(id))}) + dnsname.Name(id) + zone
+	}
+	if s.CatchesAll() {
+		p.zone = zone
+	}
+	return p
+}
+
+// swapNames puts the service of single at the names of now, and takes old from
+// those of before.
+func swapNames(nodes *table[dnsname.Name, node], old *publish.Service, single *Set, before, now map[dnsname.Name]bool) {
+	for name, isOwner := range now {
+		n, _ := nodes.load(name)
+		n.subtree = n.subtree.with(single)
+		if isOwner {
+			n.exact = n.exact.with(single)
+		} else {
+			n.exact = n.exact.without(single.services[0].ID)
+		}
+		n.share()
+		nodes.store(name, n)
+	}
+	for name := range before {
+		if _, ok := now[name]; ok {
+			continue
+		}
+		n, _ := nodes.load(name)
+		n.subtree, n.exact = n.subtree.without(old.ID), n.exact.without(old.ID)
+		n.share()
+		if n.subtree != nil {
+			nodes.store(name, n)
+		} else {
+			nodes.remove(name)
+		}
+	}
+}
+
+// share makes one set of the two of n if they hold the same.
+func (n *node) share() {
+	if n.exact.Len() == n.subtree.Len() {
+		n.exact = n.subtree
+	}
+}
+
+// swapCatchAll puts the service of single where it has the names that are
+// unknown otherwise, and takes old from where it has them. It reports whether
+// there was something to do.
+func (x *names) swapCatchAll(old *publish.Service, single *Set, before, now dnsname.Name) (changed bool) {
+	if now != "" {
+		t, _ := x.catchAll.load(now)
+		x.catchAll.store(now, t.with(single))
+	}
+	if before != "" && before != now {
+		t, _ := x.catchAll.load(before)
+		x.catchAll.store(before, t.without(old.ID))
+	}
+	return now != "" || before != ""
+}
