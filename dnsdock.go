@@ -143,8 +143,10 @@ func newProgram(ctx context.Context, cfg *config.Config, log *slog.Logger) *prog
 		ReadOnly:  cfg.HTTP.ReadOnly,
 		TokenFile: cfg.HTTP.TokenFile,
 		Open:      cfg.HTTP.Open,
-		IsHost:    func(a netip.Addr) bool { return host.HasAddr(a) || p.reg.isGateway(a) },
-		Log:       log,
+		IsHost: func(a netip.Addr) bool {
+			return host.HasAddr(a) || slices.Contains(cfg.Names.Host, a) || p.reg.isGateway(a)
+		},
+		Log: log,
 	}
 	p.reloads = []func(){p.fwd.Reload, p.auth.Reload}
 	for _, e := range cfg.Docker.Engines {

@@ -254,3 +254,14 @@ func (in *instance) metrics(t *testing.T) map[string]float64 {
 	}
 	return all
 }
+
+// Loopback may change something, and /status says so.
+func TestChangesFromLoopback(t *testing.T) {
+	in := startDnsdock(t, noEngine(t))
+	if status, body := in.call(t, "PUT", "/services/x", manualBody); status != http.StatusCreated {
+		t.Errorf("got %d %s from loopback; want 201", status, body)
+	}
+	if _, body := in.call(t, "GET", "/status", ""); !strings.Contains(body, `"writes": "host"`) {
+		t.Errorf("got status %s; want it to say who may change something", body)
+	}
+}
