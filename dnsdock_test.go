@@ -1,194 +1,1422 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
 	"context"
-	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
+	"log/slog"
+	"maps"
 	"net"
 	"net/http"
-	"os/exec"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
-	"github.com/miekg/dns"
-
+	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnstest"
+	"github.com/rayje/dnsdock/internal/engine"
+	"github.com/rayje/dnsdock/internal/forward"
+	"github.com/rayje/dnsdock/internal/index"
+	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/servicejson"
+	"github.com/rayje/dnsdock/internal/watch"
+	"github.com/rayje/dnsdock/internal/web"
+	"github.com/rayje/dnsdock/internal/zone"
 )
 
-const patience = dnstest.Patience
-
-// An instance is the whole program, running inside the test.
-type instance struct {
-	dns  string // where it listens, UDP and TCP
-	http string
-	log  *logWatch
-	stop func() error // ends it and returns what run returned
+// newTestRegistry returns an empty, ready registry of the given domain.
+func newTestRegistry(t testing.TB, domain string) *registry {
+	t.Helper()
+	r := newRegistry(publish.NameRules{Apex: mustName(t, domain)}, 0, nil)
+	r.log = slog.New(dnstest.Unlocked(t, io.Discard, &r.mu))
+	r.index.Ready.Store(true)
+	return r
 }
 
-// startDnsdock runs the program with args until the test ends. It listens
-// on free ports of loopback unless args say otherwise, and has no upstream.
-func startDnsdock(t *testing.T, args ...string) *instance {
+// testService is a container's service; names are the aliases after
+// the two parts.
+func testService(t testing.TB, r *registry, id, part, image, addr string, aliases ...string) *publish.Service {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	in := &instance{log: newLogWatch()}
-	done := make(chan error, 1)
-	args = append([]string{"-dns=127.0.0.1:0", "-http=127.0.0.1:0", "-nameserver="}, args...)
-	go func() { done <- run(ctx, args, func(string) string { return "" }, in.log, in.log) }()
-	in.stop = sync.OnceValue(func() error {
-		cancel()
-		return <-done
-	})
-	t.Cleanup(func() {
-		if err := in.stop(); err != nil {
-			t.Errorf("run: %v", err)
-		}
-		if t.Failed() {
-			t.Logf("log of dnsdock:\n%s", in.log)
-		}
-	})
-	in.dns = in.log.value(t, "msg=listening for=dns", "addr")
-	in.http = "http://" + in.log.value(t, "msg=listening for=http", "addr")
-	return in
+	s := &publish.Service{ID: id, ContainerLabel: part, ImageLabel: image, TTL: publish.DefaultTTL, Origin: publish.Origin{Engine: "e", Container: part, Image: image}}
+	for text := range strings.FieldsSeq(addr) {
+		s.Addrs = append(s.Addrs, netip.MustParseAddr(text))
+	}
+	for _, a := range aliases {
+		s.Aliases = append(s.Aliases, mustName(t, a))
+	}
+	if err := r.index.Rules.SetOwnerNames(s); err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
-// ask sends one query over network and returns the reply.
-func (in *instance) ask(t *testing.T, network, qname string, qtype uint16) *dns.Msg {
+// matched returns the ids of the services that answer for q, sorted, each
+// once; "foreign" if q is not ours.
+func matched(t testing.TB, r *registry, q string) string {
 	t.Helper()
-	c := dns.Client{Net: network, Timeout: patience}
-	r, _, err := c.Exchange(new(dns.Msg).SetQuestion(dns.Fqdn(qname), qtype), in.dns)
-	if err != nil {
-		t.Fatalf("%s %s over %s: %v", qname, dns.Type(qtype), network, err)
+	n := mustName(t, q)
+	if _, ok := r.index.AliasFor(n); !ok && !n.Under(r.index.Rules.Apex) {
+		return "foreign"
+	}
+	var ids []string
+	for s := range index.Shuffled(r.index.Match(n).Sets, publish.AnyKind) {
+		ids = append(ids, s.ID)
+	}
+	slices.Sort(ids)
+	return strings.Join(slices.Compact(ids), " ")
+}
+
+// checkRegistry holds what is published against what must be.
+func checkRegistry(t testing.TB, r *registry) {
+	t.Helper()
+	count := 0
+	for id, h := range r.services.All() {
+		if h.published == nil {
+			continue
+		}
+		count++
+		if !h.published.Equal(desired(r, id)) {
+			t.Fatalf("%s is not what it must be", id)
+		}
+	}
+	for s := range r.index.Published().All(publish.AnyKind) {
+		if count--; r.held(s.ID).published != s {
+			t.Fatalf("%s is stale in the index", s.ID)
+		}
+	}
+	if count != 0 {
+		t.Fatalf("the index lacks %d services", count)
+	}
+}
+
+func TestSerialGrowsWithChanges(t *testing.T) {
+	r := newTestRegistry(t, "docker")
+	s := testService(t, r, "s", "a", "x", "10.0.0.1")
+	last := r.index.Serial.Load()
+	grows := func(what string, want bool, change func()) {
+		t.Helper()
+		change()
+		if now := r.index.Serial.Load(); (now != last) != want {
+			t.Errorf("%s: serial from %d to %d; want a change: %v", what, last, now, want)
+		} else {
+			last = now
+		}
+	}
+	grows("new", true, func() { r.Put("s", s) })
+	same := *s
+	grows("same again", false, func() { r.Put("s", &same) })
+	grows("address", true, func() { r.Put("s", testService(t, r, "s", "a", "x", "10.0.0.2")) })
+	grows("default TTL", true, func() { r.setTTL(5) })
+	grows("gone", true, func() { r.Forget("s") })
+	grows("unknown gone", false, func() { r.Forget("s") })
+}
+
+// What the API did to a container's service holds for as long as the
+// container exists, and no longer.
+func TestOverlays(t *testing.T) {
+	const id, other = "abcd00", "abcd11"
+	ptr := func(s string) *string { return &s }
+	whole := func(part, image, addr string) publish.Patch {
+		ttl := 7
+		return publish.Patch{Name: &part, Image: &image, Addrs: []netip.Addr{netip.MustParseAddr(addr)}, TTL: &ttl, Aliases: &[]dnsname.Name{}}
+	}
+	for _, c := range []struct {
+		what string
+		do   func(t *testing.T, r *registry)
+		want string // names and addresses after a restart with the address 10.0.0.9
+	}{
+		{"nothing", func(t *testing.T, r *registry) {}, "[a.x.docker.] [10.0.0.9]"},
+		{"patched name", func(t *testing.T, r *registry) {
+			if s, err := r.update(id, publish.Patch{Name: ptr("b")}); err != nil || s.ContainerLabel != "b" {
+				t.Errorf("update: %+v, %v", s, err)
+			}
+		}, "[b.x.docker.] [10.0.0.9]"},
+		{"patched twice, by a short id", func(t *testing.T, r *registry) {
+			for _, p := range []publish.Patch{{Name: ptr("b")}, {Image: ptr("y")}} {
+				if _, err := r.update("abcd0", p); err != nil {
+					t.Error(err)
+				}
+			}
+		}, "[b.y.docker.] [10.0.0.9]"},
+		{"set whole", func(t *testing.T, r *registry) {
+			if _, isNew, err := r.set(id, whole("m", "n", "192.168.0.1")); isNew || err != nil {
+				t.Errorf("set: new %v, %v", isNew, err)
+			}
+		}, "[m.n.docker.] [192.168.0.1]"},
+		{"removed", func(t *testing.T, r *registry) {
+			if err := r.remove(id); err != nil {
+				t.Error(err)
+			}
+			if err := r.remove(id); !errors.Is(err, errNotFound) {
+				t.Errorf("remove again: %v", err)
+			}
+			if _, err := r.update(id, publish.Patch{Name: ptr("b")}); !errors.Is(err, errNotFound) {
+				t.Errorf("update of a removed one: %v", err)
+			}
+		}, ""},
+		{"removed and set", func(t *testing.T, r *registry) {
+			if err := r.remove(id); err != nil {
+				t.Error(err)
+			}
+			if _, isNew, err := r.set(id, whole("m", "n", "192.168.0.1")); !isNew || err != nil {
+				t.Errorf("set: new %v, %v", isNew, err)
+			}
+		}, "[m.n.docker.] [192.168.0.1]"},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			r := newTestRegistry(t, "docker")
+			published := func() string {
+				s, err := r.lookup(id)
+				if err != nil {
+					return ""
+				}
+				return fmt.Sprint(s.OwnerNames, " ", s.Addrs)
+			}
+			r.Put(other, testService(t, r, other, "o", "x", "10.0.0.8"))
+			r.Put(id, testService(t, r, id, "a", "x", "10.0.0.1"))
+			c.do(t, r)
+			r.Put(id, nil) // stopped
+			if got := published(); got != "" {
+				t.Errorf("while it is stopped: %s", got)
+			}
+			if _, err := r.update(id, publish.Patch{Name: ptr("z")}); !errors.Is(err, errNotFound) {
+				t.Errorf("update of a stopped one: %v; want %v", err, errNotFound)
+			}
+			if _, _, err := r.set(id, whole("z", "z", "10.0.0.7")); !errors.Is(err, errNotPublished) {
+				t.Errorf("set of a stopped one: %v; want %v", err, errNotPublished)
+			}
+			r.Put(id, testService(t, r, id, "a", "x", "10.0.0.9"))
+			if got := published(); got != c.want {
+				t.Errorf("after the restart: %q; want %q", got, c.want)
+			}
+			r.Forget(id)
+			if got := published(); got != "" {
+				t.Errorf("after its end: %s", got)
+			}
+			r.Put(id, testService(t, r, id, "a", "x", "10.0.0.9"))
+			if got, want := published(), "[a.x.docker.] [10.0.0.9]"; got != want {
+				t.Errorf("as a new container: %q; want %q", got, want)
+			}
+			checkRegistry(t, r)
+		})
+	}
+}
+
+// A name that the API set and that can't be for now leaves the rest of the
+// change as it is, and comes back.
+func TestOverlayTooLongForNow(t *testing.T) {
+	r := newTestRegistry(t, "docker")
+	log := dnstest.NewLog()
+	r.log = slog.New(dnstest.Unlocked(t, log, &r.mu))
+	image, ttl := strings.TrimSuffix(strings.Repeat(strings.Repeat("y", 55)+".", 4), "."), 77
+	r.Put("s", testService(t, r, "s", "a", "x", "10.0.0.1"))
+	if _, err := r.update("s", publish.Patch{Image: &image, TTL: &ttl}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ name, image string }{{strings.Repeat("n", 60), "x"}, {"a", image}} {
+		for range 3 {
+			r.Put("s", nil)
+			r.Put("s", testService(t, r, "s", c.name, "x", "10.0.0.1"))
+		}
+		if s, err := r.lookup("s"); err != nil || s.ImageLabel != c.image || s.TTL != ttl {
+			t.Errorf("as %s: %+v, %v; want image %s, TTL %d", c.name, s, err, c.image, ttl)
+		}
+	}
+	if n := strings.Count(log.String(), "left out for now"); n != 1 {
+		t.Errorf("logged %d times; want once", n)
+	}
+	r.Put("s", testService(t, r, "s", strings.Repeat("n", 60), "x", "10.0.0.1"))
+	part, short := strings.Repeat("m", 60), "m"
+	if s, err := r.update("s", publish.Patch{Name: &part}); err == nil {
+		t.Errorf("a name too long with the image that was set: %v; want an error", s.OwnerNames)
+	}
+	for _, p := range []publish.Patch{{TTL: &ttl}, {Name: &short}} { // what update returns is what is answered
+		s, err := r.update("s", p)
+		if live, _ := r.lookup("s"); err != nil || s != live {
+			t.Errorf("update = %+v, %v; want %+v", s, err, live)
+		}
+	}
+	if got, want := matched(t, r, "m."+image+".docker"), "s"; got != want {
+		t.Errorf("the name that was set: %q; want %q", got, want)
+	}
+}
+
+func TestMadeByHand(t *testing.T) {
+	r := newTestRegistry(t, "docker")
+	part, image, ttl := "foo", "bar", 30
+	p := publish.Patch{Name: &part, Image: &image, Addrs: []netip.Addr{netip.MustParseAddr("192.168.0.3")}, TTL: &ttl, Aliases: &[]dnsname.Name{}}
+	if _, isNew, err := r.set("newid", p); !isNew || err != nil {
+		t.Fatalf("set: new %v, %v", isNew, err)
+	}
+	if _, isNew, err := r.set("newid", p); isNew || err != nil {
+		t.Fatalf("set again: new %v, %v", isNew, err)
+	}
+	if got := matched(t, r, "foo.bar.docker"); got != "newid" {
+		t.Errorf("foo.bar.docker: %q; want newid", got)
+	}
+	zero := 0
+	if s, err := r.update("newid", publish.Patch{TTL: &zero}); err != nil || s.TTL != 0 || s.ContainerLabel != "foo" {
+		t.Errorf("update: %+v, %v", s, err)
+	}
+	if err := r.remove("newid"); err != nil {
+		t.Error(err)
+	}
+	if got := matched(t, r, "foo.bar.docker"); got != "" {
+		t.Errorf("foo.bar.docker after remove: %q; want none", got)
+	}
+	checkRegistry(t, r)
+}
+
+func TestShortIDs(t *testing.T) {
+	r := newTestRegistry(t, "docker")
+	ids := []string{strings.Repeat("ab", 32), "abab" + strings.Repeat("cd", 30), "beef" + strings.Repeat("ef", 30)}
+	for i, id := range ids {
+		r.Put(id, testService(t, r, id, fmt.Sprintf("c%d", i), "x", "10.0.0.1"))
+	}
+	for _, c := range []struct {
+		id   string
+		want string
+		err  error
+	}{
+		{ids[0], ids[0], nil},
+		{"beef", ids[2], nil},
+		{"bee", "", errNotFound}, // too short
+		{"abab", "", errAmbiguous},
+		{"ababc", ids[1], nil},
+		{"BEEF", "", errNotFound},
+		{"dead", "", errNotFound},
+		{"", "", errNotFound},
+	} {
+		s, err := r.lookup(c.id)
+		if !errors.Is(err, c.err) || c.err == nil && s.ID != c.want {
+			t.Errorf("lookup(%q) = %+v, %v; want %s, %v", c.id, s, err, c.want, c.err)
+		}
+	}
+}
+
+// An engine that is away since the start keeps the names of its own zone
+// waiting, and nothing else.
+func TestEngineAwayKeepsOthersReady(t *testing.T) {
+	b := mustName(t, "b.docker2")
+	reg := newRegistry(publish.NameRules{Apex: mustName(t, "docker")}, 5, slog.New(slog.DiscardHandler), b)
+	reg.addEngine("one", mustName(t, "docker"))
+	reg.addEngine("two", b)
+	want := func(what string, own, other, reverse, known bool) {
+		t.Helper()
+		got := [4]bool{reg.index.IsReady(mustName(t, "x.docker")), reg.index.IsReady(mustName(t, "x.b.docker2")), reg.index.IsReady(mustName(t, "1.0.0.10.in-addr.arpa")), reg.index.IsKnown()}
+		if got != [4]bool{own, other, reverse, known} {
+			t.Errorf("%s: got %v; want %v", what, got, [4]bool{own, other, reverse, known})
+		}
+	}
+	none := func(string) bool { return false }
+	away := func(url string) { reg.SetEngine(engine.Status{URL: url}) }
+	want("at first", false, false, false, false)
+	away("two")
+	want("one is away", false, false, false, false)
+	reg.SetEngine(engine.Status{URL: "one", Up: true})
+	reg.Listed("one", none)
+	want("the other has told", true, false, true, true)
+	reg.SetEngine(engine.Status{URL: "two", Up: true})
+	reg.Listed("two", none)
+	want("both have", true, true, true, true)
+}
+
+// What the API did outlives restarts, renames and outages of the engine, and
+// ends with the container, also when its end is not seen.
+func TestOverlayOutlivesEngine(t *testing.T) {
+	r := newTestRegistry(t, "docker")
+	r.addEngine("e", r.index.Rules.Apex)
+	up := func(up bool) { r.SetEngine(engine.Status{URL: "e", Up: up}) }
+	put := func(id, name, addr string) { r.Put(id, testService(t, r, id, name, "redis", addr)) }
+	want := func(q, want string) {
+		t.Helper()
+		if got := matched(t, r, q); got != want {
+			t.Errorf("%s: got %q; want %q", q, got, want)
+		}
+	}
+	up(true)
+	put("aa", "a", "10.0.0.1")
+	put("bb", "b", "10.0.0.2")
+	part := "z"
+	if _, err := r.update("aa", publish.Patch{Name: &part}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.remove("bb"); err != nil {
+		t.Fatal(err)
+	}
+	want("z.redis.docker", "aa")
+	up(false)
+	want("docker", "aa")
+	up(true)
+	put("aa", "a2", "10.0.0.7")
+	put("bb", "b", "10.0.0.2") // again
+	want("z.redis.docker", "aa")
+	want("docker", "aa")
+	up(false)
+	up(true)
+	r.Forget("aa")
+	r.Forget("bb")
+	want("docker", "")
+	put("aa", "a", "10.0.0.1")
+	put("bb", "b", "10.0.0.2")
+	want("a.redis.docker", "aa")
+	want("b.redis.docker", "bb")
+	checkRegistry(t, r)
+}
+
+func desired(r *registry, id string) *publish.Service {
+	s, _ := r.desiredLocked(r.held(id)) // what is left out for now is logged
+	return s
+}
+
+// A log that nobody reads stops its own writer, and no other.
+func TestLogThatBlocks(t *testing.T) {
+	r := newTestRegistry(t, "docker")
+	log := &blockingLog{entered: make(chan struct{}), release: make(chan struct{})}
+	r.log = slog.New(slog.NewTextHandler(log, nil))
+	r.addEngine("e", r.index.Rules.Apex)
+	part, ttl := strings.Repeat("n", 60), 7
+	image := strings.TrimSuffix(strings.Repeat(strings.Repeat("y", 55)+".", 4), ".")
+	whole := publish.Patch{
+		Name: &part, Image: &part, Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, TTL: &ttl, Aliases: &[]dnsname.Name{},
+	}
+	for _, c := range []struct {
+		what string
+		do   func()
+		want string // what is published then
+	}{
+		{"Put", func() { r.Put("s", testService(t, r, "s", "a", "x", "10.0.0.1")) }, "s"},
+		{"Put of another", func() { r.Put("s", testService(t, r, "s", "b", "x", "10.0.0.1")) }, "s"},
+		{"update", func() { _, _ = r.update("s", publish.Patch{Image: &image}) }, "s"},
+		{"Put that is too long", func() { r.Put("s", testService(t, r, "s", part, "x", "10.0.0.1")) }, "s"},
+		{"set", func() { _, _, _ = r.set("hand", whole) }, "hand s"},
+		{"remove", func() { _ = r.remove("hand") }, "s"},
+		{"restore", func() { r.restoreChanges(map[string]*change{"s": {removed: true}}) }, ""},
+		{"Forget", func() { r.Forget("s") }, ""},
+	} {
+		done := make(chan struct{})
+		go func() { defer close(done); c.do() }()
+		if c.what != "Forget" { // of what was removed, which is not published any more
+			<-log.entered
+		}
+		if got := matched(t, r, "docker"); got != c.want { // what is logged has happened
+			t.Errorf("%s: %q is published; want %q", c.what, got, c.want)
+		}
+		if !r.mu.TryLock() {
+			t.Fatalf("%s: the lock is held while a line is logged", c.what)
+		}
+		r.mu.Unlock()
+		log.releaseUntil(done)
+	}
+}
+
+// A blockingLog says when a line is written, and waits until it is released.
+type blockingLog struct{ entered, release chan struct{} }
+
+func (l *blockingLog) Write(b []byte) (int, error) {
+	l.entered <- struct{}{}
+	<-l.release
+	return len(b), nil
+}
+
+// releaseUntil lets all lines be written until done is closed.
+func (l *blockingLog) releaseUntil(done <-chan struct{}) {
+	for {
+		select {
+		case l.release <- struct{}{}:
+		case <-l.entered:
+		case <-done:
+			return
+		}
+	}
+}
+
+// filled returns a registry of that many services, ten of an image.
+func filled(t testing.TB, count int) *registry {
+	r := newTestRegistry(t, "docker")
+	for i := range count {
+		addr := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
+		id := fmt.Sprint(i)
+		r.Put(id, testService(t, r, id, fmt.Sprintf("c%d", i), fmt.Sprintf("image%d", i/10), addr.String()))
 	}
 	return r
 }
 
-// addrs returns the addresses that qname has, A and AAAA, as text.
-func (in *instance) addrs(t *testing.T, qname string) (addrs []string) {
+// An event without end, or of any length, does not take all memory.
+func TestEventWithoutEnd(t *testing.T) {
+	endless := io.MultiReader(strings.NewReader(`{"Type":"container","Actor":{"ID":"`), neverEnds{})
+	s := newEventStream(io.NopCloser(endless))
+	if e, err := s.Next(); err == nil {
+		t.Errorf("next = %+v; want an error", e)
+	}
+	var many strings.Builder
+	for i := range 3 * maxEvent / 100 {
+		fmt.Fprintf(&many, `{"Type":"container","Action":"start","Actor":{"ID":"%0100d"}}`, i)
+	}
+	s = newEventStream(io.NopCloser(strings.NewReader(many.String())))
+	for i := range 3 * maxEvent / 100 {
+		if e, err := s.Next(); err != nil || e.Container != fmt.Sprintf("%0100d", i) {
+			t.Fatalf("event %d: %+v, %v", i, e, err)
+		}
+	}
+}
+
+type neverEnds struct{}
+
+func (neverEnds) Read(b []byte) (int, error) {
+	for i := range b {
+		b[i] = 'x'
+	}
+	return len(b), nil
+}
+
+func TestContainerOfEvent(t *testing.T) {
+	for _, c := range []struct{ line, want string }{
+		{`{"Type":"container","Action":"start","Actor":{"ID":"c1","Attributes":{"container":"x"}}}`, "c1"},
+		{`{"Type":"network","Action":"connect","Actor":{"ID":"n1","Attributes":{"container":"c1"}}}`, "c1"},
+		{`{"Type":"network","Action":"connect","Actor":{"ID":"c1","Attributes":{"name":"podman"}}}`, "c1"}, // podman's
+		{`{}`, ""},
+		{`{"Type":"network","Action":"connect"}`, ""},
+		{`null`, ""},
+		{`{"Type":"container","Action":"start","Actor":null}`, ""},
+	} {
+		e, err := newEventStream(io.NopCloser(strings.NewReader(c.line))).Next()
+		if err != nil || e.Container != c.want {
+			t.Errorf("%s: %q, %v; want %q", c.line, e.Container, err, c.want)
+		}
+	}
+}
+
+func TestNegotiate(t *testing.T) {
+	for _, c := range []struct{ version, want string }{
+		{"1.24", "/v1.24"}, {"1.41", "/v1.41"}, {maxAPI, "/v" + maxAPI}, {"1.99", "/v" + maxAPI}, {"", ""}, {"2.0", ""}, {"x", ""},
+	} {
+		if got, err := negotiate(c.version); got != c.want || err != nil {
+			t.Errorf("negotiate(%q) = %q, %v; want %q", c.version, got, err, c.want)
+		}
+	}
+	if _, err := negotiate("1.23"); err == nil || !strings.Contains(err.Error(), "1.24") {
+		t.Errorf("negotiate(1.23): %v; want an error that names 1.24", err)
+	}
+}
+
+// startEngine serves h on loopback and returns the engine's URL.
+func startEngine(t *testing.T, h http.Handler) engine.URL {
 	t.Helper()
-	for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
-		for _, rr := range in.ask(t, "udp", qname, qtype).Answer {
-			switch rr := rr.(type) {
-			case *dns.A:
-				addrs = append(addrs, rr.A.String())
-			case *dns.AAAA:
-				addrs = append(addrs, rr.AAAA.String())
+	srv := httptest.NewServer(h)
+	t.Cleanup(srv.Close)
+	u, err := engine.ParseURL("tcp://" + srv.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+func TestAddrsOfEndpoint(t *testing.T) {
+	static := &struct{ IPv4Address, IPv6Address string }{"10.0.0.9", "fd00::9"}
+	for _, c := range []struct {
+		in   endpointJSON
+		want string
+	}{
+		{endpointJSON{}, "[]"},
+		{endpointJSON{IPAddress: "10.0.0.1"}, "[10.0.0.1]"},
+		{endpointJSON{IPAddress: "10.0.0.1", GlobalIPv6Address: "fd00::1"}, "[10.0.0.1 fd00::1]"},
+		{endpointJSON{GlobalIPv6Address: "fd00::1", IPAMConfig: static}, "[fd00::1]"},
+		{endpointJSON{IPAMConfig: static}, "[10.0.0.9 fd00::9]"},
+		{endpointJSON{IPAddress: "<nil>"}, "[]"},
+	} {
+		if got := fmt.Sprint(append([]netip.Addr{}, c.in.addrs()...)); got != c.want {
+			t.Errorf("%+v: %s; want %s", c.in, got, c.want)
+		}
+	}
+}
+
+// Whatever an engine sends as a list or as events is read to an end.
+func FuzzEngine(f *testing.F) {
+	f.Fuzz(func(t *testing.T, data []byte) {
+		all, err := readList(json.NewDecoder(bytes.NewReader(data)))
+		if _, ok := all[""]; ok || all == nil && err == nil {
+			t.Fatalf("got list %v, %v", all, err)
+		}
+		s := newEventStream(io.NopCloser(bytes.NewReader(data)))
+		for n := 0; ; n++ {
+			e, err := s.Next()
+			if err != nil {
+				break
+			}
+			if n > len(data) {
+				t.Fatalf("more events than octets, the last one %+v", e)
 			}
 		}
+	})
+}
+
+// What an engine sends wrongly is an error of that call, and never the end of a
+// container.
+func TestClientGarbage(t *testing.T) {
+	e := dnstest.NewEngine()
+	e.Set("aa", &dnstest.Container{Name: "a", Image: "redis:7", State: "running", Addr: "10.0.0.1"})
+	client := newDockerClient(startEngine(t, e), nil)
+	defer client.reload()
+	if _, err := client.Connect(t.Context()); err != nil {
+		t.Fatal(err)
 	}
-	return addrs
+	inspect := func(status int, body string) (*watch.Container, error) {
+		e.Update(func() { e.Inspect = func(string) (int, string) { return status, body } })
+		return client.Inspect(t.Context(), dnstest.ID("aa"))
+	}
+	for _, body := range []string{"", "{", "[]", `{"Id":5}`, strings.Repeat("[", 20000)} {
+		if c, err := inspect(200, body); err == nil || errors.Is(err, watch.ErrGone) {
+			t.Errorf("inspect %.20q: got %v, %v; want an error", body, c, err)
+		}
+	}
+	for body, id := range map[string]string{"null": "", `{"Id":"x"}`: "x"} { // the watcher sees that it is about another
+		if c, err := inspect(200, body); err != nil || c.ID != id {
+			t.Errorf("inspect %q: got %v, %v; want ID %q", body, c, err, id)
+		}
+	}
+	for _, status := range []int{500, 403, 301, 204} {
+		if c, err := inspect(status, "no"); err == nil || errors.Is(err, watch.ErrGone) {
+			t.Errorf("inspect with %d: got %v, %v; want an error", status, c, err)
+		}
+	}
+	for status, body := range map[int]string{404: "", 500: "container aa: no such container"} { // podman's
+		if _, err := inspect(status, body); !errors.Is(err, watch.ErrGone) {
+			t.Errorf("inspect with %d %s: got %v; want %v", status, body, err, watch.ErrGone)
+		}
+	}
+	for _, body := range []string{"", "garbage", "{}", `[{"Id":5}]`} {
+		e.Update(func() { e.List = func() string { return body } })
+		if list, err := client.List(t.Context()); err == nil {
+			t.Errorf("list %q: got %v; want an error", body, list)
+		}
+	}
+	for _, line := range []string{"garbage", "[]", `{"Type":5}`, "{", `"x"`} {
+		if e, err := newEventStream(io.NopCloser(strings.NewReader(line))).Next(); err == nil {
+			t.Errorf("event %q: got %+v; want an error", line, e)
+		}
+	}
+	if _, err := client.Internal(t.Context()); !errors.Is(err, watch.ErrRefused) {
+		t.Errorf("networks that are refused: got %v; want %v", err, watch.ErrRefused)
+	}
 }
 
-// A logWatch is a dnstest.Log.
-type logWatch struct{ *dnstest.Log }
-
-func newLogWatch() *logWatch { return &logWatch{dnstest.NewLog()} }
-
-func (l *logWatch) mark() { l.Mark() }
-
-func (l *logWatch) wait(t *testing.T, parts ...string) string {
-	t.Helper()
-	return l.Wait(t, parts...)
+// A recording is what an engine answered to scripts/engines.sh -record.
+type recording struct {
+	Version  string
+	List     []json.RawMessage
+	Inspect  []json.RawMessage
+	Networks json.RawMessage
+	Events   []json.RawMessage
 }
 
-func (l *logWatch) value(t *testing.T, part, key string) string {
-	t.Helper()
-	return l.Value(t, part, key)
+// ServeHTTP answers as the engine did, to those calls that dnsdock makes.
+func (r *recording) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	path := strings.TrimPrefix(req.URL.Path, "/v"+r.Version)
+	if path == "/_ping" {
+		w.Header().Set("Api-Version", r.Version)
+		return
+	}
+	if path == req.URL.Path {
+		http.Error(w, "without its version", http.StatusBadRequest)
+		return
+	}
+	switch path {
+	case "/containers/json":
+		_ = json.NewEncoder(w).Encode(r.List)
+	case "/networks":
+		_, _ = w.Write(r.Networks)
+	case "/events":
+		for _, e := range r.Events {
+			_, _ = w.Write(append(e, '\n'))
+		}
+		w.(http.Flusher).Flush()
+		<-req.Context().Done()
+	default:
+		for _, c := range r.Inspect {
+			var j struct{ ID, Name string }
+			if json.Unmarshal(c, &j); path == "/containers/"+j.ID+"/json" || path == "/containers"+j.Name+"/json" {
+				_, _ = w.Write(c)
+				return
+			}
+		}
+		http.Error(w, `{"message":"no such container"}`, http.StatusNotFound)
+	}
 }
 
-// query asks by the dig command, and returns the rcode, then what the answers
-// hold in order: "NOERROR 172.17.0.2 172.17.0.3". Query is what dig takes:
-// a name and a type, or -x and an address.
-func (in *instance) query(t *testing.T, query string) string {
+// What each engine was seen to answer makes the same of the same containers.
+func TestRecordedEngines(t *testing.T) {
+	files, err := filepath.Glob("testdata/engines/*.json")
+	if err != nil || len(files) < 5 {
+		t.Fatalf("recordings: %v, %v; want five", files, err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".json"), func(t *testing.T) {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var r recording
+			if err := json.Unmarshal(data, &r); err != nil {
+				t.Fatal(err)
+			}
+			n := publish.NameRules{Apex: mustName(t, "docker"), Health: true}
+			reg := newRegistry(n, 0, slog.New(slog.DiscardHandler))
+			ctx, cancel := context.WithCancel(t.Context())
+			var wg sync.WaitGroup
+			defer wg.Wait()
+			defer cancel()
+			log := dnstest.NewLog()
+			client := newDockerClient(startEngine(t, &r), nil)
+			reg.addEngine("recorded", n.Apex)
+			cfg := watch.Config{URL: "recorded", Naming: n}
+			w := watch.New(client, cfg, reg, slog.New(slog.NewTextHandler(log, nil)))
+			wg.Go(func() { _ = w.Run(ctx) })
+			log.Wait(t, "engine found")
+			for !reg.index.Ready.Load() {
+				runtime.Gosched()
+			}
+			byName := make(map[string]*publish.Service)
+			for s := range reg.all() {
+				byName[s.ContainerLabel] = s
+				if s.Sick != (s.ContainerLabel == "sick") {
+					t.Errorf("%s: unhealthy %t", s.ContainerLabel, s.Sick)
+				}
+			}
+			inside := map[string]string{"host": "127.0.0.1", "one": "10.201.1.99", "an-inside": "10.201.2.99", "six": "fd00:201:3::99"}
+			for _, c := range []struct{ client, name, want string }{
+				{"host", "multi", "10.201.1 10.201.3"}, {"one", "multi", "10.201.1"}, {"an-inside", "multi", "10.201.2"}, {"six", "multi", "10.201.3"},
+				{"host", "shared", "10.201.1 10.201.3"}, {"an-inside", "shared", "10.201.2"}, {"host", "hosted", "host"},
+				{"host", "none", ""}, {"host", "gone", ""}, {"host", "plain", ""},
+			} {
+				var subnets []string
+				if s := byName[c.name]; s != nil {
+					addrs, _ := s.AddrsFor(netip.MustParseAddr(inside[c.client]))
+					for _, a := range addrs {
+						if !a.IsValid() {
+							subnets = append(subnets, "host")
+						} else if a.Is4() {
+							subnets = append(subnets, a.String()[:strings.LastIndexByte(a.String(), '.')])
+						}
+					}
+				}
+				if got := strings.Join(subnets, " "); got != c.want {
+					t.Errorf("%s asks for %s: got addresses in %q; want %q", c.client, c.name, got, c.want)
+				}
+			}
+			if s := byName["renamed"]; s == nil || s.TTL != 7 || byName["sick"] == nil {
+				t.Errorf("published: %v; want renamed with TTL 7, and sick too", slices.Collect(maps.Keys(byName)))
+			}
+			if s := byName["multi"]; s == nil || !slices.Contains(s.OwnerNames, mustName(t, "m.docker")) {
+				t.Errorf("multi: got %+v; want the alias m.docker", s)
+			}
+			list, err := client.List(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for id, listed := range list {
+				c, err := client.Inspect(ctx, id)
+				if err != nil {
+					t.Fatal(err)
+				}
+				// Podman's list does not tell the health: an unhealthy container is inspected with each list.
+				if c.Fingerprint != listed && !(strings.Contains(file, "podman") && c.Sick) {
+					t.Errorf("%.12s: the list says something else than the inspect", id)
+				}
+			}
+		})
+	}
+}
+
+// Ids of containers, and a service made by hand.
+var (
+	webID   = "aaaa1" + strings.Repeat("0", 59)
+	redisID = "aaaa2" + strings.Repeat("0", 59)
+	downID  = "bbbb0" + strings.Repeat("0", 59) // stopped
+)
+
+const manualBody = `{"name":"foo","image":"bar","ip":"192.168.0.3","ttl":30}`
+
+// newTestAPI returns the HTTP side of a registry with two containers that
+// run, one that is stopped, and one service made by hand.
+func newTestAPI(t testing.TB) (http.Handler, *registry) {
 	t.Helper()
-	host, port, err := net.SplitHostPort(in.dns)
+	reg := newTestRegistry(t, "docker")
+	reg.Put(webID, testService(t, reg, webID, "web", "nginx", "172.17.0.2 fd00::2", "www.docker"))
+	reg.Put(redisID, testService(t, reg, redisID, "one", "redis", "172.17.0.3"))
+	reg.Put(downID, nil)
+	h := apiOf(t, reg)
+	if r := call(t, h, "PUT", "/services/manual", manualBody); r.Code != http.StatusCreated {
+		t.Fatalf("PUT of a service: got %d %s; want 201", r.Code, r.Body)
+	}
+	return h, reg
+}
+
+// apiOf returns the HTTP side of a registry, open to all.
+func apiOf(t testing.TB, reg *registry) http.Handler {
+	t.Helper()
+	return newAPI(newTestZone(t, reg), reg, &web.WriteAuth{Open: true})
+}
+
+// call sends one request as curl does, whose -d sends a form's content
+// type; headers are "Name: value", and Host sets the host.
+func call(t testing.TB, h http.Handler, method, path, body string, headers ...string) *httptest.ResponseRecorder {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), method, "http://127.0.0.1"+path, strings.NewReader(body))
+	if body != "" {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	for _, line := range headers {
+		k, v, _ := strings.Cut(line, ": ")
+		if k == "Host" {
+			r.Host = v
+		}
+		r.Header.Set(k, v)
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+// errorOf returns the text of an error reply; the test fails if it has another
+// form.
+func errorOf(t *testing.T, r *httptest.ResponseRecorder) string {
+	t.Helper()
+	var e map[string]string
+	if err := json.Unmarshal(r.Body.Bytes(), &e); err != nil || len(e) != 1 || e["error"] == "" {
+		t.Errorf(`got body %s; want {"error": "..."}`, r.Body)
+	}
+	return e["error"]
+}
+
+// An address and a CNAME take each other's place, also over a container that
+// has one of them by itself.
+func TestAPIAddressOrCNAME(t *testing.T) {
+	h, reg := newTestAPI(t)
+	base := testService(t, reg, dnstest.ID("dddd"), "lb", "proxy", "")
+	base.CNAME = mustName(t, "lb.example.com")
+	reg.Put(base.ID, base)
+	for _, step := range []struct {
+		body string
+		want string // address and CNAME; else the error
+	}{
+		{`{"ttl":3}`, " lb.example.com"},
+		{`{"cname":""}`, "there would be no address"},
+		{`{"ip":"10.0.0.7"}`, "10.0.0.7 "},
+		{`{"ttl":4}`, "10.0.0.7 "},
+		{`{"cname":"other.example.com"}`, " other.example.com"},
+		{`{"cname":""}`, "there would be no address"},
+		{`{"ips":["10.0.0.8"],"cname":""}`, "10.0.0.8 "},
+	} {
+		r := call(t, h, "PATCH", "/services/dddd", step.body)
+		var s struct {
+			Name, Image, IP, CNAME string
+			TTL                    int
+		}
+		if r.Code == http.StatusBadRequest {
+			if got := errorOf(t, r); !strings.Contains(got, step.want) {
+				t.Errorf("%s: got error %q; want one with %q", step.body, got, step.want)
+			}
+			continue
+		}
+		if err := json.Unmarshal(r.Body.Bytes(), &s); err != nil {
+			t.Fatal(err)
+		}
+		got := " " + s.CNAME
+		got = s.IP + got
+		if got != step.want {
+			t.Errorf("%s: got %q; want %q", step.body, got, step.want)
+		}
+	}
+	reg.Put(base.ID, base) // a resync changes nothing
+	if s, err := reg.lookup("dddd"); err != nil || s.Addrs[0] != netip.MustParseAddr("10.0.0.8") {
+		t.Errorf("after a resync: got %v, %v; want 10.0.0.8", s, err)
+	}
+}
+
+// The effect of each call is seen by DNS.
+func TestAPIChangesAnswers(t *testing.T) {
+	h, reg := newTestAPI(t)
+	matched := func(qname string) (addrs []string) {
+		views := reg.index.Match(mustName(t, qname)).Sets
+		all, _, _ := reg.index.Rrset(views, true, 1000, index.Viewer{})
+		for _, a := range all {
+			addrs = append(addrs, a.String())
+		}
+		return addrs
+	}
+	for _, tt := range []struct {
+		method, path, body, qname string
+		want                      []string
+	}{
+		{"GET", "/services", "", "foo.bar.docker", []string{"192.168.0.3"}},
+		{"PATCH", "/services/manual", `{"ip":"10.0.0.1"}`, "foo.bar.docker", []string{"10.0.0.1"}},
+		{"PATCH", "/services/manual", `{"name":"new"}`, "foo.bar.docker", nil},
+		{"GET", "/services", "", "new.bar.docker", []string{"10.0.0.1"}},
+		{"PATCH", "/services/manual", `{"alias":"db.docker"}`, "db.docker", []string{"10.0.0.1"}},
+		{"PATCH", "/services/manual", `{"aliases":[]}`, "db.docker", nil},
+		{"DELETE", "/services/manual", "", "new.bar.docker", nil},
+		{"DELETE", "/services/aaaa1", "", "web.nginx.docker", nil},
+		{"PUT", "/services/aaaa1", `{"name":"web2","image":"nginx","ip":"10.0.0.2"}`, "nginx.docker", []string{"10.0.0.2"}},
+	} {
+		if r := call(t, h, tt.method, tt.path, tt.body); r.Code >= 300 {
+			t.Fatalf("%s %s %s: got %d %s; want success", tt.method, tt.path, tt.body, r.Code, r.Body)
+		}
+		if got := matched(tt.qname); !slices.Equal(got, tt.want) {
+			t.Errorf("after %s %s %s: %s: got %v; want %v", tt.method, tt.path, tt.body, tt.qname, got, tt.want)
+		}
+	}
+	if call(t, h, "PUT", "/set/ttl", "42"); reg.index.TTL.Load() != 42 {
+		t.Errorf("after PUT /set/ttl: got a default TTL of %d; want 42", reg.index.TTL.Load())
+	}
+	if got := call(t, h, "GET", "/ttl", "").Body.String(); strings.TrimSpace(got) != "42" {
+		t.Errorf("GET /ttl: got %s; want 42", got)
+	}
+}
+
+// What the API did to a container holds for as long as that exists.
+func TestAPIHolds(t *testing.T) {
+	for _, tt := range []struct{ method, body, want, changed string }{
+		// As it is at first, and after a restart with another address.
+		{"PATCH", `{"ttl":7}`, "web.nginx 172.17.0.2 7", "web.nginx 172.17.9.9 7"},
+		{"PATCH", `{"ip":"10.0.0.1"}`, "web.nginx 10.0.0.1 -1", "web.nginx 10.0.0.1 -1"},
+		{"PATCH", `{"name":"other"}`, "other.nginx 172.17.0.2 -1", "other.nginx 172.17.9.9 -1"},
+		{"PUT", manualBody, "foo.bar 192.168.0.3 30", "foo.bar 192.168.0.3 30"},
+		{"DELETE", "", "gone", "gone"},
+	} {
+		t.Run(tt.method+" "+tt.body, func(t *testing.T) {
+			h, reg := newTestAPI(t)
+			now := func() string {
+				r := call(t, h, "GET", "/services/aaaa1", "")
+				if r.Code == http.StatusNotFound {
+					return "gone"
+				}
+				var s struct {
+					Name, Image, IP, CNAME string
+					TTL                    int
+				}
+				if err := json.Unmarshal(r.Body.Bytes(), &s); err != nil {
+					t.Fatal(err)
+				}
+				return fmt.Sprintf("%s.%s %v %d", s.Name, s.Image, s.IP, s.TTL)
+			}
+			check := func(what, want string) {
+				t.Helper()
+				if got := now(); got != want {
+					t.Errorf("%s: got %s; want %s", what, got, want)
+				}
+			}
+			if r := call(t, h, tt.method, "/services/aaaa1", tt.body); r.Code >= 300 {
+				t.Fatalf("got %d %s; want success", r.Code, r.Body)
+			}
+			check("at first", tt.want)
+			reg.Put(webID, testService(t, reg, webID, "web", "nginx", "172.17.0.2 fd00::2", "www.docker"))
+			check("after a resync", tt.want)
+			reg.Put(webID, nil)
+			check("stopped", "gone")
+			reg.Put(webID, testService(t, reg, webID, "web", "nginx", "172.17.9.9"))
+			check("after a restart with another address", tt.changed)
+			reg.Forget(webID)
+			check("removed", "gone")
+			reg.Put(webID, testService(t, reg, webID, "web", "nginx", "172.17.0.2"))
+			check("another container under that id", "web.nginx 172.17.0.2 -1")
+			if got := call(t, h, "GET", "/services/manual", "").Code; got != http.StatusOK {
+				t.Errorf("the one made by hand: got %d; want it there", got)
+			}
+		})
+	}
+	t.Run("DELETE and PUT again", func(t *testing.T) {
+		h, reg := newTestAPI(t)
+		for _, step := range []struct {
+			method, body string
+			status       int
+		}{
+			{"DELETE", "", 204},
+			{"DELETE", "", 404},
+			{"PATCH", `{"ttl":7}`, 404},
+			{"GET", "", 404},
+			{"PUT", manualBody, 201},
+			{"GET", "", 200},
+			{"PATCH", `{"ttl":7}`, 200},
+			{"DELETE", "", 204},
+		} {
+			if r := call(t, h, step.method, "/services/aaaa1", step.body); r.Code != step.status {
+				t.Errorf("%s %s: got %d %s; want %d", step.method, step.body, r.Code, r.Body, step.status)
+			}
+		}
+		reg.Put(webID, testService(t, reg, webID, "web", "nginx", "172.17.0.77"))
+		if r := call(t, h, "GET", "/services/aaaa1", ""); r.Code != http.StatusNotFound {
+			t.Errorf("after a restart: got %d %s; want 404: a deleted one stays away", r.Code, r.Body)
+		}
+	})
+}
+
+// A container that dies while a PATCH changes it does not come back.
+func TestPatchRacesDeath(t *testing.T) {
+	h, reg := newTestAPI(t)
+	for i := range 300 {
+		id := fmt.Sprintf("c%063d", i)
+		s := testService(t, reg, id, fmt.Sprintf("c%d", i), "app", "10.0.0.1")
+		reg.Put(id, s)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for range 3 {
+				if r := call(t, h, "PATCH", "/services/"+id, `{"ttl":7,"alias":"back.docker"}`); r.Code != 200 && r.Code != 404 {
+					t.Errorf("PATCH: got %d %s; want 200 or 404", r.Code, r.Body)
+				}
+			}
+		})
+		wg.Go(func() {
+			if i%2 == 0 {
+				reg.Put(id, nil) // it stops
+			} else {
+				reg.Forget(id) // it is removed
+			}
+		})
+		wg.Wait()
+		if r := call(t, h, "GET", "/services/"+id, ""); r.Code != http.StatusNotFound {
+			t.Fatalf("after its death: got %d %s; want 404", r.Code, r.Body)
+		}
+		if got := reg.index.Match(mustName(t, fmt.Sprintf("c%d.app.docker", i))).Sets; len(got) != 0 {
+			t.Fatalf("after its death: got %v; want no answer", got)
+		}
+		if got := reg.index.Match(mustName(t, "back.docker")).Sets; len(got) != 0 {
+			t.Fatalf("after its death: its alias got %v; want no answer", got)
+		}
+		if i%2 == 1 {
+			reg.Put(id, s)
+			if got, _ := reg.lookup(id); got == nil || got.TTL != publish.DefaultTTL {
+				t.Fatalf("a new one under its id: got %v; want no trace of the PATCH", got)
+			}
+			reg.Forget(id)
+		}
+	}
+}
+
+// A container may publish neither part; what GET gives of it, PUT takes. One
+// made by hand must have a name.
+func TestAPIPutNeitherPart(t *testing.T) {
+	reg := newTestRegistry(t, "docker")
+	id := strings.Repeat("ab", 32)
+	reg.Put(id, testService(t, reg, id, "", "", "10.0.0.1"))
+	h := apiOf(t, reg)
+	got := call(t, h, "GET", "/services/"+id, "").Body.String()
+	if r := call(t, h, "PUT", "/services/"+id, got); r.Code != http.StatusOK || r.Body.String() != got {
+		t.Errorf("PUT of what GET gave: %d %s; want 200 %s", r.Code, r.Body, got)
+	}
+	if r := call(t, h, "PUT", "/services/byhand", got); r.Code != http.StatusBadRequest {
+		t.Errorf("PUT of a new one without a name: %d %s; want 400", r.Code, r.Body)
+	}
+}
+
+// Services made by hand are bounded. What exists can be changed all the same.
+func TestAPIBoundsMade(t *testing.T) {
+	h, reg := newTestAPI(t)
+	want := func(method, id, body string, status int) {
+		t.Helper()
+		if r := call(t, h, method, "/services/"+id, body); r.Code != status {
+			t.Errorf("%s %s: got %d %s; want %d", method, id, r.Code, r.Body, status)
+		} else if status >= 400 && !strings.Contains(errorOf(t, r), "10000") {
+			t.Errorf("%s %s: got error %s; want one with the limit", method, id, r.Body)
+		}
+	}
+	p, err := servicejson.ReadService([]byte(manualBody), false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	args := append([]string{"@" + host, "-p", port, "+noall", "+comments", "+answer", "+tries=1", "+time=30"}, strings.Fields(query)...)
-	out, err := exec.Command("dig", args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("dig %s: %v: %s", query, err, out)
+	for i := range 9998 {
+		if _, _, err := reg.set(fmt.Sprintf("made%d", i), p); err != nil {
+			t.Fatal(err)
+		}
 	}
-	return parseDig(string(out))
+	want("PUT", "last", manualBody, 201) // beside the one of newTestAPI
+	want("PUT", "more", manualBody, 507)
+	want("PUT", "more", manualBody, 507)
+	want("PUT", "last", manualBody, 200)
+	want("PATCH", "last", `{"ttl":7}`, 200)
+	want("PUT", "aaaa1", manualBody, 200) // of a container
+	want("DELETE", "made7", "", 204)
+	want("PUT", "more", manualBody, 201)
+	want("PUT", "more2", manualBody, 507)
+	reg.Put("made8", testService(t, reg, "made8", "web", "nginx", "10.0.0.1")) // an ID that a container has now too
+	reg.Forget("made8")
+	want("DELETE", "made8", "", 204)
+	want("PUT", "made8", manualBody, 201)
+	want("PUT", "more2", manualBody, 507)
 }
 
-// parseDig reads what dig +noall +comments +answer prints.
-func parseDig(out string) string {
-	rcode := "no reply"
+// The gateway of a network that a container is on is the host.
+func TestGateways(t *testing.T) {
+	reg := newTestRegistry(t, "docker")
+	gateway := netip.MustParseAddr("172.30.0.1")
+	has := func(want bool) {
+		t.Helper()
+		if got := reg.isGateway(gateway); got != want {
+			t.Errorf("got %t; want %t", got, want)
+		}
+	}
+	has(false)
+	n := publish.Network{Name: "n", V4: publish.IPNet{Prefix: netip.MustParsePrefix("172.30.0.0/16"), Gateway: gateway}}
+	s, _ := reg.names.ServiceOf(&publish.Container{
+		ID: webID, Name: "web", Image: "nginx", State: "running",
+		Networks: []publish.Endpoint{{Network: n, Addrs: []netip.Addr{netip.MustParseAddr("172.30.0.2")}}},
+	}, "e")
+	reg.Put(webID, s)
+	has(true)
+	if reg.isGateway(netip.MustParseAddr("172.30.0.2")) || reg.isGateway(netip.Addr{}) {
+		t.Error("a container, or none at all, is a gateway")
+	}
+	if err := reg.remove(webID); err != nil { // the container is on its network all the same
+		t.Fatal(err)
+	}
+	has(true)
+	reg.Forget(webID)
+	has(false)
+}
+
+// resolveZone is a zone with names of all kinds and upstreams, none of which
+// may be asked.
+func resolveZone(t testing.TB) *zone.Resolver {
+	t.Helper()
+	reg := filledRegistry(t, "docker", 60,
+		pub{"web", "nginx", 30, "172.17.0.2 fd00::2", "shop.example.com"},
+		pub{"one", "redis", publish.DefaultTTL, "172.17.0.3", ""},
+		pub{"two", "redis", publish.DefaultTTL, "172.17.0.4", "db.one.redis.docker"})
+	publishTest(t, reg,
+		`{"name":"srv","image":"img","ip":"10.2.0.1","ports":["80/tcp=http"],"txt":["a"]}`,
+		`{"name":"in","image":"cname","cname":"one.redis.docker"}`,
+		`{"name":"out","image":"cname","cname":"www.example.org"}`,
+		`{"name":"loop","image":"cname","cname":"loop.cname.docker"}`)
+	closed, corp := forward.Server{Addr: netip.MustParseAddrPort("192.0.2.53:53")}, forward.Server{Addr: netip.MustParseAddrPort("10.0.0.53:853"), TLS: true, CertName: "ns.corp.example"}
+	routed := forward.Routes{dnsname.Root: {closed}, mustName(t, "corp.example"): {corp, closed}, mustName(t, "blocked.test"): nil}
+	log := slog.New(slog.DiscardHandler)
+	fwd := forward.New(routed, nil, 1<<20, log)
+	if err := fwd.Load(); err != nil {
+		t.Fatal(err)
+	}
+	return zone.New(t.Context(), ix(reg), fwd, log)
+}
+
+// What is said of an answer: of whose names it is, and by which rule.
+func TestResolve(t *testing.T) {
+	z := resolveZone(t)
+	starting := resolveZone(t)
+	starting.Reg.Ready.Store(false)
+	closest := resolveZone(t)
+	closest.Reg.Rules.Closest = true
+	for _, tt := range []struct {
+		z     *zone.Resolver
+		query string
+		want  string // kind, rcode, answers; reasons; upstreams
+	}{
+		{z, "name=one.redis.docker", "own NOERROR 172.17.0.3 172.17.0.4; one.redis.docker by one.redis.docker db.one.redis.docker: all names"},
+		{z, "name=ONE.Redis.docker.&type=a", "own NOERROR 172.17.0.3 172.17.0.4; one.redis.docker by one.redis.docker db.one.redis.docker: all names"},
+		{closest, "name=one.redis.docker", "own NOERROR 172.17.0.3; one.redis.docker by one.redis.docker: the closest"},
+		{z, "name=x.web.nginx.docker&type=AAAA", "own NOERROR fd00::2; x.web.nginx.docker by web.nginx.docker: all names"},
+		{z, "name=redis.docker&type=AAAA", "own NOERROR; redis.docker: all names"},
+		{z, "name=one.*.docker", "own NOERROR 172.17.0.3 172.17.0.4; one.*.docker by one.redis.docker db.one.redis.docker: all names"},
+		{z, "name=a.shop.example.com", "own NOERROR 172.17.0.2; a.shop.example.com by shop.example.com: all names"},
+		{z, "name=srv.img.docker&type=TXT", "own NOERROR \"a\"; srv.img.docker by srv.img.docker: all names"},
+		{z, "name=_http._tcp.img.docker&type=SRV", "own NOERROR 0 1 80 srv.img.docker.; _http._tcp.img.docker by srv.img.docker: these services have such a port"},
+		{z, "name=2.0.17.172.in-addr.arpa&type=PTR", "own NOERROR shop.example.com. web.nginx.docker.; 2.0.17.172.in-addr.arpa by web.nginx.docker shop.example.com: it is the name of an address"},
+		{z, "name=9.0.17.172.in-addr.arpa&type=PTR", "own NXDOMAIN; 9.0.17.172.in-addr.arpa: it is the name of private addresses"},
+		{z, "name=in.cname.docker", "own NOERROR 172.17.0.3 172.17.0.4 one.redis.docker.; in.cname.docker by in.cname.docker: the closest service; one.redis.docker by one.redis.docker db.one.redis.docker: all names"},
+		{z, "name=out.cname.docker", "forwarded www.example.org.; out.cname.docker by out.cname.docker: the closest service; www.example.org: it is not ours, so the nameservers of -nameserver are; to 192.0.2.53:53"},
+		{z, "name=loop.cname.docker", "own NOERROR loop.cname.docker.; loop.cname.docker by loop.cname.docker: the closest service; loop.cname.docker by loop.cname.docker: the closest service"},
+		{z, "name=nosuch.docker", "own NXDOMAIN; nosuch.docker: it is under docker, and no service"},
+		{starting, "name=nosuch.docker", "own SERVFAIL; nosuch.docker: nobody knows yet"},
+		{starting, "name=1.0.0.10.in-addr.arpa&type=PTR", "own SERVFAIL; 1.0.0.10.in-addr.arpa: nobody knows yet"},
+		{z, "name=localhost", "own NOERROR 127.0.0.1; localhost: localhost is"},
+		{z, "name=x.onion", "own NXDOMAIN; x.onion: it is nobody's"},
+		{z, "name=www.example.org", "forwarded; www.example.org: it is not ours, so the nameservers of -nameserver are; to 192.0.2.53:53"},
+		{z, "name=a.corp.example&client=10.0.0.9", "forwarded; a.corp.example: it is not ours, so the nameservers of -nameserver=corp.example= are; to tls://10.0.0.53:853#ns.corp.example 192.0.2.53:53"},
+		{z, "name=a.corp.example&client=198.51.100.7", "refused REFUSED; a.corp.example: it is not ours, and nothing is forwarded for this client"},
+		{z, "name=a.blocked.test", "refused REFUSED; a.blocked.test: it is not ours, and there is no -nameserver"},
+		{z, "name=docker&type=SOA", "own NOERROR dnsdock.docker. hostmaster.docker. 7 3600 600 86400 5; docker by web.nginx.docker one.redis.docker two.redis.docker db.one.redis.docker srv.img.docker: all names"},
+		{z, "name=docker&type=AXFR", "refused REFUSED; docker: questions of this type"},
+		{z, "name=www.example.org&type=AXFR", "refused REFUSED; www.example.org: questions of this type"},
+		{z, "name=www.example.org&type=OPT", "refused FORMERR; www.example.org: questions of this type"},
+		{z, "name=www.example.org&type=TYPE65", "forwarded; www.example.org: it is not ours, so the nameservers of -nameserver are; to 192.0.2.53:53"},
+		{z, "type=A", "400 parameter name: empty name: write one"},
+		{z, "name=a..b", `400 parameter name: "a..b" is no domain name: write labels`},
+		{z, "name=docker&type=NONSENSE", "400 parameter type: write a type"},
+		{z, "name=docker&type=TYPE65536", "400 parameter type: write a type"},
+		{z, "name=docker&client=redis", "400 parameter client: write an IPv4 or IPv6 address"},
+		{z, "name=docker&client=fe80::1%25eth0", "400 parameter client: write an IPv4 or IPv6 address"},
+	} {
+		t.Run(tt.query, func(t *testing.T) {
+			r := call(t, newAPI(tt.z, regOf(tt.z), &web.WriteAuth{Open: true}), "GET", "/resolve?"+tt.query, "")
+			var res zone.Resolution
+			got := ""
+			if r.Code != http.StatusOK {
+				got = fmt.Sprint(r.Code, " ", errorOf(t, r))
+			} else if err := json.Unmarshal(r.Body.Bytes(), &res); err != nil {
+				t.Fatal(err)
+			} else {
+				got = showResolution(res)
+			}
+			parts, wants := strings.Split(got, "; "), strings.Split(tt.want, "; ")
+			for i := range max(len(parts), len(wants)) {
+				if i >= len(parts) || i >= len(wants) || !strings.HasPrefix(parts[i], wants[i]) {
+					t.Fatalf("got  %s\nwant %s", got, tt.want)
+				}
+			}
+		})
+	}
+}
+
+func showResolution(res zone.Resolution) string {
 	var data []string
-	for line := range strings.Lines(out) {
-		if _, status, ok := strings.Cut(line, "status: "); ok {
-			rcode, _, _ = strings.Cut(status, ",")
-		}
-		if f := strings.Fields(line); len(f) > 4 && !strings.HasPrefix(line, ";") { // owner, TTL, class, type, data
-			data = append(data, strings.Join(f[4:], " "))
-		}
+	for _, a := range res.Answers {
+		data = append(data, a.Data)
 	}
 	slices.Sort(data)
-	return strings.Join(append([]string{rcode}, data...), " ")
+	b := strings.Join(strings.Fields(res.Kind+" "+res.Rcode+" "+strings.Join(data, " ")), " ")
+	for _, why := range res.Why {
+		b += "; " + why.Name
+		var names []string
+		for _, s := range why.Services {
+			names = append(names, s.Names...)
+		}
+		if len(names) > 0 {
+			b += " by " + strings.Join(names, " ")
+		}
+		b += ": " + why.Rule
+	}
+	if len(res.Forward) > 0 {
+		b += "; to " + strings.Join(res.Forward, " ")
+	}
+	return b
 }
 
-// want asks once, see query.
-func (in *instance) want(t *testing.T, query string, want ...string) {
-	t.Helper()
-	slices.Sort(want[1:])
-	if got := in.query(t, query); got != strings.Join(want, " ") {
-		t.Errorf("%s: got %q; want %q", query, got, strings.Join(want, " "))
+// A question about 100,000 services names some of them only.
+func TestResolveIsBounded(t *testing.T) {
+	r := call(t, apiOf(t, filled(t, 5000)), "GET", "/resolve?name=docker", "")
+	var res zone.Resolution
+	if err := json.Unmarshal(r.Body.Bytes(), &res); err != nil || len(res.Why) != 1 || len(res.Why[0].Services) != zone.MaxSources || !res.Why[0].More {
+		t.Errorf("got %.300s; want %d services and more", r.Body, zone.MaxSources)
 	}
 }
 
-// soon asks until the answer is want, where no line of the log tells that it
-// should be.
-func (in *instance) soon(t *testing.T, query string, want ...string) {
+// A stream of /events.
+type stream struct {
+	t    *testing.T
+	resp *http.Response
+	r    *bufio.Reader
+}
+
+// listen opens /events by client.
+func listen(t *testing.T, client *http.Client, url, last string) *stream {
 	t.Helper()
-	slices.Sort(want[1:])
-	got := ""
-	for end := time.Now().Add(patience); time.Now().Before(end); {
-		if got = in.query(t, query); got == strings.Join(want, " ") {
-			return
+	req, err := http.NewRequestWithContext(t.Context(), "GET", url+"/events", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last != "" {
+		req.Header.Set("Last-Event-ID", last)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = resp.Body.Close() })
+	return &stream{t, resp, bufio.NewReader(resp.Body)}
+}
+
+// next returns the next event, its id, and its data; comments are passed over.
+func (s *stream) next() (event, id, data string, err error) {
+	for {
+		line, err := s.r.ReadString('\n')
+		if err != nil {
+			return "", "", "", err
+		}
+		line = strings.TrimSuffix(line, "\n")
+		switch k, v, _ := strings.Cut(line, ": "); {
+		case k == "event":
+			event = v
+		case k == "id":
+			id = v
+		case k == "data":
+			data = v
+		case line == "" && event != "":
+			return event, id, data, nil
 		}
 	}
-	t.Fatalf("%s: got %q; want %q", query, got, strings.Join(want, " "))
 }
 
-// ready waits until all that was there at the start is answered.
-func (in *instance) ready(t *testing.T) {
-	t.Helper()
-	in.soon(t, "no.such.container.docker A", "NXDOMAIN")
+// want reads the next event, whose data has these parts, and returns its id.
+func (s *stream) want(event string, parts ...string) (id string) {
+	s.t.Helper()
+	got, id, data, err := s.next()
+	if err != nil || got != event || !containsAll(data, parts) {
+		s.t.Fatalf("got event %q %s, %v; want %q with %q", got, data, err, event, parts)
+	}
+	return id
 }
 
-// seen does something, and waits for what dnsdock logs of it.
-func (in *instance) seen(t *testing.T, do func(), parts ...string) {
-	t.Helper()
-	in.log.mark()
-	do()
-	in.log.wait(t, parts...)
-}
-
-// call sends a request to the HTTP API and returns the status and the body.
-func (in *instance) call(t *testing.T, method, path, body string) (int, string) {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, in.http+path, strings.NewReader(body))
+// Containers die, the API changes them, and listeners read, all at once: what
+// a listener knows in the end is what there is.
+func TestEventsBesidePatchAndDeath(t *testing.T) {
+	reg := newTestRegistry(t, "docker")
+	h := apiOf(t, reg)
+	srv := web.NewServer(t.Context(), h, slog.New(slog.DiscardHandler))
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(ln) }()
+	var writers, readers sync.WaitGroup
+	known := make([]map[string]bool, 4) // by each listener
+	for i := range known {
+		s := listen(t, http.DefaultClient, "http://"+ln.Addr().String(), "")
+		s.want("hello")
+		known[i] = make(map[string]bool)
+		readers.Go(func() {
+			for !known[i]["end"] {
+				event, _, data, err := s.next()
+				var about struct{ ID string }
+				if err != nil || json.Unmarshal([]byte(data), &about) != nil {
+					t.Errorf("listener %d: %s %v", i, data, err)
+					return
+				}
+				switch event {
+				case "service-removed":
+					delete(known[i], about.ID)
+				case "missed": // as a client does
+					clear(known[i])
+					for s := range reg.index.Published().All(^publish.Kind(0)) {
+						known[i][s.ID] = true
+					}
+				default:
+					known[i][about.ID] = true
+				}
+			}
+		})
+	}
+	for w := range 4 {
+		writers.Go(func() {
+			for i := range 150 {
+				id := fmt.Sprintf("c%d-%d", w, i)
+				reg.Put(id, testService(t, reg, id, "web", "nginx", "10.0.0.1"))
+				_ = call(t, h, "PATCH", "/services/"+id, `{"ttl":7}`)
+				_ = call(t, h, "GET", "/metrics", "")
+				if i%3 == 0 {
+					continue
+				}
+				reg.Forget(id)
+				_ = call(t, h, "PATCH", "/services/"+id, `{"ttl":8}`)
+				if got := call(t, h, "GET", "/services/"+id, "").Code; got != 404 {
+					t.Errorf("%s is dead and answers %d", id, got)
+				}
+			}
+		})
+	}
+	writers.Wait()
+	reg.Put("end", testService(t, reg, "end", "end", "nginx", "10.0.0.2"))
+	readers.Wait()
+	for i := range known {
+		if got := len(known[i]); got != 4*50+1 {
+			t.Errorf("listener %d knows %d services; want %d", i, got, 4*50+1)
+		}
+	}
+	_ = srv.Close()
+	<-served
+}
+
+// A pub is a service that a test publishes.
+type pub struct {
+	name, image string
+	ttl         int    // seconds; defaultTTL for that of the registry
+	addrs       string // with spaces between
+	aliases     string
+}
+
+// filledRegistry returns a registry under apex that has seen its engine's
+// first list, which held pubs.
+func filledRegistry(t testing.TB, apex string, ttl uint32, pubs ...pub) *registry {
+	t.Helper()
+	reg := newRegistry(publish.NameRules{Apex: mustName(t, apex)}, ttl, slog.New(slog.DiscardHandler))
+	for i, p := range pubs {
+		s := &publish.Service{ID: fmt.Sprintf("%04x", i), ContainerLabel: p.name, ImageLabel: p.image, TTL: p.ttl}
+		for _, a := range strings.Fields(p.addrs) {
+			s.Addrs = append(s.Addrs, netip.MustParseAddr(a))
+		}
+		for _, a := range strings.Fields(p.aliases) {
+			s.Aliases = append(s.Aliases, mustName(t, a))
+		}
+		if err := reg.index.Rules.SetOwnerNames(s); err != nil {
+			t.Fatal(err)
+		}
+		reg.Put(s.ID, s)
+	}
+	reg.index.Ready.Store(true)
+	reg.index.Serial.Store(7)
+	return reg
+}
+
+// A bugHandler is for a log in which there must be no error: that would be a
+// bug that is answered with SERVFAIL, which a test might not see.
+type bugHandler struct{ slog.Handler }
+
+func (bugHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelError }
+
+func (bugHandler) Handle(_ context.Context, r slog.Record) error {
+	r.Attrs(func(a slog.Attr) bool { panic(a) })
+	return nil
+}
+
+var testRegistries sync.Map // by index
+
+// ix returns the index of reg, from which regOf finds reg again.
+func ix(reg *registry) *index.Index {
+	testRegistries.Store(reg.index, reg)
+	return reg.index
+}
+
+func regOf(z *zone.Resolver) *registry {
+	reg, _ := testRegistries.Load(z.Reg)
+	return reg.(*registry)
+}
+
+// newTestZone returns a zone of reg without upstreams.
+func newTestZone(t testing.TB, reg *registry) *zone.Resolver {
+	log := slog.New(bugHandler{slog.DiscardHandler})
+	return zone.New(t.Context(), ix(reg), forward.New(nil, nil, 0, log), log)
+}
+
+// publish makes services by hand in reg, from what the HTTP API takes.
+func publishTest(t testing.TB, reg *registry, services ...string) {
+	t.Helper()
+	h := apiOf(t, reg)
+	for i, body := range services {
+		if r := call(t, h, "PUT", fmt.Sprintf("/services/made%d", i), body); r.Code != http.StatusCreated {
+			t.Fatalf("%s: got status %d, %s", body, r.Code, r.Body)
+		}
+	}
+	reg.index.Serial.Store(7)
+}
+
+// mustName is parseName for names that tests know to be good.
+func mustName(t testing.TB, s string) dnsname.Name {
+	t.Helper()
+	n, err := dnsname.Parse(s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
-	reply, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(reply)
+	return n
 }
 
 func containsAll(s string, parts []string) bool {
 	return !slices.ContainsFunc(parts, func(p string) bool { return !strings.Contains(s, p) })
 }
-
-func random() string { return strings.ToLower(rand.Text()[:8]) }
