@@ -47,7 +47,10 @@ func TestPageInBrowser(t *testing.T) {
 	s.put("a0", "redis1", "redis", "172.17.0.2", "")
 	s.put("a1", "redis2", "redis", "172.17.0.3", "")
 	s.put("b0", "shop_web_1", "nginx", "172.17.0.7 fd00:dd::7", "shop.example.com www.docker",
-		func(s *publish.Service) { s.TTL = 30 })
+		func(s *publish.Service) {
+			s.TTL, s.TXT = 30, []string{"v=1, a b"}
+			s.Ports = []publish.Port{{Number: 80, Proto: "tcp", Name: "http"}}
+		})
 	s.resolves("redis.docker", `{"kind": "own", "rcode": "NOERROR", "client": "127.0.0.1",
 		"answers": [
 			{"name": "redis.docker", "type": "A", "data": "172.17.0.2"},
@@ -64,7 +67,7 @@ func TestPageInBrowser(t *testing.T) {
 		test func(*testing.T, *browser, *site, string)
 	}{
 		{"live", pageIsLive}, {"search", pageSearches}, {"resolve", pageResolves}, {"copy", pageCopies}, {"plots", pagePlots}, {"sizes", pageFits},
-		{"keyboard", pageHasKeys}, {"hostile text", pageEscapes}, {"other name", pageByName}, {"engine", pageShowsEngine}, {"no script", pageWithoutScript},
+		{"details", pageHasDetails}, {"keyboard", pageHasKeys}, {"hostile text", pageEscapes}, {"other name", pageByName}, {"engine", pageShowsEngine}, {"no script", pageWithoutScript},
 	} {
 		t.Run(part.name, func(t *testing.T) {
 			b.t = t
@@ -182,6 +185,20 @@ func pageFits(t *testing.T, b *browser, _ *site, _ string) {
 	if b.eval("document.documentElement.scrollWidth <= innerWidth") != true {
 		t.Errorf("at phone width it is %v wide", b.eval("document.documentElement.scrollWidth"))
 	}
+}
+
+// A row opens to all that is known of a service, and stays open while others change.
+func pageHasDetails(_ *testing.T, b *browser, s *site, _ string) {
+	details := "document.querySelector('tr[data-id=b0] details')"
+	b.wait("!" + details + ".open && !" + details + ".innerText.includes('80/tcp')")
+	b.eval(details + ".querySelector('summary').click()")
+	b.wait(details + ".open && " + details + ".innerText.includes('80/tcp=http') && " + details + ".innerText.includes('v=1, a b')")
+	b.eval(details + ".querySelector('summary').focus()")
+	s.put("c0", "late", "redis", "172.17.0.9", "")
+	b.wait(hasRow("late.redis.docker"))
+	b.wait(details + ".open && document.activeElement === " + details + ".querySelector('summary')")
+	s.remove("c0")
+	b.wait(rows(3) + " && " + details + ".open")
 }
 
 // The keyboard reaches all that can be used.

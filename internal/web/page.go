@@ -144,6 +144,7 @@ func contains(s *publish.Service, text string) bool {
 	hasName := func(n dnsname.Name) bool { return has(dnsname.Text(n)) || has(dnsname.Unicode(n)) }
 	return text == "" || has(s.ID) || has(s.Origin.State) ||
 		has(s.Origin.Container) || has(s.Origin.Image) || has(s.Origin.Engine) ||
+		slices.ContainsFunc(s.Endpoints(), func(e publish.Endpoint) bool { return has(e.Name) }) ||
 		s.CNAME != "" && hasName(s.CNAME) || slices.ContainsFunc(s.AllNames(), hasName) ||
 		slices.ContainsFunc(publish.AddrTexts(s.Addrs), has)
 }

@@ -143,11 +143,39 @@ func (m *markup) putService(s *publish.Service, status Status) {
 		}
 		m.put(`</span>`)
 	}
+	m.putDetails(s)
 	m.put(`</div><td data-label="state">%s`, s.Origin.State)
 	if s.Sick {
 		m.put(` <span class="bad">unhealthy</span>`)
 	}
 	m.put(`<td data-label="age" class="short">%s</tr>`, age(s.Origin.Since))
+}
+
+// putDetails puts what has no place in the row, behind a click.
+func (m *markup) putDetails(s *publish.Service) {
+	var networks, ports []string
+	for _, e := range s.Endpoints() {
+		if e.Name != "" {
+			networks = append(networks, e.Name+" "+strings.Join(publish.AddrTexts(publish.FirstFew(e.Addrs)), " "))
+		}
+	}
+	for _, p := range publish.FirstFew(s.Ports) {
+		ports = append(ports, p.String())
+	}
+	m.put(`<details><summary>more</summary><dl>`)
+	m.putDetail("ID", []string{s.ID})
+	m.putDetail("networks", networks)
+	m.putDetail("ports", ports)
+	m.putMore(len(s.Ports) - len(ports))
+	m.putDetail("TXT", publish.FirstFew(s.TXT))
+	m.put(`</dl></details>`)
+}
+
+func (m *markup) putDetail(what string, values []string) {
+	if len(values) > 0 {
+		m.put(`<dt>%s<dd>`, what)
+		m.putCodes(values)
+	}
 }
 
 // putNames puts names that can be copied.
