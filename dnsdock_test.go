@@ -47,7 +47,10 @@ func newTestRegistry(t testing.TB, domain string) *registry {
 // the two parts.
 func testService(t testing.TB, r *registry, id, part, image, addr string, aliases ...string) *publish.Service {
 	t.Helper()
-	s := &publish.Service{ID: id, ContainerLabel: part, ImageLabel: image, TTL: publish.DefaultTTL, Origin: publish.Origin{Engine: "e", Container: part, Image: image}}
+	s := &publish.Service{
+		ID: id, ContainerLabel: part, ImageLabel: image, TTL: publish.DefaultTTL,
+		Origin: publish.Origin{Engine: "e", Container: part, Image: image},
+	}
 	for text := range strings.FieldsSeq(addr) {
 		s.Addrs = append(s.Addrs, netip.MustParseAddr(text))
 	}
@@ -128,7 +131,10 @@ func TestOverlays(t *testing.T) {
 	ptr := func(s string) *string { return &s }
 	whole := func(part, image, addr string) publish.Patch {
 		ttl := 7
-		return publish.Patch{Name: &part, Image: &image, Addrs: []netip.Addr{netip.MustParseAddr(addr)}, TTL: &ttl, Aliases: &[]dnsname.Name{}}
+		return publish.Patch{
+			Name: &part, Image: &image, Addrs: []netip.Addr{netip.MustParseAddr(addr)}, TTL: &ttl,
+			Aliases: &[]dnsname.Name{},
+		}
 	}
 	for _, c := range []struct {
 		what string
@@ -254,7 +260,10 @@ func TestOverlayTooLongForNow(t *testing.T) {
 func TestMadeByHand(t *testing.T) {
 	r := newTestRegistry(t, "docker")
 	part, image, ttl := "foo", "bar", 30
-	p := publish.Patch{Name: &part, Image: &image, Addrs: []netip.Addr{netip.MustParseAddr("192.168.0.3")}, TTL: &ttl, Aliases: &[]dnsname.Name{}}
+	p := publish.Patch{
+		Name: &part, Image: &image, Addrs: []netip.Addr{netip.MustParseAddr("192.168.0.3")}, TTL: &ttl,
+		Aliases: &[]dnsname.Name{},
+	}
 	if _, isNew, err := r.set("newid", p); !isNew || err != nil {
 		t.Fatalf("set: new %v, %v", isNew, err)
 	}
@@ -313,7 +322,10 @@ func TestEngineAwayKeepsOthersReady(t *testing.T) {
 	reg.addEngine("two", b)
 	want := func(what string, own, other, reverse, known bool) {
 		t.Helper()
-		got := [4]bool{reg.index.IsReady(mustName(t, "x.docker")), reg.index.IsReady(mustName(t, "x.b.docker2")), reg.index.IsReady(mustName(t, "1.0.0.10.in-addr.arpa")), reg.index.IsKnown()}
+		isReady := func(name string) bool { return reg.index.IsReady(mustName(t, name)) }
+		got := [4]bool{
+			isReady("x.docker"), isReady("x.b.docker2"), isReady("1.0.0.10.in-addr.arpa"), reg.index.IsKnown(),
+		}
 		if got != [4]bool{own, other, reverse, known} {
 			t.Errorf("%s: got %v; want %v", what, got, [4]bool{own, other, reverse, known})
 		}
@@ -580,7 +592,8 @@ func TestClientGarbage(t *testing.T) {
 			t.Errorf("inspect %.20q: got %v, %v; want an error", body, c, err)
 		}
 	}
-	for body, id := range map[string]string{"null": "", `{"Id":"x"}`: "x"} { // the watcher sees that it is about another
+	// The watcher sees that it is about another container.
+	for body, id := range map[string]string{"null": "", `{"Id":"x"}`: "x"} {
 		if c, err := inspect(200, body); err != nil || c.ID != id {
 			t.Errorf("inspect %q: got %v, %v; want ID %q", body, c, err, id)
 		}
@@ -1097,8 +1110,11 @@ func resolveZone(t testing.TB) *zone.Resolver {
 		`{"name":"in","image":"cname","cname":"one.redis.docker"}`,
 		`{"name":"out","image":"cname","cname":"www.example.org"}`,
 		`{"name":"loop","image":"cname","cname":"loop.cname.docker"}`)
-	closed, corp := forward.Server{Addr: netip.MustParseAddrPort("192.0.2.53:53")}, forward.Server{Addr: netip.MustParseAddrPort("10.0.0.53:853"), TLS: true, CertName: "ns.corp.example"}
-	routed := forward.Routes{dnsname.Root: {closed}, mustName(t, "corp.example"): {corp, closed}, mustName(t, "blocked.test"): nil}
+	closed := forward.Server{Addr: netip.MustParseAddrPort("192.0.2.53:53")}
+	corp := forward.Server{Addr: netip.MustParseAddrPort("10.0.0.53:853"), TLS: true, CertName: "ns.corp.example"}
+	routed := forward.Routes{
+		dnsname.Root: {closed}, mustName(t, "corp.example"): {corp, closed}, mustName(t, "blocked.test"): nil,
+	}
 	log := slog.New(slog.DiscardHandler)
 	fwd := forward.New(routed, nil, 1<<20, log)
 	if err := fwd.Load(); err != nil {
@@ -1203,7 +1219,10 @@ func showResolution(res zone.Resolution) string {
 func TestResolveIsBounded(t *testing.T) {
 	r := call(t, apiOf(t, filled(t, 5000)), "GET", "/resolve?name=docker", "")
 	var res zone.Resolution
-	if err := json.Unmarshal(r.Body.Bytes(), &res); err != nil || len(res.Why) != 1 || len(res.Why[0].Services) != zone.MaxSources || !res.Why[0].More {
+	if err := json.Unmarshal(r.Body.Bytes(), &res); err != nil {
+		t.Fatal(err)
+	}
+	if len(res.Why) != 1 || len(res.Why[0].Services) != zone.MaxSources || !res.Why[0].More {
 		t.Errorf("got %.300s; want %d services and more", r.Body, zone.MaxSources)
 	}
 }

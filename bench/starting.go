@@ -84,7 +84,8 @@ func (b *bench) storm(ctx context.Context) error {
 		return fmt.Errorf("taskset: %w: %s", err, out)
 	}
 	title("20,000 queries/s over UDP while all of %d containers are restarted, one processor", count)
-	fmt.Println("| server | quiet: p99 µs | 20,000 events, as fast as they are taken: p99 µs | inspected in the time |")
+	fmt.Println("| server | quiet: p99 µs | 20,000 events, as fast as they are taken: p99 µs " +
+		"| inspected in the time |")
 	fmt.Println("|---|---|---|---|")
 	for _, kind := range kinds("dnsdock") {
 		if err := b.stormRow(ctx, kind, count); err != nil {

@@ -3,7 +3,6 @@ package dnsserver
 import (
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"strings"
 	"testing"
 
@@ -37,7 +36,8 @@ func TestBurstsAreCounted(t *testing.T) {
 		var p stats.Exposition
 		r.traffic.Write(&p)
 		times := fmt.Sprintf(`dnsdock_query_duration_seconds_count{transport="udp",kind="%s"} 20`, kind)
-		if kind == stats.Forwarded && !strings.Contains(p.String(), times) { // those of the fast path are counted after they are sent
+		// Replayed answers are counted after they are sent.
+		if kind == stats.Forwarded && !strings.Contains(p.String(), times) {
 			t.Errorf("the times that are counted are %s; want %s", p.String(), times)
 		}
 	}
@@ -47,7 +47,9 @@ func TestBurstsAreCounted(t *testing.T) {
 func TestAskedAreCounted(t *testing.T) {
 	r := uncached(t, dnstest.StartUpstream(t, nil, nil))
 	for i := range 200 {
-		if got := r.fwd.Answer(t.Context(), dnscache.NewQuestion(zonetest.Name(t, fmt.Sprintf("n%d.example.org", i)), dns.TypeA, dnscache.RD), 0, netip.MustParseAddr("127.0.0.1")); got == nil || got.Rcode() != dns.RcodeServerFailure {
+		name := zonetest.Name(t, fmt.Sprintf("n%d.example.org", i))
+		got := r.fwd.Answer(t.Context(), dnscache.NewQuestion(name, dns.TypeA, dnscache.RD), 0, localhost.Addr)
+		if got == nil || got.Rcode() != dns.RcodeServerFailure {
 			t.Fatalf("query %d: got %v", i, got)
 		}
 	}

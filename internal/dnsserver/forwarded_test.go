@@ -55,7 +55,9 @@ func TestForwardedReply(t *testing.T) {
 		return [][]byte{dnstest.AnswerTo(t, q, func(m *dns.Msg) {
 			m.Authoritative, m.AuthenticatedData, m.Zero = true, true, true
 			m.Question[0].Name = strings.ToLower(m.Question[0].Name) // some do
-			m.Answer = dnstest.Records(t, "www.example.com. 77 IN CNAME Web.example.net.\nWeb.example.net. 8 IN A 192.0.2.1\nWeb.example.net. 8 IN A 192.0.2.2")
+			m.Answer = dnstest.Records(t, `www.example.com. 77 IN CNAME Web.example.net.
+Web.example.net. 8 IN A 192.0.2.1
+Web.example.net. 8 IN A 192.0.2.2`)
 			m.Ns = dnstest.Records(t, "example.net. 9 IN NS ns.example.net.")
 			m.Extra = append(m.Extra, dnstest.Records(t, "ns.example.net. 10 IN A 192.0.2.53")...)
 			if opt := q.IsEdns0(); opt != nil {
@@ -68,43 +70,61 @@ func TestForwardedReply(t *testing.T) {
 		r := uncached(t, up)
 		r.fwd.ForceTTL = forceTTL
 		addr := "127.0.0.1:" + serveZone(t, r, "127.0.0.1:0")
-		want := "NOERROR ra; wWw.Example.com. 77 CNAME Web.example.net., Web.example.net. 8 A 192.0.2.1, Web.example.net. 8 A 192.0.2.2"
+		want := "NOERROR ra; wWw.Example.com. 77 CNAME Web.example.net., " +
+			"Web.example.net. 8 A 192.0.2.1, Web.example.net. 8 A 192.0.2.2"
 		if forceTTL {
-			want = "NOERROR ra; wWw.Example.com. 5 CNAME Web.example.net., Web.example.net. 5 A 192.0.2.1, Web.example.net. 5 A 192.0.2.2"
+			want = strings.NewReplacer(" 77 ", " 5 ", " 8 ", " 5 ").Replace(want)
 		}
 		for _, network := range []string{"udp", "tcp"} {
 			for _, edns := range []bool{false, true} {
 				t.Run(fmt.Sprintf("forcettl=%t over %s edns=%t", forceTTL, network, edns), func(t *testing.T) {
-					req := new(dns.Msg).SetQuestion("wWw.Example.com.", dns.TypeA)
-					req.RecursionDesired, req.CheckingDisabled = edns, edns
-					if edns {
-						req.SetEdns0(4000, true)
-						req.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: 24, Address: net.IPv4(10, 0, 0, 0)}}
-					}
-					r := dnstest.Exchange(t, network, addr, req)
-					if got := dnstest.Show(r); got != want {
-						t.Errorf("\ngot  %v;\nwant %v", got, want)
-					}
-					if r.Id != req.Id || r.Question[0] != req.Question[0] {
-						t.Errorf("got id %d and question %v; want the client's, %d and %v", r.Id, r.Question, req.Id, req.Question)
-					}
-					if r.AuthenticatedData != edns || r.Zero || r.RecursionDesired != edns {
-						t.Errorf("got flags %v; want AD as the upstream's where DO asks for it, RD as the client's, and no Z", r.MsgHdr)
-					}
-					if opt := r.IsEdns0(); !edns && len(r.Extra) != 0 || edns && (len(r.Extra) != 1 || !opt.Do() || len(opt.Option) != 0 || opt.UDPSize() != dnswire.MaxUDPSize) {
-						t.Errorf("got additional records %v; want one OPT of our own if one was sent, and nothing else", r.Extra)
-					}
-					q := asked.Load()
-					if !strings.EqualFold(q.Question[0].Name, req.Question[0].Name) || q.RecursionDesired != edns || q.CheckingDisabled != edns || q.Response {
-						t.Errorf("the upstream was asked %v; want the client's question and flags", q)
-					}
-					if opt := q.IsEdns0(); opt == nil || opt.UDPSize() != dnswire.MaxUDPSize || opt.Do() != edns || len(opt.Option) != 0 {
-						t.Errorf("the upstream was sent %v; want an OPT of our own, with DO as the client's", opt)
-					}
+					checkForwarded(t, network, addr, edns, want, &asked)
 				})
 			}
 		}
 	}
+}
+
+// checkForwarded asks with or without EDNS, and checks the reply and what the
+// upstream was asked.
+func checkForwarded(t *testing.T, network, addr string, edns bool, want string, asked *atomic.Pointer[dns.Msg]) {
+	req := new(dns.Msg).SetQuestion("wWw.Example.com.", dns.TypeA)
+	req.RecursionDesired, req.CheckingDisabled = edns, edns
+	if edns {
+		req.SetEdns0(4000, true)
+		req.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_SUBNET{
+			Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: 24, Address: net.IPv4(10, 0, 0, 0),
+		}}
+	}
+	r := dnstest.Exchange(t, network, addr, req)
+	if got := dnstest.Show(r); got != want {
+		t.Errorf("\ngot  %v;\nwant %v", got, want)
+	}
+	if r.Id != req.Id || r.Question[0] != req.Question[0] {
+		t.Errorf("got id %d and question %v; want the client's, %d and %v", r.Id, r.Question, req.Id, req.Question)
+	}
+	if r.AuthenticatedData != edns || r.Zero || r.RecursionDesired != edns {
+		t.Errorf("got flags %v; want AD as the upstream's where DO asks for it, RD as the client's, and no Z", r.MsgHdr)
+	}
+	if !edns && len(r.Extra) != 0 {
+		t.Errorf("got additional records %v; want none", r.Extra)
+	}
+	if edns && (len(r.Extra) != 1 || !isPlainOPT(r.IsEdns0(), true)) {
+		t.Errorf("got additional records %v; want one OPT of our own, and nothing else", r.Extra)
+	}
+	q := asked.Load()
+	sameFlags := q.RecursionDesired == edns && q.CheckingDisabled == edns && !q.Response
+	if !strings.EqualFold(q.Question[0].Name, req.Question[0].Name) || !sameFlags {
+		t.Errorf("the upstream was asked %v; want the client's question and flags", q)
+	}
+	if opt := q.IsEdns0(); !isPlainOPT(opt, edns) {
+		t.Errorf("the upstream was sent %v; want an OPT of our own, with DO as the client's", opt)
+	}
+}
+
+// isPlainOPT reports whether opt is one as dnsdock makes it, with or without DO.
+func isPlainOPT(opt *dns.OPT, do bool) bool {
+	return opt != nil && opt.UDPSize() == dnswire.MaxUDPSize && opt.Do() == do && len(opt.Option) == 0
 }
 
 func TestForwardedSize(t *testing.T) {
@@ -112,7 +132,8 @@ func TestForwardedSize(t *testing.T) {
 	large := func(m *dns.Msg) {
 		m.Answer = nil
 		for i := range 500 {
-			m.Answer = append(m.Answer, dnstest.Records(t, fmt.Sprintf("%s 77 IN A 10.1.%d.%d", m.Question[0].Name, i/250, i%250))...)
+			record := fmt.Sprintf("%s 77 IN A 10.1.%d.%d", m.Question[0].Name, i/250, i%250)
+			m.Answer = append(m.Answer, dnstest.Records(t, record)...)
 		}
 		m.Compress = true
 	}
@@ -133,11 +154,13 @@ func TestForwardedSize(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(reply) > tt.limit || len(reply) < tt.limit-16 || !m.Truncated {
-			t.Errorf("size %d: got %d bytes, TC %t; want at most %d, nearly as many, and TC", tt.asked, len(reply), m.Truncated, tt.limit)
+			t.Errorf("size %d: got %d bytes, TC %t; want at most %d, nearly as many, and TC",
+				tt.asked, len(reply), m.Truncated, tt.limit)
 		}
 	}
-	if r := dnstest.Exchange(t, "tcp", addr, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA)); len(r.Answer) != 500 || r.Truncated {
-		t.Errorf("over TCP: got %d records, TC %t; want all 500", len(r.Answer), r.Truncated)
+	m := dnstest.Exchange(t, "tcp", addr, new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA))
+	if len(m.Answer) != 500 || m.Truncated {
+		t.Errorf("over TCP: got %d records, TC %t; want all 500", len(m.Answer), m.Truncated)
 	}
 }
 
@@ -236,7 +259,8 @@ func TestCNAMEUpstream(t *testing.T) {
 			if got := dnstest.ShowSorted(m); got != tt.want || m.AuthenticatedData {
 				t.Errorf("got %v, AD %t; want %v", got, m.AuthenticatedData, tt.want)
 			}
-			if m := r.reply(new(dns.Msg).SetQuestion("away.a.docker.", dns.TypeCNAME), netip.Addr{}, 512); len(m.Answer) != 1 || m.Rcode != 0 {
+			m = r.reply(new(dns.Msg).SetQuestion("away.a.docker.", dns.TypeCNAME), netip.Addr{}, 512)
+			if len(m.Answer) != 1 || m.Rcode != 0 {
 				t.Errorf("CNAME: got %v; want the CNAME alone", dnstest.Show(m))
 			}
 			req := new(dns.Msg).SetQuestion("away.a.docker.", dns.TypeA)

@@ -57,7 +57,8 @@ func (p *process) inject(t *testing.T, f fault, once bool) *injection {
 		t.Fatal(err)
 	}
 	for end := time.Now().Add(dnstest.Patience); !strings.Contains(i.log.String(), "attached"); {
-		if text := i.log.String(); strings.Contains(text, "Operation not permitted") || strings.Contains(text, "nvalid") {
+		text := i.log.String()
+		if strings.Contains(text, "Operation not permitted") || strings.Contains(text, "nvalid") {
 			_ = i.cmd.Wait() // its log says why it ended
 			t.Skipf("strace can't make system calls fail: %s", text)
 		}
