@@ -296,6 +296,7 @@ func (a *api) current() web.Status {
 		Writes:   a.auth.Mode(),
 		Services: a.reg.index.Published().Len(),
 		Queries:  a.zone.Traffic.ByKind(),
+		Hour:     a.zone.Traffic.LastHour(),
 		Engines:  []engine.Status{},
 		Status:   a.zone.Fwd.Status(),
 	}

@@ -101,6 +101,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	for _, w := range p.watchers {
 		p.start("watcher", func() error { return w.Run(p.ctx) })
 	}
+	p.start("history", func() error { return p.zone.Traffic.Run(p.ctx) })
 	p.start("reloader", func() error { return p.reloadOn(hangups) })
 	notify(getenv, "READY=1", log)
 	<-p.ctx.Done()

@@ -108,7 +108,8 @@ func (c *Counts) AddTime(k Kind, d time.Duration, n uint64) {
 
 // Traffic is what was counted over all transports. Its zero value is ready to use.
 type Traffic struct {
-	shared [transports]Counts
+	shared  [transports]Counts
+	history history
 
 	mu    sync.Mutex // guards what follows
 	own   [transports][]*Counts
@@ -145,11 +146,18 @@ func (t *Traffic) sum(over Transport) (total [counters]uint64) {
 // ByKind returns how many queries were answered, by the name of their kind.
 func (t *Traffic) ByKind() map[string]uint64 {
 	all := make(map[string]uint64)
+	for k, n := range t.byKind() {
+		all[KindNames[k]] = n
+	}
+	return all
+}
+
+func (t *Traffic) byKind() (all [Kinds]uint64) {
 	for over := range transports {
 		total := t.sum(over)
 		for k := range Kinds {
 			for _, n := range total[queryAt(k, 0, 0):queryAt(k+1, 0, 0)] {
-				all[k.String()] += n
+				all[k] += n
 			}
 		}
 	}

@@ -58,6 +58,9 @@ type Status struct {
 	Services int               `json:"services"`
 	Queries  map[string]uint64 `json:"queries"` // that were answered, by kind
 	Engines  []engine.Status   `json:"engines"`
+
+	Hour map[string][]uint64 `json:"hour"` // queries in each minute of the last hour, by kind; the newest is last
+
 	forward.Status
 }
 
@@ -78,7 +81,7 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"client":    func(m *markup) { m.put("%s", q.Get("client")) },
 		"search":    func(m *markup) { m.put("%s", q.Get("q")) },
 		"facts":     func(m *markup) { m.putFacts(s) },
-		"plots":     func(m *markup) { m.putPlots(s.Queries) },
+		"plots":     func(m *markup) { m.putPlots(s) },
 		"engines":   func(m *markup) { m.putEngines(s.Engines) },
 		"upstreams": func(m *markup) { m.putUpstreams(s.Upstreams) },
 		"services":  func(m *markup) { m.putServices(first, found, q.Get("q"), s) },

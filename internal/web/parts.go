@@ -3,6 +3,7 @@ package web
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -22,15 +23,26 @@ func (m *markup) putFacts(s Status) {
 	}
 }
 
-// putPlots puts a graph for each kind of answer, which the page's script draws.
-func (m *markup) putPlots(queries map[string]uint64) {
+// putPlots puts a graph for each kind of answer. The page's script adds the rates of now.
+func (m *markup) putPlots(s Status) {
 	for _, kind := range stats.KindNames {
 		m.put(`<div class="%s" data-kind="%s"><span class="dim">%s</span> <strong class="rate"></strong>`,
 			kind, kind, kind)
 		m.put(`<svg viewBox="0 0 60 30" preserveAspectRatio="none" role="img" `+
-			`aria-label="%s queries a second, of the last two minutes"><polyline points=""></polyline></svg>`, kind)
-		m.put(`<span class="dim total">%s</span></div>`, fmt.Sprint(queries[kind]))
+			`aria-label="%s queries a minute, of the last hour"><polyline points="%s"></polyline></svg>`,
+			kind, polyline(s.Hour[kind]))
+		m.put(`<span class="dim total">%s</span></div>`, fmt.Sprint(s.Queries[kind])+" in all")
 	}
+}
+
+// polyline returns the points of a graph of 60 by 30 whose right end is the last of values.
+func polyline(values []uint64) string {
+	top := float64(max(1, slices.Max(append(values, 0))))
+	var points strings.Builder
+	for i, v := range values {
+		fmt.Fprintf(&points, "%d,%.1f ", 60-len(values)+i, 29-28*float64(v)/top)
+	}
+	return strings.TrimSpace(points.String())
 }
 
 func (m *markup) putEngines(engines []engine.Status) {

@@ -95,6 +95,7 @@ func (s *site) status() Status {
 	return Status{
 		Version: "test", Started: time.Now(), Ready: true, Domain: "docker", Writes: s.auth.Mode(),
 		Services: len(s.services),
+		Hour:     map[string][]uint64{"own": {0, 30, 60}, "forwarded": {5, 60}},
 		Queries:  maps.Clone(s.queries), Engines: slices.Clone(s.engines),
 		Status: forward.Status{Upstreams: []forward.UpstreamStatus{s.upstream}},
 	}
