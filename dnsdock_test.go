@@ -391,7 +391,7 @@ func desired(r *registry, id string) *publish.Service {
 	return s
 }
 
-// A log that nobody reads stops its own writer, and no other.
+// A log whose reader is slow stops its own writer, and no other.
 func TestLogThatBlocks(t *testing.T) {
 	r := newTestRegistry(t, "docker")
 	log := &blockingLog{entered: make(chan struct{}), release: make(chan struct{})}
@@ -567,7 +567,7 @@ func FuzzEngine(f *testing.F) {
 				break
 			}
 			if n > len(data) {
-				t.Fatalf("more events than octets, the last one %+v", e)
+				t.Fatalf("more events than bytes, the last one %+v", e)
 			}
 		}
 	})
@@ -674,81 +674,106 @@ func TestRecordedEngines(t *testing.T) {
 		t.Fatalf("recordings: %v, %v; want five", files, err)
 	}
 	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".json"), func(t *testing.T) {
-			data, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var r recording
-			if err := json.Unmarshal(data, &r); err != nil {
-				t.Fatal(err)
-			}
-			n := publish.NameRules{Apex: mustName(t, "docker"), Health: true}
-			reg := newRegistry(n, 0, slog.New(slog.DiscardHandler))
-			ctx, cancel := context.WithCancel(t.Context())
-			var wg sync.WaitGroup
-			defer wg.Wait()
-			defer cancel()
-			log := dnstest.NewLog()
-			client := newDockerClient(startEngine(t, &r), nil)
-			reg.addEngine("recorded", n.Apex)
-			cfg := watch.Config{URL: "recorded", Naming: n}
-			w := watch.New(client, cfg, reg, slog.New(slog.NewTextHandler(log, nil)))
-			wg.Go(func() { _ = w.Run(ctx) })
-			log.Wait(t, "engine found")
-			for !reg.index.Ready.Load() {
-				runtime.Gosched()
-			}
-			byName := make(map[string]*publish.Service)
-			for s := range reg.all() {
-				byName[s.ContainerLabel] = s
-				if s.Sick != (s.ContainerLabel == "sick") {
-					t.Errorf("%s: unhealthy %t", s.ContainerLabel, s.Sick)
-				}
-			}
-			inside := map[string]string{"host": "127.0.0.1", "one": "10.201.1.99", "an-inside": "10.201.2.99", "six": "fd00:201:3::99"}
-			for _, c := range []struct{ client, name, want string }{
-				{"host", "multi", "10.201.1 10.201.3"}, {"one", "multi", "10.201.1"}, {"an-inside", "multi", "10.201.2"}, {"six", "multi", "10.201.3"},
-				{"host", "shared", "10.201.1 10.201.3"}, {"an-inside", "shared", "10.201.2"}, {"host", "hosted", "host"},
-				{"host", "none", ""}, {"host", "gone", ""}, {"host", "plain", ""},
-			} {
-				var subnets []string
-				if s := byName[c.name]; s != nil {
-					addrs, _ := s.AddrsFor(netip.MustParseAddr(inside[c.client]))
-					for _, a := range addrs {
-						if !a.IsValid() {
-							subnets = append(subnets, "host")
-						} else if a.Is4() {
-							subnets = append(subnets, a.String()[:strings.LastIndexByte(a.String(), '.')])
-						}
-					}
-				}
-				if got := strings.Join(subnets, " "); got != c.want {
-					t.Errorf("%s asks for %s: got addresses in %q; want %q", c.client, c.name, got, c.want)
-				}
-			}
-			if s := byName["renamed"]; s == nil || s.TTL != 7 || byName["sick"] == nil {
-				t.Errorf("published: %v; want renamed with TTL 7, and sick too", slices.Collect(maps.Keys(byName)))
-			}
-			if s := byName["multi"]; s == nil || !slices.Contains(s.OwnerNames, mustName(t, "m.docker")) {
-				t.Errorf("multi: got %+v; want the alias m.docker", s)
-			}
-			list, err := client.List(ctx)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for id, listed := range list {
-				c, err := client.Inspect(ctx, id)
-				if err != nil {
-					t.Fatal(err)
-				}
-				// Podman's list does not tell the health: an unhealthy container is inspected with each list.
-				if c.Fingerprint != listed && !(strings.Contains(file, "podman") && c.Sick) {
-					t.Errorf("%.12s: the list says something else than the inspect", id)
-				}
-			}
-		})
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".json"), func(t *testing.T) { testRecording(t, file) })
 	}
+}
+
+// testRecording has a watcher follow an engine that answers as recorded.
+func testRecording(t *testing.T, file string) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r recording
+	if err := json.Unmarshal(data, &r); err != nil {
+		t.Fatal(err)
+	}
+	n := publish.NameRules{Apex: mustName(t, "docker"), Health: true}
+	reg := newRegistry(n, 0, slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	log := dnstest.NewLog()
+	client := newDockerClient(startEngine(t, &r), nil)
+	reg.addEngine("recorded", n.Apex)
+	cfg := watch.Config{URL: "recorded", Naming: n}
+	w := watch.New(client, cfg, reg, slog.New(slog.NewTextHandler(log, nil)))
+	wg.Go(func() { _ = w.Run(ctx) })
+	log.Wait(t, "engine found")
+	for !reg.index.Ready.Load() {
+		runtime.Gosched()
+	}
+	checkRecorded(t, reg)
+	list, err := client.List(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, listed := range list {
+		c, err := client.Inspect(ctx, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Podman's list does not tell the health: an unhealthy container is inspected with each list.
+		if c.Fingerprint != listed && !(strings.Contains(file, "podman") && c.Sick) {
+			t.Errorf("%.12s: the list says something else than the inspect", id)
+		}
+	}
+}
+
+// checkRecorded checks what is published of the containers of the recordings,
+// which are the same for all engines.
+func checkRecorded(t *testing.T, reg *registry) {
+	t.Helper()
+	byName := make(map[string]*publish.Service)
+	for s := range reg.all() {
+		byName[s.ContainerLabel] = s
+		if s.Sick != (s.ContainerLabel == "sick") {
+			t.Errorf("%s: unhealthy %t", s.ContainerLabel, s.Sick)
+		}
+	}
+	clients := map[string]string{
+		"host": "127.0.0.1", "one": "10.201.1.99", "an-inside": "10.201.2.99", "six": "fd00:201:3::99",
+	}
+	for _, c := range []struct{ client, name, want string }{
+		{"host", "multi", "10.201.1 10.201.3"},
+		{"one", "multi", "10.201.1"},
+		{"an-inside", "multi", "10.201.2"},
+		{"six", "multi", "10.201.3"},
+		{"host", "shared", "10.201.1 10.201.3"},
+		{"an-inside", "shared", "10.201.2"},
+		{"host", "hosted", "host"},
+		{"host", "none", ""},
+		{"host", "gone", ""},
+		{"host", "plain", ""},
+	} {
+		if got := subnetsFor(byName[c.name], clients[c.client]); got != c.want {
+			t.Errorf("%s asks for %s: got addresses in %q; want %q", c.client, c.name, got, c.want)
+		}
+	}
+	if s := byName["renamed"]; s == nil || s.TTL != 7 || byName["sick"] == nil {
+		t.Errorf("published: %v; want renamed with TTL 7, and sick too", slices.Collect(maps.Keys(byName)))
+	}
+	if s := byName["multi"]; s == nil || !slices.Contains(s.OwnerNames, mustName(t, "m.docker")) {
+		t.Errorf("multi: got %+v; want the alias m.docker", s)
+	}
+}
+
+// subnetsFor returns the /24s of the IPv4 addresses that a client gets of s.
+func subnetsFor(s *publish.Service, client string) string {
+	if s == nil {
+		return ""
+	}
+	var subnets []string
+	addrs, _ := s.AddrsFor(netip.MustParseAddr(client))
+	for _, a := range addrs {
+		if !a.IsValid() {
+			subnets = append(subnets, "host")
+		} else if a.Is4() {
+			subnets = append(subnets, a.String()[:strings.LastIndexByte(a.String(), '.')])
+		}
+	}
+	return strings.Join(subnets, " ")
 }
 
 // Ids of containers, and a service made by hand.
@@ -1283,6 +1308,30 @@ func (s *stream) want(event string, parts ...string) (id string) {
 	return id
 }
 
+// follow keeps known true to the services of reg by events, as a client does,
+// until the service "end" is there.
+func (s *stream) follow(reg *registry, known map[string]bool) {
+	for !known["end"] {
+		event, _, data, err := s.next()
+		var about struct{ ID string }
+		if err != nil || json.Unmarshal([]byte(data), &about) != nil {
+			s.t.Errorf("an event: %s %v", data, err)
+			return
+		}
+		switch event {
+		case "service-removed":
+			delete(known, about.ID)
+		case "missed":
+			clear(known)
+			for s := range reg.index.Published().All(^publish.Kind(0)) {
+				known[s.ID] = true
+			}
+		default:
+			known[about.ID] = true
+		}
+	}
+}
+
 // Containers die, the API changes them, and listeners read, all at once: what
 // a listener knows in the end is what there is.
 func TestEventsBesidePatchAndDeath(t *testing.T) {
@@ -1301,27 +1350,7 @@ func TestEventsBesidePatchAndDeath(t *testing.T) {
 		s := listen(t, http.DefaultClient, "http://"+ln.Addr().String(), "")
 		s.want("hello")
 		known[i] = make(map[string]bool)
-		readers.Go(func() {
-			for !known[i]["end"] {
-				event, _, data, err := s.next()
-				var about struct{ ID string }
-				if err != nil || json.Unmarshal([]byte(data), &about) != nil {
-					t.Errorf("listener %d: %s %v", i, data, err)
-					return
-				}
-				switch event {
-				case "service-removed":
-					delete(known[i], about.ID)
-				case "missed": // as a client does
-					clear(known[i])
-					for s := range reg.index.Published().All(^publish.Kind(0)) {
-						known[i][s.ID] = true
-					}
-				default:
-					known[i][about.ID] = true
-				}
-			}
-		})
+		readers.Go(func() { s.follow(reg, known[i]) })
 	}
 	for w := range 4 {
 		writers.Go(func() {

@@ -24,7 +24,7 @@ func (b *bench) forward(ctx context.Context) error {
 		ttl  int
 	}{{"not kept", 0}, {"kept", 3600}} {
 		b.ttl = answers.ttl
-		if err := b.forwardOnce(ctx, count, answers.what); err != nil {
+		if err := forwardOnce(ctx, b, count, answers.what); err != nil {
 			return err
 		}
 	}
@@ -32,7 +32,7 @@ func (b *bench) forward(ctx context.Context) error {
 }
 
 // forwardOnce prints a row for each forwarder, with answers of TTL b.ttl.
-func (b *bench) forwardOnce(ctx context.Context, count int, what string) error {
+func forwardOnce(ctx context.Context, b *bench, count int, what string) error {
 	nsd, err := b.serve(ctx, "nsd", count, client1)
 	if err != nil {
 		return err

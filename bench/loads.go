@@ -126,7 +126,7 @@ func (b *bench) loadC(list []question, inFlight, rate, permille int) load {
 const maxConnections = 10_000
 
 // tcpEach makes a connection for each query, ten at a time.
-func (b *bench) tcpEach(list []question) load {
+func tcpEach(list []question) load {
 	return func(ctx context.Context, s *server) (figure, error) {
 		return measured(ctx, s, func(ctx context.Context, s *server) (count, rate, _ float64, err error) {
 			begun := time.Now()

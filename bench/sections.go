@@ -134,7 +134,7 @@ func (b *bench) tcp(ctx context.Context) error {
 	const count = 1000
 	return b.with(ctx, kinds("dnsdock", "nsd", "bind"), count, server0, func(servers []*server) error {
 		hits := queries(count, hit)
-		f, err := rows(ctx, servers, b.dnsperf(hits, "-m", "tcp", "-q", "200", "-c", "10"), b.tcpEach(hits))
+		f, err := rows(ctx, servers, b.dnsperf(hits, "-m", "tcp", "-q", "200", "-c", "10"), tcpEach(hits))
 		if err != nil {
 			return err
 		}

@@ -37,7 +37,7 @@ func (b *bench) start(ctx context.Context) error {
 func (b *bench) startRow(ctx context.Context, kind string, e *engine, count int) error {
 	var first, ready, rss, later []figure
 	for range *rounds {
-		f, err := b.startOnce(ctx, kind, e)
+		f, err := startOnce(ctx, b, kind, e)
 		if err != nil {
 			return err
 		}
@@ -52,7 +52,7 @@ func (b *bench) startRow(ctx context.Context, kind string, e *engine, count int)
 
 // startOnce returns the milliseconds from exec to the first answer, the seconds
 // until all containers are answered, the memory then, and 5 s later.
-func (b *bench) startOnce(ctx context.Context, kind string, e *engine) (f [4]float64, err error) {
+func startOnce(ctx context.Context, b *bench, kind string, e *engine) (f [4]float64, err error) {
 	s := &server{name: kind, addr: freePort(), done: make(chan struct{})}
 	begun := time.Now()
 	if err := s.start(ctx, "0,1", b.dnsdock(kind, e, s.addr.Port())); err != nil {

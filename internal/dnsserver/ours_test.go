@@ -219,7 +219,7 @@ func TestCacheAndOurs(t *testing.T) {
 		}
 	}
 	const upstreams = "NOERROR ra; shop.example.com. 77 A 192.0.2.1"
-	ask("nobody's", "shop.example.com.", upstreams)
+	ask("no container has it", "shop.example.com.", upstreams)
 	id := strings.Repeat("a", 64)
 	shop := &publish.Service{
 		ID: id, OwnerNames: []dnsname.Name{zonetest.Name(t, "shop.web.docker"), zonetest.Name(t, "shop.example.com")},

@@ -18,25 +18,7 @@ import (
 func testCompose(t *testing.T, s *stage) {
 	dnstest.Needs(t, "docker-compose")
 	in, without := s.dnsdock(t), s.dnsdock(t, "-compose=false")
-	dir := t.TempDir()
-	file := fmt.Sprintf(`version: "2.4"
-services:
-  web: {image: %[1]q, labels: {%[2]s: "", com.dnsdock.alias: claim-%[2]s.docker}}
-  db: {image: %[1]q, labels: {%[2]s: ""}, network_mode: "service:web"}
-networks:
-  default: {labels: {%[2]s: ""}}
-`, s.engine.image, s.prefix)
-	if err := os.WriteFile(filepath.Join(dir, "docker-compose.yml"), []byte(file), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	compose := func(args ...string) {
-		t.Helper()
-		cmd := exec.Command("docker-compose", append([]string{"--project-name", s.prefix}, args...)...)
-		cmd.Dir, cmd.Env = dir, append(os.Environ(), "DOCKER_HOST=unix://"+s.engine.socket, "DOCKER_TLS_VERIFY=")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("docker-compose %s: %v: %s", args, err, out)
-		}
-	}
+	compose := s.composeProject(t)
 	compose("up", "--detach", "--scale", "web=2")
 	made := func(service, number string) string { // proj_web_1, or proj-web-1 by newer versions
 		t.Helper()
@@ -81,6 +63,31 @@ networks:
 	compose("stop", "--timeout=1")
 	in.soon(t, "web."+s.prefix+".docker A", "NXDOMAIN")
 	in.want(t, s.prefix+".docker A", "NOERROR", s.ip(t, plain))
+}
+
+// composeProject writes a project of two services, web and db, and returns the
+// docker-compose command for it.
+func (s *stage) composeProject(t *testing.T) (compose func(args ...string)) {
+	t.Helper()
+	dir := t.TempDir()
+	file := fmt.Sprintf(`version: "2.4"
+services:
+  web: {image: %[1]q, labels: {%[2]s: "", com.dnsdock.alias: claim-%[2]s.docker}}
+  db: {image: %[1]q, labels: {%[2]s: ""}, network_mode: "service:web"}
+networks:
+  default: {labels: {%[2]s: ""}}
+`, s.engine.image, s.prefix)
+	if err := os.WriteFile(filepath.Join(dir, "docker-compose.yml"), []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return func(args ...string) {
+		t.Helper()
+		cmd := exec.Command("docker-compose", append([]string{"--project-name", s.prefix}, args...)...)
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), "DOCKER_HOST=unix://"+s.engine.socket, "DOCKER_TLS_VERIFY=")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("docker-compose %s: %v: %s", args, err, out)
+		}
+	}
 }
 
 // testHealth has a health check that turns.

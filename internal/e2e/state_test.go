@@ -47,25 +47,7 @@ func TestStateOverRestart(t *testing.T) {
 	api("PATCH", "/services/dd00", `{"ip":"host"}`, 200)
 	api("DELETE", "/services/bb00", "", 204)
 	api("PUT", "/set/ttl", "77", 200)
-	want := func() {
-		t.Helper()
-		in.want(t, "hand.made.docker A", "NOERROR", "192.0.2.1")
-		in.want(t, "hand.made.docker TXT", "NOERROR", `"a, b"`, `"\195\169\\"`)
-		in.want(t, "_http._tcp.hand.made.docker SRV", "NOERROR", "0 1 80 hand.made.docker.")
-		in.want(t, "shop.example.com AAAA", "NOERROR", "2001:db8::1")
-		in.want(t, "www.made.docker CNAME", "NOERROR", "hand.made.docker.")
-		in.want(t, "short.made.docker A", "NXDOMAIN")
-		in.want(t, "p2.docker A", "NOERROR", "10.0.0.1")
-		in.want(t, "removed.redis.docker A", "NXDOMAIN")
-		in.want(t, "host.redis.docker A", "NOERROR", "127.0.0.1")
-		if got := in.ask(t, "udp", "p.docker", dns.TypeA).Answer[0].Header().Ttl; got != 33 {
-			t.Errorf("TTL of what was patched: got %d; want 33", got)
-		}
-		if got := in.ask(t, "udp", "www.made.docker", dns.TypeCNAME).Answer[0].Header().Ttl; got != 77 {
-			t.Errorf("default TTL: got %d; want 77", got)
-		}
-	}
-	want()
+	checkRestored(t, in)
 	in.want(t, "other.redis.docker A", "NOERROR", "10.0.0.3")
 	if err := in.stop(); err != nil {
 		t.Fatal(err)
@@ -75,7 +57,7 @@ func TestStateOverRestart(t *testing.T) {
 	in.log.Wait(t, "state restored")
 	in.soon(t, "p2.docker A", "NOERROR", "10.0.0.1")
 	in.ready(t)
-	want()
+	checkRestored(t, in)
 	in.want(t, "other.redis.docker A", "NXDOMAIN")
 	api("DELETE", "/services/www", "", 204)
 	data, err := os.ReadFile(file)
@@ -85,6 +67,26 @@ func TestStateOverRestart(t *testing.T) {
 	}
 	if rest, _ := filepath.Glob(file + "?*"); len(rest) > 0 {
 		t.Errorf("files are left beside it: %v", rest)
+	}
+}
+
+// checkRestored checks what TestStateOverRestart sets by hand.
+func checkRestored(t *testing.T, in *instance) {
+	t.Helper()
+	in.want(t, "hand.made.docker A", "NOERROR", "192.0.2.1")
+	in.want(t, "hand.made.docker TXT", "NOERROR", `"a, b"`, `"\195\169\\"`)
+	in.want(t, "_http._tcp.hand.made.docker SRV", "NOERROR", "0 1 80 hand.made.docker.")
+	in.want(t, "shop.example.com AAAA", "NOERROR", "2001:db8::1")
+	in.want(t, "www.made.docker CNAME", "NOERROR", "hand.made.docker.")
+	in.want(t, "short.made.docker A", "NXDOMAIN")
+	in.want(t, "p2.docker A", "NOERROR", "10.0.0.1")
+	in.want(t, "removed.redis.docker A", "NXDOMAIN")
+	in.want(t, "host.redis.docker A", "NOERROR", "127.0.0.1")
+	if got := in.ask(t, "udp", "p.docker", dns.TypeA).Answer[0].Header().Ttl; got != 33 {
+		t.Errorf("TTL of what was patched: got %d; want 33", got)
+	}
+	if got := in.ask(t, "udp", "www.made.docker", dns.TypeCNAME).Answer[0].Header().Ttl; got != 77 {
+		t.Errorf("default TTL: got %d; want 77", got)
 	}
 }
 
