@@ -36,6 +36,7 @@ import (
 	"github.com/rayje/dnsdock/internal/dnsserver"
 	"github.com/rayje/dnsdock/internal/engine"
 	"github.com/rayje/dnsdock/internal/forward"
+	"github.com/rayje/dnsdock/internal/heap"
 	"github.com/rayje/dnsdock/internal/host"
 	"github.com/rayje/dnsdock/internal/listener"
 	"github.com/rayje/dnsdock/internal/watch"
@@ -102,6 +103,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		p.start("watcher", func() error { return w.Run(p.ctx) })
 	}
 	p.start("history", func() error { return p.zone.Traffic.Run(p.ctx) })
+	p.start("trimmer", func() error { return heap.Trim(p.ctx) })
 	p.start("reloader", func() error { return p.reloadOn(hangups) })
 	notify(getenv, "READY=1", log)
 	<-p.ctx.Done()

@@ -29,6 +29,7 @@ var rooms = map[string]room{
 	"internal/dnswire": {"dnsname", http + sockets + files},
 	"internal/stats":   {"", http + sockets + files},
 	"internal/table":   {"", messages + http + sockets + files},
+	"internal/heap":    {"", messages + http + sockets + files},
 
 	"internal/limit":    {"", messages + http + sockets + files},
 	"internal/host":     {"", messages + http},
@@ -50,7 +51,7 @@ var rooms = map[string]room{
 	"internal/servicejson": {"dnsname publish", messages + http + sockets + files + "sync log/slog"},
 	"internal/watch":       {"dnsname engine publish", messages + http + sockets},
 
-	".": {"config dnscache dnsname dnsserver dnswire engine feed forward host index limit listener publish stats servicejson table udpio watch " +
+	".": {"config dnscache dnsname dnsserver dnswire engine feed forward heap host index limit listener publish stats servicejson table udpio watch " +
 		"web zone", ""},
 
 	// No part of the program.

@@ -38,7 +38,7 @@ func (n NameRules) ServiceOf(c *Container, engine string) (*Service, []Problem) 
 		Ports:   m.ports(),
 		TTL:     m.ttl(),
 		Aliases: m.aliases(n),
-		Origin:  Origin{Engine: engine, Container: c.Name, Image: c.Image, State: c.State, Since: c.Since},
+		Origin:  Origin{Engine: engine, Container: c.Name, Image: shared(c.Image), State: shared(c.State), Since: c.Since},
 	}
 	if s.CNAME == "" {
 		s.setAddrs(m.endpoints(n.Networks))
@@ -62,6 +62,7 @@ func (m *labelReader) setFullName(n NameRules, s *Service) {
 		if region := regions.text(); region != "" {
 			s.ImageLabel = strings.TrimPrefix(strings.TrimSuffix(s.ImageLabel, ".")+"."+region, ".")
 		}
+		s.ImageLabel = shared(s.ImageLabel)
 		err := n.SetOwnerNames(s)
 		if err == nil {
 			return

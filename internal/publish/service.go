@@ -53,6 +53,10 @@ type addrRun struct {
 	Count int
 }
 
+// shared returns s in memory that it shares with all equal strings: thousands of
+// containers may have one image, and one state.
+func shared(s string) string { return intern.Make(s).Value() }
+
 // IsByHand reports whether s was made through the API.
 func (s *Service) IsByHand() bool { return s.Origin.Engine == "" }
 

@@ -1,13 +1,8 @@
 package watch
 
 import (
-	"runtime/debug"
 	"sync"
 )
-
-// freeMemoryAfter is the number of containers read after which the memory that
-// reading them took is given back to the system.
-const freeMemoryAfter = 1000
 
 // A queue holds the IDs of the containers that are to be reconciled, and
 // remembers how each container was when it was reconciled last.
@@ -21,7 +16,6 @@ type queue struct {
 	stuck   map[string]bool        // IDs whose inspect failed since the last list
 	waiting map[string]bool        // IDs of the first list that are still to be reconciled; nil before it
 	listed  bool                   // the first list was reconciled
-	read    int                    // containers listed or inspected since memory was given back
 }
 
 func newQueue() *queue {
@@ -58,7 +52,6 @@ func (q *queue) add(ids ...string) {
 func (q *queue) addList(list map[string]Fingerprint) (listed bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.read += len(list)
 	for id, now := range list {
 		if known, ok := q.known[id]; !ok || known != now {
 			q.dirty[id] = true
@@ -109,7 +102,6 @@ func (q *queue) take() (id string, ok bool) {
 		if !q.busy[id] {
 			delete(q.dirty, id)
 			q.busy[id] = true
-			q.read++
 			return id, true
 		}
 	}
@@ -148,23 +140,11 @@ func (q *queue) fail(id string) (first bool) {
 
 func (q *queue) releaseLocked(id string) {
 	delete(q.busy, id)
-	if q.dirty[id] || len(q.busy) == 0 {
-		wakeUp(q.ready)
-	}
-}
-
-// freeMemory gives back the memory that reading many containers took, once all
-// are reconciled: the garbage collector would keep as much as all that is known.
-func (q *queue) freeMemory() {
-	q.mu.Lock()
-	isDone := len(q.busy) == 0 && len(q.dirty) == 0 && q.read >= freeMemoryAfter
-	if isDone {
-		q.read = 0
+	if len(q.busy) == 0 && len(q.dirty) == 0 {
 		q.dirty = make(map[string]bool) // a map keeps the memory of what it held
 	}
-	q.mu.Unlock()
-	if isDone {
-		debug.FreeOSMemory()
+	if q.dirty[id] || len(q.busy) == 0 {
+		wakeUp(q.ready)
 	}
 }
 

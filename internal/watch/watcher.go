@@ -222,7 +222,6 @@ func (w *Watcher) reconcileAll(ctx context.Context) {
 		id, ok := w.queue.take()
 		if !ok {
 			<-slots
-			w.queue.freeMemory()
 			select {
 			case <-ctx.Done():
 				return
