@@ -81,6 +81,7 @@ type engineState struct {
 	tried  bool         // it was found, or found to be away
 	up     bool         // it answers
 	listed bool         // the containers of its first list are published
+	known  bool         // so are those of a list since it was found last
 }
 
 // A line of the log.
@@ -185,6 +186,7 @@ func (r *registry) addEngine(url string, zone dnsname.Name) {
 	r.mu.Lock()
 	defer r.unlock()
 	r.engines[url] = &engineState{zone: zone}
+	r.updateZonesLocked()
 }
 
 var _ watch.Sink = (*registry)(nil)
@@ -194,7 +196,7 @@ func (r *registry) SetEngine(s engine.Status) {
 	r.mu.Lock()
 	defer r.unlock()
 	e := r.engines[s.URL]
-	e.tried, e.up = true, s.Up
+	e.tried, e.up, e.known = true, s.Up, e.known && s.Up
 	r.updateZonesLocked()
 	if s.Up {
 		r.feed.Publish("engine-found", "", s)
@@ -215,7 +217,8 @@ func (r *registry) Listed(url string, isGone func(id string) bool) {
 			r.applyLocked(id, next, false)
 		}
 	}
-	r.engines[url].listed = true
+	e := r.engines[url]
+	e.listed, e.known = true, true
 	r.updateZonesLocked()
 }
 
@@ -228,6 +231,7 @@ func (r *registry) updateZonesLocked() {
 		z.HasEngine = true
 		z.Listed = z.Listed || e.listed
 		z.Waits = z.Waits || !e.listed && (e.up || !e.tried)
+		z.Unknown = z.Unknown || !e.known
 		zones[e.zone] = z
 		if !e.up {
 			away++

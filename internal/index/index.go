@@ -83,12 +83,15 @@ func (z *zones) answersFor(a, q dnsname.Name) bool {
 type state struct {
 	TTL    atomic.Uint32 // seconds: the default TTL
 	Serial atomic.Uint32 // SOA serial, grows with each change
-	Ready  atomic.Bool   // no zone waits for an engine's first list
+	Ready  atomic.Bool   // all is known: each engine is connected and its containers are listed
 	Known  atomic.Bool   // each engine has listed its containers or is away, and one has listed them
 	Away   atomic.Int32  // engines that can't be asked now
 
 	zones   *zones
-	settled table[dnsname.Name, bool] // zones that do not wait, while others do
+	settled table[dnsname.Name, bool] // zones of which all is known, while it is not of others
+
+	listing   table[dnsname.Name, bool] // zones of which an engine's first list is being read
+	isListing atomic.Bool               // there is one
 }
 
 // SOASerial returns the serial for SOA records.
@@ -105,6 +108,20 @@ func (s *state) IsReady(n dnsname.Name) bool {
 	}
 	ok, _ = s.settled.load(zone)
 	return ok
+}
+
+// IsListing reports whether the first list of an engine, whose containers may
+// have the name n too, is being read.
+func (s *state) IsListing(n dnsname.Name) bool {
+	if !s.isListing.Load() {
+		return false
+	}
+	zone, ok := s.zones.ZoneOf(n)
+	if !ok { // an alias may be any engine's
+		return true
+	}
+	listing, _ := s.listing.load(zone)
+	return listing
 }
 
 // IsKnown reports whether each engine has listed its containers, or is away.

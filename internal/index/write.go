@@ -41,6 +41,7 @@ type Zone struct {
 	HasEngine bool // else it holds services of the API only
 	Listed    bool // the containers of one engine at least are published
 	Waits     bool // those of another are not yet, though it may be reached
+	Unknown   bool // those of an engine may have changed: it is away, or not listed since
 }
 
 // SetZones notes how far the zones are known, and how many engines are away.
@@ -51,17 +52,15 @@ func (x *Index) SetZones(zones map[dnsname.Name]Zone, away int) {
 	for _, name := range x.Zones {
 		z := zones[name]
 		any.Listed, any.Waits = any.Listed || z.Listed, any.Waits || z.Waits
-		isKnown := !z.HasEngine || z.Listed && !z.Waits
-		if isKnown {
-			x.settled.store(name, true)
-		}
+		isKnown := !z.HasEngine || !z.Unknown
+		x.settled.store(name, isKnown)
+		x.listing.store(name, z.Waits)
 		all = all && isKnown
 	}
 	if any.Listed && !any.Waits {
 		x.Known.Store(true)
 	}
-	if all {
-		x.Ready.Store(true)
-	}
+	x.Ready.Store(all)
+	x.isListing.Store(any.Waits)
 	x.noteChangeOfAll()
 }

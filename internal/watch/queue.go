@@ -87,11 +87,13 @@ func (q *queue) isListedLocked() bool {
 	return true
 }
 
-// begin starts a new connection: which inspects failed before does not matter.
+// begin starts a new connection: which inspects failed before does not matter,
+// and the next list is the first.
 func (q *queue) begin() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.stuck = make(map[string]bool)
+	q.listed, q.waiting = false, nil
 }
 
 // take moves an ID from dirty to busy, unless all that are dirty are busy too.

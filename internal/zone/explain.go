@@ -175,7 +175,7 @@ func (d *decision) explain(q Query, top dnsname.Name, f found) {
 	switch {
 	case rule != "":
 	case !d.Reg.IsReady(n):
-		rule = "nobody knows yet: the engine's first list is not done"
+		rule = "nobody knows yet: an engine of this domain is away, or its list is not done"
 	case n == d.apex:
 		rule = "it is the domain, and nothing is published"
 	default:

@@ -46,6 +46,25 @@ func (z *Resolver) find(n, top dnsname.Name) (f found) {
 	return f
 }
 
+// isShared reports whether several containers may have n, at which f was found:
+// it is not at or below the full name of one.
+func (f *found) isShared(n dnsname.Name) bool {
+	owns := func(s *publish.Service) bool { return s.ContainerLabel != "" && n.Under(s.OwnerNames[0]) }
+	for _, v := range f.views {
+		for s := range v.All(^publish.Kind(0)) {
+			if owns(s) {
+				return false
+			}
+		}
+	}
+	for _, p := range f.ports {
+		if owns(p.Service) {
+			return false
+		}
+	}
+	return len(f.views) > 0 || len(f.ports) > 0
+}
+
 // findReverse looks up the name of addresses.
 func (z *Resolver) findReverse(f *found, n dnsname.Name) {
 	f.owners = z.Reg.At(n)

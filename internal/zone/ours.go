@@ -33,6 +33,11 @@ func (d *decision) ours(q Query, top dnsname.Name) (next dnsname.Name) {
 	defer done()
 	f := d.find(n, top)
 	d.noteReads(n, f)
+	if d.Reg.IsListing(n) && f.isShared(n) && q.Type != dns.TypeSOA && q.Type != dns.TypeNS {
+		d.trace.note(n, "nobody knows yet: several containers may have this name, and an engine's first list is not done")
+		d.notReady()
+		return ""
+	}
 	d.explain(q, top, f)
 	if f.cname != nil {
 		data := d.begin(answerSection, n, dns.TypeCNAME, d.Reg.TTLOf(f.cname))
@@ -47,9 +52,8 @@ func (d *decision) ours(q Query, top dnsname.Name) (next dnsname.Name) {
 	d.addRecords(q, f)
 	switch {
 	case d.counts[answerSection] > before:
-	case !ready && !f.isHost && !f.isStatic && !f.hasData && f.owners == nil && len(f.ports) == 0: // RFC 8914 section 4.15
-		d.fail(dns.RcodeServerFailure)
-		d.EDE = dnscache.ExtendedError(dns.ExtendedErrorCodeNotReady)
+	case !ready && !f.isHost && !f.isStatic && !f.hasData && f.owners == nil && len(f.ports) == 0:
+		d.notReady()
 	default:
 		if !f.exists {
 			d.Rcode = dns.RcodeNameError
@@ -57,6 +61,12 @@ func (d *decision) ours(q Query, top dnsname.Name) (next dnsname.Name) {
 		d.addSOA(authoritySection, top, maxNegative) // RFC 2308 section 3
 	}
 	return ""
+}
+
+// notReady says that the answer is not known yet, RFC 8914 section 4.15.
+func (d *decision) notReady() {
+	d.fail(dns.RcodeServerFailure)
+	d.EDE = dnscache.ExtendedError(dns.ExtendedErrorCodeNotReady)
 }
 
 // noteReads notes what f, which was found at n, was read from beside the services at, below and above n.
