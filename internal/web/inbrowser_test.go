@@ -15,6 +15,9 @@ import (
 	"github.com/rayje/dnsdock/internal/zone"
 )
 
+// steps is the graph of 0, 30 and 60 queries in three minutes.
+const steps = "57,29.0 58,29.0 58,15.0 59,15.0 59,1.0 60,1.0"
+
 // Expressions on the page.
 const (
 	rowsOf = "[...document.querySelectorAll('#services tbody tr')]"
@@ -67,7 +70,8 @@ func TestPageInBrowser(t *testing.T) {
 		test func(*testing.T, *browser, *site, string)
 	}{
 		{"live", pageIsLive}, {"search", pageSearches}, {"resolve", pageResolves}, {"copy", pageCopies}, {"plots", pagePlots}, {"sizes", pageFits},
-		{"details", pageHasDetails}, {"keyboard", pageHasKeys}, {"hostile text", pageEscapes}, {"other name", pageByName}, {"engine", pageShowsEngine}, {"no script", pageWithoutScript},
+		{"details", pageHasDetails}, {"keyboard", pageHasKeys}, {"accessible", pageIsAccessible},
+		{"hostile text", pageEscapes}, {"other name", pageByName}, {"engine", pageShowsEngine}, {"no script", pageWithoutScript},
 	} {
 		t.Run(part.name, func(t *testing.T) {
 			b.t = t
@@ -165,8 +169,8 @@ func pagePlots(_ *testing.T, b *browser, s *site, _ string) {
 		b.wait(fmt.Sprintf("parseInt(document.querySelector('.forwarded .total').textContent) === %d", n))
 	}
 	b.wait("document.querySelector('.own .total').textContent >= '2'")
-	b.wait("document.querySelector('.own polyline').getAttribute('points') === '57,29.0 58,15.0 59,1.0'")
-	b.wait("document.querySelector('.forwarded polyline').getAttribute('points') === '58,26.7 59,1.0'")
+	b.wait("document.querySelector('.own polyline').getAttribute('points') === '" + steps + "'")
+	b.wait("document.querySelector('.forwarded polyline').getAttribute('points') === '58,26.7 59,26.7 59,1.0 60,1.0'")
 	b.wait("document.querySelector('.own .rate').textContent.endsWith('/s')")
 }
 
@@ -283,7 +287,7 @@ func pageWithoutScript(t *testing.T, b *browser, s *site, url string) {
 	if b.eval(rows(1)+" && "+answers("NOERROR")) != true {
 		t.Errorf("without JavaScript the page is:\n%v", b.eval("document.body.innerText"))
 	}
-	if got := b.eval("document.querySelector('.own polyline').getAttribute('points')"); got != "57,29.0 58,15.0 59,1.0" {
+	if got := b.eval("document.querySelector('.own polyline').getAttribute('points')"); got != steps {
 		t.Errorf("without JavaScript the graph is %q", got)
 	}
 	b.call("Emulation.setScriptExecutionDisabled", map[string]any{"value": false})

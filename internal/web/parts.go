@@ -35,12 +35,14 @@ func (m *markup) putPlots(s Status) {
 	}
 }
 
-// polyline returns the points of a graph of 60 by 30 whose right end is the last of values.
+// polyline returns the points of a graph of 60 by 30 with a step for each of values. The last one is
+// at the right end.
 func polyline(values []uint64) string {
 	top := float64(max(1, slices.Max(append(values, 0))))
 	var points strings.Builder
 	for i, v := range values {
-		fmt.Fprintf(&points, "%d,%.1f ", 60-len(values)+i, 29-28*float64(v)/top)
+		x, y := 60-len(values)+i, 29-28*float64(v)/top
+		fmt.Fprintf(&points, "%d,%.1f %d,%.1f ", x, y, x+1, y)
 	}
 	return strings.TrimSpace(points.String())
 }

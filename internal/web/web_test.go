@@ -199,3 +199,5 @@ func mustName(t testing.TB, s string) dnsname.Name {
 }
 
 var discard = slog.New(slog.DiscardHandler)
+
+func sick(s *publish.Service) { s.Sick = true }
