@@ -294,7 +294,7 @@ func (j *containerJSON) container() *watch.Container {
 		State:    j.State.Status,
 		Sick:     sick,
 		Since:    j.since(),
-		Env:      make(map[string]string, len(j.Config.Env)),
+		Env:      variables(j.Config.Env),
 		Labels:   j.Config.Labels,
 		Networks: networks,
 		Host:     publish.HostName{Name: j.Config.Hostname, Domain: j.Config.Domainname},
@@ -303,10 +303,6 @@ func (j *containerJSON) container() *watch.Container {
 		c.Shares, c.Networks = id, nil
 	} else if j.HostConfig.NetworkMode == "host" {
 		c.Networks = []publish.Endpoint{publish.HostNetwork()}
-	}
-	for _, kv := range j.Config.Env {
-		k, v, _ := strings.Cut(kv, "=")
-		c.Env[k] = v
 	}
 	for text := range j.Config.ExposedPorts {
 		if p, err := publish.ParsePort(text); err == nil {
@@ -399,6 +395,34 @@ type networkJSON struct {
 	ID       string `json:"Id"`
 	Name     string
 	Internal bool
+}
+
+// imageJSON is the reply of GET /images/{id}/json, Docker API 1.24 to 1.51.
+type imageJSON struct {
+	Config struct {
+		Env    []string
+		Labels map[string]string
+	}
+}
+
+// Image returns what an image sets.
+func (c *dockerClient) Image(ctx context.Context, id string) (publish.Baked, error) {
+	var j imageJSON
+	path := "/images/" + url.PathEscape(id) + "/json"
+	if err := c.fetch(ctx, path, nil, maxInspect, func(d *json.Decoder) error { return d.Decode(&j) }); err != nil {
+		return publish.Baked{}, fmt.Errorf("inspect image %.19s: %w", id, err)
+	}
+	return publish.Baked{Env: variables(j.Config.Env), Labels: j.Config.Labels}, nil
+}
+
+// variables returns the variables of a list of NAME=VALUE, by name.
+func variables(list []string) map[string]string {
+	env := make(map[string]string, len(list))
+	for _, kv := range list {
+		k, v, _ := strings.Cut(kv, "=")
+		env[k] = v
+	}
+	return env
 }
 
 // Internal returns of each network, by its ID and by its name, whether it is

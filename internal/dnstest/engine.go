@@ -201,6 +201,8 @@ func (e *Engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		e.serveList(w)
 	case path == "/networks" && networks != nil:
 		serveNetworks(w, networks)
+	case strings.HasPrefix(path, "/images/"): // none of which sets anything
+		fmt.Fprint(w, `{"Config":{}}`)
 	case path == "/events":
 		e.serveEvents(w, r)
 	case isInspect && inspect != nil:

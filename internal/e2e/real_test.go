@@ -27,6 +27,7 @@ func TestRealEngine(t *testing.T) {
 		{"point elsewhere", testPointElsewhere},
 		{"compose", testCompose},
 		{"second names", testSecondNames},
+		{"claims of an image", testImageClaims},
 		{"health", testHealth},
 		{"read-only proxy", testReadOnlyProxy},
 		{"overrides", testOverrides},

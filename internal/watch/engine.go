@@ -32,6 +32,10 @@ type Engine interface {
 	// by ID and by name: podman's containers know only the name. The error is
 	// ErrRefused if the engine, or a proxy in front of it, refuses the call.
 	Internal(ctx context.Context) (map[string]bool, error)
+
+	// Image returns what an image sets, by its ID. The error is ErrRefused if the
+	// engine, or a proxy in front of it, refuses the call.
+	Image(ctx context.Context, id string) (publish.Baked, error)
 }
 
 // A Stream is an open stream of events. Whoever opened it closes it.

@@ -27,11 +27,13 @@ type fakeEngine struct {
 	mu         sync.Mutex
 	containers map[string]*fakeContainer
 	streams    map[*fakeStream]bool
-	calls      map[string]int // by the name of the method
-	down       bool           // it refuses connections
-	quiet      bool           // it drops its events without a word
-	hang       chan struct{}  // if not nil, calls wait until it is closed
-	internal   []string       // the internal networks; nil: Internal is refused
+	calls      map[string]int           // by the name of the method
+	down       bool                     // it refuses connections
+	quiet      bool                     // it drops its events without a word
+	hang       chan struct{}            // if not nil, calls wait until it is closed
+	internal   []string                 // the internal networks; nil: Internal is refused
+	images     map[string]publish.Baked // what images set, by ID; the others set nothing
+	noImages   bool                     // Image is refused
 
 	list    func(ctx context.Context) error            // if not nil, and it returns an error, List does so
 	inspect func(ctx context.Context, id string) error // the same for Inspect
@@ -221,6 +223,18 @@ func (e *fakeEngine) Internal(ctx context.Context) (map[string]bool, error) {
 		all["id-"+name], all[name] = true, true
 	}
 	return all, nil
+}
+
+func (e *fakeEngine) Image(ctx context.Context, id string) (publish.Baked, error) {
+	if err := e.enter(ctx, "Image"); err != nil {
+		return publish.Baked{}, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.noImages {
+		return publish.Baked{}, fmt.Errorf("inspect image: %w", ErrRefused)
+	}
+	return e.images[id], nil
 }
 
 // container returns what a client makes of c.

@@ -56,10 +56,13 @@ func (f *followers) of(id, name string, now Fingerprint) (ids []string) {
 }
 
 // complete adds to c what only other calls tell: which of its networks are
-// internal, and the addresses that it borrows. It notes whom c follows before
+// internal, what its image sets, and the addresses that it borrows. It notes whom c follows before
 // it inspects them, so that no change of these is missed.
 func (w *Watcher) complete(ctx context.Context, c *Container) error {
 	if err := w.markInternal(ctx, c); err != nil {
+		return err
+	}
+	if err := w.markBaked(ctx, c.Container); err != nil {
 		return err
 	}
 	walk := &walk{Watcher: w, follower: c.ID}
@@ -126,6 +129,9 @@ func (k *walk) find(ctx context.Context, ref string, path []string) (*publish.Co
 	k.all = k.all[:len(k.all)-1]
 	k.note(followed{ref, c.Fingerprint}, followed{c.ID, c.Fingerprint}) // by both, since it may be renamed
 	if err := k.markInternal(ctx, c); err != nil || c.State != "running" {
+		return nil, err
+	}
+	if err := k.markBaked(ctx, c.Container); err != nil {
 		return nil, err
 	}
 	return c.Container, k.borrow(ctx, c.Container, append(slices.Clone(path), c.ID))

@@ -64,6 +64,7 @@ type Watcher struct {
 	queue     *queue
 	followers followers
 	networks  networks
+	images    images
 	problems  problems
 
 	resyncNow  chan struct{} // of capacity 1: list at once
