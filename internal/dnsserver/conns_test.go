@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -72,41 +71,6 @@ func TestTCPConnectionsAreShared(t *testing.T) {
 			t.Errorf("got %d connections; want %d", got, maxConns)
 		}
 		srv.mu.Unlock()
-		if err := srv.Shutdown(t.Context()); err != nil {
-			t.Error(err)
-		}
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
-	})
-}
-
-// A failingListener has no descriptors left some times.
-type failingListener struct {
-	net.Listener
-	failures int
-}
-
-func (l *failingListener) Accept() (net.Conn, error) {
-	if l.failures--; l.failures >= 0 {
-		return nil, os.ErrDeadlineExceeded // any error but that of a closed listener
-	}
-	return l.Listener.Accept()
-}
-
-func TestTCPAcceptFails(t *testing.T) {
-	z := newRig(t, zonetest.New(t, "docker", 0, pub("web", "nginx", 0, "10.0.0.1", "")))
-	synctest.Test(t, func(t *testing.T) {
-		ln := dnstest.NewPipeListener()
-		srv := z.TCP(&failingListener{ln, 100})
-		served := make(chan error, 1)
-		go func() { served <- srv.Serve() }()
-		begun := time.Now()
-		c := ln.DialFrom(netip.MustParseAddr("192.0.2.1"))
-		if took := time.Since(begun); took != 100*retryPause {
-			t.Errorf("accepted after %v; want %v", took, 100*retryPause)
-		}
-		_ = c.Close()
 		if err := srv.Shutdown(t.Context()); err != nil {
 			t.Error(err)
 		}

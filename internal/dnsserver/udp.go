@@ -24,10 +24,11 @@ type UDP struct {
 	counts  *stats.Counts
 	replay  *replayer
 	batch   *udpio.Batch
-	at      int           // the packet of batch at hand
-	single  bool          // all goroutines share one processor
-	begun   time.Time     // when the server was made
-	arrived time.Duration // when batch was read, since begun
+	read    func() (count int, err error) // batch.Read; tests have others
+	at      int                           // the packet of batch at hand
+	single  bool                          // all goroutines share one processor
+	begun   time.Time                     // when the server was made
+	arrived time.Duration                 // when batch was read, since begun
 	burst   *forward.Burst
 
 	ending  chan struct{} // closed by Shutdown
@@ -37,11 +38,11 @@ type UDP struct {
 
 // UDP returns a server for conn, which it owns from then on.
 func (s *Server) UDP(conn *net.UDPConn) *UDP {
-	counts := s.traffic.Take(stats.UDP)
+	counts, batch := s.traffic.Take(stats.UDP), udpio.NewBatch(conn, udpio.WantDestinations(conn))
 	return &UDP{
-		Server: s, conn: conn, counts: counts, replay: s.newReplayer(counts),
-		batch: udpio.NewBatch(conn, udpio.WantDestinations(conn)), single: runtime.GOMAXPROCS(0) == 1, begun: time.Now(),
-		burst: s.fwd.NewBurst(s.ctx), ending: make(chan struct{}), ended: make(chan struct{}),
+		Server: s, conn: conn, counts: counts, replay: s.newReplayer(counts), batch: batch, read: batch.Read,
+		single: runtime.GOMAXPROCS(0) == 1, begun: time.Now(), burst: s.fwd.NewBurst(s.ctx),
+		ending: make(chan struct{}), ended: make(chan struct{}),
 	}
 }
 
@@ -50,7 +51,7 @@ func (u *UDP) Serve() error {
 	defer close(u.ended)
 	retry := retrier{log: u.log, message: "reading queries over UDP fails", addr: u.conn.LocalAddr(), ending: u.ending}
 	for {
-		count, err := u.batch.Read()
+		count, err := u.read()
 		if retry.isOver(err) {
 			return nil
 		}
