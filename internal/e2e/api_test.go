@@ -329,3 +329,26 @@ func TestAPIMethods(t *testing.T) {
 		}
 	}
 }
+
+// Parameters of /resolve that can't be used: 400, with what to write.
+func TestResolveParameters(t *testing.T) {
+	in := startDnsdock(t, noEngine(t))
+	for query, want := range map[string]string{
+		"type=A":                            "parameter name: empty name: write one",
+		"name=a..b":                         `parameter name: "a..b" is no domain name: write labels`,
+		"name=docker&type=NONSENSE":         "parameter type: write a type",
+		"name=docker&type=TYPE65536":        "parameter type: write a type",
+		"name=docker&client=redis":          "parameter client: write an IPv4 or IPv6 address",
+		"name=docker&client=fe80::1%25eth0": "parameter client: write an IPv4 or IPv6 address",
+	} {
+		status, body := in.call(t, "GET", "/resolve?"+query, "")
+		if got := errorOf(t, body); status != http.StatusBadRequest || !strings.HasPrefix(got, want) {
+			t.Errorf("%s: got %d %s; want 400 and %s", query, status, got, want)
+		}
+	}
+	for _, query := range []string{"name=docker&type=TYPE65", "name=DOCKER.&type=srv&client=::1", "name=b%C3%BCcher.docker"} {
+		if status, body := in.call(t, "GET", "/resolve?"+query, ""); status != http.StatusOK {
+			t.Errorf("%s: got %d %s; want 200", query, status, body)
+		}
+	}
+}
