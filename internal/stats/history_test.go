@@ -17,6 +17,7 @@ func TestHistory(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		answer := func(n int) {
+			synctest.Wait() // for a minute that ends now
 			for range n {
 				all.Shared(TCP).Add(Own, dns.RcodeSuccess, dns.TypeA)
 			}
