@@ -79,38 +79,47 @@ func TestSet(t *testing.T) {
 			t.Fatalf("%d services; want %d", s.Len(), len(want))
 		}
 	}
-	for _, k := range []publish.Kind{publish.HasA, publish.HasAAAA, publish.HasTXT, publish.HasPorts, publish.HasDefault, publish.HasData, publish.HasCNAME, publish.HasA | publish.HasCNAME} {
-		var ids []string
-		for _, id := range publish.SortedKeys(want) {
-			if want[id].Kinds()&k != 0 {
-				ids = append(ids, id)
-			}
+	for _, k := range []publish.Kind{
+		publish.HasA, publish.HasAAAA, publish.HasTXT, publish.HasPorts, publish.HasDefault, publish.HasData, publish.HasCNAME,
+		publish.HasA | publish.HasCNAME,
+	} {
+		checkKind(t, s, k, want)
+	}
+}
+
+// checkKind holds what iterators yield of a kind against what was put into s.
+func checkKind(t *testing.T, s *Set, k publish.Kind, want map[string]*publish.Service) {
+	t.Helper()
+	var ids []string
+	for _, id := range publish.SortedKeys(want) {
+		if want[id].Kinds()&k != 0 {
+			ids = append(ids, id)
 		}
-		var got []string
-		for n := range s.All(k) {
-			if n != want[n.ID] {
-				t.Fatalf("%s is not what was put", n.ID)
-			}
+	}
+	var got []string
+	for n := range s.All(k) {
+		if n != want[n.ID] {
+			t.Fatalf("%s is not what was put", n.ID)
+		}
+		got = append(got, n.ID)
+	}
+	if !slices.Equal(got, ids) || s.Has(k) != (len(ids) > 0) {
+		t.Errorf("kind %b: has %t, %v; want %v", k, s.Has(k), got, ids)
+	}
+	views := []*Set{s, Singleton(&publish.Service{ID: "x"}), s}
+	for range 20 { // from a random one on, each once for each view
+		got = nil
+		for n := range Shuffled(views, k) {
 			got = append(got, n.ID)
 		}
-		if !slices.Equal(got, ids) || s.Has(k) != (len(ids) > 0) {
-			t.Errorf("kind %b: has %t, %v; want %v", k, s.Has(k), got, ids)
+		slices.Sort(got)
+		twice := slices.Concat(ids, ids)
+		if (&publish.Service{}).Kinds()&k != 0 {
+			twice = append(twice, "x")
 		}
-		views := []*Set{s, Singleton(&publish.Service{ID: "x"}), s}
-		for range 20 { // from a random one on, each once for each view
-			got = nil
-			for n := range Shuffled(views, k) {
-				got = append(got, n.ID)
-			}
-			slices.Sort(got)
-			twice := slices.Concat(ids, ids)
-			if (&publish.Service{}).Kinds()&k != 0 {
-				twice = append(twice, "x")
-			}
-			slices.Sort(twice)
-			if !slices.Equal(got, twice) {
-				t.Fatalf("kind %b of views: %v; want %v", k, got, twice)
-			}
+		slices.Sort(twice)
+		if !slices.Equal(got, twice) {
+			t.Fatalf("kind %b of views: %v; want %v", k, got, twice)
 		}
 	}
 }

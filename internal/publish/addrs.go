@@ -59,7 +59,7 @@ func (c *Container) Reaches() (names []string) {
 }
 
 // places finds what a container is answered with in place of its own addresses.
-func (m *labelReader) places() (list []Place) {
+func (m *labelReader) places() (list []place) {
 	for _, source := range addrSources {
 		if v, _ := m.value(source); v == "" {
 			continue
@@ -67,14 +67,14 @@ func (m *labelReader) places() (list []Place) {
 			m.problem(source, v, err)
 			continue
 		}
-		return items(m, parsePlace, func(Place) int { return AddrCost }, []string{source})
+		return items(m, parsePlace, func(place) int { return AddrCost }, []string{source})
 	}
 	return nil
 }
 
-// A Place is one of the addresses that a container is answered with in place of
+// A place is one of the addresses that a container is answered with in place of
 // its own.
-type Place struct {
+type place struct {
 	Addr      netip.Addr // not valid: the host's
 	Container string     // the container whose addresses they are; empty: Addr is meant
 }
@@ -83,14 +83,15 @@ type Place struct {
 const nameChars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
 
 // parsePlace reads an address, "host" or "container:NAME".
-func parsePlace(s string) (p Place, err error) {
+func parsePlace(s string) (p place, err error) {
 	if s == "host" {
 		return p, nil
 	}
 	if name, ok := strings.CutPrefix(s, "container:"); ok {
 		// It becomes part of a path: "." and ".." are no names.
 		p.Container = strings.TrimPrefix(name, "/")
-		if p.Container == "" || strings.Trim(p.Container, nameChars) != "" || strings.ContainsAny(p.Container[:1], "_.-") {
+		isName := p.Container != "" && strings.Trim(p.Container, nameChars) == ""
+		if !isName || strings.ContainsAny(p.Container[:1], "_.-") {
 			return p, errors.New("write a container's name, as in container:proxy")
 		}
 		return p, nil

@@ -71,13 +71,13 @@ func TestAddressesByNetwork(t *testing.T) {
 func TestParsePlace(t *testing.T) {
 	for _, c := range []struct {
 		in   string
-		want Place
+		want place
 		bad  bool
 	}{
 		{in: "host"},
-		{in: "192.0.2.1", want: Place{Addr: netip.MustParseAddr("192.0.2.1")}},
-		{in: "container:proxy_1.a-b", want: Place{Container: "proxy_1.a-b"}},
-		{in: "container:/proxy", want: Place{Container: "proxy"}},
+		{in: "192.0.2.1", want: place{Addr: netip.MustParseAddr("192.0.2.1")}},
+		{in: "container:proxy_1.a-b", want: place{Container: "proxy_1.a-b"}},
+		{in: "container:/proxy", want: place{Container: "proxy"}},
 		{in: "container:", bad: true},
 		{in: "container:.", bad: true}, // would ask for the list
 		{in: "container:..", bad: true},

@@ -48,3 +48,46 @@ func netAt(name, addrs string) Endpoint {
 	}
 	return e
 }
+
+// env returns a change that sets variables: names and values in turn.
+func env(kv ...string) func(*Container) {
+	return func(c *Container) {
+		for i := 0; i < len(kv); i += 2 {
+			c.Env[kv[i]] = kv[i+1]
+		}
+	}
+}
+
+// label returns a change that sets labels: names and values in turn.
+func label(kv ...string) func(*Container) {
+	return func(c *Container) {
+		for i := 0; i < len(kv); i += 2 {
+			c.Labels[kv[i]] = kv[i+1]
+		}
+	}
+}
+
+// both returns a change that makes several, in order.
+func both(changes ...func(*Container)) func(*Container) {
+	return func(c *Container) {
+		for _, change := range changes {
+			change(c)
+		}
+	}
+}
+
+// networks returns a change that puts the container on networks only.
+func networks(list ...Endpoint) func(*Container) {
+	return func(c *Container) { c.Networks = list }
+}
+
+func netOf(name string, addrs []netip.Addr) Endpoint {
+	return Endpoint{Network: Network{Name: name}, Addrs: addrs}
+}
+
+func addrs(texts ...string) (list []netip.Addr) {
+	for _, s := range texts {
+		list = append(list, netip.MustParseAddr(s))
+	}
+	return list
+}

@@ -2,7 +2,6 @@ package publish
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -34,40 +33,7 @@ func TestImageName(t *testing.T) {
 }
 
 func TestServiceOf(t *testing.T) {
-	env := func(kv ...string) func(*Container) {
-		return func(c *Container) {
-			for i := 0; i < len(kv); i += 2 {
-				c.Env[kv[i]] = kv[i+1]
-			}
-		}
-	}
-	label := func(kv ...string) func(*Container) {
-		return func(c *Container) {
-			for i := 0; i < len(kv); i += 2 {
-				c.Labels[kv[i]] = kv[i+1]
-			}
-		}
-	}
-	both := func(fs ...func(*Container)) func(*Container) {
-		return func(c *Container) {
-			for _, f := range fs {
-				f(c)
-			}
-		}
-	}
-	networks := func(nets ...Endpoint) func(*Container) {
-		return func(c *Container) { c.Networks = nets }
-	}
-	net := func(name string, addrs []netip.Addr) Endpoint {
-		return Endpoint{Network: Network{Name: name}, Addrs: addrs}
-	}
-	addrs := func(texts ...string) (list []netip.Addr) {
-		for _, s := range texts {
-			list = append(list, netip.MustParseAddr(s))
-		}
-		return list
-	}
-	two := networks(net("a", addrs("172.17.0.2", "fd00::2")), net("b", addrs("10.0.0.2")))
+	two := networks(netOf("a", addrs("172.17.0.2", "fd00::2")), netOf("b", addrs("10.0.0.2")))
 	long := strings.Repeat("x", 64)
 
 	for _, c := range []struct {
@@ -81,9 +47,9 @@ func TestServiceOf(t *testing.T) {
 		{what: "plain", names: "redis1.redis.docker."},
 		{what: "dots and case", change: func(c *Container) { c.Name = "Web.Front_1" }, names: "web.front_1.redis.docker."},
 		{what: "image ID", change: func(c *Container) { c.Image = "0123" }, names: "redis1.docker."},
-		{what: "no address", change: networks(net("bridge", nil))},
+		{what: "no address", change: networks(netOf("bridge", nil))},
 		{what: "all addresses", change: two, names: "redis1.redis.docker.", addrs: "172.17.0.2 fd00::2 10.0.0.2"},
-		{what: "address twice", change: networks(net("a", addrs("10.0.0.2")), net("b", addrs("10.0.0.2"))),
+		{what: "address twice", change: networks(netOf("a", addrs("10.0.0.2")), netOf("b", addrs("10.0.0.2"))),
 			names: "redis1.redis.docker.", addrs: "10.0.0.2"},
 
 		{what: "name and image", change: env("DNSDOCK_NAME", "master", "DNSDOCK_IMAGE", "mysql"), names: "master.mysql.docker."},

@@ -38,7 +38,9 @@ func (n NameRules) ServiceOf(c *Container, engine string) (*Service, []Problem) 
 		Ports:   m.ports(),
 		TTL:     m.ttl(),
 		Aliases: m.aliases(n),
-		Origin:  Origin{Engine: engine, Container: c.Name, Image: shared(c.Image), State: shared(c.State), Since: c.Since},
+		Origin: Origin{
+			Engine: engine, Container: c.Name, Image: shared(c.Image), State: shared(c.State), Since: c.Since,
+		},
 	}
 	if s.CNAME == "" {
 		s.setAddrs(m.endpoints(n.Networks))
