@@ -102,6 +102,9 @@ func TestSystemCallsFail(t *testing.T) {
 		needs func(*testing.T, *instance) error // fails while the calls do
 		other func(*testing.T, *instance) error // works meanwhile
 	}{
+		{fault{"recvmmsg,recvmsg", "ENOMEM", ""}, udp, tcp},
+		{fault{"recvmmsg,recvmsg", "ENOBUFS", ""}, udp, tcp},
+		{fault{"recvmmsg,recvmsg", "EPERM", ""}, udp, http},
 		{fault{"sendmmsg,sendmsg", "ENOBUFS", ""}, udp, tcp},
 		{fault{"sendmmsg,sendmsg", "EPERM", ""}, udp, tcp},
 		{fault{"sendmmsg,sendmsg", "ENOMEM", ""}, udp, http},
@@ -160,6 +163,10 @@ func testFault(t *testing.T, f fault, once bool, needs, other func(*testing.T, *
 	eventually("afterwards")
 	if err := other(t, in); err != nil {
 		t.Errorf("afterwards: %v", err)
+	}
+	const most = 10 // when it begins and when it ends, for each socket
+	if got := strings.Count(in.log.String(), "level=WARN") + strings.Count(in.log.String(), "level=ERROR"); got > most {
+		t.Errorf("%d warnings; want %d at most", got, most)
 	}
 }
 
