@@ -20,7 +20,7 @@ const manualBody = `{"name":"foo","image":"bar","ip":"192.168.0.3","ttl":30}`
 
 // startAPI runs the program with two containers that run, one that is stopped, and one service made
 // by hand.
-func startAPI(t *testing.T) *instance {
+func startAPI(t *testing.T) (*instance, *dnstest.Engine) {
 	t.Helper()
 	e := dnstest.NewEngine()
 	six := map[string]dnstest.Endpoint{"bridge": {IPAddress: "172.17.0.2", GlobalIPv6Address: "fd00::2"}}
@@ -34,7 +34,7 @@ func startAPI(t *testing.T) *instance {
 	if status, body := in.call(t, "PUT", "/services/manual", manualBody); status != http.StatusCreated {
 		t.Fatalf("PUT of a service: got %d %s; want 201", status, body)
 	}
-	return in
+	return in, e
 }
 
 // services returns all services as the API shows them, by ID.
@@ -203,7 +203,7 @@ func TestAPI(t *testing.T) {
 		{"GET", "/set", "", 404, "no such path: use /"},
 		{"PUT", "/nothing", "1", 404, "no such path: use /"},
 	}
-	in := startAPI(t)
+	in, _ := startAPI(t)
 	before := in.services(t)
 	for _, tt := range tests {
 		path, _ := strings.CutSuffix(tt.path, strings.Repeat("0", 59))
@@ -226,7 +226,7 @@ func TestAPI(t *testing.T) {
 
 // Properties that can't be used: 400, and nothing is changed.
 func TestAPIBadProperties(t *testing.T) {
-	in := startAPI(t)
+	in, _ := startAPI(t)
 	before, serial := in.services(t), in.serial(t)
 	for _, body := range []string{
 		``, `{"ttl":1,}`, `{"nme":"foo"}`, `{"name":5}`, `{"name":"a..b"}`, `{"ttl":-2}`, `{"ip":"192.168.0"}`, `{"alias":"."}`, `{"ttl":1,"TTL":2}`,
@@ -253,7 +253,7 @@ func TestAPIBadProperties(t *testing.T) {
 
 // What GET gives, PUT takes, and PATCH too, and nothing changes.
 func TestAPIRoundTrip(t *testing.T) {
-	in := startAPI(t)
+	in, _ := startAPI(t)
 	for i, body := range []string{
 		`{"name":"Foo.BAR","image":"","ips":["10.0.0.1","fd00::1"],"ttl":0,"aliases":["Shop.Example.com","intranet","a_b.docker"]}`,
 		`{"name":"a.b_c","image":"x_y","ip":"fd00::1"}`,
@@ -289,7 +289,7 @@ func TestAPIRoundTrip(t *testing.T) {
 
 // Methods that a path does not have: 405, with those that it has.
 func TestAPIMethods(t *testing.T) {
-	in := startAPI(t)
+	in, _ := startAPI(t)
 	all := []string{"GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"}
 	for path, allowed := range map[string][]string{
 		"/services":        {"GET"},

@@ -18,9 +18,9 @@ import (
 	"github.com/rayje/dnsdock/internal/stats"
 )
 
-// MaxSources is how many services an explanation names for one name: enough
+// maxSources is how many services an explanation names for one name: enough
 // to look through.
-const MaxSources = 100
+const maxSources = 100
 
 // ErrBusy says that too many expensive questions wait.
 var ErrBusy = errors.New("too many questions wait for their turn: ask again")
@@ -147,7 +147,7 @@ func (t *trace) sources(services iter.Seq[*publish.Service], second bool, fits f
 		if slices.ContainsFunc(r.Services, func(known Source) bool { return known.ID == s.ID }) {
 			continue
 		}
-		if r.More = len(r.Services) == MaxSources; r.More {
+		if r.More = len(r.Services) == maxSources; r.More {
 			break
 		}
 		fitting := func(names []dnsname.Name) []string {

@@ -143,7 +143,7 @@ func TestExplainIsBounded(t *testing.T) {
 	}
 	z := newResolver(t, ix)
 	res, err := z.Explain(zonetest.Name(t, "docker"), dns.TypeA, newClientAt("127.0.0.1", "127.0.0.1"))
-	if err != nil || len(res.Why) != 1 || len(res.Why[0].Services) != MaxSources || !res.Why[0].More {
-		t.Errorf("got %.300v, %v; want %d services and more", res, err, MaxSources)
+	if err != nil || len(res.Why) != 1 || len(res.Why[0].Services) != maxSources || !res.Why[0].More {
+		t.Errorf("got %.300v, %v; want %d services and more", res, err, maxSources)
 	}
 }
