@@ -83,7 +83,7 @@ func (c *Cache) Clear() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.generation.Add(1)
-	c.responses.Map.Clear()
+	c.responses.Clear()
 	c.queue.Init()
 	c.size = 0
 }

@@ -1,27 +1,30 @@
-// Package table has a typed sync.Map.
 package table
 
-import (
-	"sync"
-)
+import "sync"
 
-// A Table is a typed sync.Map.
-type Table[K comparable, V any] struct{ Map sync.Map }
+// A Table is a typed sync.Map. The zero Table is empty and ready to use.
+type Table[K comparable, V any] struct{ m sync.Map }
 
+// Load returns the value of a key, and whether there is one.
 func (t *Table[K, V]) Load(k K) (v V, ok bool) {
-	if x, ok := t.Map.Load(k); ok {
+	if x, ok := t.m.Load(k); ok {
 		return x.(V), true
 	}
 	return v, false
 }
 
-func (t *Table[K, V]) Store(k K, v V) { t.Map.Store(k, v) }
+// Store sets the value of a key.
+func (t *Table[K, V]) Store(k K, v V) { t.m.Store(k, v) }
 
-func (t *Table[K, V]) Delete(k K) { t.Map.Delete(k) }
+// Delete removes a key.
+func (t *Table[K, V]) Delete(k K) { t.m.Delete(k) }
+
+// Clear removes all keys.
+func (t *Table[K, V]) Clear() { t.m.Clear() }
 
 // All iterates as sync.Map.Range does: not a snapshot, but no key twice.
 func (t *Table[K, V]) All() func(yield func(K, V) bool) {
 	return func(yield func(K, V) bool) {
-		t.Map.Range(func(k, v any) bool { return yield(k.(K), v.(V)) })
+		t.m.Range(func(k, v any) bool { return yield(k.(K), v.(V)) })
 	}
 }

@@ -1,0 +1,2 @@
+// Package table has a typed sync.Map.
+package table
