@@ -8,7 +8,6 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/rayje/dnsdock/internal/dnsname"
-	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/stats"
 	"github.com/rayje/dnsdock/internal/zone"
 )
@@ -71,29 +70,4 @@ func (t *task) note(kind stats.Kind, rcode int, reply []byte, err error) {
 	}
 	t.log.Debug("query", "client", t.from.Addr, "over", stats.TransportNames[t.over], "name", m.Question[0].Name, "type", dns.Type(t.Type),
 		"rcode", dns.RcodeToString[rcode], "kind", kind, "answers", len(m.Answer), "took", took, "err", err)
-}
-
-// Reply returns the reply to a query of a client, after upstreams were asked if they must be.
-func (s *Server) Reply(packet []byte, c zone.Client) []byte {
-	r := s.newReplayer(s.traffic.Shared(stats.TCP))
-	t := task{Server: s, from: c, over: stats.TCP, begun: time.Now()}
-	packet, reply := dnswire.SanitizeQuery(packet)
-	if packet == nil {
-		return reply
-	}
-	t.query, _ = r.read(packet, c.Size)
-	t.size = c.Size
-	if t.version != 0 {
-		return t.writeBadVersion(nil)
-	}
-	a := t.decide()
-	a.Complete()
-	b := t.write(a, nil)
-	t.note(a.Kind, a.Rcode, b, nil)
-	return b
-}
-
-// Replay returns the reply to a query if a kept answer fits, else nil.
-func (s *Server) Replay(packet []byte, c zone.Client) []byte {
-	return s.newReplayer(s.traffic.Shared(stats.TCP)).answer(packet, clientSource(c), c.Size, nil)
 }

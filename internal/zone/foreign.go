@@ -34,7 +34,7 @@ func (d *decision) foreign(q Query, chained bool) {
 		d.trace.note(n, "it is not ours, and the client follows the CNAME itself")
 	case !routed && n.IsSingle() && !isOfTLD(q.Type):
 		d.trace.note(n, "it is a name of one label, which is forwarded only if there is such a top-level domain")
-		if d.Reg.HasAtOrBelow(n) || d.Reg.IsAboveZone(n) || d.Fwd.HasRouteBelow(n) {
+		if d.Reg.IsAboveZone(n) || d.Fwd.HasRouteBelow(n) {
 			return // it exists, without data
 		}
 		d.open, d.isTLD, d.Kind = &q, true, stats.Forwarded

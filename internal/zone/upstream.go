@@ -35,8 +35,8 @@ func (a *Answer) ask(q Query) *dnscache.Response {
 }
 
 // existsTLD reports whether the open question, about a name of one label, is
-// for upstreams: whether they know such a top-level domain. Else it completes a. So
-// nothing but that is asked about the hosts of a site.
+// for upstreams: whether they know such a top-level domain. Else it completes
+// a. So nothing but that is asked about the hosts of a site.
 func (a *Answer) existsTLD() bool {
 	q := *a.open
 	q.Type = dns.TypeNS
@@ -45,7 +45,10 @@ func (a *Answer) existsTLD() bool {
 	if r != nil && r.Rcode() == dns.RcodeSuccess {
 		return true
 	}
-	a.Relay(r) // NXDOMAIN with the root's SOA, or a failure
+	above := a.resolver.Reg.HasAtOrBelow(q.Name)
+	if a.Relay(r); above && a.Rcode == dns.RcodeNameError {
+		a.fail(dns.RcodeSuccess) // an alias is below it: it exists, without data
+	}
 	return false
 }
 
