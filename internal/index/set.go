@@ -15,8 +15,9 @@ const (
 	// microseconds. A walk over more lets others run in between.
 	Many = 256
 
-	// maxPart is the number of services that are copied for a change: 2 KiB.
-	maxPart = 256
+	// maxPart is the number of services that are copied and looked at for a
+	// change: 1 KiB, and a microsecond.
+	maxPart = 128
 )
 
 // A Set holds services, each once, sorted by ID. nil is the empty set. It is

@@ -26,7 +26,7 @@ func FuzzContainer(f *testing.F) {
 		}
 		count := 0
 		for _, e := range s.NetRuns {
-			count += e.Count
+			count += int(e.Count)
 			for _, prefix := range []netip.Prefix{e.Net.Value().V4.Prefix, e.Net.Value().V6.Prefix} {
 				if prefix.IsValid() && prefix.Bits() == 0 {
 					t.Fatalf("a network of all addresses: %+v", e.Net.Value())

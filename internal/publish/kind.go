@@ -35,7 +35,7 @@ func (s *Service) Kinds() (k Kind) {
 			k |= HasAAAA
 		}
 	}
-	if len(s.NetRuns) > 1 || len(s.NetRuns) == 1 && s.NetRuns[0].Net.Value().Internal {
+	if len(s.NetRuns) > 1 || len(s.NetRuns) == 1 && s.NetRuns[0].Internal {
 		k |= Varies
 	}
 	if s.Sick {

@@ -49,8 +49,9 @@ type Origin struct {
 
 // An addrRun says that the next addresses of a service are on a network.
 type addrRun struct {
-	Net   intern.Handle[Network]
-	Count int
+	Net      intern.Handle[Network]
+	Count    int32
+	Internal bool // as the network says, near at hand
 }
 
 // shared returns s in memory that it shares with all equal strings: thousands of
@@ -72,12 +73,12 @@ func (s *Service) AddrsFor(client netip.Addr) (addrs []netip.Addr, near bool) {
 	}
 	at, open := 0, 0
 	for _, run := range s.NetRuns {
-		n := run.Net.Value()
-		if n.Has(client) {
-			return s.Addrs[at : at+run.Count], true
+		next := at + int(run.Count)
+		if run.Net.Value().Has(client) {
+			return s.Addrs[at:next], true
 		}
-		at += run.Count
-		if !n.Internal {
+		at = next
+		if !run.Internal {
 			open = at // internal ones are the last
 		}
 	}
@@ -104,8 +105,9 @@ func (s *Service) Endpoints() (list []Endpoint) {
 	}
 	at := 0
 	for _, run := range s.NetRuns {
-		list = append(list, Endpoint{Network: run.Net.Value(), Addrs: s.Addrs[at : at+run.Count]})
-		at += run.Count
+		next := at + int(run.Count)
+		list = append(list, Endpoint{Network: run.Net.Value(), Addrs: s.Addrs[at:next]})
+		at = next
 	}
 	return list
 }
@@ -116,9 +118,9 @@ func (s *Service) addRun(network Network, count int) {
 	switch last := len(s.NetRuns) - 1; {
 	case count == 0:
 	case last >= 0 && s.NetRuns[last].Net == n:
-		s.NetRuns[last].Count += count
+		s.NetRuns[last].Count += int32(count)
 	default:
-		s.NetRuns = append(s.NetRuns, addrRun{n, count})
+		s.NetRuns = append(s.NetRuns, addrRun{n, int32(count), network.Internal})
 	}
 }
 
