@@ -142,7 +142,13 @@ func TestAPIHolds(t *testing.T) {
 			check("stopped", "gone")
 			run("running", "172.17.9.9", "start")
 			check("after a restart with another address", tt.changed)
+			inspects := e.Count("/containers/{id}/json")
 			e.Destroy("aaaa1")
+			end := time.Now().Add(dnstest.Patience)
+			for e.Count("/containers/{id}/json") == inspects && time.Now().Before(end) {
+				check("removed", "gone")
+			}
+			in.seen(t, func() { e.Start("eeee", "later", "172.17.0.11") }, "service added", dnstest.ID("eeee"))
 			check("removed", "gone")
 			run("running", "172.17.0.2", "start")
 			check("another container under that id", "web.nginx 172.17.0.2 -1")
