@@ -619,7 +619,7 @@ func TestClientGarbage(t *testing.T) {
 			t.Errorf("event %q: got %+v; want an error", line, e)
 		}
 	}
-	if _, err := client.Internal(t.Context()); !errors.Is(err, watch.ErrRefused) {
+	if _, err := client.NetworkKinds(t.Context()); !errors.Is(err, watch.ErrRefused) {
 		t.Errorf("networks that are refused: got %v; want %v", err, watch.ErrRefused)
 	}
 }

@@ -395,6 +395,7 @@ type networkJSON struct {
 	ID       string `json:"Id"`
 	Name     string
 	Internal bool
+	Ingress  bool // the network of Swarm's routing mesh
 }
 
 // imageJSON is the reply of GET /images/{id}/json, Docker API 1.24 to 1.51.
@@ -425,19 +426,25 @@ func variables(list []string) map[string]string {
 	return env
 }
 
-// Internal returns of each network, by its ID and by its name, whether it is
-// internal.
-func (c *dockerClient) Internal(ctx context.Context) (map[string]bool, error) {
+// NetworkKinds returns what kind each network is, by its ID and by its name.
+func (c *dockerClient) NetworkKinds(ctx context.Context) (map[string]watch.NetworkKind, error) {
 	var list []networkJSON
 	decode := func(d *json.Decoder) error { return d.Decode(&list) }
 	if err := c.fetch(ctx, "/networks", nil, maxInspect, decode); err != nil {
 		return nil, fmt.Errorf("list networks: %w", err)
 	}
-	internal := make(map[string]bool, 2*len(list))
+	kinds := make(map[string]watch.NetworkKind, 2*len(list))
 	for _, n := range list {
-		internal[n.ID], internal[n.Name] = n.Internal, n.Internal
+		kind := watch.Open
+		switch {
+		case n.Ingress:
+			kind = watch.Ingress
+		case n.Internal:
+			kind = watch.Internal
+		}
+		kinds[n.ID], kinds[n.Name] = kind, kind
 	}
-	return internal, nil
+	return kinds, nil
 }
 
 // eventJSON is a line of GET /events, Docker API 1.24 to 1.51. The top-level

@@ -28,15 +28,24 @@ type Engine interface {
 	// there is none.
 	Inspect(ctx context.Context, ref string) (*Container, error)
 
-	// Internal returns the networks that exist and whether each is internal,
-	// by ID and by name: podman's containers know only the name. The error is
-	// ErrRefused if the engine, or a proxy in front of it, refuses the call.
-	Internal(ctx context.Context) (map[string]bool, error)
+	// NetworkKinds returns what kind each network that exists is, by ID and by
+	// name: podman's containers know only the name. The error is ErrRefused if
+	// the engine, or a proxy in front of it, refuses the call.
+	NetworkKinds(ctx context.Context) (map[string]NetworkKind, error)
 
 	// Image returns what an image sets, by its ID. The error is ErrRefused if the
 	// engine, or a proxy in front of it, refuses the call.
 	Image(ctx context.Context, id string) (publish.Baked, error)
 }
+
+// A NetworkKind says who can use the addresses on a network.
+type NetworkKind int
+
+const (
+	Open     NetworkKind = iota // everyone whom the host lets through
+	Internal                    // only containers on the network
+	Ingress                     // only Swarm's routing mesh
+)
 
 // A Stream is an open stream of events. Whoever opened it closes it.
 type Stream interface {
@@ -55,8 +64,8 @@ var (
 	ErrRefused = errors.New("the engine refuses the call")
 )
 
-// A Container is what Inspect returns. Its networks are not marked as internal:
-// only Internal tells which ones are.
+// A Container is what Inspect returns. Its networks are not marked as internal,
+// and those of Swarm's routing mesh are there: only NetworkKinds tells which ones are.
 type Container struct {
 	*publish.Container
 	NetworkIDs  map[string]string // by the name of the network

@@ -31,7 +31,7 @@ type fakeEngine struct {
 	down       bool                     // it refuses connections
 	quiet      bool                     // it drops its events without a word
 	hang       chan struct{}            // if not nil, calls wait until it is closed
-	internal   []string                 // the internal networks; nil: Internal is refused
+	internal   []string                 // the internal networks; nil: NetworkKinds is refused
 	images     map[string]publish.Baked // what images set, by ID; the others set nothing
 	noImages   bool                     // Image is refused
 
@@ -211,16 +211,16 @@ func (e *fakeEngine) Inspect(ctx context.Context, ref string) (*Container, error
 	return nil, ErrGone
 }
 
-func (e *fakeEngine) Internal(ctx context.Context) (map[string]bool, error) {
-	if err := e.enter(ctx, "Internal"); err != nil {
+func (e *fakeEngine) NetworkKinds(ctx context.Context) (map[string]NetworkKind, error) {
+	if err := e.enter(ctx, "NetworkKinds"); err != nil {
 		return nil, err
 	}
 	if e.internal == nil {
 		return nil, fmt.Errorf("list networks: %w", ErrRefused)
 	}
-	all := make(map[string]bool)
+	all := map[string]NetworkKind{"id-mesh": Ingress, "mesh": Ingress}
 	for _, name := range e.internal {
-		all["id-"+name], all[name] = true, true
+		all["id-"+name], all[name] = Internal, Internal
 	}
 	return all, nil
 }

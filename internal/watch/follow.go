@@ -59,7 +59,7 @@ func (f *followers) of(id, name string, now Fingerprint) (ids []string) {
 // internal, what its image sets, and the addresses that it borrows. It notes whom c follows before
 // it inspects them, so that no change of these is missed.
 func (w *Watcher) complete(ctx context.Context, c *Container) error {
-	if err := w.markInternal(ctx, c); err != nil {
+	if err := w.markNetworks(ctx, c); err != nil {
 		return err
 	}
 	if err := w.markBaked(ctx, c.Container); err != nil {
@@ -128,7 +128,7 @@ func (k *walk) find(ctx context.Context, ref string, path []string) (*publish.Co
 	}
 	k.all = k.all[:len(k.all)-1]
 	k.note(followed{ref, c.Fingerprint}, followed{c.ID, c.Fingerprint}) // by both, since it may be renamed
-	if err := k.markInternal(ctx, c); err != nil || c.State != "running" {
+	if err := k.markNetworks(ctx, c); err != nil || c.State != "running" {
 		return nil, err
 	}
 	if err := k.markBaked(ctx, c.Container); err != nil {

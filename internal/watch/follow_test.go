@@ -173,6 +173,24 @@ func TestInternalNetworks(t *testing.T) {
 	}
 }
 
+// Addresses on the network of Swarm's routing mesh are answered to nobody. It is
+// known by its name if the engine does not tell.
+func TestIngressNetwork(t *testing.T) {
+	for _, refused := range []bool{false, true} {
+		inBubble(t, publish.NameRules{}, true, func(w *watched) {
+			e := w.engine
+			name := "ingress"
+			if !refused {
+				e.internal, name = []string{"in"}, "mesh"
+			}
+			networks := map[string]fakeEndpoint{name: {"id-" + name, "10.0.1.3"}, "front": {"id-front", "10.0.2.3"}}
+			e.set("aa", &fakeContainer{name: "a", image: "x", state: "running", addr: "10.0.3.1", networks: networks})
+			e.event("start", fakeID("aa"))
+			w.want("a.x.docker", "10.0.2.3 10.0.3.1")
+		})
+	}
+}
+
 // The host of an engine elsewhere is that machine, and not the one that the
 // client asked.
 func TestHostOfAnEngineElsewhere(t *testing.T) {

@@ -3,26 +3,33 @@ package watch
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
+
+	"github.com/rayje/dnsdock/internal/publish"
 )
 
-// networks knows which networks are internal.
+// ingress is the name that Swarm gives its network for the routing mesh.
+const ingress = "ingress"
+
+// networks knows which networks are internal, or Swarm's routing mesh.
 type networks struct {
-	mu       sync.Mutex      // guards what follows, and is held while the engine is asked
-	internal map[string]bool // by ID, podman's by name; nil before the engine is asked on this connection
-	refused  bool            // the engine refused to tell, which was logged
+	mu      sync.Mutex             // guards what follows, and is held while the engine is asked
+	kinds   map[string]NetworkKind // by ID, podman's by name; nil before the engine is asked on this connection
+	refused bool                   // the engine refused to tell, which was logged
 }
 
 // begin starts a new connection, on which the networks may be others.
 func (n *networks) begin() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.internal = nil
+	n.kinds = nil
 }
 
-// markInternal marks the networks of c that are internal. If the engine refuses
-// to tell, none is.
-func (w *Watcher) markInternal(ctx context.Context, c *Container) error {
+// markNetworks marks the networks of c that are internal, and removes those of
+// Swarm's routing mesh, whose addresses are of no use to clients. If the engine
+// refuses to tell, no network is internal, and the mesh is known by its name.
+func (w *Watcher) markNetworks(ctx context.Context, c *Container) error {
 	refused, err := w.networks.mark(ctx, w.engine, c)
 	if refused != nil {
 		w.log.Warn("internal networks can't be told, and are answered as others are: allow GET /networks",
@@ -43,9 +50,12 @@ func (n *networks) mark(ctx context.Context, engine Engine, c *Container) (refus
 	}
 	for i := range c.Networks {
 		if id := c.NetworkIDs[c.Networks[i].Name]; id != "" {
-			c.Networks[i].Internal = n.internal[id]
+			c.Networks[i].Internal = n.kinds[id] == Internal
 		}
 	}
+	c.Networks = slices.DeleteFunc(c.Networks, func(e publish.Endpoint) bool {
+		return n.kinds[c.NetworkIDs[e.Name]] == Ingress || n.refused && e.Name == ingress
+	})
 	return refused, nil
 }
 
@@ -54,7 +64,7 @@ func (n *networks) mark(ctx context.Context, engine Engine, c *Container) (refus
 func (n *networks) isNewLocked(c *Container) bool {
 	for _, e := range c.Networks {
 		id := c.NetworkIDs[e.Name]
-		if _, known := n.internal[id]; id != "" && len(e.Addrs) > 0 && (!known || id == e.Name) {
+		if _, known := n.kinds[id]; id != "" && len(e.Addrs) > 0 && (!known || id == e.Name) {
 			return true
 		}
 	}
@@ -62,22 +72,22 @@ func (n *networks) isNewLocked(c *Container) bool {
 }
 
 func (n *networks) askLocked(ctx context.Context, engine Engine, c *Container) (refused, err error) {
-	internal, err := engine.Internal(ctx)
+	kinds, err := engine.NetworkKinds(ctx)
 	switch {
 	case errors.Is(err, ErrRefused):
 		if !n.refused {
 			refused = err
 		}
 		n.refused = true
-		internal = make(map[string]bool)
+		kinds = make(map[string]NetworkKind)
 	case err != nil:
 		return nil, err
 	}
 	for _, id := range c.NetworkIDs {
-		if !internal[id] {
-			internal[id] = false // also if it is not told, since it won't be told the next time either
+		if _, ok := kinds[id]; !ok {
+			kinds[id] = Open // it is not told, and won't be the next time either
 		}
 	}
-	n.internal = internal
+	n.kinds = kinds
 	return refused, nil
 }
