@@ -26,7 +26,7 @@ const (
 // An entry is a kept answer to one question. It and the name of a short answer
 // are one line of the processor's cache. Only its state is written again.
 type entry struct {
-	state   atomic.Uint32 // the version at which the answer was last found true, shifted by 1; and 1 if it was used since the last tidy
+	state   atomic.Uint32 // the version at which the answer was last found true, and isUsed
 	stamp   uint32        // of its name, when the answer was decided
 	more    *more         // nil: a short answer, of addresses in data
 	qtype   uint16
@@ -48,6 +48,13 @@ type more struct {
 	limited    bool
 	hasSOA     bool // the last record is an SOA, in which the serial must be the current one
 }
+
+// isUsed is the bit of a state that says that clients asked for the answer since
+// the last tidy. The version is above it.
+const isUsed = 1
+
+// stateOf returns the state of an answer that was found true at a version, and used.
+func stateOf(version uint32) uint32 { return version<<1 | isUsed }
 
 // name returns the name of the question.
 func (e *entry) name() []byte {
@@ -92,12 +99,11 @@ func (e *entry) answers(name []byte, qtype uint16, view uint64) bool {
 // isTrue reports whether the answer, to a question about n, is still the same
 // at a version.
 func (e *entry) isTrue(n dnsname.Name, version uint32, c Changes) bool {
-	const used = 1
-	state := version<<1 | used
+	state := stateOf(version)
 	switch was := e.state.Load(); {
 	case was == state:
 		return true
-	case was|used == state:
+	case was|isUsed == state:
 	case e.more != nil && !e.more.byStamp, c.Stamp(n) != e.stamp:
 		return false
 	}
@@ -108,15 +114,15 @@ func (e *entry) isTrue(n dnsname.Name, version uint32, c Changes) bool {
 // markUsed makes wasUsed true.
 func (e *entry) markUsed() {
 	if !e.wasUsed() {
-		e.state.Or(1)
+		e.state.Or(isUsed)
 	}
 }
 
 // wasUsed reports whether the answer was asked for since the last tidy.
-func (e *entry) wasUsed() bool { return e.state.Load()&1 != 0 }
+func (e *entry) wasUsed() bool { return e.state.Load()&isUsed != 0 }
 
 // forgetUse makes wasUsed false, and reports what it was.
-func (e *entry) forgetUse() bool { return e.state.And(^uint32(1))&1 != 0 }
+func (e *entry) forgetUse() bool { return e.state.And(^uint32(isUsed))&isUsed != 0 }
 
 // isUsedUp counts a replay, and reports whether the answer must be decided again.
 func (e *entry) isUsedUp() bool {
@@ -146,9 +152,10 @@ func (t *task) entryOf(a *zone.Answer) *entry {
 	keep = keep && len(body) <= maxBody && !t.logsQueries()
 	name := []byte(t.Name)
 	e := &entry{stamp: basis.Stamp, qtype: t.Type, nameLen: uint8(len(name))}
-	e.state.Store(basis.Version<<1 | 1)
+	e.state.Store(stateOf(basis.Version))
 	size := recordSize(t.Type, body, counts)
-	if keep && basis.By == 0 && basis.ByStamp && size > 0 && a.Rcode == dns.RcodeSuccess && len(name)+len(body) <= len(e.data) {
+	isShort := size > 0 && a.Rcode == dns.RcodeSuccess && len(name)+len(body) <= len(e.data)
+	if isShort && keep && basis.By == 0 && basis.ByStamp {
 		e.size = uint8(len(body))
 		copy(e.data[copy(e.data[:], name):], body)
 		t.answers.put(e)
@@ -178,7 +185,7 @@ func (t *task) entryOf(a *zone.Answer) *entry {
 // marker returns an entry that says that the answers to a question depend on the client.
 func marker(name []byte, qtype uint16, basis zone.Basis) *entry {
 	e := &entry{qtype: qtype, nameLen: uint8(len(name)), more: &more{by: basis.By}}
-	e.state.Store(1)
+	e.state.Store(isUsed)
 	e.setBody(name, nil)
 	return e
 }
@@ -200,7 +207,8 @@ func recordSize(qtype uint16, body []byte, counts [3]uint16) int {
 		return 0
 	}
 	for at := 0; at < len(body); at += size {
-		if binary.BigEndian.Uint16(body[at:]) != 0xc000|dnswire.HeaderLen || binary.BigEndian.Uint16(body[at+2:]) != qtype {
+		owner, rrtype := binary.BigEndian.Uint16(body[at:]), binary.BigEndian.Uint16(body[at+2:])
+		if owner != 0xc000|dnswire.HeaderLen || rrtype != qtype {
 			return 0
 		}
 	}

@@ -20,7 +20,7 @@ type replayer struct {
 	isOff   bool              // each query is to be logged
 	missed  dnscache.Question // what upstreams must be asked for the last query, in the reader's memory; empty: nothing
 	counts  *stats.Counts
-	untimed [stats.Kinds]uint64 // answers whose time is not counted yet: reading the clock for each would take half as long again
+	untimed [stats.Kinds]uint64 // answers whose time is not counted yet: looking at the clock for each is slow
 }
 
 // A source is where the query at hand came from.

@@ -61,7 +61,9 @@ type Server struct {
 
 // New returns a server without sockets. When ctx is done, the queries that
 // are being forwarded end.
-func New(ctx context.Context, a Authority, c Changes, fwd *forward.Forwarder, traffic *stats.Traffic, log *slog.Logger) *Server {
+func New(
+	ctx context.Context, a Authority, c Changes, fwd *forward.Forwarder, traffic *stats.Traffic, log *slog.Logger,
+) *Server {
 	return &Server{authority: a, changes: c, fwd: fwd, traffic: traffic, log: log, ctx: ctx, answers: newAnswerCache()}
 }
 

@@ -64,7 +64,10 @@ type buffers struct {
 
 // TCP returns a server for ln, which it owns from then on.
 func (s *Server) TCP(ln net.Listener) *TCP {
-	return &TCP{server: s, ln: ln, ending: make(chan struct{}), idle: make(chan *tcpConn), conns: make(map[*tcpConn]bool), ofClient: make(map[netip.Addr]int)}
+	return &TCP{
+		server: s, ln: ln, ending: make(chan struct{}), idle: make(chan *tcpConn),
+		conns: make(map[*tcpConn]bool), ofClient: make(map[netip.Addr]int),
+	}
 }
 
 // Serve accepts connections until Shutdown, then returns nil.
@@ -135,7 +138,8 @@ func (s *TCP) add(nc net.Conn) {
 // work serves a connection, and then others: a goroutine whose stack has
 // grown, and buffers, are worth as much as the rest of a short connection.
 func (s *TCP) work(c *tcpConn) {
-	b := &buffers{replay: s.server.newReplayer(s.server.traffic.Take(stats.TCP)), in: bufio.NewReaderSize(nil, dnswire.MaxQuery)}
+	counts := s.server.traffic.Take(stats.TCP)
+	b := &buffers{replay: s.server.newReplayer(counts), in: bufio.NewReaderSize(nil, dnswire.MaxQuery)}
 	for {
 		c.buffers = b
 		b.in.Reset(c.Conn)
@@ -178,7 +182,8 @@ func (s *TCP) oldestLocked(is func(*tcpConn) bool) (oldest *tcpConn) {
 // serveConn answers the queries of c until it is idle for too long, breaks a
 // rule or takes no replies, and returns when all are answered.
 func (s *TCP) serveConn(c *tcpConn) {
-	from := zone.Client{Addr: c.client(), Local: c.local(), Size: dns.MaxMsgSize, BeforeWait: func() { _ = c.flush() }} // its error is the next read's
+	flush := func() { _ = c.flush() } // its error is the next read's
+	from := zone.Client{Addr: c.client(), Local: c.local(), Size: dns.MaxMsgSize, BeforeWait: flush}
 	var waiting sync.WaitGroup
 	defer waiting.Wait()
 	for idle := tcpFirst; ; idle = tcpIdle {
@@ -197,7 +202,8 @@ func (s *TCP) serveConn(c *tcpConn) {
 		var ok bool
 		switch t.query, ok = c.replay.read(packet, dns.MaxMsgSize); {
 		case packet == nil || !ok:
-			s.server.noteRejected(reply, from.Addr, s.server.traffic.Shared(stats.TCP), time.Since(time.Unix(0, c.used.Load())))
+			took := time.Since(time.Unix(0, c.used.Load()))
+			s.server.noteRejected(reply, from.Addr, s.server.traffic.Shared(stats.TCP), took)
 			_ = c.send(reply) // its error is the next read's
 		case t.version != 0:
 			reply = t.writeBadVersion(nil)

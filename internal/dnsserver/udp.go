@@ -112,7 +112,8 @@ func (u *UDP) handle(packet []byte) {
 
 // decide answers a query that no kept answer fits.
 func (u *UDP) decide(packet []byte) {
-	t := task{Server: u.Server, from: zone.Client{Addr: u.client(), Local: u.local()}, over: stats.UDP, begun: u.begun.Add(u.arrived)}
+	from := zone.Client{Addr: u.client(), Local: u.local()}
+	t := task{Server: u.Server, from: from, over: stats.UDP, begun: u.begun.Add(u.arrived)}
 	var ok bool
 	if t.query, ok = u.replay.read(packet, dnswire.MaxUDPSize); !ok {
 		return // SanitizeQuery leaves none that can't be read

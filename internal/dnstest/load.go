@@ -34,7 +34,8 @@ func (was Load) ReturnsTo(t *testing.T) {
 		}
 		if time.Now().After(late) {
 			buf := make([]byte, 1<<16)
-			t.Fatalf("got %d goroutines and %d bytes of heap; want at most %d and %d\n%s", now.Goroutines, now.Heap, was.Goroutines, was.Heap+slack, buf[:runtime.Stack(buf, true)])
+			t.Fatalf("got %d goroutines and %d bytes of heap; want at most %d and %d\n%s",
+				now.Goroutines, now.Heap, was.Goroutines, was.Heap+slack, buf[:runtime.Stack(buf, true)])
 		}
 		runtime.Gosched()
 	}

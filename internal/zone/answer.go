@@ -80,7 +80,8 @@ type Basis struct {
 
 // Basis returns what a was made from, and false if a must not be kept.
 func (a *Answer) Basis() (b Basis, ok bool) {
-	ok = a.keep && a.open == nil && !a.busy && a.Authoritative && (a.Rcode == dns.RcodeSuccess || a.Rcode == dns.RcodeNameError)
+	isGood := a.Rcode == dns.RcodeSuccess || a.Rcode == dns.RcodeNameError
+	ok = a.keep && a.open == nil && !a.busy && a.Authoritative && isGood
 	return Basis{a.version, a.stamp, !a.readsMore, a.by}, ok
 }
 

@@ -70,7 +70,8 @@ func (z *Resolver) findReverse(f *found, n dnsname.Name) {
 	f.owners = z.Reg.At(n)
 	f.loopback = f.owners == nil && isLoopback(n)
 	f.isStatic = f.loopback
-	f.exists = f.isZone || f.owners != nil || f.loopback || loopback4.Under(n) || z.Fwd.HasRouteBelow(n) || z.Reg.AnyBelow(n)
+	isAbove := loopback4.Under(n) || z.Fwd.HasRouteBelow(n) || z.Reg.AnyBelow(n)
+	f.exists = f.isZone || f.owners != nil || f.loopback || isAbove
 	switch {
 	case f.owners != nil:
 		f.rule = "it is the name of an address that these services have"
@@ -100,7 +101,8 @@ func (z *Resolver) findOwn(f *found, n, top dnsname.Name) {
 	f.isHost = n == z.host && !f.hasData
 	f.ports, hasPorts = z.findPorts(n, top)
 	f.exists = f.isZone || f.isHost || hasPorts || len(f.views) > 0 || z.Reg.IsAboveSecond(n) || z.Reg.IsAboveZone(n)
-	if !f.isZone && n != z.host && index.AnyHas(f.views, publish.HasCNAME) { // SOA, NS and what names them must be no CNAME
+	mayBeCNAME := !f.isZone && n != z.host // what has SOA and NS, and what these name, must not
+	if mayBeCNAME && index.AnyHas(f.views, publish.HasCNAME) {
 		f.cname = cnameOf(n, m)
 	}
 	switch {
@@ -158,7 +160,10 @@ func cnameOf(n dnsname.Name, m index.Match) (best *publish.Service) {
 
 // compareCNAMEs orders services that are well before sick ones, then by target.
 func compareCNAMEs(a, b *publish.Service) int {
-	return cmp.Or(cmp.Compare(publish.TrueFirst(!a.Sick), publish.TrueFirst(!b.Sick)), strings.Compare(string(a.CNAME), string(b.CNAME)))
+	return cmp.Or(
+		cmp.Compare(publish.TrueFirst(!a.Sick), publish.TrueFirst(!b.Sick)),
+		strings.Compare(string(a.CNAME), string(b.CNAME)),
+	)
 }
 
 // findPorts returns what a name _port._protocol.name finds: the services at

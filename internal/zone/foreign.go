@@ -18,7 +18,8 @@ func (d *decision) foreign(q Query, chained bool) {
 	alias, died := d.Reg.RecentlyRemoved(n)
 	switch {
 	case died:
-		d.trace.notef(n, "a container that died not long ago had the alias %s: another host's address would be wrong", dnsname.Text(alias))
+		d.trace.notef(n, "a container that died not long ago had the alias %s: another host's address would be wrong",
+			dnsname.Text(alias))
 		d.Authoritative, d.Rcode = true, dns.RcodeNameError
 		d.addSOA(authoritySection, alias, 0)
 	case !has:

@@ -43,7 +43,11 @@ type packedName struct {
 
 // reset drops all records. The question is about n.
 func (p *packer) reset(n dnsname.Name) {
-	*p = packer{records: p.records[:0], base: dnswire.HeaderLen + len(n) + questionTail, names: append(p.names[:0], packedName{n, dnswire.HeaderLen})}
+	*p = packer{
+		records: p.records[:0],
+		base:    dnswire.HeaderLen + len(n) + questionTail,
+		names:   append(p.names[:0], packedName{n, dnswire.HeaderLen}),
+	}
 }
 
 // begin begins a record. The caller appends its data, and calls end.

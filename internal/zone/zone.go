@@ -42,7 +42,8 @@ type Resolver struct {
 // that are being forwarded end.
 func New(ctx context.Context, reg *index.Index, fwd *forward.Forwarder, log *slog.Logger) *Resolver {
 	return &Resolver{
-		Reg: reg, Fwd: fwd, apex: reg.Rules.Apex, host: "\x07dnsdock" + reg.Rules.Apex, local: localZones(), log: log, ctx: ctx,
+		Reg: reg, Fwd: fwd, apex: reg.Rules.Apex, host: "\x07dnsdock" + reg.Rules.Apex, local: localZones(),
+		log: log, ctx: ctx,
 		expensive: make(chan struct{}, maxExpensive), Traffic: new(stats.Traffic),
 	}
 }
