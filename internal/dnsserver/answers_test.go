@@ -44,7 +44,8 @@ func TestAnswersAreBounded(t *testing.T) {
 	for i := range 2 * maxAnswers {
 		r.ask(dnstest.Pack(t, 1, fmt.Sprintf("x%d.docker.", i), dns.TypeA), localhost, dns.MaxMsgSize)
 		if i%40 == 0 {
-			r.ask(dnstest.Pack(t, 1, fmt.Sprintf("_http._tcp.x%d.big.img.docker.", i), dns.TypeSRV), localhost, dns.MaxMsgSize)
+			r.ask(dnstest.Pack(t, 1, fmt.Sprintf("_http._tcp.x%d.big.img.docker.", i), dns.TypeSRV), localhost,
+				dns.MaxMsgSize)
 		}
 		if i%(maxAnswers/2) == 0 {
 			r.answers.check(t)

@@ -21,9 +21,11 @@ func TestPanicIsServfail(t *testing.T) {
 	logger := slog.New(slog.NewTextHandler(log, nil))
 	fwd := forward.New(nil, nil, 0, logger)
 	z := zone.New(t.Context(), ix.Index, fwd, logger)
-	addr := "127.0.0.1:" + serveZone(t, rig{New(t.Context(), z, ix.Index, fwd, new(stats.Traffic), logger), z, ix}, "127.0.0.1:0")
+	addr := "127.0.0.1:" + serveZone(t, rig{New(t.Context(), z, ix.Index, fwd, new(stats.Traffic), logger), z, ix},
+		"127.0.0.1:0")
 	for _, network := range []string{"udp", "tcp"} {
-		if r := dnstest.Exchange(t, network, addr, new(dns.Msg).SetQuestion("web.nginx.docker.", dns.TypeA)); r.Rcode != dns.RcodeServerFailure {
+		if r := dnstest.Exchange(t, network, addr,
+			new(dns.Msg).SetQuestion("web.nginx.docker.", dns.TypeA)); r.Rcode != dns.RcodeServerFailure {
 			t.Errorf("over %s: got %v; want SERVFAIL", network, dnstest.Show(r))
 		}
 	}

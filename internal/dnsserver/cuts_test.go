@@ -169,7 +169,8 @@ func TestUpstreamCNAMEs(t *testing.T) {
 	} {
 		qname, qtype, _ := strings.Cut(tt.question, " ")
 		for _, network := range []string{"udp", "tcp", "udp"} { // the last from what is kept
-			m := dnstest.Exchange(t, network, addr, new(dns.Msg).SetQuestion(qname, dns.StringToType[qtype]).SetEdns0(1232, true))
+			m := dnstest.Exchange(t, network, addr,
+				new(dns.Msg).SetQuestion(qname, dns.StringToType[qtype]).SetEdns0(1232, true))
 			for _, rr := range slices.Concat(m.Answer, m.Ns) {
 				if h := rr.Header(); h.Ttl+2 > 50 && h.Ttl%10 > 7 {
 					h.Ttl += 10 - h.Ttl%10 // a second or two has gone by
@@ -178,7 +179,8 @@ func TestUpstreamCNAMEs(t *testing.T) {
 			if got := dnstest.Show(m); got != tt.want {
 				t.Errorf("%s over %s:\ngot  %s;\nwant %s", tt.question, network, got, tt.want)
 			}
-			if isOurs := !strings.HasPrefix(tt.question, "whole") && !strings.HasPrefix(tt.question, "dangling"); m.AuthenticatedData && isOurs {
+			if isOurs := !strings.HasPrefix(tt.question, "whole") && !strings.HasPrefix(tt.question,
+				"dangling"); m.AuthenticatedData && isOurs {
 				t.Errorf("%s over %s: got AD for records that are not signed", tt.question, network)
 			}
 		}
@@ -191,7 +193,8 @@ func TestExtendedErrors(t *testing.T) {
 		return [][]byte{dnstest.AnswerTo(t, q, func(m *dns.Msg) {
 			m.Answer, m.Rcode = nil, dns.RcodeServerFailure
 			m.SetEdns0(1232, false)
-			m.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeDNSBogus, ExtraText: "no RRSIG"}}
+			m.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeDNSBogus,
+				ExtraText: "no RRSIG"}}
 		})}
 	}, nil)
 	r := forwarding(t, dnstest.Patience)

@@ -63,7 +63,8 @@ func TestForwardedNames(t *testing.T) {
 			{".", true},
 			{"a\\.b\\000\\200.example.com.", true},
 		} {
-			for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypePTR, dns.TypeTXT, dns.TypeANY, dns.TypeSOA, dns.TypeNS, dns.TypeDS, dns.TypeMX} {
+			for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypePTR, dns.TypeTXT, dns.TypeANY,
+				dns.TypeSOA, dns.TypeNS, dns.TypeDS, dns.TypeMX} {
 				mu.Lock()
 				asked = nil
 				mu.Unlock()

@@ -146,7 +146,8 @@ func TestRFC8906(t *testing.T) {
 		rd     = 1 << 8
 	)
 	opt := func(version, flags, options string) string {
-		return "\x00\x00\x29\x10\x00\x00" + version + flags + string(binary.BigEndian.AppendUint16(nil, uint16(len(options)))) + options
+		return "\x00\x00\x29\x10\x00\x00" + version + flags + string(binary.BigEndian.AppendUint16(nil,
+			uint16(len(options)))) + options
 	}
 	const unknown, several = "\x00\x64\x00\x00", "\x00\x03\x00\x00" + "\x00\x0a\x00\x08abcdefgh" + "\x00\x09\x00\x00" + "\x00\x08\x00\x04\x00\x01\x00\x00" // NSID, COOKIE, EXPIRE, subnet
 	one, oneOPT := [4]uint16{1}, [4]uint16{1, 0, 0, 1}
@@ -173,7 +174,8 @@ func TestRFC8906(t *testing.T) {
 		{"8.2.9 version and DO", string(dnstest.Wire(1, 0, oneOPT, soa+opt("\x64", "\x80\x00", ""))), "BADVERS OPT 0 do"},
 		{"8.2.10 several options", string(dnstest.Wire(1, 0, oneOPT, soa+opt("\x00", "\x00\x00", several))), "NOERROR aa SOA OPT 0"},
 	} {
-		for network, raw := range map[string]func(testing.TB, string, uint16, ...[]byte) [][]byte{"udp": dnstest.RawUDP, "tcp": dnstest.RawTCP} { // 8.1.5 is TCP
+		for network, raw := range map[string]func(testing.TB, string, uint16,
+			...[]byte) [][]byte{"udp": dnstest.RawUDP, "tcp": dnstest.RawTCP} { // 8.1.5 is TCP
 			t.Run(tt.what+" over "+network, func(t *testing.T) {
 				b := raw(t, addr, 1, []byte(tt.packet))[0]
 				m := new(dns.Msg)
@@ -235,15 +237,18 @@ func TestMutants(t *testing.T) {
 		dnstest.Pack(t, 3, "*.docker.", dns.TypeTXT),
 		dnstest.Pack(t, 4, "front.nginx.docker.", dns.TypeMX),
 		dnstest.Pack(t, 5, "1.0.0.10.in-addr.arpa.", dns.TypePTR),
-		dnstest.Wire(6, 1<<8, [4]uint16{1, 0, 0, 1}, "\x03web\x05nginx\x06docker\x00\x00\x01\x00\x01\x00\x00\x29\x10\x00\x00\x00\x80\x00\x00\x0c\x00\x0a\x00\x08abcdefgh"),
-		dnstest.Wire(7, 0, [4]uint16{1, 1, 0, 1}, "\x06docker\x00\x00\x06\x00\x01\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x05\x00\x04\x0a\x00\x00\x01\x00\x00\x29\x10\x00\x00\x00\x80\x00\x00\x00"),
+		dnstest.Wire(6, 1<<8, [4]uint16{1, 0, 0, 1},
+			"\x03web\x05nginx\x06docker\x00\x00\x01\x00\x01\x00\x00\x29\x10\x00\x00\x00\x80\x00\x00\x0c\x00\x0a\x00\x08abcdefgh"),
+		dnstest.Wire(7, 0, [4]uint16{1, 1, 0, 1},
+			"\x06docker\x00\x00\x06\x00\x01\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x05\x00\x04\x0a\x00\x00\x01\x00\x00\x29\x10\x00\x00\x00\x80\x00\x00\x00"),
 	}
 	for range 6 { // as often as what others found
 		seeds = append(seeds, seeds...)
 	}
 	seeds = append(seeds, dnstest.SomeCorpus(t)...)
 	reg := zonetest.New(t, "docker", 0, pub("web", "nginx", 0, "10.0.0.1", "shop.example.com"))
-	reg.Publish(t, `{"name":"srv","image":"nginx","ip":"10.2.0.1","ports":["80/tcp=http"],"txt":["a","b"]}`, `{"name":"front","image":"nginx","cname":"srv.nginx.docker"}`)
+	reg.Publish(t, `{"name":"srv","image":"nginx","ip":"10.2.0.1","ports":["80/tcp=http"],"txt":["a","b"]}`,
+		`{"name":"front","image":"nginx","cname":"srv.nginx.docker"}`)
 	begun, was := time.Now(), dnstest.LoadNow()
 	t.Run("packets", func(t *testing.T) {
 		addr := "127.0.0.1:" + serveZone(t, newRig(t, reg), "127.0.0.1:0")
@@ -267,7 +272,8 @@ func TestMutants(t *testing.T) {
 		}
 	})
 	was.ReturnsTo(t)
-	t.Logf("%d packets in %v; load before %+v, after %+v", *mutants, time.Since(begun).Round(time.Second), was, dnstest.LoadNow())
+	t.Logf("%d packets in %v; load before %+v, after %+v", *mutants, time.Since(begun).Round(time.Second), was,
+		dnstest.LoadNow())
 }
 
 // mutate returns one of seeds with some changes.
@@ -324,8 +330,9 @@ func feedUDP(t *testing.T, addr, apex string, packets [][]byte) {
 				t.Fatal(err)
 			}
 		}
-		req := new(dns.Msg).SetQuestion("WEB.NGINX."+apex+".", dns.TypeA) // as packets do not ask, so that the reply is to it
-		for tries := 1; ; tries++ {                                       // one packet of so many may get lost
+		req := new(dns.Msg).SetQuestion("WEB.NGINX."+apex+".",
+			dns.TypeA) // as packets do not ask, so that the reply is to it
+		for tries := 1; ; tries++ { // one packet of so many may get lost
 			if err := awaitUDP(t, c, req); err == nil {
 				break
 			} else if tries == 10 {

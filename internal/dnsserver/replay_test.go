@@ -37,7 +37,8 @@ func FuzzReplay(f *testing.F) {
 					r.checkReplay(t, packet, client, limit)
 				}
 				change++ // of what packets may ask, and of what they don't
-				r.ix.Put("changing", r.ix.Service(t, "changing", "web", []string{"nginx", "other"}[change%2], fmt.Sprintf("10.9.%d.1", change%200)))
+				r.ix.Put("changing", r.ix.Service(t, "changing", "web", []string{"nginx", "other"}[change%2],
+					fmt.Sprintf("10.9.%d.1", change%200)))
 				for _, client := range nearby() {
 					r.checkReplay(t, packet, client, limit)
 				}
@@ -116,7 +117,8 @@ func checkKept(t *testing.T, r rig, qname string, qtype uint16, kept bool) {
 		req := new(dns.Msg).SetQuestion(qname, qtype)
 		if edns > 0 {
 			req.SetEdns0(uint16(edns), edns == 1232)
-			req.IsEdns0().Option = append(req.IsEdns0().Option, &dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: "0011223344556677"})
+			req.IsEdns0().Option = append(req.IsEdns0().Option,
+				&dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: "0011223344556677"})
 		}
 		packet, err := req.Pack()
 		if err != nil {
@@ -128,7 +130,8 @@ func checkKept(t *testing.T, r rig, qname string, qtype uint16, kept bool) {
 				r.checkReplay(t, packet, client, limit)
 			}
 			if got := r.checkReplay(t, packet, localhost, limit); got != kept {
-				t.Errorf("%s %v, EDNS %d, at most %d bytes: replayed: %t; want %t", qname, dns.Type(qtype), edns, limit, got, kept)
+				t.Errorf("%s %v, EDNS %d, at most %d bytes: replayed: %t; want %t", qname, dns.Type(qtype), edns,
+					limit, got, kept)
 			}
 		}
 	}
@@ -248,12 +251,14 @@ func TestReplayFollowsChanges(t *testing.T) {
 			ix.SetTTL(uint32(rnd.IntN(3)))
 		default:
 			aliases := []string{part() + ".docker", part() + ".example.com"}[:rnd.IntN(3)]
-			s := ix.Service(t, id, part(), part(), fmt.Sprintf("10.0.0.%d fd00::%x", rnd.IntN(9), rnd.IntN(9)), aliases...)
+			s := ix.Service(t, id, part(), part(), fmt.Sprintf("10.0.0.%d fd00::%x", rnd.IntN(9), rnd.IntN(9)),
+				aliases...)
 			s.Ports = []publish.Port{{Number: uint16(80 + rnd.IntN(2)), Proto: "tcp"}}
 			ix.Put(id, s)
 		}
 		for range 4 {
-			qname := part() + "." + part() + []string{".docker.", ".example.com.", "." + part() + ".docker."}[rnd.IntN(3)]
+			qname := part() + "." + part() + []string{".docker.", ".example.com.",
+				"." + part() + ".docker."}[rnd.IntN(3)]
 			qtype := []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeTXT, dns.TypeSRV, dns.TypePTR}[rnd.IntN(5)]
 			switch qtype {
 			case dns.TypeSRV:
@@ -324,8 +329,10 @@ func TestReplayBesideChanges(t *testing.T) {
 func TestReplayLongApex(t *testing.T) {
 	apex := strings.Repeat("a", 61) + "." + strings.Repeat("b", 61) + "." + strings.Repeat("c", 60)
 	alias := strings.Repeat("d", 60) + ".example.com"
-	r := newRig(t, zonetest.New(t, apex, 60, zonetest.Pub{Name: "web", Image: "nginx", Addrs: "10.0.0.1", Aliases: alias}))
-	for _, qname := range []string{"nosuch." + apex, "web.nginx." + apex, strings.Repeat("x", 60) + ".web.nginx.d" + apex, alias} {
+	r := newRig(t, zonetest.New(t, apex, 60, zonetest.Pub{Name: "web", Image: "nginx", Addrs: "10.0.0.1",
+		Aliases: alias}))
+	for _, qname := range []string{"nosuch." + apex, "web.nginx." + apex,
+		strings.Repeat("x", 60) + ".web.nginx.d" + apex, alias} {
 		for _, asked := range []string{qname, strings.ToUpper(qname)} {
 			for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
 				packet, err := new(dns.Msg).SetQuestion(asked+".", qtype).SetEdns0(512, true).Pack()
@@ -350,7 +357,8 @@ func BenchmarkAnswer(b *testing.B) {
 		var packets [][]byte
 		for i := range min(count, 1000) {
 			i *= count / min(count, 1000)
-			packets = append(packets, dnstest.Pack(b, uint16(i), fmt.Sprintf("c%d.image%d.docker.", i, i/10), dns.TypeA))
+			packets = append(packets, dnstest.Pack(b, uint16(i), fmt.Sprintf("c%d.image%d.docker.", i, i/10),
+				dns.TypeA))
 		}
 		for _, p := range packets {
 			r.ask(p, localhost, dnswire.MaxUDPSize)

@@ -66,11 +66,15 @@ func everyKind(t testing.TB) rig {
 		more = append(more, fmt.Sprintf("10.2.%d.%d", i/256, i%256))
 	}
 	ix := zonetest.New(t, "docker", 60,
-		zonetest.Pub{Name: "web", Image: "nginx", TTL: 30, Addrs: "172.17.0.2 fd00::2", Aliases: "shop.example.com com"},
-		zonetest.Pub{Name: "many", Image: "redis", TTL: 30, Addrs: strings.Join(many, " "), Aliases: "a\\.\\000b.docker"},
+		zonetest.Pub{Name: "web", Image: "nginx", TTL: 30, Addrs: "172.17.0.2 fd00::2",
+			Aliases: "shop.example.com com"},
+		zonetest.Pub{Name: "many", Image: "redis", TTL: 30, Addrs: strings.Join(many, " "),
+			Aliases: "a\\.\\000b.docker"},
 		zonetest.Pub{Name: "more", Image: "than", TTL: publish.DefaultTTL, Addrs: strings.Join(more, " ")},
-		zonetest.Pub{Name: "only4", Image: "nginx", TTL: publish.DefaultTTL, Addrs: "172.17.0.3", Aliases: "www.shop.example.com"},
-		zonetest.Pub{Name: "a", Image: "b", TTL: 7, Addrs: "172.17.0.4", Aliases: "b.docker"}, // a.b.docker is answered from two
+		zonetest.Pub{Name: "only4", Image: "nginx", TTL: publish.DefaultTTL, Addrs: "172.17.0.3",
+			Aliases: "www.shop.example.com"},
+		zonetest.Pub{Name: "a", Image: "b", TTL: 7, Addrs: "172.17.0.4",
+			Aliases: "b.docker"}, // a.b.docker is answered from two
 	)
 	ix.Publish(t,
 		`{"name":"srv","image":"nginx","ip":"10.2.0.1","ports":["80/tcp=http","53/udp"],"txt":["a","b"]}`,
@@ -128,7 +132,8 @@ func (r rig) taskOf(packet []byte, from zone.Client, limit int) (t *task, ok boo
 // decided is the reply that is decided for a packet, and not kept; nil if
 // upstreams have to be asked.
 func (r rig) decided(packet []byte, from zone.Client, limit int) []byte {
-	r.Server = &Server{authority: r.authority, changes: r.changes, fwd: r.fwd, traffic: r.traffic, log: r.log, ctx: r.ctx, answers: newAnswerCache()}
+	r.Server = &Server{authority: r.authority, changes: r.changes, fwd: r.fwd, traffic: r.traffic, log: r.log,
+		ctx: r.ctx, answers: newAnswerCache()}
 	return r.ask(packet, from, limit)
 }
 
@@ -204,7 +209,8 @@ func (r rig) checkReplay(t testing.TB, packet []byte, from zone.Client, limit in
 			continue // which addresses are left out depends on the order of the others
 		}
 		if len(gotParts[i]) != len(wantParts[i]) || !truncated && !slices.Equal(gotParts[i], wantParts[i]) {
-			t.Fatalf("%x from %v, section %d:\ngot  %.500s\nwant %.500s", packet, from.Addr, i, gotParts[i], wantParts[i])
+			t.Fatalf("%x from %v, section %d:\ngot  %.500s\nwant %.500s", packet, from.Addr, i, gotParts[i],
+				wantParts[i])
 		}
 	}
 	if len(got) > limit {

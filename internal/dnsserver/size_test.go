@@ -51,10 +51,12 @@ func TestMuchTXT(t *testing.T) {
 	reg := zonetest.New(t, "docker", 0)
 	var services []string
 	for i := range 20 {
-		services = append(services, fmt.Sprintf(`{"name":"web%d","image":"nginx","ip":"10.0.0.1","txt":"%d%s"}`, i, i, strings.Repeat("x", publish.MaxTXT-5)))
+		services = append(services, fmt.Sprintf(`{"name":"web%d","image":"nginx","ip":"10.0.0.1","txt":"%d%s"}`, i, i,
+			strings.Repeat("x", publish.MaxTXT-5)))
 	}
 	reg.Publish(t, services...)
-	_, b, err := packed(newRig(t, reg), new(dns.Msg).SetQuestion("nginx.docker.", dns.TypeTXT), netip.Addr{}, dns.MaxMsgSize)
+	_, b, err := packed(newRig(t, reg), new(dns.Msg).SetQuestion("nginx.docker.", dns.TypeTXT), netip.Addr{},
+		dns.MaxMsgSize)
 	m := new(dns.Msg)
 	if err != nil || m.Unpack(b) != nil || len(m.Answer) != 7 || !m.Truncated {
 		t.Errorf("got %d bytes, %d records, TC %t, %v; want 7 records and TC", len(b), len(m.Answer), m.Truncated, err)
@@ -64,7 +66,8 @@ func TestMuchTXT(t *testing.T) {
 // However many short texts there are: whole, or cut with TC as late as can be.
 func TestManyTXT(t *testing.T) {
 	for _, tt := range []struct{ count, length, size int }{
-		{120, 2, dnswire.MaxUDPSize}, {50, 1, dnswire.MaxUDPSize}, {50, 1, 512}, {20, 250, dnswire.MaxUDPSize}, {1300, 62, dns.MaxMsgSize}, {120, 2, dns.MaxMsgSize},
+		{120, 2, dnswire.MaxUDPSize}, {50, 1, dnswire.MaxUDPSize}, {50, 1, 512}, {20, 250, dnswire.MaxUDPSize}, {1300,
+			62, dns.MaxMsgSize}, {120, 2, dns.MaxMsgSize},
 	} {
 		reg := zonetest.New(t, "docker", 0)
 		for i := range tt.count {
@@ -93,7 +96,8 @@ func TestEscapedTXT(t *testing.T) {
 	s := reg.Service(t, "bs", "bs", "bs", "10.0.0.1")
 	s.TXT = []string{strings.Repeat(`\`, 250), strings.Repeat(`\`, 249) + "a", strings.Repeat(`\`, 200) + `"`}
 	reg.Put(s.ID, s)
-	_, b, err := packed(newRig(t, reg), new(dns.Msg).SetQuestion("bs.bs.docker.", dns.TypeTXT), netip.Addr{}, dnswire.MaxUDPSize)
+	_, b, err := packed(newRig(t, reg), new(dns.Msg).SetQuestion("bs.bs.docker.", dns.TypeTXT), netip.Addr{},
+		dnswire.MaxUDPSize)
 	m := new(dns.Msg)
 	if err != nil || m.Unpack(b) != nil || len(m.Answer) != 3 || m.Truncated {
 		t.Errorf("got %d bytes, %d records, TC %t, %v; want 3 records", len(b), len(m.Answer), m.Truncated, err)
@@ -171,8 +175,10 @@ func TestReplyIsBounded(t *testing.T) {
 		if n := len(m.Answer); n < 2 || n > dns.MinMsgSize/14+1 {
 			t.Errorf("%s: %d records; want at most %d", c.qname, n, dns.MinMsgSize/14+1)
 		}
-		if m, b, err := packed(z, req, netip.Addr{}, dns.MinMsgSize); err != nil || len(b) > dns.MinMsgSize || !m.Truncated {
-			t.Errorf("%s: %d bytes, TC %v, %v; want at most %d, and TC", c.qname, len(b), m.Truncated, err, dns.MinMsgSize)
+		if m, b, err := packed(z, req, netip.Addr{},
+			dns.MinMsgSize); err != nil || len(b) > dns.MinMsgSize || !m.Truncated {
+			t.Errorf("%s: %d bytes, TC %v, %v; want at most %d, and TC", c.qname, len(b), m.Truncated, err,
+				dns.MinMsgSize)
 		}
 	}
 }

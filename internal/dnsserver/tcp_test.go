@@ -107,7 +107,8 @@ func TestTCPSlowClients(t *testing.T) {
 		}()
 		for range 50 {
 			for _, network := range []string{"udp", "tcp"} {
-				if r := dnstest.Exchange(t, network, addr, new(dns.Msg).SetQuestion("web.nginx.docker.", dns.TypeA)); len(r.Answer) != 1 {
+				if r := dnstest.Exchange(t, network, addr,
+					new(dns.Msg).SetQuestion("web.nginx.docker.", dns.TypeA)); len(r.Answer) != 1 {
 					t.Fatalf("over %s: got %v; want the address", network, dnstest.Show(r))
 				}
 			}
@@ -192,7 +193,8 @@ func TestTCPOutOfOrder(t *testing.T) {
 	busy, half := dial(), dial()
 	var stream []byte
 	for i := range uint16(10) {
-		stream = append(stream, frame(dnstest.Pack(t, i, fmt.Sprintf("%d.example.com.", i), dns.TypeA))...) // else they would share one query
+		stream = append(stream, frame(dnstest.Pack(t, i, fmt.Sprintf("%d.example.com.", i),
+			dns.TypeA))...) // else they would share one query
 		stream = append(stream, frame(dnstest.Pack(t, 100+i, "web.nginx.docker.", dns.TypeA))...)
 	}
 	if _, err := busy.Write(stream); err != nil {
@@ -295,7 +297,8 @@ func TestTCPRepliesDoNotWaitForATurn(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	stream := append(frame(dnstest.Pack(t, 1, "web.nginx.docker.", dns.TypeA)), frame(dnstest.Pack(t, 2, "web.nginx.docker.", dns.TypeMX))...)
+	stream := append(frame(dnstest.Pack(t, 1, "web.nginx.docker.", dns.TypeA)),
+		frame(dnstest.Pack(t, 2, "web.nginx.docker.", dns.TypeMX))...)
 	if _, err := c.Write(append(stream, frame(dnstest.Pack(t, 3, "web.*.docker.", dns.TypeA))...)); err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,8 @@ func TestNoDataForManyServices(t *testing.T) {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			var pubs []zonetest.Pub
 			for i := range n {
-				pubs = append(pubs, pub(fmt.Sprintf("redis%d", i), "redis", publish.DefaultTTL, fmt.Sprintf("172.17.0.%d", i+1), ""))
+				pubs = append(pubs, pub(fmt.Sprintf("redis%d", i), "redis", publish.DefaultTTL,
+					fmt.Sprintf("172.17.0.%d", i+1), ""))
 			}
 			z := newRig(t, zonetest.New(t, "docker", 0, pubs...))
 			addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
@@ -102,7 +103,8 @@ func TestLocalAddress(t *testing.T) {
 				t.Errorf("over TCP: got %v; want %v", got, want)
 			}
 			req.Question[0].Qtype = other
-			if got := dnstest.Exchange(t, "udp", to.String(), req); got.Rcode != dns.RcodeSuccess || len(got.Answer) != 0 {
+			if got := dnstest.Exchange(t, "udp", to.String(),
+				req); got.Rcode != dns.RcodeSuccess || len(got.Answer) != 0 {
 				t.Errorf("%v: got %v; want no data", dns.Type(other), dnstest.Show(got))
 			}
 		})
@@ -116,7 +118,8 @@ func TestEDNS(t *testing.T) {
 		for _, network := range []string{"udp", "tcp"} {
 			for _, do := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s over %s DO=%t", qname, network, do), func(t *testing.T) {
-					r := dnstest.Exchange(t, network, addr, new(dns.Msg).SetQuestion(qname, dns.TypeA).SetEdns0(4096, do))
+					r := dnstest.Exchange(t, network, addr,
+						new(dns.Msg).SetQuestion(qname, dns.TypeA).SetEdns0(4096, do))
 					opt := r.IsEdns0()
 					if opt == nil {
 						t.Fatal("got no OPT; want one, as one was sent")
@@ -124,7 +127,8 @@ func TestEDNS(t *testing.T) {
 					if opt.Do() != do || opt.Version() != 0 || opt.UDPSize() != dnswire.MaxUDPSize || opt.Hdr.Name != "." {
 						t.Errorf("got %v; want version 0, DO %t, size %d", opt, do, dnswire.MaxUDPSize)
 					}
-					if r := dnstest.Exchange(t, network, addr, new(dns.Msg).SetQuestion(qname, dns.TypeA)); r.IsEdns0() != nil {
+					if r := dnstest.Exchange(t, network, addr,
+						new(dns.Msg).SetQuestion(qname, dns.TypeA)); r.IsEdns0() != nil {
 						t.Errorf("got %v; want no OPT, as none was sent", r.IsEdns0())
 					}
 				})
@@ -145,7 +149,8 @@ func TestEDNS(t *testing.T) {
 	t.Run("options are ignored", func(t *testing.T) {
 		req := new(dns.Msg).SetQuestion("web.nginx.docker.", dns.TypeA).SetEdns0(4096, false)
 		opt := req.IsEdns0()
-		opt.Option = append(opt.Option, &dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: "0123456789abcdef"}, &dns.EDNS0_NSID{Code: dns.EDNS0NSID})
+		opt.Option = append(opt.Option, &dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: "0123456789abcdef"},
+			&dns.EDNS0_NSID{Code: dns.EDNS0NSID})
 		r := dnstest.Exchange(t, "udp", addr, req)
 		if opt := r.IsEdns0(); len(r.Answer) != 1 || opt == nil || len(opt.Option) != 0 {
 			t.Errorf("got %v and %v; want the address and no option", dnstest.Show(r), opt)
@@ -165,7 +170,8 @@ func TestTruncation(t *testing.T) {
 		pub("many4", "nginx", 0, strings.Join(v4, " "), ""),
 		pub("many6", "nginx", 0, strings.Join(v6[:2000], " "), ""),
 		pub("few", "redis", 0, "10.2.0.1 10.2.0.2", ""),
-		pub(strings.Repeat("a", 60)+"."+strings.Repeat("b", 60), strings.Repeat("c", 60), 0, strings.Join(v4[:100], " "), ""),
+		pub(strings.Repeat("a", 60)+"."+strings.Repeat("b", 60), strings.Repeat("c", 60), 0,
+			strings.Join(v4[:100], " "), ""),
 	))
 	addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
 	long := strings.Repeat("a", 60) + "." + strings.Repeat("b", 60) + "." + strings.Repeat("c", 60) + ".docker."
@@ -180,7 +186,8 @@ func TestTruncation(t *testing.T) {
 		{long, dns.TypeA, 100},
 	} {
 		for _, size := range []struct{ asked, limit int }{ // asked -1: no EDNS
-			{-1, 512}, {0, 512}, {100, 512}, {512, 512}, {513, 513}, {1000, 1000}, {1232, 1232}, {4096, 1232}, {65535, 1232},
+			{-1, 512}, {0, 512}, {100, 512}, {512, 512}, {513, 513}, {1000, 1000}, {1232, 1232}, {4096, 1232}, {65535,
+				1232},
 		} {
 			t.Run(fmt.Sprintf("%.20s size %d", tt.qname, size.asked), func(t *testing.T) {
 				req := new(dns.Msg).SetQuestion(tt.qname, tt.qtype)
@@ -228,7 +235,8 @@ func TestTruncation(t *testing.T) {
 				seen[rr.String()] = true
 			}
 			if len(seen) != tt.total || len(m.Answer) != tt.total || m.Truncated {
-				t.Errorf("got %d addresses, %d different ones, TC %t; want all %d", len(m.Answer), len(seen), m.Truncated, tt.total)
+				t.Errorf("got %d addresses, %d different ones, TC %t; want all %d", len(m.Answer), len(seen),
+					m.Truncated, tt.total)
 			}
 		})
 	}

@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
-	"sync"
 	intern "unique"
 
 	"github.com/rayje/dnsdock/internal/dnsname"
@@ -42,8 +41,11 @@ type Viewer struct{ Addr, Local netip.Addr }
 // services costs no more than its reply holds. It reports differs if viewers on other
 // networks may get other addresses, or another order.
 func (x *Index) Rrset(views []*Set, v4 bool, limit int, c Viewer) (addrs []netip.Addr, ttl uint32, differs bool) {
-	isNear := sync.OnceValue(func() bool { return x.isNear(c.Addr) }) // is asked for only where there are many
-	seen := make(map[netip.Addr]bool)
+	var seen map[netip.Addr]bool // nil if no address can come twice
+	if len(views) > 1 || len(views) == 1 && views[0].Len() > 1 || AnyHas(views, publish.HasHost) {
+		seen = make(map[netip.Addr]bool)
+	}
+	isFar, isFull := false, false // the viewer is on no network of a service, which is asked for once
 	var near, far rotation
 	var network intern.Handle[publish.Network]
 	isFirst := true
@@ -57,11 +59,16 @@ func (x *Index) Rrset(views []*Set, v4 bool, limit int, c Viewer) (addrs []netip
 		from := group.count
 		for _, a := range got.addrs {
 			if a.IsValid() && a.Is4() == v4 && !seen[a] && group.count < limit {
-				seen[a] = true
+				if seen != nil {
+					seen[a] = true
+				}
 				group.add(a, from)
 			}
 		}
-		if near.count == limit || far.count == limit && !isNear() {
+		if far.count == limit && !isFull {
+			isFull, isFar = true, !x.isNear(c.Addr)
+		}
+		if near.count == limit || isFar {
 			break
 		}
 	}

@@ -40,7 +40,6 @@ type Answer struct {
 	Kind          stats.Kind
 	Rcode         int
 	Authoritative bool
-	AuthenticData bool               // as far as the client wants to know it
 	Response      *dnscache.Response // all that is said, if it comes from an upstream alone
 	EDE           []byte             // extended DNS errors (RFC 8914), as options of an OPT record
 	EndsWithSOA   bool               // the last record is a SOA of ours
@@ -49,17 +48,18 @@ type Answer struct {
 	resolver *Resolver
 	query    Query
 	client   Client
-	open     *Query         // what upstreams must be asked; nil: nothing
-	isTLD    bool           // the open question is only for them if they know such a top-level domain
-	chain    []dnsname.Name // those that were resolved
-	busy     bool           // too many expensive queries waited
-	slow     bool           // the client wants a quick answer, and this one is not
+	progress
+	basis Basis
+	keep  bool // by basis
+}
 
-	keep      bool
-	version   uint32 // of the index, read before it was looked at
-	stamp     uint32 // of the name that was asked
-	readsMore bool   // the answer was made from more than that name
-	by        By
+// A progress says how far a query is resolved.
+type progress struct {
+	chain []dnsname.Name // the names that were resolved, along CNAMEs
+	open  *Query         // what upstreams must be asked; nil: nothing
+	isTLD bool           // the open question is only for them if they know such a top-level domain
+	busy  bool           // too many expensive queries waited
+	slow  bool           // the client wants a quick answer, and this one is not
 }
 
 // By says which properties of a client an answer depends on, as bits.
@@ -72,7 +72,7 @@ const (
 
 // A Basis says what an answer was made from, and so how long it may be kept.
 type Basis struct {
-	Version uint32 // of the index: with the same version the answer is the same
+	Version uint32 // of the index, read before it was looked at: with the same version the answer is the same
 	Stamp   uint32 // of the question's name: with the same stamp the answer is the same
 	ByStamp bool   // Stamp can be trusted; else only Version can
 	By      By
@@ -82,7 +82,7 @@ type Basis struct {
 func (a *Answer) Basis() (b Basis, ok bool) {
 	isGood := a.Rcode == dns.RcodeSuccess || a.Rcode == dns.RcodeNameError
 	ok = a.keep && a.open == nil && !a.busy && a.Authoritative && isGood
-	return Basis{a.version, a.stamp, !a.readsMore, a.by}, ok
+	return a.basis, ok
 }
 
 // IsOpen reports whether upstreams must be asked, by Complete.
@@ -93,7 +93,7 @@ func (a *Answer) IsOpen() bool { return a.open != nil }
 func (a *Answer) Records() (b []byte, counts [3]uint16) { return a.records, a.counts }
 
 // readOther notes that the answer depends on more than the name that was asked.
-func (a *Answer) readOther() { a.readsMore = true }
+func (a *Answer) readOther() { a.basis.ByStamp = false }
 
 // fail makes a an error without records.
 func (a *Answer) fail(rcode int) {

@@ -27,7 +27,8 @@ func TestPanicIsServfail(t *testing.T) {
 	// While a reply is completed, too.
 	z = newResolver(t, zonetest.New(t, "docker", 0))
 	z.log = slog.New(slog.NewTextHandler(log, nil))
-	a := z.Decide(Query{Name: zonetest.Name(t, "web.nginx.docker"), Type: dns.TypeA, Class: dns.ClassINET}, Client{Size: 512})
+	a := z.Decide(Query{Name: zonetest.Name(t, "web.nginx.docker"), Type: dns.TypeA, Class: dns.ClassINET},
+		Client{Size: 512})
 	a.open, z.Fwd.Cache = &Query{Name: zonetest.Name(t, "x")}, nil
 	if a.Complete(); a.Rcode != dns.RcodeServerFailure || a.IsOpen() {
 		t.Errorf("got %+v; want SERVFAIL", a)

@@ -23,12 +23,19 @@ func TestAnswersByClient(t *testing.T) {
 	z := newResolver(t, reg)
 	tcp := []publish.Port{{Number: 80, Proto: "tcp"}}
 	reg.PutContainers(t,
-		publish.Container{Name: "a1", Image: "web", Networks: []publish.Endpoint{zonetest.Endpoint("a", "10.1.0.11/24")}, Exposed: tcp},
-		publish.Container{Name: "a2", Image: "web", Networks: []publish.Endpoint{zonetest.Endpoint("a", "10.1.0.12/24")}, Exposed: tcp},
-		publish.Container{Name: "b1", Image: "web", Networks: []publish.Endpoint{zonetest.Endpoint("b", "10.2.0.11/24")}, Exposed: tcp},
-		publish.Container{Name: "i1", Image: "web", Networks: []publish.Endpoint{zonetest.Endpoint("!i", "10.3.0.11/24")}},
-		publish.Container{Name: "ab", Image: "db", Networks: []publish.Endpoint{zonetest.Endpoint("b", "10.2.0.20/24"), zonetest.Endpoint("a", "10.1.0.20/24 fd00:1::20/64")}, Exposed: tcp},
-		publish.Container{Name: "in", Image: "db2", Networks: []publish.Endpoint{zonetest.Endpoint("!i", "10.3.0.20/24")}, Exposed: tcp},
+		publish.Container{Name: "a1", Image: "web",
+			Networks: []publish.Endpoint{zonetest.Endpoint("a", "10.1.0.11/24")}, Exposed: tcp},
+		publish.Container{Name: "a2", Image: "web",
+			Networks: []publish.Endpoint{zonetest.Endpoint("a", "10.1.0.12/24")}, Exposed: tcp},
+		publish.Container{Name: "b1", Image: "web",
+			Networks: []publish.Endpoint{zonetest.Endpoint("b", "10.2.0.11/24")}, Exposed: tcp},
+		publish.Container{Name: "i1", Image: "web",
+			Networks: []publish.Endpoint{zonetest.Endpoint("!i", "10.3.0.11/24")}},
+		publish.Container{Name: "ab", Image: "db",
+			Networks: []publish.Endpoint{zonetest.Endpoint("b", "10.2.0.20/24"),
+				zonetest.Endpoint("a", "10.1.0.20/24 fd00:1::20/64")}, Exposed: tcp},
+		publish.Container{Name: "in", Image: "db2",
+			Networks: []publish.Endpoint{zonetest.Endpoint("!i", "10.3.0.20/24")}, Exposed: tcp},
 	)
 	for _, c := range []struct {
 		client, qname string
@@ -58,7 +65,8 @@ func TestAnswersByClient(t *testing.T) {
 			t.Errorf("%s, %s %s: got %q; want %q", c.client, c.qname, dns.Type(c.qtype), all, c.want)
 		}
 	}
-	if m := reply(z, new(dns.Msg).SetQuestion("20.0.3.10.in-addr.arpa.", dns.TypePTR), netip.Addr{}, dns.MaxMsgSize); len(m.Answer) != 1 {
+	if m := reply(z, new(dns.Msg).SetQuestion("20.0.3.10.in-addr.arpa.", dns.TypePTR), netip.Addr{},
+		dns.MaxMsgSize); len(m.Answer) != 1 {
 		t.Errorf("PTR of an internal address: got %v; want its name", dnstest.Show(m))
 	}
 }
@@ -68,10 +76,11 @@ func TestAnswersByClient(t *testing.T) {
 func TestAnswersByPlaces(t *testing.T) {
 	reg := zonetest.New(t, "docker", 0)
 	z := newResolver(t, reg)
-	reg.PutContainers(t, publish.Container{Name: "site", Image: "web", Labels: map[string]string{"com.dnsdock.ip_addr": "container:p1,container:p2"}, Others: map[string][]publish.Endpoint{
-		"p1": {zonetest.Endpoint("a", "10.1.0.11/24"), zonetest.Endpoint("b", "10.2.0.11/24")},
-		"p2": {zonetest.Endpoint("a", "10.1.0.12/24"), zonetest.Endpoint("b", "10.2.0.12/24")},
-	}})
+	reg.PutContainers(t, publish.Container{Name: "site", Image: "web",
+		Labels: map[string]string{"com.dnsdock.ip_addr": "container:p1,container:p2"}, Others: map[string][]publish.Endpoint{
+			"p1": {zonetest.Endpoint("a", "10.1.0.11/24"), zonetest.Endpoint("b", "10.2.0.11/24")},
+			"p2": {zonetest.Endpoint("a", "10.1.0.12/24"), zonetest.Endpoint("b", "10.2.0.12/24")},
+		}})
 	for client, want := range map[string]string{
 		"10.1.0.99": "NOERROR 10.1.0.11 10.1.0.12",
 		"10.2.0.99": "NOERROR 10.2.0.11 10.2.0.12",
@@ -92,7 +101,8 @@ func TestNearFirstOfMany(t *testing.T) {
 		if i%500 == 7 {
 			n = zonetest.Endpoint("near", fmt.Sprintf("10.2.0.%d/16", 2+i/500))
 		}
-		reg.PutContainers(t, publish.Container{Name: fmt.Sprint("c", i), Image: "many", Networks: []publish.Endpoint{n}})
+		reg.PutContainers(t, publish.Container{Name: fmt.Sprint("c", i), Image: "many",
+			Networks: []publish.Endpoint{n}})
 	}
 	c := newClientAt("10.2.9.9", "")
 	c.Size = dns.MinMsgSize
@@ -113,8 +123,11 @@ func TestHostAddress(t *testing.T) {
 	z := newResolver(t, reg)
 	reg.PutContainers(t,
 		publish.Container{Name: "h", Image: "app", Networks: []publish.Endpoint{publish.HostNetwork()}},
-		publish.Container{Name: "dns", Image: "dnsdock", Networks: []publish.Endpoint{zonetest.Endpoint("a", "10.1.0.53/24 fd00:1::53/64"), zonetest.Endpoint("b", "10.2.0.53/24")}},
-		publish.Container{Name: "mixed", Image: "app", Labels: map[string]string{"com.dnsdock.ip_addr": "host, 192.0.2.7"}},
+		publish.Container{Name: "dns", Image: "dnsdock",
+			Networks: []publish.Endpoint{zonetest.Endpoint("a", "10.1.0.53/24 fd00:1::53/64"),
+				zonetest.Endpoint("b", "10.2.0.53/24")}},
+		publish.Container{Name: "mixed", Image: "app",
+			Labels: map[string]string{"com.dnsdock.ip_addr": "host, 192.0.2.7"}},
 	)
 	check := func(local, qname string, qtype uint16, want string) {
 		t.Helper()
@@ -130,8 +143,10 @@ func TestHostAddress(t *testing.T) {
 	check("10.2.0.53", "h.app.docker.", dns.TypeA, "NOERROR 10.2.0.1")
 	check("", "h.app.docker.", dns.TypeA, "NOERROR") // the system does not tell
 	check("172.17.0.1", "1.0.17.172.in-addr.arpa.", dns.TypePTR, "NXDOMAIN")
-	reg.PutContainers(t, publish.Container{Name: "byhand", Image: "x", Labels: map[string]string{"com.dnsdock.ip_addr": "192.168.1.4"}})
-	check("192.168.1.4", "h.app.docker.", dns.TypeA, "NOERROR 192.168.1.4") // the address of the host is a container's by hand
+	reg.PutContainers(t, publish.Container{Name: "byhand", Image: "x",
+		Labels: map[string]string{"com.dnsdock.ip_addr": "192.168.1.4"}})
+	check("192.168.1.4", "h.app.docker.", dns.TypeA,
+		"NOERROR 192.168.1.4") // the address of the host is a container's by hand
 	for range 10 {
 		got := strings.Fields(answersTo(z, "192.0.2.1", "172.17.0.1", "mixed.app.docker.", dns.TypeA))
 		slices.Sort(got)
@@ -152,7 +167,8 @@ func TestHealthChecks(t *testing.T) {
 	z := newResolver(t, reg)
 	tcp := []publish.Port{{Number: 80, Proto: "tcp"}}
 	put := func(name, image, addr string, sick bool, labels ...string) {
-		c := publish.Container{Name: name, Image: image, Sick: sick, Networks: []publish.Endpoint{zonetest.Endpoint("a", addr)}, Exposed: tcp, Labels: map[string]string{}}
+		c := publish.Container{Name: name, Image: image, Sick: sick,
+			Networks: []publish.Endpoint{zonetest.Endpoint("a", addr)}, Exposed: tcp, Labels: map[string]string{}}
 		for _, l := range labels {
 			k, v, _ := strings.Cut(l, "=")
 			c.Labels[k] = v
@@ -186,7 +202,8 @@ func TestHealthChecks(t *testing.T) {
 	// The healthy one is on an internal network, out of reach of others.
 	reg.Rules.Health = true
 	put("d1", "db", "10.1.0.5/24", true)
-	reg.PutContainers(t, publish.Container{Name: "d2", Image: "db", Networks: []publish.Endpoint{zonetest.Endpoint("!i", "10.3.0.6/24")}})
+	reg.PutContainers(t, publish.Container{Name: "d2", Image: "db",
+		Networks: []publish.Endpoint{zonetest.Endpoint("!i", "10.3.0.6/24")}})
 	check("192.0.2.1", "db.docker.", dns.TypeA, "NOERROR 10.1.0.5")
 	check("10.3.0.99", "db.docker.", dns.TypeA, "NOERROR 10.3.0.6")
 	check("192.0.2.1", "docker.", dns.TypeA, "NOERROR 10.1.0.1 10.1.0.2")
@@ -198,17 +215,20 @@ func TestComposeNames(t *testing.T) {
 	reg.Rules.Second.Compose = true
 	z := newResolver(t, reg)
 	instance := func(project, service, number, name, image, addr string) publish.Container {
-		return publish.Container{Name: name, Image: image, Networks: []publish.Endpoint{zonetest.Endpoint("a", addr)}, Exposed: []publish.Port{{Number: 80, Proto: "tcp"}}, Labels: map[string]string{
-			"com.docker.compose.project": project, "com.docker.compose.service": service, "com.docker.compose.container-number": number}}
+		return publish.Container{Name: name, Image: image, Networks: []publish.Endpoint{zonetest.Endpoint("a", addr)},
+			Exposed: []publish.Port{{Number: 80, Proto: "tcp"}}, Labels: map[string]string{
+				"com.docker.compose.project": project, "com.docker.compose.service": service, "com.docker.compose.container-number": number}}
 	}
 	reg.PutContainers(t,
 		instance("shop", "web", "1", "shop_web_1", "nginx", "10.1.0.1/24"),
 		instance("shop", "web", "2", "shop_web_2", "nginx", "10.1.0.2/24"),
 		instance("shop", "db", "1", "shop_db_1", "redis", "10.1.0.3/24"),
 		instance("redis", "web", "1", "redis_web_1", "nginx", "10.1.0.4/24"), // a project that is called as an image is
-		publish.Container{Name: "cache", Image: "blog", Networks: []publish.Endpoint{zonetest.Endpoint("a", "10.1.0.5/24")}},
+		publish.Container{Name: "cache", Image: "blog",
+			Networks: []publish.Endpoint{zonetest.Endpoint("a", "10.1.0.5/24")}},
 		instance("blog", "cache", "1", "blog_cache_1", "nginx", "10.1.0.6/24"),
-		publish.Container{Name: "al", Image: "x", Networks: []publish.Endpoint{zonetest.Endpoint("a", "10.1.0.7/24")}, Labels: map[string]string{"com.dnsdock.alias": "ali.docker"}},
+		publish.Container{Name: "al", Image: "x", Networks: []publish.Endpoint{zonetest.Endpoint("a", "10.1.0.7/24")},
+			Labels: map[string]string{"com.dnsdock.alias": "ali.docker"}},
 		instance("ali", "web", "1", "ali_web_1", "nginx", "10.1.0.8/24"),
 	)
 	for _, c := range []struct{ qname, want string }{
@@ -248,7 +268,8 @@ func TestComposeNames(t *testing.T) {
 		}
 	}
 	reg.Rules.Closest = false
-	if got := answersTo(z, "192.0.2.1", "", "_80._tcp.1.web.shop.docker.", dns.TypeSRV); got != "NOERROR shop_web_1.nginx.docker. 10.1.0.1" {
+	if got := answersTo(z, "192.0.2.1", "", "_80._tcp.1.web.shop.docker.",
+		dns.TypeSRV); got != "NOERROR shop_web_1.nginx.docker. 10.1.0.1" {
 		t.Errorf("SRV: got %q", got)
 	}
 	m := reply(z, new(dns.Msg).SetQuestion("1.0.1.10.in-addr.arpa.", dns.TypePTR), netip.Addr{}, dns.MaxMsgSize)

@@ -44,13 +44,15 @@ func TestExplainIsWhatDNSAnswers(t *testing.T) {
 			}
 			for _, rr := range m.Answer {
 				h := rr.Header()
-				text := fmt.Sprintln(strings.TrimSuffix(h.Name, "."), h.Ttl, dns.Type(h.Rrtype), strings.TrimPrefix(rr.String(), h.String()))
+				text := fmt.Sprintln(strings.TrimSuffix(h.Name, "."), h.Ttl, dns.Type(h.Rrtype),
+					strings.TrimPrefix(rr.String(), h.String()))
 				want = append(want, strings.ToLower(text))
 			}
 			slices.Sort(got)
 			slices.Sort(want)
 			if res.Rcode != dns.RcodeToString[m.Rcode] || !slices.Equal(got, want) {
-				t.Errorf("%s %v: got %s %v; want %s %v", qname, dns.Type(qtype), res.Rcode, got, dns.RcodeToString[m.Rcode], want)
+				t.Errorf("%s %v: got %s %v; want %s %v", qname, dns.Type(qtype), res.Rcode, got,
+					dns.RcodeToString[m.Rcode], want)
 			}
 		}
 	}

@@ -80,10 +80,12 @@ func TestLocalZones(t *testing.T) {
 		})
 	}
 	z.Reg.Ready.Store(false)
-	if got := dnstest.ShowSorted(reply(z, new(dns.Msg).SetQuestion("x.onion.", dns.TypeA), netip.Addr{}, 512)); !strings.HasPrefix(got, "NXDOMAIN") {
+	if got := dnstest.ShowSorted(reply(z, new(dns.Msg).SetQuestion("x.onion.", dns.TypeA), netip.Addr{},
+		512)); !strings.HasPrefix(got, "NXDOMAIN") {
 		t.Errorf("x.onion before the first list: got %v; want NXDOMAIN", got)
 	}
-	if got := dnstest.ShowSorted(reply(z, new(dns.Msg).SetQuestion("2.0.0.10.in-addr.arpa.", dns.TypePTR), netip.Addr{}, 512)); got != "SERVFAIL" {
+	if got := dnstest.ShowSorted(reply(z, new(dns.Msg).SetQuestion("2.0.0.10.in-addr.arpa.", dns.TypePTR),
+		netip.Addr{}, 512)); got != "SERVFAIL" {
 		t.Errorf("2.0.0.10.in-addr.arpa before the first list: got %v; want SERVFAIL", got)
 	}
 }
@@ -103,8 +105,10 @@ func TestNamesAboveInLocalZones(t *testing.T) {
 		"b.onion.": dns.RcodeSuccess, "c.b.onion.": dns.RcodeNameError,
 		"1.168.192.in-addr.arpa.": dns.RcodeSuccess, "2.168.192.in-addr.arpa.": dns.RcodeNameError,
 	} {
-		if m, a := decided(z, new(dns.Msg).SetQuestion(qname, dns.TypeA), Client{Size: 512}); m.Rcode != want || len(m.Answer) > 0 || a.IsOpen() {
-			t.Errorf("%s: got %v, left %v; want %s and no data", qname, dnstest.Show(m), a.IsOpen(), dns.RcodeToString[want])
+		if m, a := decided(z, new(dns.Msg).SetQuestion(qname, dns.TypeA),
+			Client{Size: 512}); m.Rcode != want || len(m.Answer) > 0 || a.IsOpen() {
+			t.Errorf("%s: got %v, left %v; want %s and no data", qname, dnstest.Show(m), a.IsOpen(),
+				dns.RcodeToString[want])
 		}
 	}
 }
@@ -112,7 +116,8 @@ func TestNamesAboveInLocalZones(t *testing.T) {
 // What is above the domain of an engine exists, whatever is in that (RFC 8020).
 func TestNamesAboveZones(t *testing.T) {
 	z := newResolver(t, zonetest.WithZones(t, "docker", 60, "b.c.docker"))
-	for qname, want := range map[string]string{"c.docker.": "NOERROR", "b.c.docker.": "NOERROR", "d.docker.": "NXDOMAIN", "x.b.c.docker.": "NXDOMAIN"} {
+	for qname, want := range map[string]string{"c.docker.": "NOERROR", "b.c.docker.": "NOERROR",
+		"d.docker.": "NXDOMAIN", "x.b.c.docker.": "NXDOMAIN"} {
 		if got := answersTo(z, "192.0.2.1", "", qname, dns.TypeA); got != want {
 			t.Errorf("%s: got %q; want %q", qname, got, want)
 		}

@@ -75,7 +75,7 @@ func (d *decision) noteReads(n dnsname.Name, f found) {
 		d.readOther()
 	}
 	if f.isHost || index.AnyHas(f.views, publish.HasHost) && d.Reg.Rules.Host == nil {
-		d.by |= ByLocal
+		d.basis.By |= ByLocal
 		d.readOther()
 	}
 }
@@ -152,7 +152,7 @@ func (d *decision) addAddrs(section int, owner dnsname.Name, f found, qtype uint
 		limit := d.limit(total(f.views))
 		addrs, ttl, differs = d.Reg.Rrset(f.views, v4, limit, d.client.viewer())
 		if differs {
-			d.by |= ByNetwork
+			d.basis.By |= ByNetwork
 		}
 		d.keepBelow(limit, len(addrs))
 	}

@@ -21,6 +21,7 @@ const (
 	questionTail = 4      // bytes of a question behind its name
 	pointer      = 0xc000 // the bits of a compression pointer, RFC 1035 section 4.1.4
 	maxPointer   = 0x3fff // the last byte that one can point to
+	usualSize    = 128    // bytes that the records of most answers take
 	maxNames     = 32     // names whose endings are looked for: more cost more time than they save bytes
 )
 

@@ -82,7 +82,8 @@ func TestOwnNameOfContainer(t *testing.T) {
 		{dns.TypeAAAA, "NOERROR aa;; docker. 0 SOA dnsdock.docker. hostmaster.docker. 7 3600 600 86400 0"},
 	} {
 		for _, local := range []string{"127.0.0.1", "::1"} {
-			m := reply(newResolver(t, reg), new(dns.Msg).SetQuestion("dnsdock.docker.", tt.qtype), netip.MustParseAddr(local), dns.MaxMsgSize)
+			m := reply(newResolver(t, reg), new(dns.Msg).SetQuestion("dnsdock.docker.", tt.qtype),
+				netip.MustParseAddr(local), dns.MaxMsgSize)
 			if got := dnstest.ShowSorted(m); got != tt.want {
 				t.Errorf("%v at %s: got %v; want %v", dns.Type(tt.qtype), local, got, tt.want)
 			}
@@ -94,7 +95,8 @@ func TestOwnNameOfContainer(t *testing.T) {
 func TestOwnNameIsNoCNAME(t *testing.T) {
 	reg := zonetest.New(t, "docker", 0, pub("web", "nginx", 0, "10.0.0.1", ""))
 	reg.Publish(t, `{"name":"dnsdock","image":"","cname":"web.nginx.docker"}`)
-	m := reply(newResolver(t, reg), new(dns.Msg).SetQuestion("dnsdock.docker.", dns.TypeA), netip.MustParseAddr("10.0.0.53"), 512)
+	m := reply(newResolver(t, reg), new(dns.Msg).SetQuestion("dnsdock.docker.", dns.TypeA),
+		netip.MustParseAddr("10.0.0.53"), 512)
 	if got, want := dnstest.Show(m), "NOERROR aa; dnsdock.docker. 0 A 10.0.0.53"; got != want {
 		t.Errorf("got %v; want %v", got, want)
 	}
@@ -109,7 +111,8 @@ func TestMetaTypes(t *testing.T) {
 	} {
 		for _, qname := range []string{"docker.", "example.com."} {
 			if m := reply(z, new(dns.Msg).SetQuestion(qname, qtype), netip.Addr{}, 512); m.Rcode != want {
-				t.Errorf("%s %s: got %s; want %s", qname, dns.Type(qtype), dns.RcodeToString[m.Rcode], dns.RcodeToString[want])
+				t.Errorf("%s %s: got %s; want %s", qname, dns.Type(qtype), dns.RcodeToString[m.Rcode],
+					dns.RcodeToString[want])
 			}
 		}
 	}

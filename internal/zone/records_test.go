@@ -93,7 +93,8 @@ func TestRecords(t *testing.T) {
 		{"17.172.in-addr.arpa.", "NS", "NOERROR aa; 17.172.in-addr.arpa. 60 NS dnsdock.docker.", " dnsdock.docker. 60 A 127.0.0.1"},
 	} {
 		t.Run(tt.qname+" "+tt.qtype, func(t *testing.T) {
-			m := reply(newResolver(t, reg), new(dns.Msg).SetQuestion(tt.qname, dns.StringToType[tt.qtype]), netip.MustParseAddr("127.0.0.1"), dns.MaxMsgSize)
+			m := reply(newResolver(t, reg), new(dns.Msg).SetQuestion(tt.qname, dns.StringToType[tt.qtype]),
+				netip.MustParseAddr("127.0.0.1"), dns.MaxMsgSize)
 			if got := dnstest.ShowSorted(m); got != tt.want {
 				t.Errorf("\ngot  %v;\nwant %v", got, tt.want)
 			}

@@ -32,7 +32,8 @@ func TestReply(t *testing.T) {
 		hinfo    = ` 60 HINFO "RFC8482" ""`
 	)
 	ip6 := func(digits string) string {
-		return strings.Repeat("0.", 32-4-len(digits)) + strings.Join(strings.Split(digits, ""), ".") + ".0.0.d.f.ip6.arpa."
+		return strings.Repeat("0.", 32-4-len(digits)) + strings.Join(strings.Split(digits, ""),
+			".") + ".0.0.d.f.ip6.arpa."
 	}
 	last6 := "2." + strings.Repeat("0.", 27) + "0.0.d.f.ip6.arpa."
 	for _, tt := range []struct{ qname, qtype, want string }{
@@ -89,7 +90,8 @@ func TestReply(t *testing.T) {
 		{"7.0.17.172.IN-ADDR.arpa.", "PTR", "NOERROR aa; 7.0.17.172.IN-ADDR.arpa. 60 PTR under_score.a.b.docker., 7.0.17.172.IN-ADDR.arpa. 60 PTR deep.er.example.net."},
 		{ip6("6"), "PTR", unknown6}, // a digit at the wrong end
 		{last6, "PTR", "NOERROR aa; " + last6 + " 30 PTR redis1.redis.docker., " + last6 + " 30 PTR shop.example.com., " + last6 + " 30 PTR db.docker."},
-		{strings.ToUpper(last6), "AAAA", strings.NewReplacer("NXDOMAIN", "NOERROR", "d.f.ip6.arpa.", "D.F.IP6.ARPA.").Replace(unknown6)},
+		{strings.ToUpper(last6), "AAAA", strings.NewReplacer("NXDOMAIN", "NOERROR", "d.f.ip6.arpa.",
+			"D.F.IP6.ARPA.").Replace(unknown6)},
 		{"4.0.17.172.in-addr.arpa.", "A", "NOERROR aa;;" + soa17},
 		{"4.0.17.172.in-addr.arpa.", "SOA", "NOERROR aa;;" + soa17},
 		{"99.0.17.172.in-addr.arpa.", "PTR", "NXDOMAIN aa;;" + soa17},
@@ -154,7 +156,8 @@ func TestReply(t *testing.T) {
 				t.Errorf("\ngot  %v;\nwant %v", got, want)
 			}
 			if !m.Response || m.Id != req.Id || !slices.Equal(m.Question, req.Question) {
-				t.Errorf("got a reply with header %v and question %v; want QR, id %d and %v", m.MsgHdr, m.Question, req.Id, req.Question)
+				t.Errorf("got a reply with header %v and question %v; want QR, id %d and %v", m.MsgHdr, m.Question,
+					req.Id, req.Question)
 			}
 			if !m.RecursionDesired {
 				t.Error("got RD clear; want it copied")
@@ -175,7 +178,8 @@ func TestPTRMostSpecificFirst(t *testing.T) {
 		" 1.0.0.10.in-addr.arpa. 3 PTR redis.dev.docker.example.com.," +
 		" 1.0.0.10.in-addr.arpa. 3 PTR db.docker.example.com.," +
 		" 1.0.0.10.in-addr.arpa. 3 PTR short."
-	m := reply(newResolver(t, reg), new(dns.Msg).SetQuestion("1.0.0.10.in-addr.arpa.", dns.TypePTR), netip.Addr{}, dns.MaxMsgSize)
+	m := reply(newResolver(t, reg), new(dns.Msg).SetQuestion("1.0.0.10.in-addr.arpa.", dns.TypePTR), netip.Addr{},
+		dns.MaxMsgSize)
 	if got := dnstest.Show(m); got != want {
 		t.Errorf("\ngot  %v;\nwant %v", got, want)
 	}
@@ -198,7 +202,8 @@ func TestReplyApex(t *testing.T) {
 	} {
 		t.Run(tt.apex+" "+tt.qname, func(t *testing.T) {
 			z := newResolver(t, zonetest.New(t, tt.apex, 0, pub("one", "redis", publish.DefaultTTL, "10.0.0.1", "")))
-			m := reply(z, new(dns.Msg).SetQuestion(tt.qname, dns.TypeA), netip.MustParseAddr("127.0.0.1"), dns.MaxMsgSize)
+			m := reply(z, new(dns.Msg).SetQuestion(tt.qname, dns.TypeA), netip.MustParseAddr("127.0.0.1"),
+				dns.MaxMsgSize)
 			if got := dnstest.ShowSorted(m); got != tt.want {
 				t.Errorf("\ngot  %v;\nwant %v", got, tt.want)
 			}
@@ -215,7 +220,8 @@ func TestNegativeTTL(t *testing.T) {
 			m := reply(newResolver(t, reg), new(dns.Msg).SetQuestion(qname, dns.TypeTXT), netip.Addr{}, dns.MaxMsgSize)
 			soa, ok := append(m.Ns, nil)[0].(*dns.SOA)
 			if !ok || soa.Hdr.Ttl != tt.want || soa.Minttl != tt.want {
-				t.Errorf("-ttl=%d: %s: got %v; want a SOA with TTL and minimum %d", tt.ttl, qname, dnstest.Show(m), tt.want)
+				t.Errorf("-ttl=%d: %s: got %v; want a SOA with TTL and minimum %d", tt.ttl, qname, dnstest.Show(m),
+					tt.want)
 			}
 		}
 	}

@@ -67,6 +67,7 @@ func (z *Resolver) Decide(q Query, c Client) *Answer {
 
 func (z *Resolver) decide(q Query, c Client, t *trace) (a *Answer) {
 	a = &Answer{Kind: stats.Own, resolver: z, query: q, client: c}
+	a.records = make([]byte, 0, usualSize)
 	a.reset(q.Name)
 	defer a.recoverFrom("decide")
 	if rcode := check(q); rcode != dns.RcodeSuccess {
@@ -75,7 +76,7 @@ func (z *Resolver) decide(q Query, c Client, t *trace) (a *Answer) {
 		return a
 	}
 	d := &decision{Resolver: z, Answer: a, trace: t}
-	d.version, d.stamp = z.Reg.Version(), z.Reg.Stamp(q.Name)
+	d.basis = Basis{Version: z.Reg.Version(), Stamp: z.Reg.Stamp(q.Name), ByStamp: true}
 	d.keep = !q.Name.HasWildcard() && !IsMeta(q.Type)
 	d.resolve(q)
 	return a
