@@ -3,6 +3,7 @@ package index
 import (
 	"net/netip"
 	"runtime"
+	"slices"
 	intern "unique"
 
 	"github.com/rayje/dnsdock/internal/dnsname"
@@ -27,6 +28,25 @@ func (x *addresses) At(n dnsname.Name) *Set {
 	}
 	t, _ := x.addrs.load(p.Addr())
 	return t
+}
+
+// isRunningAt reports whether a service that is not of a stopped container has
+// the address.
+func (x *addresses) isRunningAt(a netip.Addr) bool {
+	t, _ := x.addrs.load(a)
+	return t.Has(publish.Runs)
+}
+
+// stoppedAt returns the services of stopped containers that have an address of s.
+func (x *addresses) stoppedAt(s *publish.Service) (list []*publish.Service) {
+	if s == nil {
+		return nil
+	}
+	for _, a := range s.Addrs {
+		t, _ := x.addrs.load(a)
+		list = slices.AppendSeq(list, t.All(publish.HasStopped))
+	}
+	return list
 }
 
 // AnyBelow reports whether a reverse name of a published address is below n.

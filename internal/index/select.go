@@ -14,10 +14,14 @@ import (
 
 // MostSpecific returns the names for a PTR record of services: what they call
 // themselves first, then the owner names with the most labels first, and limit
-// names at most.
+// names at most. Stopped containers are left out if a running one is there.
 func MostSpecific(services *Set, limit int) (list []dnsname.Name) {
 	var byLabels [dnsname.MaxLen/2 + 1][]dnsname.Name
-	for s := range Shuffled([]*Set{services}, publish.HasData) {
+	kind := publish.HasData
+	if services.Has(publish.Runs) {
+		kind = publish.Runs
+	}
+	for s := range Shuffled([]*Set{services}, kind) {
 		if s.HostName != "" {
 			list = append(list, s.HostName)
 		}
@@ -119,6 +123,10 @@ func (x *Index) Giving(views []*Set, v4 bool, c Viewer) iter.Seq[*publish.Servic
 // matter, with the host's addresses.
 func (x *Index) addrsFor(s *publish.Service, c Viewer) (addrs []netip.Addr, near bool) {
 	addrs, near = s.AddrsFor(c.Addr)
+	if s.IsStopped() {
+		isLost := func(a netip.Addr) bool { return x.isRunningAt(a) }
+		addrs = slices.DeleteFunc(slices.Clone(addrs), isLost)
+	}
 	if n := len(addrs); n > 1 && len(s.NetRuns) < 2 {
 		turn := rand.IntN(n)
 		addrs = slices.Concat(addrs[turn:], addrs[:turn])

@@ -21,6 +21,9 @@ func (x *Index) Replace(old, s *publish.Service, died bool) {
 	x.noteRemoved(old, s, died)
 	x.Serial.Add(1)
 	x.noteChange(old, s, before, now)
+	for _, other := range append(x.stoppedAt(old), x.stoppedAt(s)...) { // which may lose the address, or get it back
+		x.noteChange(other, nil, x.pathsOf(other))
+	}
 	if unknown {
 		x.noteChangeOfAll()
 	}

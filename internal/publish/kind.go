@@ -15,6 +15,8 @@ const (
 	IsSick                      // data, and its health check fails
 	Varies                      // addresses that depend on the network of the client
 	HasHost                     // the host's address, which depends on the address that the client asked
+	Runs                        // data, and no stopped container
+	HasStopped                  // data of a container that does not run
 
 	AnyKind = ^Kind(0) // every service has some of it
 )
@@ -42,6 +44,11 @@ func (s *Service) Kinds() (k Kind) {
 		k |= IsSick
 	} else {
 		k |= IsWell
+	}
+	if s.IsStopped() {
+		k |= HasStopped
+	} else {
+		k |= Runs
 	}
 	if len(s.TXT) > 0 {
 		k |= HasTXT

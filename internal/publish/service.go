@@ -61,6 +61,16 @@ func shared(s string) string { return intern.Make(s).Value() }
 // IsByHand reports whether s was made through the API.
 func (s *Service) IsByHand() bool { return s.Origin.Engine == "" }
 
+// IsStopped reports whether s is of a container that does not run. Its engine may
+// have given its addresses to another one.
+func (s *Service) IsStopped() bool {
+	switch s.Origin.State {
+	case "", "running", "paused", "restarting":
+		return false
+	}
+	return s.NetRuns != nil
+}
+
 // CatchesAll reports whether s has the names in its domain that are unknown otherwise.
 func (s *Service) CatchesAll() bool { return slices.Contains(s.Aliases, dnsname.Star) }
 
