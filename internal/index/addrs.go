@@ -30,11 +30,22 @@ func (x *addresses) At(n dnsname.Name) *Set {
 	return t
 }
 
-// isRunningAt reports whether a service that is not of a stopped container has
-// the address.
-func (x *addresses) isRunningAt(a netip.Addr) bool {
+// isLost reports whether an address of s, a stopped container, is that of a
+// running one of its engine now.
+func (x *addresses) isLost(s *publish.Service, a netip.Addr) bool {
 	t, _ := x.addrs.load(a)
-	return t.Has(publish.Runs)
+	return runsAt(t)[s.Origin.Engine]
+}
+
+// runsAt returns the engines of the containers in t that run.
+func runsAt(t *Set) map[string]bool {
+	engines := make(map[string]bool)
+	for s := range t.All(publish.Runs) {
+		if !s.IsByHand() {
+			engines[s.Origin.Engine] = true
+		}
+	}
+	return engines
 }
 
 // stoppedAt returns the services of stopped containers that have an address of s.

@@ -14,14 +14,18 @@ import (
 
 // MostSpecific returns the names for a PTR record of services: what they call
 // themselves first, then the owner names with the most labels first, and limit
-// names at most. Stopped containers are left out if a running one is there.
+// names at most. Stopped containers are left out if a running one of their
+// engine is there.
 func MostSpecific(services *Set, limit int) (list []dnsname.Name) {
 	var byLabels [dnsname.MaxLen/2 + 1][]dnsname.Name
-	kind := publish.HasData
-	if services.Has(publish.Runs) {
-		kind = publish.Runs
+	var runs map[string]bool // by engine; nil: no container is stopped
+	if services.Has(publish.HasStopped) {
+		runs = runsAt(services)
 	}
-	for s := range Shuffled([]*Set{services}, kind) {
+	for s := range Shuffled([]*Set{services}, publish.HasData) {
+		if runs[s.Origin.Engine] && s.IsStopped() {
+			continue
+		}
 		if s.HostName != "" {
 			list = append(list, s.HostName)
 		}
@@ -124,7 +128,7 @@ func (x *Index) Giving(views []*Set, v4 bool, c Viewer) iter.Seq[*publish.Servic
 func (x *Index) addrsFor(s *publish.Service, c Viewer) (addrs []netip.Addr, near bool) {
 	addrs, near = s.AddrsFor(c.Addr)
 	if s.IsStopped() {
-		isLost := func(a netip.Addr) bool { return x.isRunningAt(a) }
+		isLost := func(a netip.Addr) bool { return x.isLost(s, a) }
 		addrs = slices.DeleteFunc(slices.Clone(addrs), isLost)
 	}
 	if n := len(addrs); n > 1 && len(s.NetRuns) < 2 {

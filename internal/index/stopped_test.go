@@ -19,6 +19,9 @@ func TestStoppedContainers(t *testing.T) {
 			e.Addrs = append(e.Addrs, netip.MustParseAddr(a))
 		}
 		s, _ := r.Rules.ServiceOf(&publish.Container{ID: id, Name: name, Image: "x", State: state, Networks: []publish.Endpoint{e}}, "e")
+		if s.Origin.Engine = "e"; id == "5" {
+			s.Origin.Engine = "elsewhere"
+		}
 		r.put(id, s)
 	}
 	want := func(what, q, want string) {
@@ -57,6 +60,11 @@ func TestStoppedContainers(t *testing.T) {
 		t.Error("the stamp of the stopped container's name does not change when it gets its address back")
 	}
 	want("without it", "made.x.docker", "[172.17.0.2]")
+	put("5", "far", "running", "172.17.0.2")
+	want("beside one of another engine", "made.x.docker", "[172.17.0.2]")
+	if names := MostSpecific(r.At(mustName(t, "2.0.17.172.in-addr.arpa")), 9); len(names) != 3 {
+		t.Errorf("beside one of another engine: PTR: got %v; want all three", names)
+	}
 	put("4", "other", "running", "172.17.0.9")
 	want("beside one at another address", "made.x.docker", "[172.17.0.2]")
 }
