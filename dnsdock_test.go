@@ -958,6 +958,13 @@ func TestGateways(t *testing.T) {
 	has(true)
 	reg.Forget(webID)
 	has(false)
+	n.Routed = true // a router of the LAN, as with macvlan
+	s, _ = reg.names.ServiceOf(&publish.Container{
+		ID: webID, Name: "web", Image: "nginx", State: "running",
+		Networks: []publish.Endpoint{{Network: n, Addrs: []netip.Addr{netip.MustParseAddr("172.30.0.2")}}},
+	}, "e")
+	reg.Put(webID, s)
+	has(false)
 }
 
 // A stream of /events.

@@ -396,6 +396,7 @@ type networkJSON struct {
 	Name     string
 	Internal bool
 	Ingress  bool // the network of Swarm's routing mesh
+	Driver   string
 }
 
 // imageJSON is the reply of GET /images/{id}/json, Docker API 1.24 to 1.51.
@@ -441,6 +442,8 @@ func (c *dockerClient) NetworkKinds(ctx context.Context) (map[string]watch.Netwo
 			kind = watch.Ingress
 		case n.Internal:
 			kind = watch.Internal
+		case n.Driver == "macvlan", n.Driver == "ipvlan", n.Driver == "overlay":
+			kind = watch.Routed
 		}
 		kinds[n.ID], kinds[n.Name] = kind, kind
 	}

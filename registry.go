@@ -441,10 +441,11 @@ func (r *registry) isGateway(a netip.Addr) bool {
 				continue
 			}
 			for _, e := range h.fromEngine.Endpoints() {
-				g.all[e.V4.Gateway], g.all[e.V6.Gateway] = true, true
+				for _, a := range e.HostAddrs() {
+					g.all[a] = true
+				}
 			}
 		}
-		delete(g.all, netip.Addr{}) // of networks without one
 	}
 	return g.all[a]
 }

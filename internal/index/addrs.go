@@ -128,12 +128,7 @@ func (x *addresses) count(s *publish.Service, by int) {
 func (x *addresses) gatewayFor(client netip.Addr) (addrs []netip.Addr) {
 	for net := range x.networks.all() {
 		if n := net.Value(); n.Has(client) {
-			for _, a := range []netip.Addr{n.V4.Gateway, n.V6.Gateway} {
-				if a.IsValid() {
-					addrs = append(addrs, a)
-				}
-			}
-			if len(addrs) > 0 {
+			if addrs := n.HostAddrs(); len(addrs) > 0 {
 				return addrs
 			}
 		}

@@ -155,8 +155,9 @@ func (x *Index) hostAddrs(asked netip.Addr) (addrs []netip.Addr) {
 	t, _ := x.addrs.load(asked)
 	for s := range t.All(publish.HasData) {
 		for _, run := range s.NetRuns {
-			if n := run.Net.Value(); n.V4.Contains(asked) || n.V6.Contains(asked) {
-				return []netip.Addr{n.V4.Gateway, n.V6.Gateway}
+			n := run.Net.Value()
+			if host := n.HostAddrs(); len(host) > 0 && (n.V4.Contains(asked) || n.V6.Contains(asked)) {
+				return host
 			}
 		}
 	}

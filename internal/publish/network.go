@@ -12,6 +12,17 @@ type Network struct {
 	Name     string
 	V4, V6   IPNet
 	Internal bool // only containers on it reach it
+	Routed   bool // its gateways are routers elsewhere, not the host
+}
+
+// HostAddrs returns the addresses that the host has on the network, as far as they are known.
+func (n Network) HostAddrs() (addrs []netip.Addr) {
+	for _, a := range []netip.Addr{n.V4.Gateway, n.V6.Gateway} {
+		if a.IsValid() && !n.Routed {
+			addrs = append(addrs, a)
+		}
+	}
+	return addrs
 }
 
 // An IPNet is a network in one address family. It is not valid if the network

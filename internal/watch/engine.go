@@ -45,6 +45,7 @@ const (
 	Open     NetworkKind = iota // everyone whom the host lets through
 	Internal                    // only containers on the network
 	Ingress                     // only Swarm's routing mesh
+	Routed                      // as Open, but its gateway is a router elsewhere (macvlan, ipvlan, overlay)
 )
 
 // A Stream is an open stream of events. Whoever opened it closes it.

@@ -218,7 +218,7 @@ func (e *fakeEngine) NetworkKinds(ctx context.Context) (map[string]NetworkKind, 
 	if e.internal == nil {
 		return nil, fmt.Errorf("list networks: %w", ErrRefused)
 	}
-	all := map[string]NetworkKind{"id-mesh": Ingress, "mesh": Ingress}
+	all := map[string]NetworkKind{"id-mesh": Ingress, "mesh": Ingress, "id-lan": Routed, "lan": Routed}
 	for _, name := range e.internal {
 		all["id-"+name], all[name] = Internal, Internal
 	}

@@ -191,6 +191,26 @@ func TestIngressNetwork(t *testing.T) {
 	}
 }
 
+// The gateway of a network that a router serves is not the host.
+func TestRoutedNetwork(t *testing.T) {
+	e := newFakeEngine()
+	e.internal = []string{}
+	c := &Container{Container: &publish.Container{}, NetworkIDs: map[string]string{"lan": "id-lan", "front": "id-front"}}
+	for _, name := range []string{"lan", "front"} {
+		n := publish.Network{Name: name, V4: publish.IPNet{Gateway: netip.MustParseAddr("10.0.1.1")}}
+		c.Networks = append(c.Networks, publish.Endpoint{Network: n, Addrs: []netip.Addr{netip.MustParseAddr("10.0.1.2")}})
+	}
+	var n networks
+	if _, err := n.mark(t.Context(), e, c); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range c.Networks {
+		if got := len(e.HostAddrs()) > 0; got != (e.Name == "front") {
+			t.Errorf("%s: the host is known to be the gateway: %t", e.Name, got)
+		}
+	}
+}
+
 // The host of an engine elsewhere is that machine, and not the one that the
 // client asked.
 func TestHostOfAnEngineElsewhere(t *testing.T) {

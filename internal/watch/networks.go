@@ -50,7 +50,7 @@ func (n *networks) mark(ctx context.Context, engine Engine, c *Container) (refus
 	}
 	for i := range c.Networks {
 		if id := c.NetworkIDs[c.Networks[i].Name]; id != "" {
-			c.Networks[i].Internal = n.kinds[id] == Internal
+			c.Networks[i].Internal, c.Networks[i].Routed = n.kinds[id] == Internal, n.kinds[id] == Routed
 		}
 	}
 	c.Networks = slices.DeleteFunc(c.Networks, func(e publish.Endpoint) bool {
