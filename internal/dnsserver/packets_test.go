@@ -83,13 +83,8 @@ func TestBadPackets(t *testing.T) {
 		{"11 bytes", dnstest.Wire(bad, 0, one, "")[:11], dropped},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
-			good := new(dns.Msg).SetQuestion("web.nginx.docker.", dns.TypeA)
-			good.Id = 0x600d
-			b, err := good.Pack()
-			if err != nil {
-				t.Fatal(err)
-			}
-			id := good.Id
+			const good = 0x600d
+			b, id := dnstest.Pack(t, good, "web.nginx.docker.", dns.TypeA), uint16(good)
 			if tt.want != dropped {
 				id = binary.BigEndian.Uint16(tt.packet)
 			}
@@ -113,11 +108,11 @@ func TestBadPackets(t *testing.T) {
 			// On UDP a reply may overtake another: first the bad packet's, then the good one's.
 			if tt.want != dropped {
 				check("udp", dnstest.RawUDP(t, addr, id, tt.packet))
-				dnstest.RawUDP(t, addr, good.Id, b)
+				dnstest.RawUDP(t, addr, good, b)
 			} else {
-				check("udp", dnstest.RawUDP(t, addr, good.Id, tt.packet, b))
+				check("udp", dnstest.RawUDP(t, addr, good, tt.packet, b))
 			}
-			replies := dnstest.RawTCP(t, addr, good.Id, tt.packet, b)
+			replies := dnstest.RawTCP(t, addr, good, tt.packet, b)
 			if tt.want != dropped {
 				if len(replies) != 2 {
 					t.Fatalf("over tcp: got %d replies; want 2", len(replies))

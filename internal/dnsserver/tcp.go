@@ -21,39 +21,39 @@ import (
 
 const (
 	maxConns       = 1000            // TCP connections at a time
-	maxClientConns = 200             // of one client; containers behind a proxy are one
-	tcpFirst       = 2 * time.Second // for a new client to begin its query
-	tcpIdle        = 8 * time.Second // for the next one, RFC 7766 section 6.2.3
-	tcpRead        = 2 * time.Second // for a query that has begun
+	maxClientConns = 200             // connections of one client; all containers behind a proxy are one client
+	tcpFirst       = 2 * time.Second // for a new client to begin its first query
+	tcpIdle        = 8 * time.Second // for a client to begin its next query, RFC 7766 section 6.2.3
+	tcpRead        = 2 * time.Second // for the rest of a query that has begun
 	tcpWrite       = 5 * time.Second // for a client to take replies
-	tcpBuffer      = 16 << 10        // octets of replies that are written together
-	workerIdle     = time.Second     // after which a goroutine ends that has no connection
+	tcpBuffer      = 16 << 10        // bytes of replies that are written together
+	workerIdle     = time.Second     // after which a goroutine without a connection ends
 )
 
-// A tcpServer answers DNS over TCP: pipelined queries at once, and those
-// that wait for an upstream when its answer is there, so that no query waits
-// for another (RFC 7766 section 6.2.1.1, which dns.Server does not do).
+// A TCP answers DNS over TCP. It answers pipelined queries at once, and a query
+// that waits for an upstream when its answer is there, so that no query waits
+// for another (RFC 7766 section 6.2.1.1).
 type TCP struct {
 	server *Server
 	ln     net.Listener
-	ending chan struct{} // closed by shutdown
+	ending chan struct{} // closed by Shutdown
 	wg     sync.WaitGroup
-	idle   chan *tcpConn // to the workers that have none
+	idle   chan *tcpConn // to workers without a connection
 
 	mu       sync.Mutex         // guards what follows
 	conns    map[*tcpConn]bool  // nil once the server ended
-	ofClient map[netip.Addr]int // how many of conns
+	ofClient map[netip.Addr]int // number of conns, by network
 }
 
 // A tcpConn is a connection from a client.
 type tcpConn struct {
 	net.Conn
-	network netip.Addr   // of the client, which the bounds are for
-	used    atomic.Int64 // when it was accepted, or queries came last, in Unix nanoseconds
+	network netip.Addr   // of the client: the bounds are for that
+	used    atomic.Int64 // when the connection was accepted, or queries last came, in Unix nanoseconds
 	*buffers
 }
 
-// Buffers are what a connection is served with, and then the next one.
+// buffers serve one connection, and then the next one.
 type buffers struct {
 	replay *replayer
 	in     *bufio.Reader
@@ -109,8 +109,8 @@ func (s *TCP) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// add serves a connection. Where there are too many, of its client or in
-// all, the one that is idle for longest makes room.
+// add serves a connection. If there are too many, of its client or in all, the
+// one that has been idle longest is closed.
 func (s *TCP) add(nc net.Conn) {
 	c := &tcpConn{Conn: nc, network: limit.Network(udpio.AddrOf(nc.RemoteAddr()))}
 	c.used.Store(time.Now().UnixNano())
@@ -135,8 +135,8 @@ func (s *TCP) add(nc net.Conn) {
 	}
 }
 
-// work serves a connection, and then others: a goroutine whose stack has
-// grown, and buffers, are worth as much as the rest of a short connection.
+// work serves a connection, and then others: a grown stack and the buffers cost
+// as much as the rest of a short connection.
 func (s *TCP) work(c *tcpConn) {
 	counts := s.server.traffic.Take(stats.TCP)
 	b := &buffers{replay: s.server.newReplayer(counts), in: bufio.NewReaderSize(nil, dnswire.MaxQuery)}
@@ -144,7 +144,7 @@ func (s *TCP) work(c *tcpConn) {
 		c.buffers = b
 		b.in.Reset(c.Conn)
 		s.serveConn(c)
-		b.out = b.out[:0] // of a client that went away
+		b.out = b.out[:0] // the client may have gone away before it took all
 		s.mu.Lock()
 		s.dropLocked(c)
 		s.mu.Unlock()
@@ -158,6 +158,7 @@ func (s *TCP) work(c *tcpConn) {
 	}
 }
 
+// dropLocked closes a connection.
 func (s *TCP) dropLocked(c *tcpConn) {
 	if s.conns[c] {
 		delete(s.conns, c)
@@ -165,11 +166,11 @@ func (s *TCP) dropLocked(c *tcpConn) {
 			delete(s.ofClient, c.network)
 		}
 	}
-	_ = c.Close() // a second time, maybe; the client sees the end
+	_ = c.Close() // it may be closed already
 }
 
-// oldestLocked returns the connection that was used last longest ago, of
-// those that are; there is one.
+// oldestLocked returns the connection that has been idle longest, of those for
+// which is returns true. There must be one.
 func (s *TCP) oldestLocked(is func(*tcpConn) bool) (oldest *tcpConn) {
 	for c := range s.conns {
 		if is(c) && (oldest == nil || c.used.Load() < oldest.used.Load()) {
@@ -179,8 +180,8 @@ func (s *TCP) oldestLocked(is func(*tcpConn) bool) (oldest *tcpConn) {
 	return oldest
 }
 
-// serveConn answers the queries of c until it is idle for too long, breaks a
-// rule or takes no replies, and returns when all are answered.
+// serveConn answers the queries of c until c is idle for too long, sends what is
+// no message, or takes no replies. It returns when all queries are answered.
 func (s *TCP) serveConn(c *tcpConn) {
 	flush := func() { _ = c.flush() } // its error is the next read's
 	from := zone.Client{Addr: c.client(), Local: c.local(), Size: dns.MaxMsgSize, BeforeWait: flush}
@@ -195,16 +196,14 @@ func (s *TCP) serveConn(c *tcpConn) {
 			continue
 		}
 		packet, reply := dnswire.SanitizeQuery(b)
-		if packet == nil && reply == nil {
-			continue
-		}
 		t := task{Server: s.server, from: from, over: stats.TCP, begun: time.Now()}
 		var ok bool
 		switch t.query, ok = c.replay.read(packet, dns.MaxMsgSize); {
-		case packet == nil || !ok:
+		case reply != nil:
 			took := time.Since(time.Unix(0, c.used.Load()))
 			s.server.noteRejected(reply, from.Addr, s.server.traffic.Shared(stats.TCP), took)
 			_ = c.send(reply) // its error is the next read's
+		case !ok: // a packet that must not be answered
 		case t.version != 0:
 			reply = t.writeBadVersion(nil)
 			t.note(stats.Refused, dns.RcodeBadVers, reply, c.send(reply))
@@ -214,9 +213,9 @@ func (s *TCP) serveConn(c *tcpConn) {
 	}
 }
 
-// serve answers a query over TCP at once, or if it has to wait for an
-// upstream, when its answer is there. Few can wait: the forwarder has a bound
-// for each client.
+// serve answers a query over TCP at once, or if an upstream must be asked,
+// when its answer is there. Few can wait: the forwarder has a bound for each
+// client.
 func (t *task) serve(c *tcpConn, waiting *sync.WaitGroup) {
 	send := func(a *zone.Answer) {
 		reply := t.write(a, nil)
@@ -236,9 +235,9 @@ func (t *task) serve(c *tcpConn, waiting *sync.WaitGroup) {
 	})
 }
 
-// read returns the next message, RFC 1035 section 4.2.2, which is good until
-// the one after it. Where it has to wait it writes all replies before; it waits
-// for the first octet as long as idle, and for the rest no longer than tcpRead.
+// read returns the next message (RFC 1035 section 4.2.2), which the next call
+// overwrites. Before it waits, it writes all replies. It waits for the first
+// byte as long as idle, and for the rest no longer than tcpRead.
 func (s *TCP) read(c *tcpConn, idle time.Duration) ([]byte, error) {
 	if b, ok := c.buffered(); ok {
 		return b, nil
@@ -279,7 +278,8 @@ func (c *tcpConn) buffered() (b []byte, ok bool) {
 	return all[2:end], true
 }
 
-// deadline bounds the reads to come; its error says that the server ends.
+// deadline sets how long the next reads may take. It returns an error if the
+// server ends.
 func (s *TCP) deadline(c *tcpConn, d time.Duration) error {
 	if err := c.SetReadDeadline(time.Now().Add(d)); err != nil {
 		return err
@@ -298,8 +298,8 @@ func (c *tcpConn) client() netip.Addr { return udpio.AddrOf(c.RemoteAddr()) }
 // local returns the address of this end.
 func (c *tcpConn) local() netip.Addr { return udpio.AddrOf(c.LocalAddr()) }
 
-// Answer answers a query if the fast path takes it. The reply is written
-// with others, before the next read that waits.
+// answer answers a query with a kept answer, and reports whether one fits. The
+// reply is written with others, before the next read that waits.
 func (c *tcpConn) answer(query []byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -314,7 +314,7 @@ func (c *tcpConn) answer(query []byte) bool {
 	return c.endLocked(start) == nil
 }
 
-// send has one message written with others, before the next read that waits.
+// send writes a message with others, before the next read that waits.
 func (c *tcpConn) send(b []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -323,8 +323,8 @@ func (c *tcpConn) send(b []byte) error {
 	return c.endLocked(start)
 }
 
-// endLocked sets the length of the message at start, and writes what has
-// come together if it is much.
+// endLocked sets the length of the message at start. It writes all messages once they
+// fill tcpBuffer.
 func (c *tcpConn) endLocked(start int) error {
 	binary.BigEndian.PutUint16(c.out[start:], uint16(len(c.out)-start-2))
 	if len(c.out) < tcpBuffer {
@@ -333,15 +333,15 @@ func (c *tcpConn) endLocked(start int) error {
 	return c.flushLocked()
 }
 
-// flush writes what has come together.
+// flush writes all messages.
 func (c *tcpConn) flush() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.flushLocked()
 }
 
-// flushLocked cuts off a client that does not take its replies: the next one
-// would begin in the middle of one.
+// flushLocked writes all messages. It closes the connection of a client that
+// does not take them, because the next one would begin in the middle of another.
 func (c *tcpConn) flushLocked() error {
 	if len(c.out) == 0 {
 		return nil
@@ -355,9 +355,9 @@ func (c *tcpConn) flushLocked() error {
 		_, err = c.Write(c.out)
 	}
 	if err != nil {
-		_ = c.Close() // the error says more
+		_ = c.Close() // the first error says more
 	}
-	if c.out = c.out[:0]; cap(c.out) > 2*tcpBuffer { // after a large one
+	if c.out = c.out[:0]; cap(c.out) > 2*tcpBuffer { // after a large message
 		c.out = nil
 	}
 	return err

@@ -182,19 +182,11 @@ func TestTCPOutOfOrder(t *testing.T) {
 	srv := z.TCP(ln)
 	served, ended := make(chan error, 1), make(chan error, 1)
 	go func() { served <- srv.Serve() }()
-	dial := func() *net.TCPConn {
-		c, err := net.Dial("tcp", ln.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = c.Close() })
-		return c.(*net.TCPConn)
-	}
-	busy, half := dial(), dial()
+	busy, half := dialTCP(t, ln.Addr()), dialTCP(t, ln.Addr())
 	var stream []byte
 	for i := range uint16(10) {
-		stream = append(stream, frame(dnstest.Pack(t, i, fmt.Sprintf("%d.example.com.", i),
-			dns.TypeA))...) // else they would share one query
+		qname := fmt.Sprintf("%d.example.com.", i) // else they would share one query
+		stream = append(stream, frame(dnstest.Pack(t, i, qname, dns.TypeA))...)
 		stream = append(stream, frame(dnstest.Pack(t, 100+i, "web.nginx.docker.", dns.TypeA))...)
 	}
 	if _, err := busy.Write(stream); err != nil {
@@ -238,6 +230,17 @@ func TestTCPOutOfOrder(t *testing.T) {
 	if _, err := busy.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("after shutdown: got %v; want EOF", err)
 	}
+}
+
+// dialTCP returns a connection to addr that is closed with the test.
+func dialTCP(t *testing.T, addr net.Addr) *net.TCPConn {
+	t.Helper()
+	c, err := net.Dial("tcp", addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c.(*net.TCPConn)
 }
 
 // Shutdown does not wait for ever.

@@ -186,46 +186,11 @@ func TestTruncation(t *testing.T) {
 		{long, dns.TypeA, 100},
 	} {
 		for _, size := range []struct{ asked, limit int }{ // asked -1: no EDNS
-			{-1, 512}, {0, 512}, {100, 512}, {512, 512}, {513, 513}, {1000, 1000}, {1232, 1232}, {4096, 1232}, {65535,
-				1232},
+			{-1, 512}, {0, 512}, {100, 512}, {512, 512}, {513, 513}, {1000, 1000}, {1232, 1232},
+			{4096, 1232}, {65535, 1232},
 		} {
 			t.Run(fmt.Sprintf("%.20s size %d", tt.qname, size.asked), func(t *testing.T) {
-				req := new(dns.Msg).SetQuestion(tt.qname, tt.qtype)
-				overhead := 12 + len(tt.qname) + 1 + 4
-				if size.asked >= 0 {
-					req.SetEdns0(uint16(size.asked), true)
-					overhead += 11
-				}
-				b, err := req.Pack()
-				if err != nil {
-					t.Fatal(err)
-				}
-				reply := dnstest.RawUDP(t, addr, req.Id, b)[0]
-				if len(reply) > size.limit {
-					t.Errorf("got %d bytes; want %d at most", len(reply), size.limit)
-				}
-				m := new(dns.Msg)
-				if err := m.Unpack(reply); err != nil {
-					t.Fatal(err)
-				}
-				rr := 16 // with its owner compressed
-				if tt.qtype == dns.TypeAAAA {
-					rr = 28
-				}
-				fit := min((size.limit-overhead)/rr, tt.total)
-				if len(m.Answer) != fit || m.Truncated != (fit < tt.total) {
-					t.Errorf("got %d addresses, TC %t; want %d, TC %t", len(m.Answer), m.Truncated, fit, fit < tt.total)
-				}
-				if (m.IsEdns0() != nil) != (size.asked >= 0) {
-					t.Errorf("got OPT %v; want one only if one was sent", m.IsEdns0())
-				}
-				seen := make(map[string]bool)
-				for _, rr := range m.Answer {
-					seen[rr.String()] = true
-				}
-				if len(seen) != len(m.Answer) {
-					t.Errorf("got %d different addresses of %d", len(seen), len(m.Answer))
-				}
+				checkTruncated(t, addr, tt.qname, tt.qtype, tt.total, size.asked, size.limit)
 			})
 		}
 		t.Run(fmt.Sprintf("%.20s TCP", tt.qname), func(t *testing.T) {
@@ -240,7 +205,54 @@ func TestTruncation(t *testing.T) {
 			}
 		})
 	}
-	// Negative answers and errors fit too.
+}
+
+// checkTruncated asks over UDP for a name of total addresses, with EDNS unless
+// asked is -1: as many are answered as fit into limit bytes.
+func checkTruncated(t *testing.T, addr, qname string, qtype uint16, total, asked, limit int) {
+	t.Helper()
+	req := new(dns.Msg).SetQuestion(qname, qtype)
+	overhead := 12 + len(qname) + 1 + 4
+	if asked >= 0 {
+		req.SetEdns0(uint16(asked), true)
+		overhead += 11
+	}
+	b, err := req.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	reply := dnstest.RawUDP(t, addr, req.Id, b)[0]
+	if len(reply) > limit {
+		t.Errorf("got %d bytes; want %d at most", len(reply), limit)
+	}
+	m := new(dns.Msg)
+	if err := m.Unpack(reply); err != nil {
+		t.Fatal(err)
+	}
+	rr := 16 // with its owner compressed
+	if qtype == dns.TypeAAAA {
+		rr = 28
+	}
+	fit := min((limit-overhead)/rr, total)
+	if len(m.Answer) != fit || m.Truncated != (fit < total) {
+		t.Errorf("got %d addresses, TC %t; want %d, TC %t", len(m.Answer), m.Truncated, fit, fit < total)
+	}
+	if (m.IsEdns0() != nil) != (asked >= 0) {
+		t.Errorf("got OPT %v; want one only if one was sent", m.IsEdns0())
+	}
+	seen := make(map[string]bool)
+	for _, rr := range m.Answer {
+		seen[rr.String()] = true
+	}
+	if len(seen) != len(m.Answer) {
+		t.Errorf("got %d different addresses of %d", len(seen), len(m.Answer))
+	}
+}
+
+// Negative answers and errors fit too.
+func TestNegativeFits(t *testing.T) {
+	addr := "127.0.0.1:" + serveZone(t, newRig(t, zonetest.New(t, "docker", 0)), "127.0.0.1:0")
+	long := strings.Repeat("a", 60) + "." + strings.Repeat("b", 60) + "." + strings.Repeat("c", 60) + ".docker."
 	for _, size := range []int{-1, 512} {
 		req := new(dns.Msg).SetQuestion("x."+strings.Replace(long, "docker.", "no.docker.", 1), dns.TypeA)
 		if size > 0 {
