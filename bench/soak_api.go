@@ -158,12 +158,12 @@ func (s abuses) sendGarbage(ctx context.Context) {
 		}
 		defer c.Close()
 		packet := hostilePacket()
-		_ = c.SetDeadline(time.Now().Add(20 * time.Millisecond)) // can't fail
 		if _, err := c.Write(packet); err != nil {
 			s.tally.fail("hostile packets", "%v", err)
 			return nil
 		}
 		s.tally.add("hostile packets")
+		_ = c.SetReadDeadline(time.Now().Add(20 * time.Millisecond)) // can't fail
 		buf := make([]byte, 65536)
 		n, err := c.Read(buf)
 		if err != nil {

@@ -61,12 +61,12 @@ func (c *waitingClient) Reply(r *dnscache.Response, out *udpio.Batch) {
 	}
 	counts.Add(kind, r.Rcode(), c.Type)
 	counts.AddTime(kind, time.Since(c.arrived), 1)
-	out.SendOn(c.conn.batch.Conn, w.finish(), &c.to)
+	out.SendOn(c.conn.batch.Conn(), w.finish(), &c.to)
 }
 
 // follow replies with r and what follows from it.
 func (c *waitingClient) follow(r *dnscache.Response) {
-	peer := udpio.NewPeer(udpio.AddrPort(&c.to.Name), c.to.Control)
+	peer := c.to.Peer()
 	t := task{
 		Server: c.conn.Server, query: c.query, over: stats.UDP, begun: c.arrived,
 		from: zone.Client{Addr: c.addr, Local: peer.Local, Size: c.size},

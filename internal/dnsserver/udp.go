@@ -157,3 +157,9 @@ func (u *UDP) local() netip.Addr {
 }
 
 var _ source = (*UDP)(nil)
+
+// A Batch has room for the queries that are read and the replies that are sent.
+var (
+	_ = [1]struct{}{}[udpio.MaxIn-dnswire.MaxQuery]
+	_ = [1]struct{}{}[udpio.MaxOut-dnswire.MaxUDPSize]
+)

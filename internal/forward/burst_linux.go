@@ -6,7 +6,6 @@ import (
 	"context"
 	"net"
 	"net/netip"
-	"os"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -197,8 +196,7 @@ func (s *socket) readBursts() {
 	var b *udpio.Batch
 	receive := func(fd uintptr) (done bool) {
 		b = batches.Get().(*udpio.Batch)
-		b.Reset()
-		if !b.Recvmmsg(fd) {
+		if !b.TryRead(fd) {
 			batches.Put(b)
 			return false
 		}
@@ -208,10 +206,11 @@ func (s *socket) readBursts() {
 		s.extend()
 		for {
 			err := conn.Read(receive)
-			if err == nil && b.Errno != 0 {
-				err = os.NewSyscallError("recvmmsg", b.Errno)
-				b.Got = udpio.BatchSize
-				batches.Put(b)
+			count := 0
+			if err == nil {
+				if count, err = b.Received(); err != nil {
+					batches.Put(b)
+				}
 			}
 			if err != nil {
 				if s.isOver(err) {
@@ -219,7 +218,7 @@ func (s *socket) readBursts() {
 				}
 				break
 			}
-			for i := range b.Got {
+			for i := range count {
 				s.deliver(b.Packet(i), b)
 			}
 			b.Flush()
