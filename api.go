@@ -309,19 +309,27 @@ func (a *api) current() web.Status {
 // status: GET /status, 200 with engines, upstreams and counts of queries.
 func (a *api) status(*http.Request) (int, any, error) { return http.StatusOK, a.current(), nil }
 
-// healthz: GET /healthz, always 200: being able to reply is the check.
+// isLost reports whether no retry will help to reach one of the engines.
+func isLost(engines []func() engine.Status) bool {
+	return slices.ContainsFunc(engines, func(status func() engine.Status) bool { return status().Lost })
+}
+
+// healthz: GET /healthz, 200, and 503 once an engine can't come back without a restart of dnsdock.
 func (a *api) healthz(*http.Request) (int, any, error) {
+	if isLost(a.engines) {
+		return http.StatusServiceUnavailable, map[string]bool{"ok": false}, nil
+	}
 	return http.StatusOK, map[string]bool{"ok": true}, nil
 }
 
-// readyz: GET /readyz, 200 once the containers are known, 503 before that. An engine that goes away later changes only
-// what the reply says: names are answered as before.
+// readyz: GET /readyz, 200 once the containers are known, 503 before that, and once an engine can't come back. An
+// engine that goes away for a while changes only what the reply says: names are answered as before.
 func (a *api) readyz(*http.Request) (int, any, error) {
 	s, status := a.current(), http.StatusOK
-	if !s.Ready {
+	if !s.Ready || isLost(a.engines) {
 		status = http.StatusServiceUnavailable
 	}
-	return status, map[string]any{"ready": s.Ready, "engines": s.Engines}, nil
+	return status, map[string]any{"ready": status == http.StatusOK, "engines": s.Engines}, nil
 }
 
 // resolve: GET /resolve?name=NAME&type=A&client=ADDRESS, 200 with what the client is answered, and

@@ -806,6 +806,25 @@ func apiOf(t testing.TB, reg *registry) http.Handler {
 	return newAPI(newTestZone(t, reg), reg, &web.WriteAuth{Open: true})
 }
 
+// An engine that can't come back makes dnsdock unhealthy, so that somebody restarts it.
+func TestLostEngineIsUnhealthy(t *testing.T) {
+	reg := newTestRegistry(t, "docker")
+	var status engine.Status
+	h := newAPI(newTestZone(t, reg), reg, &web.WriteAuth{Open: true}, func() engine.Status { return status })
+	for _, lost := range []bool{false, true, false} {
+		status.Lost = lost
+		want := http.StatusOK
+		if lost {
+			want = http.StatusServiceUnavailable
+		}
+		for _, path := range []string{"/healthz", "/readyz"} {
+			if r := call(t, h, "GET", path, ""); r.Code != want {
+				t.Errorf("%s, lost %t: got %d %s; want %d", path, lost, r.Code, r.Body, want)
+			}
+		}
+	}
+}
+
 // call sends one request as curl does, whose -d sends a form's content
 // type; headers are "Name: value", and Host sets the host.
 func call(t testing.TB, h http.Handler, method, path, body string, headers ...string) *httptest.ResponseRecorder {

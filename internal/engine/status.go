@@ -11,4 +11,5 @@ type Status struct {
 	Events  uint64    `json:"events"`          // events that were received
 	Resyncs uint64    `json:"resyncs"`         // full lists of containers that were read
 	Error   string    `json:"error,omitempty"` // why the engine is not up
+	Lost    bool      `json:"lost,omitempty"`  // no retry will help: see ErrSocketDeleted
 }

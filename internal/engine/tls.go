@@ -42,7 +42,8 @@ func (f TLSFiles) Config(host string) (*tls.Config, error) {
 // Dial connects to the engine, over TLS where files is not nil.
 func (u URL) Dial(ctx context.Context, files *TLSFiles) (net.Conn, error) {
 	if files == nil {
-		return new(net.Dialer).DialContext(ctx, u.Network, u.Addr)
+		c, err := new(net.Dialer).DialContext(ctx, u.Network, u.Addr)
+		return c, u.explainDial(err)
 	}
 	host, _, err := net.SplitHostPort(u.Addr)
 	if err != nil {

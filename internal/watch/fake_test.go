@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,7 @@ type fakeEngine struct {
 	streams    map[*fakeStream]bool
 	calls      map[string]int           // by the name of the method
 	down       bool                     // it refuses connections
+	downErr    error                    // the error for that; nil: any
 	quiet      bool                     // it drops its events without a word
 	hang       chan struct{}            // if not nil, calls wait until it is closed
 	internal   []string                 // the internal networks; nil: NetworkKinds is refused
@@ -149,7 +151,7 @@ func (e *fakeEngine) enter(ctx context.Context, call string) error {
 	down, hang := e.down, e.hang
 	e.mu.Unlock()
 	if down {
-		return errors.New("connection refused")
+		return cmp.Or(e.downErr, errors.New("connection refused"))
 	}
 	if hang == nil {
 		return ctx.Err()

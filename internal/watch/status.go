@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"errors"
 	"time"
 
 	"github.com/rayje/dnsdock/internal/engine"
@@ -21,10 +22,10 @@ func (w *Watcher) setStatus(version string, err error) {
 	old := w.status.Load()
 	s := &engine.Status{URL: w.URL, Up: err == nil, Since: time.Now().UTC(), API: version}
 	if err != nil {
-		s.Error = err.Error()
+		s.Error, s.Lost = err.Error(), errors.Is(err, engine.ErrSocketDeleted)
 	}
-	isNews := old.Since.IsZero() || s.Up != old.Up
-	if !isNews {
+	isNews := old.Since.IsZero() || s.Up != old.Up || s.Lost != old.Lost
+	if !old.Since.IsZero() && s.Up == old.Up {
 		s.Since = old.Since
 	}
 	w.status.Store(s)
@@ -32,9 +33,13 @@ func (w *Watcher) setStatus(version string, err error) {
 		return
 	}
 	w.sink.SetEngine(w.Status())
-	if s.Up {
+	switch {
+	case s.Up:
 		w.log.Info("engine found", "api", version)
-	} else {
+	case s.Lost:
+		w.log.Error("engine lost: dnsdock must be restarted, what is known goes on being answered",
+			"known", w.queue.knownCount(), "err", err)
+	default:
 		w.log.Warn("engine away: what is known goes on being answered", "known", w.queue.knownCount(), "err", err)
 	}
 }
