@@ -4,6 +4,7 @@ package forward
 
 import (
 	"context"
+	"math"
 	"net"
 	"net/netip"
 	"runtime/debug"
@@ -108,11 +109,12 @@ func (b *Burst) begin(q dnscache.Question, g *group, c Client) (query []byte, ok
 	}
 	p.burst = &burst{ctx: b.ctx, upstream: b.upstream, socket: b.socket, client: c, here: here}
 	p.burst.waiter = &waiter{query: q.Message(true, false), pending: p}
-	p.burst.timer = time.AfterFunc(min(resendAfter, b.fwd.Timeout), p.fail)
+	p.burst.timer = time.AfterFunc(math.MaxInt64, p.fail) // it must not fire before all that it needs is set
 	if err := b.socket.add(p.burst.waiter); err != nil {
 		p.takeOver(nil)
 		return nil, true
 	}
+	p.burst.timer.Reset(min(resendAfter, b.fwd.Timeout))
 	p.asked.Store(&asked{b.upstream, p.burst.waiter.id})
 	return p.burst.waiter.query, true
 }
