@@ -161,8 +161,8 @@ func (r *Response) Tire() { r.recheck.Store(int64(r.Age() + FailureTTL)) }
 // OwnTTL is for AppendTo: the records keep their own TTLs.
 const OwnTTL = -1
 
-// AppendTo appends r at an age to a reply that begins at start and ends with its question. If force is not OwnTTL, it is
-// the TTL of all records. The AD bit is set only if ad says that the client wants it.
+// AppendTo appends r at an age to a reply that begins at start and ends with its question. If force is not OwnTTL, it
+// is the TTL of all records. The AD bit is set only if ad says that the client wants it.
 func (r *Response) AppendTo(reply []byte, start int, ad bool, age time.Duration, force int64) []byte {
 	h := reply[start:]
 	h[2] = h[2]&^0x04 | r.flags[0] // no AA

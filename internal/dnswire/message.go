@@ -50,8 +50,8 @@ func IsReply(b, query []byte) bool {
 	return true
 }
 
-// IsBareError reports whether b, of HeaderLen bytes or more, is a reply without a question that says that the server can't
-// answer: some servers reply so to what they don't understand.
+// IsBareError reports whether b, of HeaderLen bytes or more, is a reply without a question that says that the server
+// can't answer: some servers reply so to what they don't understand.
 func IsBareError(b []byte) bool {
 	if !isResponse(b) || b[4] != 0 || b[5] != 0 {
 		return false

@@ -65,7 +65,8 @@ func UnpackReply(b []byte) (*dns.Msg, error) {
 }
 
 // strictTypes are the types of which a malformed record makes the whole reply malformed: those that all the world
-// reads, and those in whose data names may be compressed (RFC 3597 section 4), so that it can't be passed on as it came.
+// reads, and those in whose data names may be compressed (RFC 3597 section 4), so that it can't be passed on as it
+// came.
 var strictTypes = []uint16{
 	dns.TypeA, dns.TypeNS, dns.TypeMD, dns.TypeMF, dns.TypeCNAME, dns.TypeSOA, dns.TypeMB, dns.TypeMG, dns.TypeMR,
 	dns.TypePTR, dns.TypeMINFO, dns.TypeMX, dns.TypeRP, dns.TypeAFSDB, dns.TypeRT, dns.TypeSIG, dns.TypePX, dns.TypeAAAA,

@@ -158,8 +158,8 @@ func authority(r *dns.Msg, c chain, dnssec bool) (kept []dns.RR, soa bool) {
 	return kept, soa
 }
 
-// signers returns the zones that signed something in the chain, and the zone that its last name is in, by its SOA or by a
-// signature in the authority section.
+// signers returns the zones that signed something in the chain, and the zone that its last name is in, by its SOA or by
+// a signature in the authority section.
 func signers(r *dns.Msg, c chain) (zones []string) {
 	for _, rr := range c.kept {
 		if sig, ok := rr.(*dns.RRSIG); ok && dns.IsSubDomain(sig.SignerName, sig.Hdr.Name) {

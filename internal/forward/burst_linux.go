@@ -18,11 +18,11 @@ import (
 	"github.com/rayje/dnsdock/internal/udpio"
 )
 
-// Bursts are how queries are sent when there are many, from clients over UDP to an upstream over UDP: the goroutine that
-// reads the clients' queries sends them on, many by one system call, and the goroutine that reads the upstream's socket
-// reads many replies by one system call and answers the clients. So a query costs no goroutine. Everything unusual
-// (errors, silence, truncation) falls back to Forwarder.run. They stay because they pay: without them forwarding takes
-// 3.2 times dnsmasq's CPU for a query, with them 0.5 to 0.9 (go run ./bench -sections forward).
+// Bursts are how queries are sent when there are many, from clients over UDP to an upstream over UDP: the goroutine
+// that reads the clients' queries sends them on, many by one system call, and the goroutine that reads the upstream's
+// socket reads many replies by one system call and answers the clients. So a query costs no goroutine. Everything
+// unusual (errors, silence, truncation) falls back to Forwarder.run. They stay because they pay: without them
+// forwarding takes 3.2 times dnsmasq's CPU for a query, with them 0.5 to 0.9 (go run ./bench -sections forward).
 
 // A Client is who asked a question in a burst.
 type Client interface {
@@ -187,8 +187,8 @@ func (b *burst) tell(r *dnscache.Response, out *udpio.Batch) {
 	b.client.Reply(r, out)
 }
 
-// readBursts is read for a socket that queries share. It reads as many replies by one system call as there are, and has no
-// memory for them while there are none.
+// readBursts is read for a socket that queries share. It reads as many replies by one system call as there are, and has
+// no memory for them while there are none.
 func (s *socket) readBursts() {
 	conn, err := s.Conn.(syscall.Conn).SyscallConn()
 	if err != nil {

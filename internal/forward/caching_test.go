@@ -242,8 +242,8 @@ func TestCacheAfterRoutesChange(t *testing.T) {
 	}
 }
 
-// Queries that wait are bounded, those of a client too: past the bound it gets SERVFAIL at once, and afterwards all is as
-// before.
+// Queries that wait are bounded, those of a client too: past the bound it gets SERVFAIL at once, and afterwards all is
+// as before.
 func TestForwardBound(t *testing.T) {
 	was := dnstest.LoadNow()
 	t.Run("flood", func(t *testing.T) {

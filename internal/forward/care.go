@@ -36,8 +36,9 @@ func (f *Forwarder) logAway(u *Upstream, err error) {
 	f.log.Warn("upstream does not answer", "upstream", u, "err", err)
 }
 
-// probeWait is how long a probe waits for a reply. A first query that has none is sent again after resendAfter, when the
-// probe is sent too, and given up after UpstreamTimeout: then it must be known whether the next query is to wait as long.
+// probeWait is how long a probe waits for a reply. A first query that has none is sent again after resendAfter, when
+// the probe is sent too, and given up after UpstreamTimeout: then it must be known whether the next query is to wait as
+// long.
 const probeWait = 800 * time.Millisecond
 
 // probeHealth asks u for the nameservers of the root, unless it is doing so already or u is away. Any server replies to

@@ -17,7 +17,8 @@ type bugError struct {
 // Error implements error.
 func (e *bugError) Error() string { return fmt.Sprintf("bug: %v", e.bug) }
 
-// A contest is several ways to get one thing, which are tried one after the other, but not given up before one succeeds.
+// A contest is several ways to get one thing, which are tried one after the other, but not given up before one
+// succeeds.
 type contest[T any] struct {
 	tries    int
 	patience func(i int) time.Duration    // how long try i may take until the next one begins too; at least one is tried

@@ -16,9 +16,9 @@ const (
 	maxTries   = 50               // queries in a second to an upstream that is away: each costs much and is likely for nothing
 )
 
-// health is whether an upstream answers. Silence about one question is not absence: servers ignore types that they don't
-// know, and look-ups take long. An upstream is away once several different questions in a row had no reply, or a probe
-// that any server answers had none either. Any reply ends that.
+// health is whether an upstream answers. Silence about one question is not absence: servers ignore types that they
+// don't know, and look-ups take long. An upstream is away once several different questions in a row had no reply, or a
+// probe that any server answers had none either. Any reply ends that.
 type health struct {
 	troubled  atomic.Bool  // a question is in unanswered, or away is set; so that a reply usually need not lock
 	away      atomic.Bool  // set with mu held

@@ -53,9 +53,10 @@ type loopProbe struct {
 	looped   bool // a query for it came; guarded by the forwarder's mu
 }
 
-// checkLoop looks at a query that asks what p does, which is out. It may be p's own, that came back to us: then it has its
-// ID, where a packet filter sends all queries here, or comes from the upstream that is being asked. So may a client's, and
-// only a probe tells. The channel is closed once the loop is proven; it is nil if there is nothing to suspect.
+// checkLoop looks at a query that asks what p does, which is out. It may be p's own, that came back to us: then it has
+// its ID, where a packet filter sends all queries here, or comes from the upstream that is being asked. So may a
+// client's, and only a probe tells. The channel is closed once the loop is proven; it is nil if there is nothing to
+// suspect.
 func (f *Forwarder) checkLoop(p *pending, id uint16, client netip.Addr) <-chan struct{} {
 	if p.probe != nil {
 		f.proveLoop(p.probe)
@@ -106,8 +107,8 @@ func randomBelow(n dnsname.Name) dnsname.Name {
 	return dnsname.Name(string(rune(len(label)))+label) + n
 }
 
-// proveLoop takes note that a query for a probe came. It logs the loop, not more often than once in loopLogEvery, and has
-// those queries answered that are in it.
+// proveLoop takes note that a query for a probe came. It logs the loop, not more often than once in loopLogEvery, and
+// has those queries answered that are in it.
 func (f *Forwarder) proveLoop(probe *loopProbe) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -75,8 +75,8 @@ func TestOwnQueryComesBack(t *testing.T) {
 	}
 }
 
-// A client on the upstream's host, or one whose ID is by chance that of our query, is no loop: it gets its answer, and the
-// upstream one probe at most.
+// A client on the upstream's host, or one whose ID is by chance that of our query, is no loop: it gets its answer, and
+// the upstream one probe at most.
 func TestNoLoop(t *testing.T) {
 	for _, chance := range []bool{false, true} {
 		log := dnstest.NewLog()

@@ -153,8 +153,8 @@ func (a *attempts) run(ctx context.Context) *dnscache.Response {
 	return failed
 }
 
-// share returns how long upstream i of n may take until the next one is asked too, if some of the time for all of them is
-// over. The first one gets half of it, to look things up.
+// share returns how long upstream i of n may take until the next one is asked too, if some of the time for all of them
+// is over. The first one gets half of it, to look things up.
 func share(all, over time.Duration, i, n int) time.Duration {
 	switch i {
 	case n - 1:

@@ -28,8 +28,8 @@ const (
 	maxClientFailing = 25
 )
 
-// A group is the upstreams of one domain, and the queries that wait for them. Each has bounds of its own, so that a dead
-// nameserver of one domain does not use up what clients may ask of the others.
+// A group is the upstreams of one domain, and the queries that wait for them. Each has bounds of its own, so that a
+// dead nameserver of one domain does not use up what clients may ask of the others.
 type group struct {
 	domain    dnsname.Name
 	upstreams []*Upstream

@@ -36,8 +36,8 @@ func (u *Upstream) sendStream(ctx context.Context, q query, b []byte) (*dns.Msg,
 	return r, err
 }
 
-// sendLink sends b over the connection. If that is closed, as servers do at any time, it takes a new one, unless nothing
-// ever came over the last one.
+// sendLink sends b over the connection. If that is closed, as servers do at any time, it takes a new one, unless
+// nothing ever came over the last one.
 func (u *Upstream) sendLink(ctx context.Context, q query, b []byte) (*dns.Msg, error) {
 	for {
 		l := u.connection()

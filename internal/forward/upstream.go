@@ -155,8 +155,8 @@ func (s *socket) exchange(ctx context.Context, q query, b []byte) (*dns.Msg, err
 	return s.await(ctx, q, w, time.Now())
 }
 
-// await waits for the reply to the query of w, which was sent at a time, and sends that again if it may have been lost. It drops what is no
-// well-formed reply to the query, and waits on, so that who guesses wrong has gained nothing.
+// await waits for the reply to the query of w, which was sent at a time, and sends that again if it may have been lost.
+// It drops what is no well-formed reply to the query, and waits on, so that who guesses wrong has gained nothing.
 func (s *socket) await(ctx context.Context, q query, w *waiter, sent time.Time) (*dns.Msg, error) {
 	resend := time.NewTimer(time.Until(sent.Add(resendAfter)))
 	defer resend.Stop()
