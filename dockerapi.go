@@ -268,7 +268,10 @@ type containerJSON struct {
 		Status, StartedAt string
 		Health            *struct{ Status string }
 	}
-	HostConfig struct{ NetworkMode string } // "host", "container:<id>", or the name of a network
+	HostConfig struct {
+		NetworkMode   string                // "host", "container:<id>", or the name of a network
+		RestartPolicy struct{ Name string } // "no", "always", "unless-stopped" or "on-failure"; podman's may be empty
+	}
 
 	Config struct {
 		Image        string // the reference given to docker run
@@ -316,6 +319,7 @@ func (j *containerJSON) container() *watch.Container {
 	return &watch.Container{
 		Container:   c,
 		NetworkIDs:  ids,
+		Restarts:    j.HostConfig.RestartPolicy.Name != "" && j.HostConfig.RestartPolicy.Name != "no",
 		Fingerprint: watch.NewFingerprint(name, j.State.Status, sick, networks),
 	}
 }

@@ -70,6 +70,7 @@ var (
 type Container struct {
 	*publish.Container
 	NetworkIDs  map[string]string // by the name of the network
+	Restarts    bool              // a restart policy starts it again when it ends by itself
 	Fingerprint Fingerprint
 }
 

@@ -50,6 +50,7 @@ type fakeContainer struct {
 	host               bool                    // it has the host's network
 	sick               bool
 	labels             map[string]string
+	restarts           bool // it has a restart policy
 }
 
 type fakeEndpoint struct{ id, addrs string }
@@ -257,7 +258,9 @@ func (c *fakeContainer) container(id string) *Container {
 	if c.host {
 		p.Networks = []publish.Endpoint{publish.HostNetwork()}
 	}
-	return &Container{Container: p, NetworkIDs: ids, Fingerprint: NewFingerprint(c.name, c.state, c.sick, networks)}
+	return &Container{
+		Container: p, NetworkIDs: ids, Restarts: c.restarts, Fingerprint: NewFingerprint(c.name, c.state, c.sick, networks),
+	}
 }
 
 func newEndpoint(network, addrs string) publish.Endpoint {

@@ -1,8 +1,12 @@
 package watch
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rayje/dnsdock/internal/engine"
@@ -35,4 +39,46 @@ func TestLostEngine(t *testing.T) {
 			t.Errorf("when it is back all the same: got %+v", s)
 		}
 	})
+}
+
+// When its socket was deleted, dnsdock ends after a while if the engine starts it
+// again, and goes on answering if not.
+func TestGiveUp(t *testing.T) {
+	for _, restarts := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			e := newFakeEngine()
+			self := fakeID("dd")
+			e.set("dd", &fakeContainer{name: "dnsdock", image: "d", state: "running", addr: "10.0.0.9", restarts: restarts})
+			sink := &fakeSink{services: make(map[string]*publish.Service)}
+			cfg := Config{URL: "fake", Naming: publish.NameRules{Apex: "\x06docker\x00"}, Self: self}
+			ended := make(chan error, 1)
+			ctx, cancel := context.WithCancel(t.Context())
+			go func() { ended <- New(e, cfg, sink, slog.New(slog.DiscardHandler)).Run(ctx) }()
+			time.Sleep(time.Second)
+			e.update(func() { e.downErr = engine.ErrSocketDeleted })
+			e.setDown(true)
+			time.Sleep(giveUpAfter - time.Minute)
+			select {
+			case err := <-ended:
+				t.Errorf("restarts %t: it ends before its time: %v", restarts, err)
+			default:
+			}
+			time.Sleep(2 * time.Minute)
+			select {
+			case err := <-ended:
+				if !restarts || !errors.Is(err, engine.ErrSocketDeleted) {
+					t.Errorf("restarts %t: it ends with %v", restarts, err)
+				}
+				ended <- nil
+			default:
+				if restarts {
+					t.Error("it does not end")
+				}
+			}
+			cancel()
+			if err := <-ended; err != nil {
+				t.Errorf("restarts %t: it ends with %v", restarts, err)
+			}
+		})
+	}
 }

@@ -44,6 +44,9 @@ type Config struct {
 	Naming publish.NameRules // must not change any more
 	Host   netip.Addr        // the engine's machine if that is not this one; else invalid
 
+	// Self is the ID of the container that dnsdock runs in; empty if it runs in none.
+	Self string
+
 	// Suffix is added to the IDs of the containers. All engines but the first
 	// need one, because cloned machines have the same IDs.
 	Suffix string
@@ -66,6 +69,7 @@ type Watcher struct {
 	networks  networks
 	images    images
 	problems  problems
+	self      self // used by Run, and by the first list of a session
 
 	resyncNow  chan struct{} // of capacity 1: list at once
 	resyncSoon chan struct{} // of capacity 1: list within retryPeriod
@@ -89,8 +93,10 @@ func New(e Engine, cfg Config, sink Sink, log *slog.Logger) *Watcher {
 // Resync has all containers listed at once.
 func (w *Watcher) Resync() { wakeUp(w.resyncNow) }
 
-// Run watches until ctx is done, and returns nil. An engine that is lost does
-// not end it, and changes nothing that is published.
+// Run watches until ctx is done, and returns nil. An engine that is away does
+// not end it, and changes nothing that is published. Run returns an error if
+// only a restart of dnsdock can find the engine again, and the engine will see
+// to that.
 func (w *Watcher) Run(ctx context.Context) error {
 	backoff := minBackoff
 	for {
@@ -104,6 +110,9 @@ func (w *Watcher) Run(ctx context.Context) error {
 			continue
 		}
 		w.setStatus("", err)
+		if err := w.giveUp(err); err != nil {
+			return err
+		}
 		w.log.Debug("no connection to the engine", "err", err, "retry", backoff)
 		select {
 		case <-ctx.Done():
@@ -137,6 +146,7 @@ func (w *Watcher) session(ctx context.Context) (lived time.Duration, err error) 
 		if err == nil {
 			synced = time.Now()
 			w.setStatus(version, nil)
+			w.askSelf(ctx)
 			err = w.keepResyncing(ctx)
 		}
 		cancel(err)
