@@ -177,7 +177,7 @@ func (a *api) list(w http.ResponseWriter, _ *http.Request) {
 	_, _ = io.WriteString(w, after) // it fails only if the client went away
 }
 
-// services yields all services, and the processor to others now and then.
+// services iterates over all services, and lets others run during long walks.
 func (a *api) services(yield func(*publish.Service) bool) {
 	a.reg.index.Published().All(publish.AnyKind)(index.Pausing(yield))
 }
@@ -272,7 +272,7 @@ func (a *api) clearCache(*http.Request) (int, any, error) {
 	return http.StatusNoContent, nil, nil
 }
 
-// encodeChange returns what GET /events sends about a change.
+// encodeChange returns the data of the event that GET /events sends for a change.
 func encodeChange(c feed.Change) any {
 	switch about := c.About.(type) {
 	case *publish.Service:
