@@ -866,7 +866,8 @@ func TestPatchRacesDeath(t *testing.T) {
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			for range 3 {
-				if r := call(t, h, "PATCH", "/services/"+id, `{"ttl":7,"alias":"back.docker"}`); r.Code != 200 && r.Code != 404 {
+				r := call(t, h, "PATCH", "/services/"+id, `{"ttl":7,"alias":"back.docker"}`)
+				if r.Code != 200 && r.Code != 404 {
 					t.Errorf("PATCH: got %d %s; want 200 or 404", r.Code, r.Body)
 				}
 			}

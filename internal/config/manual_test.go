@@ -158,7 +158,8 @@ func TestManualCommands(t *testing.T) {
 	count := 0
 	for name, page := range pages(t) {
 		page = strings.ReplaceAll(page, "\\\n", " ")
-		for _, command := range find(page, `(?m)^    (?:\$ )?((?:[A-Z_]+=\S+ )*(?:dnsdock|go run \.|docker run .* dnsdock(?:-tls)?)(?: .*)?)$`) {
+		for _, command := range find(page, `(?m)^    (?:\$ )?((?:[A-Z_]+=\S+ )*`+
+			`(?:dnsdock|go run \.|docker run .* dnsdock(?:-tls)?)(?: .*)?)$`) {
 			command, _, _ = strings.Cut(command, " #")
 			_, flags, _ := strings.Cut(command+" ", "dnsdock ")
 			if _, after, ok := strings.Cut(command, "go run . "); ok {

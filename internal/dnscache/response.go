@@ -75,7 +75,10 @@ func PlainResponse(q Question, b []byte) *Response {
 	if count == 0 || start > len(b) {
 		return nil
 	}
-	r := &Response{Question: q, Good: MaxCached, flags: [2]byte{0, b[3] & 0x20}, Born: time.Now(), ttls: make([]uint16, 0, min(count, len(b)/size))}
+	r := &Response{
+		Question: q, Good: MaxCached, flags: [2]byte{0, b[3] & 0x20}, Born: time.Now(),
+		ttls: make([]uint16, 0, min(count, len(b)/size)),
+	}
 	copy(r.counts[:], b[6:8])
 	off := start
 	for i := range dnswire.Count(b) {
@@ -91,7 +94,8 @@ func PlainResponse(q Question, b []byte) *Response {
 			continue
 		}
 		isOwner := binary.BigEndian.Uint16(b[rr.Owner:]) == 0xc000|dnswire.HeaderLen
-		if !isOwner || rr.Type != q.Qtype() || rr.Class != dns.ClassINET || rr.End-rr.Data != size || rr.TTL > dnswire.MaxTTL {
+		isAddress := rr.Type == q.Qtype() && rr.Class == dns.ClassINET && rr.End-rr.Data == size
+		if !isOwner || !isAddress || rr.TTL > dnswire.MaxTTL {
 			return nil
 		}
 		r.Good = min(r.Good, time.Duration(rr.TTL)*time.Second)

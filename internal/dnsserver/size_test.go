@@ -21,7 +21,8 @@ func TestWhatIsLeftOut(t *testing.T) {
 	reg := zonetest.New(t, "docker", 60)
 	var services []string
 	for i := range 30 {
-		services = append(services, fmt.Sprintf(`{"name":"web%d","image":"nginx","ips":["10.0.0.%d","10.0.1.%d"],"ports":"80"}`, i, i, i))
+		const service = `{"name":"web%[1]d","image":"nginx","ips":["10.0.0.%[1]d","10.0.1.%[1]d"],"ports":"80"}`
+		services = append(services, fmt.Sprintf(service, i))
 	}
 	reg.Publish(t, services...)
 	for _, tt := range []struct {
@@ -39,7 +40,8 @@ func TestWhatIsLeftOut(t *testing.T) {
 		if err != nil || m.Unpack(b) != nil || len(b) > tt.size {
 			t.Fatalf("%d bytes: got %d, %v", tt.size, len(b), err)
 		}
-		if len(m.Extra)%2 != 0 || m.Truncated != tt.truncated || len(m.Answer) < tt.answers || (len(m.Answer) == 30) == m.Truncated || len(m.Extra) < tt.extra {
+		wrongSize := len(m.Answer) < tt.answers || len(m.Extra)%2 != 0 || len(m.Extra) < tt.extra
+		if wrongSize || m.Truncated != tt.truncated || (len(m.Answer) == 30) == m.Truncated {
 			t.Errorf("%d bytes: got %d answers, %d additional, TC %t; want at least %d and %d, by twos, and TC %t",
 				tt.size, len(m.Answer), len(m.Extra), m.Truncated, tt.answers, tt.extra, tt.truncated)
 		}

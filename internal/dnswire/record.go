@@ -39,7 +39,8 @@ func ReadRecord(b []byte, off int) (r Record, ok bool) {
 
 // Count returns how many records the header of b says there are, in all three sections.
 func Count(b []byte) int {
-	return int(binary.BigEndian.Uint16(b[6:])) + int(binary.BigEndian.Uint16(b[8:])) + int(binary.BigEndian.Uint16(b[10:]))
+	count := func(at int) int { return int(binary.BigEndian.Uint16(b[at:])) }
+	return count(6) + count(8) + count(10)
 }
 
 // skipName returns where the name at off ends, and whether a compression pointer ends it.

@@ -34,7 +34,8 @@ func TestSanitizeQuery(t *testing.T) {
 		return bare[:9] + string(binary.BigEndian.AppendUint16(nil, uint16(len(options)))) + options
 	}
 	one, oneOPT := [4]uint16{1}, [4]uint16{1, 0, 0, 1}
-	const id, rd, z, qr, formerr, notimp = 0xbeef, 1 << 8, 1 << 6, 1 << 15, dns.RcodeFormatError, dns.RcodeNotImplemented
+	const id, rd, z, qr = 0xbeef, 1 << 8, 1 << 6, 1 << 15
+	const formerr, notimp = dns.RcodeFormatError, dns.RcodeNotImplemented
 	for _, tt := range []struct {
 		what         string
 		packet       []byte
@@ -72,7 +73,8 @@ func TestSanitizeQuery(t *testing.T) {
 		t.Run(tt.what, func(t *testing.T) {
 			query, reply := SanitizeQuery(bytes.Clone(tt.packet))
 			if !bytes.Equal(query, tt.query) || !bytes.Equal(reply, tt.reply) {
-				t.Errorf("got query\n%sand reply\n%swant query\n%sand reply\n%s", hex.Dump(query), hex.Dump(reply), hex.Dump(tt.query), hex.Dump(tt.reply))
+				t.Errorf("got query\n%sand reply\n%swant query\n%sand reply\n%s",
+					hex.Dump(query), hex.Dump(reply), hex.Dump(tt.query), hex.Dump(tt.reply))
 			}
 		})
 	}
@@ -96,7 +98,8 @@ func FuzzSanitizeQuery(f *testing.F) {
 				t.Fatalf("got %x, and of that %x", query, again)
 			}
 		case reply != nil:
-			if err := m.Unpack(reply); err != nil || !m.Response || m.Id != binary.BigEndian.Uint16(b) || m.Rcode == dns.RcodeSuccess {
+			err := m.Unpack(reply)
+			if err != nil || !m.Response || m.Id != binary.BigEndian.Uint16(b) || m.Rcode == dns.RcodeSuccess {
 				t.Fatalf("got reply %x: %v, %v", reply, m, err)
 			}
 		case len(b) >= HeaderLen && b[2]&0x80 == 0:

@@ -26,7 +26,8 @@ func testSetups(t *testing.T, s *stage) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		commands := regexp.MustCompile(`(?m)^    docker run -d --name dnsdock (?:.*\\\n)*.* dnsdock$`).FindAllString(string(text), -1)
+		command := regexp.MustCompile(`(?m)^    docker run -d --name dnsdock (?:.*\\\n)*.* dnsdock$`)
+		commands := command.FindAllString(string(text), -1)
 		if len(commands) == 0 {
 			t.Errorf("%s: found no command that starts dnsdock", page)
 		}

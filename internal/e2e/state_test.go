@@ -140,7 +140,8 @@ func TestStateCannotBeKept(t *testing.T) {
 			t.Errorf("%s: got %d %s; want 500", file, status, reply)
 		}
 		in.want(t, "a.m.docker A", "NOERROR", "192.0.2.2")
-		if status, reply := in.call(t, "DELETE", "/cache", ""); status != http.StatusNoContent { // it changes nothing that is kept
+		// It changes nothing that is kept.
+		if status, reply := in.call(t, "DELETE", "/cache", ""); status != http.StatusNoContent {
 			t.Errorf("%s: DELETE /cache: got %d %s; want 204", file, status, reply)
 		}
 		if err := in.stop(); err != nil {

@@ -86,7 +86,8 @@ func TestImports(t *testing.T) {
 			}
 		}
 		for _, i := range slices.Concat(p.TestImports, p.XTestImports) {
-			if name, inside := strings.CutPrefix(short(i), "internal/"); inside && !mayTest(path, name, append(allowed, strings.Fields(testsUse[path])...)) {
+			name, inside := strings.CutPrefix(short(i), "internal/")
+			if inside && !mayTest(path, name, slices.Concat(allowed, strings.Fields(testsUse[path]))) {
 				t.Errorf("tests of %s import %s, which it must not know", path, i)
 			}
 		}

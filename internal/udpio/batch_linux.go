@@ -275,12 +275,12 @@ func (b *Batch) clearInterface(i int) {
 			return
 		}
 		data := control[syscall.SizeofCmsghdr:size]
-		is4 := h.Level == syscall.IPPROTO_IP && h.Type == syscall.IP_PKTINFO && len(data) >= syscall.SizeofInet4Pktinfo
-		is6 := h.Level == syscall.IPPROTO_IPV6 && h.Type == syscall.IPV6_PKTINFO && len(data) >= syscall.SizeofInet6Pktinfo
+		is4 := h.Level == syscall.IPPROTO_IP && h.Type == syscall.IP_PKTINFO
+		is6 := h.Level == syscall.IPPROTO_IPV6 && h.Type == syscall.IPV6_PKTINFO
 		switch {
-		case is4:
+		case is4 && len(data) >= syscall.SizeofInet4Pktinfo:
 			clear(data[:4])
-		case is6 && !isLinkLocal6(netip.AddrFrom16([16]byte(data))):
+		case is6 && len(data) >= syscall.SizeofInet6Pktinfo && !isLinkLocal6(netip.AddrFrom16([16]byte(data))):
 			clear(data[16:20])
 		}
 		control = control[min(len(control), syscall.CmsgSpace(len(data))):]

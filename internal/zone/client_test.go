@@ -109,7 +109,8 @@ func TestNearFirstOfMany(t *testing.T) {
 	for range 20 {
 		m := replyTo(z, new(dns.Msg).SetQuestion("many.docker.", dns.TypeA), c)
 		for i, rr := range m.Answer[:6] {
-			if isNear := netip.MustParsePrefix("10.2.0.0/16").Contains(netip.MustParseAddr(rr.(*dns.A).A.String())); isNear != (i < 4) {
+			addr := netip.MustParseAddr(rr.(*dns.A).A.String())
+			if isNear := netip.MustParsePrefix("10.2.0.0/16").Contains(addr); isNear != (i < 4) {
 				t.Fatalf("record %d is %v; want the 4 of the network first", i, rr)
 			}
 		}
