@@ -10,6 +10,7 @@ import (
 
 const (
 	maxAnswers  = 1 << 17     // kept answers: at least one for each of 100,000 names
+	fewAnswers  = 1 << 10     // kept answers for which a table may have room for all, however their hashes are
 	maxKept     = 16 << 20    // bytes that they take
 	minBuckets  = 1 << 5      // of a table: 2 KiB
 	maxBuckets  = 1 << 16     // of a table: 4 MiB
@@ -70,8 +71,11 @@ func (c *answerCache) put(e *entry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for !c.placeLocked(*c.table.Load(), e, false) {
-		size := len(*c.table.Load())
-		if size >= min(2*c.count, maxBuckets) {
+		size, enough := len(*c.table.Load()), 2*c.count
+		if c.count < fewAnswers {
+			enough = 8 * c.count
+		}
+		if size >= min(enough, maxBuckets) {
 			c.placeLocked(*c.table.Load(), e, true)
 			break
 		}
