@@ -41,6 +41,7 @@ const (
 // and 404 for unknown paths from unknown.
 type api struct {
 	zone    *zone.Resolver
+	traffic *stats.Traffic
 	reg     *registry
 	auth    *web.WriteAuth
 	engines []func() engine.Status
@@ -48,8 +49,10 @@ type api struct {
 }
 
 // newAPI returns the handler of all HTTP requests. Each function of engines returns how one engine is.
-func newAPI(z *zone.Resolver, reg *registry, auth *web.WriteAuth, engines ...func() engine.Status) http.Handler {
-	a := &api{zone: z, reg: reg, auth: auth, engines: engines, started: time.Now()}
+func newAPI(
+	z *zone.Resolver, traffic *stats.Traffic, reg *registry, auth *web.WriteAuth, engines ...func() engine.Status,
+) http.Handler {
+	a := &api{zone: z, traffic: traffic, reg: reg, auth: auth, engines: engines, started: time.Now()}
 	mux, routes := http.NewServeMux(), a.routes()
 	for pattern, h := range routes {
 		mux.Handle(pattern, h)
@@ -295,8 +298,8 @@ func (a *api) current() web.Status {
 		TTL:      a.reg.index.TTL.Load(),
 		Writes:   a.auth.Mode(),
 		Services: a.reg.index.Published().Len(),
-		Queries:  a.zone.Traffic.ByKind(),
-		Hour:     a.zone.Traffic.LastHour(),
+		Queries:  a.traffic.ByKind(),
+		Hour:     a.traffic.LastHour(),
 		Engines:  []engine.Status{},
 		Status:   a.zone.Fwd.Status(),
 	}
@@ -389,7 +392,7 @@ func parseType(s string) (uint16, error) {
 func (a *api) metrics(w http.ResponseWriter, _ *http.Request) {
 	var p stats.Exposition
 	s := a.current()
-	a.zone.Traffic.Write(&p)
+	a.traffic.Write(&p)
 	writeEngines(&p, s.Engines)
 	writeForwarder(&p, s)
 	p.Metric("dnsdock_services", "gauge", "Services that are published.", float64(s.Services))

@@ -39,6 +39,7 @@ import (
 	"github.com/rayje/dnsdock/internal/heap"
 	"github.com/rayje/dnsdock/internal/host"
 	"github.com/rayje/dnsdock/internal/listener"
+	"github.com/rayje/dnsdock/internal/stats"
 	"github.com/rayje/dnsdock/internal/watch"
 	"github.com/rayje/dnsdock/internal/web"
 	"github.com/rayje/dnsdock/internal/zone"
@@ -102,7 +103,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	for _, w := range p.watchers {
 		p.start("watcher", func() error { return w.Run(p.ctx) })
 	}
-	p.start("history", func() error { return p.zone.Traffic.Run(p.ctx) })
+	p.start("history", func() error { return p.traffic.Run(p.ctx) })
 	p.start("trimmer", func() error { return heap.Trim(p.ctx) })
 	p.start("reloader", func() error { return p.reloadOn(hangups) })
 	notify(getenv, "READY=1", log)
@@ -122,6 +123,7 @@ type program struct {
 	fwd      *forward.Forwarder
 	zone     *zone.Resolver
 	dns      *dnsserver.Server
+	traffic  *stats.Traffic
 	watchers []*watch.Watcher
 	auth     *web.WriteAuth
 	reloads  []func() // called on SIGHUP
@@ -141,7 +143,8 @@ func newProgram(ctx context.Context, cfg *config.Config, log *slog.Logger) *prog
 	var answering context.Context // lives longer than p.ctx: DNS answers until HTTP has ended
 	answering, p.silence = context.WithCancel(context.Background())
 	p.zone = zone.New(answering, p.reg.index, p.fwd, log)
-	p.dns = dnsserver.New(answering, p.zone, p.reg.index, p.fwd, p.zone.Traffic, log)
+	p.traffic = new(stats.Traffic)
+	p.dns = dnsserver.New(answering, p.zone, p.reg.index, p.fwd, p.traffic, log)
 	p.auth = &web.WriteAuth{
 		ReadOnly:  cfg.HTTP.ReadOnly,
 		TokenFile: cfg.HTTP.TokenFile,
@@ -226,7 +229,7 @@ func (p *program) serveHTTP(ln net.Listener) {
 	for _, w := range p.watchers {
 		engines = append(engines, w.Status)
 	}
-	srv := web.NewServer(p.ctx, newAPI(p.zone, p.reg, p.auth, engines...), p.log)
+	srv := web.NewServer(p.ctx, newAPI(p.zone, p.traffic, p.reg, p.auth, engines...), p.log)
 	serve := func() error {
 		err := srv.Serve(listener.Persistent(ln, "http", p.log))
 		if !errors.Is(err, http.ErrServerClosed) {

@@ -29,6 +29,7 @@ import (
 	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/servicejson"
+	"github.com/rayje/dnsdock/internal/stats"
 	"github.com/rayje/dnsdock/internal/watch"
 	"github.com/rayje/dnsdock/internal/web"
 	"github.com/rayje/dnsdock/internal/zone"
@@ -803,14 +804,15 @@ func newTestAPI(t testing.TB) (http.Handler, *registry) {
 // apiOf returns the HTTP side of a registry, open to all.
 func apiOf(t testing.TB, reg *registry) http.Handler {
 	t.Helper()
-	return newAPI(newTestZone(t, reg), reg, &web.WriteAuth{Open: true})
+	return newAPI(newTestZone(t, reg), new(stats.Traffic), reg, &web.WriteAuth{Open: true})
 }
 
 // An engine that can't come back makes dnsdock unhealthy, so that somebody restarts it.
 func TestLostEngineIsUnhealthy(t *testing.T) {
 	reg := newTestRegistry(t, "docker")
 	var status engine.Status
-	h := newAPI(newTestZone(t, reg), reg, &web.WriteAuth{Open: true}, func() engine.Status { return status })
+	up := func() engine.Status { return status }
+	h := newAPI(newTestZone(t, reg), new(stats.Traffic), reg, &web.WriteAuth{Open: true}, up)
 	for _, lost := range []bool{false, true, false} {
 		status.Lost = lost
 		want := http.StatusOK
