@@ -193,9 +193,6 @@ func (r *Response) AppendTo(reply []byte, start int, ad bool, age time.Duration,
 	return reply
 }
 
-// Size returns how many bytes AppendTo appends.
-func (r *Response) Size() int { return len(r.records) }
-
 // Message returns r at an age as a message.
 func (r *Response) Message(age time.Duration) (*dns.Msg, error) {
 	b := make([]byte, dnswire.HeaderLen, dnswire.HeaderLen+len(r.Question)+1+len(r.records))

@@ -34,18 +34,18 @@ func SanitizeQuery(b []byte) (query, reply []byte) {
 	}
 	switch {
 	case flags&opcodeMask != dns.OpcodeQuery<<11:
-		return nil, Reject(b, HeaderLen, opt, dns.RcodeNotImplemented)
+		return nil, reject(b, HeaderLen, opt, dns.RcodeNotImplemented)
 	case questions != 1:
-		return nil, Reject(b, HeaderLen, opt, dns.RcodeFormatError)
+		return nil, reject(b, HeaderLen, opt, dns.RcodeFormatError)
 	case !ok:
-		return nil, Reject(b, end, opt, dns.RcodeFormatError)
+		return nil, reject(b, end, opt, dns.RcodeFormatError)
 	}
 	binary.BigEndian.PutUint16(b[2:], flags&(flagRD|flagAD|flagCD))
 	return shorten(b, end, opt), nil
 }
 
-// Reject turns b, whose question ends at end, into a reply that has an rcode and no records.
-func Reject(b []byte, end int, opt []byte, rcode uint16) []byte {
+// reject turns b, whose question ends at end, into a reply that has an rcode and no records.
+func reject(b []byte, end int, opt []byte, rcode uint16) []byte {
 	flags := binary.BigEndian.Uint16(b[2:])
 	binary.BigEndian.PutUint16(b[2:], flagQR|flags&(opcodeMask|flagRD)|rcode)
 	if opt != nil {

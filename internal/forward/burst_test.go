@@ -59,7 +59,7 @@ func TestBursts(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	waitFor(t, f.Idle)
+	waitFor(t, f.idle)
 }
 
 // What is stale goes out where no upstream answers, and not because the first

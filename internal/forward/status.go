@@ -46,7 +46,7 @@ func (f *Forwarder) Status() Status {
 	return s
 }
 
-// Idle reports whether no query waits for an upstream.
-func (f *Forwarder) Idle() bool {
+// idle reports whether no query waits for an upstream.
+func (f *Forwarder) idle() bool {
 	return !slices.ContainsFunc(f.all(), func(g *group) bool { return g.waiting.Total() > 0 })
 }

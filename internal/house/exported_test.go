@@ -1,6 +1,7 @@
 package house
 
 import (
+	"bytes"
 	"go/types"
 	"maps"
 	"slices"
@@ -33,13 +34,26 @@ func TestExported(t *testing.T) {
 			used[name] = true
 		}
 	}
+	tests := sourceFiles(t)
 	for _, key := range slices.Sorted(maps.Keys(exported)) {
 		_, method, _ := strings.Cut(key[strings.LastIndex(key, "/")+1:], ".")
 		_, method, _ = strings.Cut(method, ".")
-		if !used[key] && !used["method "+method] {
+		if !used[key] && !used["method "+method] && !usedByTests(tests, exported[key]) {
 			open(t, "%s is exported, but no other package uses it", short(key))
 		}
 	}
+}
+
+// usedByTests reports whether a test of another package names obj, or obj is a
+// constant of a type that has a name, like those beside it.
+func usedByTests(files []*sourceFile, obj types.Object) bool {
+	if c, ok := obj.(*types.Const); ok && typeName(c.Type()) != "" {
+		return true
+	}
+	name := obj.Pkg().Name() + "." + obj.Name()
+	return slices.ContainsFunc(files, func(f *sourceFile) bool {
+		return f.isTest() && f.dir() != short(obj.Pkg().Path()) && bytes.Contains(f.text, []byte(name))
+	})
 }
 
 // isVisible reports whether other packages can use obj by its name. It leaves
