@@ -209,7 +209,7 @@ func (a *api) put(r *http.Request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	s, isNew, err := a.reg.set(id, p)
+	s, isNew, err := a.reg.set(id, p, time.Now())
 	if err != nil {
 		return 0, nil, err
 	}

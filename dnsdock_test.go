@@ -21,6 +21,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnstest"
@@ -156,7 +157,7 @@ func TestOverlays(t *testing.T) {
 			}
 		}, "[b.y.docker.] [10.0.0.9]"},
 		{"set whole", func(t *testing.T, r *registry) {
-			if _, isNew, err := r.set(id, whole("m", "n", "192.168.0.1")); isNew || err != nil {
+			if _, isNew, err := r.set(id, whole("m", "n", "192.168.0.1"), time.Now()); isNew || err != nil {
 				t.Errorf("set: new %v, %v", isNew, err)
 			}
 		}, "[m.n.docker.] [192.168.0.1]"},
@@ -175,7 +176,7 @@ func TestOverlays(t *testing.T) {
 			if err := r.remove(id); err != nil {
 				t.Error(err)
 			}
-			if _, isNew, err := r.set(id, whole("m", "n", "192.168.0.1")); !isNew || err != nil {
+			if _, isNew, err := r.set(id, whole("m", "n", "192.168.0.1"), time.Now()); !isNew || err != nil {
 				t.Errorf("set: new %v, %v", isNew, err)
 			}
 		}, "[m.n.docker.] [192.168.0.1]"},
@@ -199,7 +200,7 @@ func TestOverlays(t *testing.T) {
 			if _, err := r.update(id, publish.Patch{Name: ptr("z")}); !errors.Is(err, errNotFound) {
 				t.Errorf("update of a stopped one: %v; want %v", err, errNotFound)
 			}
-			if _, _, err := r.set(id, whole("z", "z", "10.0.0.7")); !errors.Is(err, errNotPublished) {
+			if _, _, err := r.set(id, whole("z", "z", "10.0.0.7"), time.Now()); !errors.Is(err, errNotPublished) {
 				t.Errorf("set of a stopped one: %v; want %v", err, errNotPublished)
 			}
 			r.Put(id, testService(t, r, id, "a", "x", "10.0.0.9"))
@@ -265,10 +266,10 @@ func TestMadeByHand(t *testing.T) {
 		Name: &part, Image: &image, Addrs: []netip.Addr{netip.MustParseAddr("192.168.0.3")}, TTL: &ttl,
 		Aliases: &[]dnsname.Name{},
 	}
-	if _, isNew, err := r.set("newid", p); !isNew || err != nil {
+	if _, isNew, err := r.set("newid", p, time.Now()); !isNew || err != nil {
 		t.Fatalf("set: new %v, %v", isNew, err)
 	}
-	if _, isNew, err := r.set("newid", p); isNew || err != nil {
+	if _, isNew, err := r.set("newid", p, time.Now()); isNew || err != nil {
 		t.Fatalf("set again: new %v, %v", isNew, err)
 	}
 	if got := matched(t, r, "foo.bar.docker"); got != "newid" {
@@ -412,7 +413,7 @@ func TestLogThatBlocks(t *testing.T) {
 		{"Put of another", func() { r.Put("s", testService(t, r, "s", "b", "x", "10.0.0.1")) }, "s"},
 		{"update", func() { _, _ = r.update("s", publish.Patch{Image: &image}) }, "s"},
 		{"Put that is too long", func() { r.Put("s", testService(t, r, "s", part, "x", "10.0.0.1")) }, "s"},
-		{"set", func() { _, _, _ = r.set("hand", whole) }, "hand s"},
+		{"set", func() { _, _, _ = r.set("hand", whole, time.Now()) }, "hand s"},
 		{"remove", func() { _ = r.remove("hand") }, "s"},
 		{"restore", func() { r.restoreChanges(map[string]*change{"s": {removed: true}}) }, ""},
 		{"Forget", func() { r.Forget("s") }, ""},
@@ -933,7 +934,7 @@ func TestAPIBoundsMade(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range 9998 {
-		if _, _, err := reg.set(fmt.Sprintf("made%d", i), p); err != nil {
+		if _, _, err := reg.set(fmt.Sprintf("made%d", i), p, time.Now()); err != nil {
 			t.Fatal(err)
 		}
 	}

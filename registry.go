@@ -271,7 +271,7 @@ func (r *registry) Endpoints(id string) []publish.Endpoint {
 // container's, that holds for as long as the container exists; else it is a
 // service made by hand. Errors: errAmbiguous, errNotPublished, errTooManyMade,
 // or what can't be used.
-func (r *registry) set(id string, p publish.Patch) (s *publish.Service, isNew bool, err error) {
+func (r *registry) set(id string, p publish.Patch, now time.Time) (s *publish.Service, isNew bool, err error) {
 	r.mu.Lock()
 	defer r.unlock()
 	id, err = r.fullID(id)
@@ -290,7 +290,7 @@ func (r *registry) set(id string, p publish.Patch) (s *publish.Service, isNew bo
 		if h.fromAPI == nil && r.made >= maxMade {
 			return nil, false, errTooManyMade
 		}
-		base := &publish.Service{ID: id, Origin: publish.Origin{Since: time.Now().UTC().Truncate(time.Second)}}
+		base := &publish.Service{ID: id, Origin: publish.Origin{Since: now.UTC().Truncate(time.Second)}}
 		if h.fromAPI != nil {
 			base.Origin.Since = h.fromAPI.Origin.Since
 		}

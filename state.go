@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,6 +41,8 @@ type stateJSON[P any] struct {
 	Services map[string]P `json:"services,omitempty"` // made by hand, by ID
 	Changes  map[string]P `json:"changes,omitempty"`  // of containers' services, by ID
 	Removed  []string     `json:"removed,omitempty"`  // IDs of containers
+
+	Since map[string]time.Time `json:"since,omitempty"` // when each of Services was made
 }
 
 // restore gives reg what the file holds, and keeps reg there from now on. It
@@ -91,7 +94,7 @@ func (f *stateFile) load(data []byte) error {
 	for _, id := range publish.SortedKeys(s.Services) {
 		p, err := servicejson.ReadService(s.Services[id], true)
 		if err == nil {
-			_, _, err = f.reg.set(id, p)
+			_, _, err = f.reg.set(id, p, cmp.Or(s.Since[id], time.Now()))
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("service %q: %w", id, err))
@@ -151,12 +154,13 @@ func (r *registry) state() (s stateJSON[servicejson.Properties], version uint64)
 	defer r.unlock()
 	s.Services = make(map[string]servicejson.Properties)
 	s.Changes = make(map[string]servicejson.Properties)
+	s.Since = make(map[string]time.Time)
 	if ttl := r.index.TTL.Load(); r.ttlSet {
 		s.TTL = &ttl
 	}
 	for id, h := range r.services.All() {
 		if h.fromAPI != nil {
-			s.Services[id] = servicejson.Of(h.fromAPI).Properties
+			s.Services[id], s.Since[id] = servicejson.Of(h.fromAPI).Properties, h.fromAPI.Origin.Since
 		}
 		switch c := h.change; {
 		case c == nil:

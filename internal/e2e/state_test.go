@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -124,6 +125,43 @@ func TestDamagedState(t *testing.T) {
 		data, err := os.ReadFile(file)
 		if err != nil || !strings.Contains(string(data), `"new"`) || !strings.Contains(string(data), c.want) {
 			t.Errorf("%s: the new file: %v %s", c.what, err, data)
+		}
+	}
+}
+
+// A service made by hand is as old after a restart as before.
+func TestStateKeepsSince(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "state.json")
+	since := func(in *instance, id string) string {
+		t.Helper()
+		var s struct{ Since string }
+		if _, body := in.call(t, "GET", "/services/"+id, ""); json.Unmarshal([]byte(body), &s) != nil || s.Since == "" {
+			t.Errorf("got %s; want a service with its age", body)
+		}
+		return s.Since
+	}
+	old := `{"services": {
+			"a": {"name": "a", "image": "m", "ip": "192.0.2.2"},
+			"b": {"name": "b", "image": "m", "ip": "192.0.2.3"}},
+		"since": {"a": "2020-01-02T03:04:05Z"}}`
+	if err := os.WriteFile(file, []byte(old), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	in := startDnsdock(t, noEngine(t), "-state="+file)
+	in.call(t, "PATCH", "/services/a", `{"ttl": 7}`)
+	in.call(t, "PUT", "/services/c", `{"name": "c", "image": "m", "ip": "192.0.2.4"}`)
+	if got := since(in, "a"); got != "2020-01-02T03:04:05Z" {
+		t.Errorf("a: got %s", got)
+	}
+	b, c := since(in, "b"), since(in, "c") // b is of a file that says nothing of it
+	if err := in.stop(); err != nil {
+		t.Fatal(err)
+	}
+	in = startDnsdock(t, noEngine(t), "-state="+file)
+	for id, want := range map[string]string{"a": "2020-01-02T03:04:05Z", "b": b, "c": c} {
+		if got := since(in, id); got != want {
+			t.Errorf("%s after a restart: got %s; want %s", id, got, want)
 		}
 	}
 }
