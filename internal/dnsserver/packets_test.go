@@ -144,7 +144,9 @@ func TestRFC8906(t *testing.T) {
 		return "\x00\x00\x29\x10\x00\x00" + version + flags + string(binary.BigEndian.AppendUint16(nil,
 			uint16(len(options)))) + options
 	}
-	const unknown, several = "\x00\x64\x00\x00", "\x00\x03\x00\x00" + "\x00\x0a\x00\x08abcdefgh" + "\x00\x09\x00\x00" + "\x00\x08\x00\x04\x00\x01\x00\x00" // NSID, COOKIE, EXPIRE, subnet
+	const unknown = "\x00\x64\x00\x00"
+	const several = "\x00\x03\x00\x00" + "\x00\x0a\x00\x08abcdefgh" + // NSID, COOKIE
+		"\x00\x09\x00\x00" + "\x00\x08\x00\x04\x00\x01\x00\x00" // EXPIRE, subnet
 	one, oneOPT := [4]uint16{1}, [4]uint16{1, 0, 0, 1}
 	for _, tt := range []struct {
 		what, packet string

@@ -69,5 +69,6 @@ func (t *task) note(kind stats.Kind, rcode int, reply []byte, err error) {
 		m.Question = []dns.Question{{Name: t.Name.String()}}
 	}
 	t.log.Debug("query", "client", t.from.Addr, "over", stats.TransportNames[t.over],
-		"name", m.Question[0].Name, "type", dns.Type(t.Type), "rcode", dns.RcodeToString[rcode], "kind", kind, "answers", len(m.Answer), "took", took, "err", err)
+		"name", m.Question[0].Name, "type", dns.Type(t.Type), "rcode", dns.RcodeToString[rcode],
+		"kind", kind, "answers", len(m.Answer), "took", took, "err", err)
 }

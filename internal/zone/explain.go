@@ -87,7 +87,8 @@ func (z *Resolver) Explain(n dnsname.Name, qtype uint16, c Client) (*Resolution,
 	for _, rr := range m.Answer {
 		h := rr.Header()
 		res.Answers = append(res.Answers, Record{
-			strings.TrimSuffix(h.Name, "."), dns.Type(h.Rrtype).String(), h.Ttl, strings.TrimPrefix(rr.String(), h.String()),
+			strings.TrimSuffix(h.Name, "."), dns.Type(h.Rrtype).String(), h.Ttl,
+			strings.TrimPrefix(rr.String(), h.String()),
 		})
 	}
 	if a.Kind != stats.Forwarded {

@@ -28,7 +28,8 @@ func (d *decision) foreign(q Query, chained bool) {
 			d.EDE = dnscache.ExtendedError(dns.ExtendedErrorCodeBlocked)
 		}
 	case !d.Fwd.Serves(d.client.Addr):
-		d.trace.note(n, "it is not ours, and nothing is forwarded for this client, which is not a local one: see -allow")
+		d.trace.note(n,
+			"it is not ours, and nothing is forwarded for this client, which is not a local one: see -allow")
 		d.refuse(chained)
 		d.EDE = dnscache.ExtendedError(dns.ExtendedErrorCodeProhibited)
 	case chained && q.Flags&dnscache.RD == 0:

@@ -34,7 +34,8 @@ func (d *decision) ours(q Query, top dnsname.Name) (next dnsname.Name) {
 	f := d.find(n, top)
 	d.noteReads(n, f)
 	if d.Reg.IsListing(n) && f.isShared(n) && q.Type != dns.TypeSOA && q.Type != dns.TypeNS {
-		d.trace.note(n, "nobody knows yet: several containers may have this name, and an engine's first list is not done")
+		d.trace.note(n,
+			"nobody knows yet: several containers may have this name, and an engine's first list is not done")
 		d.notReady()
 		return ""
 	}

@@ -15,8 +15,10 @@ import (
 func TestRecords(t *testing.T) {
 	reg := zonetest.New(t, "docker", 60)
 	reg.Publish(t,
-		`{"name":"web1","image":"nginx","ips":["10.0.0.1","fd00::1"],"ports":["80/tcp=http","443/tcp","53/udp=http"],"txt":["v=1, \\\" \\065","owner=me"],"ttl":30}`,
-		`{"name":"web2","image":"nginx","ip":"10.0.0.2","ports":"80/tcp=http","txt":"owner=me","aliases":["shop.example.com"],"ttl":20}`,
+		`{"name":"web1","image":"nginx","ips":["10.0.0.1","fd00::1"],"ports":["80/tcp=http","443/tcp","53/udp=http"],`+
+			`"txt":["v=1, \\\" \\065","owner=me"],"ttl":30}`,
+		`{"name":"web2","image":"nginx","ip":"10.0.0.2","ports":"80/tcp=http","txt":"owner=me",`+
+			`"aliases":["shop.example.com"],"ttl":20}`,
 		`{"name":"front","image":"proxy","cname":"web1.nginx.docker","aliases":["front.example.com"],"ttl":9}`,
 		`{"name":"away","image":"proxy","cname":"www.example.org"}`,
 		`{"name":"loop1","image":"loop","cname":"loop2.loop.docker"}`,

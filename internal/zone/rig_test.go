@@ -61,7 +61,8 @@ func decided(z *Resolver, req *dns.Msg, c Client) (*dns.Msg, *Answer) {
 	}
 	a := z.Decide(q, c)
 	head := &dns.Msg{MsgHdr: req.MsgHdr, Question: req.Question}
-	head.Response, head.Authoritative, head.RecursionAvailable, head.Rcode = true, a.Authoritative, z.ServesNow(c.Addr), a.Rcode
+	head.Response, head.Authoritative, head.Rcode = true, a.Authoritative, a.Rcode
+	head.RecursionAvailable = z.ServesNow(c.Addr)
 	b, err := head.Pack()
 	if err != nil {
 		panic(err)

@@ -19,7 +19,7 @@ import (
 //  1. Whose is the name? A name at or below the apex, an engine's domain or a live alias is ours.
 //  2. A local name (localhost, the reverse zones of private addresses) stays here, unless a nameserver is set for it.
 //  3. Own names: the name rule finds the services at, below and above the name, and those with a port of that name.
-//  4. Second names (those of Compose, host names), host.<domain>, and then an alias "*", only where no own name matches.
+//  4. Only where no own name matches: second names (Compose's, host names), host.<domain>, then an alias "*".
 //  5. The name of dnsdock itself is the address that was asked, unless a service has that name.
 //  6. A service with a CNAME stands for its target: the resolution starts again with the target.
 //  7. Any other name is forwarded, unless it was an alias not long ago: then it is NXDOMAIN.
