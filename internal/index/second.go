@@ -49,11 +49,11 @@ func (x *names) matchSecond(q, zone dnsname.Name) Match {
 		q = q.Parent()
 	}
 	if q.HasWildcard() {
-		second := func(s *publish.Service) []dnsname.Name { return s.SecondNames }
-		always := func(_, _ dnsname.Name) bool { return true }
-		if isDirect {
-			return Match{}
+		second := func(s *publish.Service) []dnsname.Name {
+			isBelow := func(n dnsname.Name) bool { return isDirect && n.Parent() != zone }
+			return slices.DeleteFunc(slices.Clone(s.SecondNames), isBelow)
 		}
+		always := func(_, _ dnsname.Name) bool { return true }
 		return Match{Kind: BySecondName, Sets: x.walkWild(q, second, always, true)}
 	}
 	n, _ := x.second.load(q)
