@@ -124,6 +124,24 @@ func TestBadPackets(t *testing.T) {
 	}
 }
 
+// A reply has the RD of its query, whatever the opcode and whether it is an error.
+func TestRDIsCopied(t *testing.T) {
+	addr := "127.0.0.1:" + serveZone(t, newRig(t, zonetest.New(t, "docker", 0)), "127.0.0.1:0")
+	const question, rd, others = "\x06docker\x00\x00\x06\x00\x01", 1 << 8, 0x06f0
+	for opcode := range uint16(16) {
+		for _, flags := range []uint16{0, rd, others, others | rd} {
+			for _, counts := range [][4]uint16{{1}, {}, {2}} {
+				packet := dnstest.Wire(7, opcode<<11|flags, counts, strings.Repeat(question, int(counts[0])))
+				for _, b := range [][]byte{dnstest.RawUDP(t, addr, 7, packet)[0], dnstest.RawTCP(t, addr, 7, packet)[0]} {
+					if got := binary.BigEndian.Uint16(b[2:]); got&rd != flags&rd || got>>11&0xf != opcode {
+						t.Errorf("opcode %d, flags %x: got %x; want RD and the opcode as they were", opcode, flags, got)
+					}
+				}
+			}
+		}
+	}
+}
+
 // The tests that RFC 8906 section 8 has for servers.
 func TestRFC8906(t *testing.T) {
 	var addrs []string
