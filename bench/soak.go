@@ -217,6 +217,9 @@ func (s *soak) settled(ctx context.Context) (sample, error) {
 		return sample{}, err
 	}
 	s.upstreams.set(working)
+	if status, err := s.call("DELETE", "/cache", ""); err != nil || status >= 300 {
+		return sample{}, fmt.Errorf("DELETE /cache: status %d, %w", status, err)
+	}
 	var best sample
 	// Idle connections and sockets to upstreams end after some seconds.
 	for range 45 {
