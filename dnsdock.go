@@ -103,6 +103,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	for _, w := range p.watchers {
 		p.start("watcher", func() error { return w.Run(p.ctx) })
 	}
+	if p.state != nil {
+		p.start("state", func() error { return p.state.run(p.ctx) })
+	}
 	p.start("history", func() error { return p.traffic.Run(p.ctx) })
 	p.start("trimmer", func() error { return heap.Trim(p.ctx) })
 	p.start("reloader", func() error { return p.reloadOn(hangups) })
@@ -120,6 +123,7 @@ type program struct {
 	*group
 	log      *slog.Logger
 	reg      *registry
+	state    *stateFile // nil: there is none
 	fwd      *forward.Forwarder
 	zone     *zone.Resolver
 	dns      *dnsserver.Server
@@ -137,7 +141,8 @@ func newProgram(ctx context.Context, cfg *config.Config, log *slog.Logger) *prog
 	p := &program{group: newGroup(ctx), log: log, httpEnded: make(chan struct{})}
 	p.reg = newRegistry(cfg.Names, cfg.TTL, log, cfg.EngineDomains()...)
 	if cfg.StateFile != "" {
-		restore(p.reg, cfg.StateFile, log)
+		p.state = newStateFile(p.reg, cfg.StateFile, log)
+		p.state.restore()
 	}
 	p.fwd = newForwarder(cfg, log)
 	var answering context.Context // lives longer than p.ctx: DNS answers until HTTP has ended

@@ -26,11 +26,12 @@ import (
 // A registry decides what is published under each ID: from what engines say and
 // from what the API changed. It alone writes to the index.
 type registry struct {
-	names publish.NameRules
-	index *index.Index
-	feed  *feed.Feed // gets each change
-	log   *slog.Logger
-	save  func() error // writes what the API changed to disk; nil: it is not kept. Read-only after start
+	names   publish.NameRules
+	index   *index.Index
+	feed    *feed.Feed // gets each change
+	log     *slog.Logger
+	save    func() error // writes what the API changed to disk; nil: it is not kept. Read-only after start
+	dropped func()       // is called with mu held after a change by the API was dropped. Read-only after start
 
 	services table.Table[string, *held] // by ID; readers never lock
 
@@ -44,8 +45,7 @@ type registry struct {
 	gateways gateways
 }
 
-// maxMade bounds the services that are made by hand, so that whoever may make some can't fill the
-// memory: 10,000 take 20 MB.
+// maxMade bounds the memory that services made by hand take: 10,000 take 20 MB.
 const maxMade = 10000
 
 // gateways caches the addresses by which containers reach the host.
@@ -108,6 +108,7 @@ func newRegistry(names publish.NameRules, ttl uint32, log *slog.Logger, zones ..
 		feed:    feed.New(),
 		log:     log,
 		engines: make(map[string]*engineState),
+		dropped: func() {},
 	}
 }
 
@@ -395,7 +396,15 @@ func (r *registry) applyLocked(id string, h held, died bool) {
 	if was.fromEngine != h.fromEngine {
 		r.gateways.changes.Add(1)
 	}
-	r.made += countIf(h.fromAPI != nil) - countIf(was.fromAPI != nil)
+	if h.fromAPI != nil && was.fromAPI == nil {
+		r.made++
+	} else if h.fromAPI == nil && was.fromAPI != nil {
+		r.made--
+	}
+	if was.change != nil && h.change == nil { // it went with its container
+		r.version++
+		r.dropped()
+	}
 	s, err := r.desiredLocked(h)
 	if s.Equal(old) {
 		s = old
@@ -419,13 +428,6 @@ func (r *registry) applyLocked(id string, h held, died bool) {
 	if s != old {
 		r.tellLocked(id, old, s)
 	}
-}
-
-func countIf(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // isGateway reports whether a is the gateway of a network that a container is on. That is the host,

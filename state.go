@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,6 +32,9 @@ type stateFile struct {
 	path string
 	reg  *registry
 
+	log  *slog.Logger
+	wake chan struct{} // of capacity 1: the file holds something that the registry dropped
+
 	mu   sync.Mutex // guards kept, and is held while the file is written
 	kept uint64     // the version of the registry that the file holds
 }
@@ -45,11 +49,38 @@ type stateJSON[P any] struct {
 	Since map[string]time.Time `json:"since,omitempty"` // when each of Services was made
 }
 
-// restore gives reg what the file holds, and keeps reg there from now on. It
-// sets a file aside that can't be used, and takes those parts that can be.
-func restore(reg *registry, path string, log *slog.Logger) {
-	f := &stateFile{path: path, reg: reg}
+// newStateFile returns a file in which reg is kept from now on.
+func newStateFile(reg *registry, path string, log *slog.Logger) *stateFile {
+	f := &stateFile{path: path, reg: reg, log: log, wake: make(chan struct{}, 1)}
 	reg.save = f.save
+	reg.dropped = func() {
+		select {
+		case f.wake <- struct{}{}:
+		default: // the file is about to be written
+		}
+	}
+	return f
+}
+
+// run writes the file when the registry dropped something that the file holds, until ctx is done.
+// Then it returns nil. After an error the next change tries again.
+func (f *stateFile) run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-f.wake:
+			if err := f.reg.save(); err != nil {
+				f.log.Error("state can't be kept", "file", f.path, "err", err)
+			}
+		}
+	}
+}
+
+// restore gives the registry what the file holds. It sets a file aside that
+// can't be used, and takes those parts that can be.
+func (f *stateFile) restore() {
+	reg, path, log := f.reg, f.path, f.log
 	data, err := host.ReadFile(path, maxState)
 	if errors.Is(err, fs.ErrNotExist) {
 		return

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -162,6 +163,34 @@ func TestStateKeepsSince(t *testing.T) {
 	for id, want := range map[string]string{"a": "2020-01-02T03:04:05Z", "b": b, "c": c} {
 		if got := since(in, id); got != want {
 			t.Errorf("%s after a restart: got %s; want %s", id, got, want)
+		}
+	}
+}
+
+// What the API changed of a container leaves the file with the container, without a call of the API.
+func TestStateForgetsContainers(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "state.json")
+	e := dnstest.NewEngine()
+	for _, id := range []string{"aa", "bb"} {
+		e.Set(id, &dnstest.Container{Name: id, Image: "redis:7", State: "running", Addr: "10.0.0.1"})
+	}
+	in := startDnsdock(t, "-docker="+e.ServeTCP(t, nil), "-state="+file)
+	in.ready(t)
+	in.call(t, "PATCH", "/services/"+dnstest.ID("aa"), `{"ttl": 7}`)
+	in.call(t, "DELETE", "/services/"+dnstest.ID("bb"), "")
+	for _, id := range []string{"aa", "bb"} {
+		e.Destroy(id)
+		held := true
+		for end := time.Now().Add(dnstest.Patience / 4); held && time.Now().Before(end); {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			held = strings.Contains(string(data), dnstest.ID(id))
+		}
+		if held {
+			t.Errorf("%s is gone and stays in the file", id)
 		}
 	}
 }
