@@ -11,6 +11,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnstest"
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/publish"
@@ -378,6 +379,48 @@ func BenchmarkAnswer(b *testing.B) {
 					b.Fatal("no answer")
 				}
 			}
+		})
+	}
+}
+
+// byVersion is Changes for which each change ends all kept answers.
+type byVersion struct{ Changes }
+
+func (c byVersion) Stamp(dnsname.Name) uint32 { return c.Version() }
+
+// Twenty queries about 10,000 names for each container that starts or ends, with
+// kept answers that end with changes of their own name only, or with any change.
+func BenchmarkStorm(b *testing.B) {
+	const count, queries = 10_000, 20
+	for _, by := range []string{"stamp", "version"} {
+		b.Run(by, func(b *testing.B) {
+			r := newRig(b, zonetest.Filled(b, count))
+			if by == "version" {
+				r.Server.changes = byVersion{r.Server.changes}
+			}
+			var packets [][]byte
+			for i := range count {
+				packets = append(packets, dnstest.Pack(b, uint16(i), fmt.Sprintf("c%d.image%d.docker.", i, i/10), dns.TypeA))
+			}
+			rnd, replayed, asked := rand.New(rand.NewPCG(1, 1)), 0, 0
+			f, reply := r.newReplayer(r.traffic.Take(stats.UDP)), make([]byte, 0, dnswire.MaxUDPSize)
+			from := source(clientSource(localhost))
+			for b.Loop() {
+				i := rnd.IntN(count)
+				id := fmt.Sprint(i)
+				s := r.ix.Service(b, id, fmt.Sprintf("c%d", i), fmt.Sprintf("image%d", i/10), "10.9.9.9")
+				r.ix.Put(id, nil)
+				r.ix.Put(id, s)
+				for range queries {
+					p := packets[rnd.IntN(count)]
+					if asked++; f.answer(p, from, dnswire.MaxUDPSize, reply) != nil {
+						replayed++
+					} else {
+						r.ask(p, localhost, dnswire.MaxUDPSize)
+					}
+				}
+			}
+			b.ReportMetric(float64(replayed)/float64(asked), "replayed/query")
 		})
 	}
 }

@@ -9,9 +9,9 @@ import (
 	"github.com/rayje/dnsdock/internal/publish"
 )
 
-// changeSlots is the number of counters of a kind: 64 KiB. Two names that share one
+// changeSlots is the number of counters of a kind: 128 KiB. Two names that share one
 // cost an answer that could have been kept, in one of so many changes.
-const changeSlots = 1 << 14
+const changeSlots = 1 << 15
 
 // Changes tells who keeps answers whether they are still true, without a look
 // at what they were made from. All numbers grow after what changed is
