@@ -179,6 +179,7 @@ func (p *program) follow(cfg *config.Config, e config.Engine) {
 	}
 	p.reg.addEngine(wc.URL, wc.Naming.Apex)
 	client := newDockerClient(e.URL, cfg.Docker.TLS)
+	client.labels = cfg.Docker.Labels
 	w := watch.New(client, wc, p.reg, p.log)
 	p.watchers = append(p.watchers, w)
 	p.reloads = append(p.reloads, client.reload, w.Resync)

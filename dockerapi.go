@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -57,6 +58,7 @@ type dockerClient struct {
 	prefix string       // "/v1.41", or empty for an engine that does not name its version
 	call   *http.Client // gives up after watch.CallTimeout, which covers the body too
 	stream *http.Client // has no such limit
+	labels []string     // KEY or KEY=VALUE: the engine leaves out containers that lack one of them
 }
 
 var _ watch.Engine = (*dockerClient)(nil)
@@ -184,7 +186,11 @@ func (c *dockerClient) List(ctx context.Context) (map[string]watch.Fingerprint, 
 		all, err = readList(d)
 		return err
 	}
-	if err := c.fetch(ctx, "/containers/json", url.Values{"all": {"1"}}, maxList, decode); err != nil {
+	query := url.Values{"all": {"1"}}
+	if c.labels != nil {
+		query.Set("filters", c.filters(nil))
+	}
+	if err := c.fetch(ctx, "/containers/json", query, maxList, decode); err != nil {
 		return nil, fmt.Errorf("list containers: %w", err)
 	}
 	return all, nil
@@ -484,18 +490,30 @@ type eventStream struct {
 
 var _ watch.Stream = (*eventStream)(nil)
 
-// Events opens the stream of the events that may change what is published.
+// filters returns more and the filter for c.labels in JSON.
+func (c *dockerClient) filters(more map[string][]string) string {
+	all := maps.Clone(more)
+	if all == nil {
+		all = make(map[string][]string)
+	}
+	if c.labels != nil {
+		all["label"] = c.labels
+	}
+	b, _ := json.Marshal(all) // strings always can be written
+	return string(b)
+}
+
+// Events opens the stream of the events that may change what is published. With
+// labels there are none of networks, which have no label of a container: the
+// next list finds what they would tell.
 func (c *dockerClient) Events(ctx context.Context) (watch.Stream, error) {
-	filters, err := json.Marshal(map[string][]string{
+	filters := c.filters(map[string][]string{
 		"type": {"container", "network"},
 		"event": {"create", "start", "die", "pause", "unpause", "rename", "destroy", "connect", "disconnect",
 			"health_status",   // followed by a colon and the health, but not in podman's
 			"died", "remove"}, // podman's die, which it calls die only when it sends it, and its destroy
 	})
-	if err != nil {
-		return nil, err
-	}
-	resp, err := c.get(ctx, c.stream, c.prefix+"/events", url.Values{"filters": {string(filters)}})
+	resp, err := c.get(ctx, c.stream, c.prefix+"/events", url.Values{"filters": {filters}})
 	if err != nil {
 		return nil, fmt.Errorf("events: %w", err)
 	}

@@ -113,7 +113,8 @@ func parseServerAddr(text string, defaultPort uint16) (netip.AddrPort, error) {
 	}
 	if err != nil || a.Port() == 0 || a.Addr().IsUnspecified() {
 		return a, errors.New("write the nameserver's IP or IP:PORT, as in 8.8.8.8, 8.8.8.8:53," +
-			" [2001:4860:4860::8888]:53, tcp://8.8.8.8 or tls://1.1.1.1#cloudflare-dns.com, or a path, as /etc/resolv.conf")
+			" [2001:4860:4860::8888]:53, tcp://8.8.8.8 or tls://1.1.1.1#cloudflare-dns.com," +
+			" or a path, as /etc/resolv.conf")
 	}
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()), nil
 }

@@ -98,7 +98,8 @@ func (d *draft) dockerOptions() []option {
 		{name: "all", set: value(&d.Names.All, parseBool),
 			help: "publish containers that exist but do not run too; a stopped container keeps its last address"},
 		{name: "filter", argument: "label=KEY", many: true, set: d.addFilter,
-			help: "publish only containers that have this label, also as `label=KEY=VALUE`; several filters must all fit"},
+			help: "publish only containers that have this label, also as `label=KEY=VALUE`;" +
+				" several filters must all fit"},
 		{name: "network", argument: "NAME,...", many: true, set: list(&d.Names.Networks, publish.ParseNetwork),
 			help: "answer the addresses on these networks only, in this order; without it on all," +
 				" the network of the default gateway first"},

@@ -38,6 +38,7 @@ func TestRealEngine(t *testing.T) {
 		{"idle", testIdle},
 		{"changes by HTTP", testChanges},
 		{"scratch image", testScratchImage},
+		{"filter", testFilter},
 		{"set-ups of the manual", testSetups},
 	} {
 		t.Run(test.name, func(t *testing.T) {
