@@ -63,8 +63,7 @@ type dockerClient struct {
 
 var _ watch.Engine = (*dockerClient)(nil)
 
-// newDockerClient returns a client of the engine, over TLS where files is not
-// nil. It does not connect.
+// newDockerClient returns a client of the engine, over TLS where files is not nil. It does not connect.
 func newDockerClient(url engine.URL, files *engine.TLSFiles) *dockerClient {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return url.Dial(ctx, files) }
 	if files == nil {
@@ -73,8 +72,7 @@ func newDockerClient(url engine.URL, files *engine.TLSFiles) *dockerClient {
 	return newClient(url, "https://docker", &http.Transport{DialTLSContext: dial})
 }
 
-// newClient makes the two clients over one transport, without a proxy:
-// $HTTP_PROXY is not meant for the engine.
+// newClient makes the two clients over one transport, without a proxy: $HTTP_PROXY is not meant for the engine.
 func newClient(url engine.URL, base string, t *http.Transport) *dockerClient {
 	t.MaxIdleConnsPerHost = watch.MaxInspects
 	t.IdleConnTimeout = 2 * watch.ResyncPeriod
@@ -87,8 +85,7 @@ func newClient(url engine.URL, base string, t *http.Transport) *dockerClient {
 	}
 }
 
-// reload closes the idle connections, so that the next ones read the TLS files
-// again.
+// reload closes the idle connections, so that the next ones read the TLS files again.
 func (c *dockerClient) reload() { c.call.CloseIdleConnections() }
 
 // get sends a GET and returns the body of a 200; the caller closes it.
@@ -114,8 +111,7 @@ func (c *dockerClient) get(
 	return nil, replyError(resp)
 }
 
-// replyError makes a *statusError of the message that engines send with a
-// status, {"message": "..."}.
+// replyError makes a *statusError of the message that engines send with a status, {"message": "..."}.
 func replyError(resp *http.Response) error {
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorReply)) // what came is better than nothing
 	var reply struct{ Message string }
@@ -303,7 +299,7 @@ func (j *containerJSON) container() *watch.Container {
 		State:    j.State.Status,
 		Sick:     sick,
 		Since:    j.since(),
-		Env:      variables(j.Config.Env),
+		Env:      publish.Variables(j.Config.Env),
 		Labels:   j.Config.Labels,
 		Networks: networks,
 		Host:     publish.HostName{Name: j.Config.Hostname, Domain: j.Config.Domainname},
@@ -364,8 +360,8 @@ func endpoints(networks map[string]endpointJSON) []publish.Endpoint {
 		list = append(list, publish.Endpoint{
 			Network: publish.Network{
 				Name: name,
-				V4:   newIPNet(e.IPAddress, e.IPPrefixLen, e.Gateway),
-				V6:   newIPNet(e.GlobalIPv6Address, e.GlobalIPv6PrefixLen, e.IPv6Gateway),
+				V4:   publish.NewIPNet(e.IPAddress, e.IPPrefixLen, e.Gateway),
+				V6:   publish.NewIPNet(e.GlobalIPv6Address, e.GlobalIPv6PrefixLen, e.IPv6Gateway),
 			},
 			Addrs:    e.addrs(),
 			Aliases:  e.Aliases,
@@ -388,16 +384,6 @@ func (e endpointJSON) addrs() (addrs []netip.Addr) {
 		}
 	}
 	return addrs
-}
-
-// newIPNet returns the network of an address; it is invalid if the engine does
-// not tell it.
-func newIPNet(addr string, bits int, gateway string) (n publish.IPNet) {
-	if a, err := publish.ParseAddr(addr); err == nil && bits > 0 {
-		n.Prefix, _ = a.Prefix(bits)              // stays invalid if bits is out of range
-		n.Gateway, _ = publish.ParseAddr(gateway) // stays invalid if there is none
-	}
-	return n
 }
 
 // networkJSON is an element of GET /networks, Docker API 1.24 to 1.51.
@@ -424,17 +410,7 @@ func (c *dockerClient) Image(ctx context.Context, id string) (publish.Baked, err
 	if err := c.fetch(ctx, path, nil, maxInspect, func(d *json.Decoder) error { return d.Decode(&j) }); err != nil {
 		return publish.Baked{}, fmt.Errorf("inspect image %.19s: %w", id, err)
 	}
-	return publish.Baked{Env: variables(j.Config.Env), Labels: j.Config.Labels}, nil
-}
-
-// variables returns the variables of a list of NAME=VALUE, by name.
-func variables(list []string) map[string]string {
-	env := make(map[string]string, len(list))
-	for _, kv := range list {
-		k, v, _ := strings.Cut(kv, "=")
-		env[k] = v
-	}
-	return env
+	return publish.Baked{Env: publish.Variables(j.Config.Env), Labels: j.Config.Labels}, nil
 }
 
 // NetworkKinds returns what kind each network is, by its ID and by its name.

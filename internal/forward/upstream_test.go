@@ -139,7 +139,12 @@ func TestUpstreamPorts(t *testing.T) {
 		t.Errorf("got %d ports and %d IDs in 400 queries; want 390 of each", len(ports), len(ids))
 	}
 	mu.Unlock()
-	u := f.upstream(0)
+}
+
+// A socket that queries share is used a bounded number of times, and for a
+// bounded time.
+func TestSharedSocketsAreReplaced(t *testing.T) {
+	u := newForwarder(t, startUpstream(t, silent, nil)).upstream(0)
 	shared := make(map[*socket]bool)
 	count := 0
 	for range 30_000 { // as if they were asked
@@ -158,7 +163,8 @@ func TestUpstreamPorts(t *testing.T) {
 	}
 	// 30,000 by 100 are 300 at least; of 256 that are drawn at random some are not used up.
 	if len(shared) < 300 || len(shared) > 30_000/socketUses+poolSize {
-		t.Errorf("got %d shared sockets in %d queries; want %d to %d", len(shared), count, 300, 30_000/socketUses+poolSize)
+		t.Errorf("got %d shared sockets in %d queries; want %d to %d",
+			len(shared), count, 300, 30_000/socketUses+poolSize)
 	}
 	old := sharedSocket(t, u)
 	old.end(new(waiter))

@@ -113,7 +113,7 @@ func TestRooms(t *testing.T) {
 	own := ours(t)
 	for path, r := range rooms {
 		if _, ok := own[path]; !ok {
-			open(t, "the map has %s, but there is no such package", path)
+			t.Errorf("the map has %s, but there is no such package", path)
 		}
 		for name := range strings.FieldsSeq(r.uses) {
 			if _, ok := rooms["internal/"+name]; !ok {
@@ -147,7 +147,7 @@ func TestTopLevel(t *testing.T) {
 	}
 	slices.Sort(got)
 	if extra := without(got, top); len(extra) > 0 {
-		open(t, "the top level has %v", extra)
+		t.Errorf("the top level has %v", extra)
 	}
 	if missing := without(top, got); len(missing) > 0 {
 		t.Errorf("missing on the top level: %v", missing)
@@ -185,14 +185,14 @@ func TestTopFiles(t *testing.T) {
 	}
 	for _, from := range slices.Sorted(maps.Keys(uses)) {
 		if path := circle(uses, []string{from}); path != nil {
-			open(t, "a circle of files: %s", strings.Join(path, " -> "))
+			t.Errorf("a circle of files: %s", strings.Join(path, " -> "))
 		}
 		if name, ok := uses[from]["dnsdock.go"]; ok {
-			open(t, "%s uses %s of dnsdock.go, which is for wiring", from, name)
+			t.Errorf("%s uses %s of dnsdock.go, which is for wiring", from, name)
 		}
 	}
 	for to, name := range uses["dockerapi.go"] {
-		open(t, "dockerapi.go uses %s of %s", name, to)
+		t.Errorf("dockerapi.go uses %s of %s", name, to)
 	}
 }
 

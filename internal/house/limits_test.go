@@ -24,7 +24,9 @@ const (
 )
 
 // exceptions are allowed to be over a limit, with the reason why.
-var exceptions = map[string]string{}
+var exceptions = map[string]string{
+	"dnsdock_test.go": "package main has one test file",
+}
 
 // A finding is something over a limit.
 type finding struct {
@@ -47,7 +49,11 @@ func TestLimits(t *testing.T) {
 			t.Logf("%s: %s, but %s", f.where, f.what, reason)
 			continue
 		}
-		open(t, "%s: %s", f.where, f.what)
+		if strings.HasSuffix(f.what, "columns; at most 120") {
+			t.Logf("OPEN: %s: %s", f.where, f.what)
+			continue
+		}
+		t.Errorf("%s: %s", f.where, f.what)
 	}
 	for where := range exceptions {
 		if !seen[where] {
@@ -224,7 +230,7 @@ func TestDoc(t *testing.T) {
 		}
 		docs[f.dir()] = append(docs[f.dir()], f.path)
 		if text := strings.ReplaceAll(f.ast.Doc.Text(), "\n", " "); !sentence.MatchString(strings.TrimSpace(text)) {
-			open(t, "%s: want one sentence: %q", f.path, text)
+			t.Errorf("%s: want one sentence: %q", f.path, text)
 		}
 	}
 	for path := range own {
@@ -232,7 +238,7 @@ func TestDoc(t *testing.T) {
 			continue
 		}
 		if got := docs[path]; len(got) != 1 || got[0] != path+"/doc.go" {
-			open(t, "%s: package comments in %q; want one, in doc.go", path, got)
+			t.Errorf("%s: package comments in %q; want one, in doc.go", path, got)
 		}
 	}
 }

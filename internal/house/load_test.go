@@ -25,20 +25,6 @@ const (
 	module = "github.com/rayje/dnsdock"
 )
 
-// moving is true while code moves to its packages. What is not as it should
-// be is only logged then.
-const moving = true
-
-// open reports what is not as it should be.
-func open(t *testing.T, format string, args ...any) {
-	t.Helper()
-	if moving {
-		t.Logf("OPEN: "+format, args...)
-	} else {
-		t.Errorf(format, args...)
-	}
-}
-
 // A listed package is what go list says of one.
 type listed struct {
 	Dir          string

@@ -76,6 +76,16 @@ const (
 	composeOneOff  = "com.docker.compose.oneoff"
 )
 
+// Variables returns the variables of a list of NAME=VALUE, by name.
+func Variables(list []string) map[string]string {
+	env := make(map[string]string, len(list))
+	for _, kv := range list {
+		k, v, _ := strings.Cut(kv, "=")
+		env[k] = v
+	}
+	return env
+}
+
 // valueIn finds the value of a source among variables and labels.
 func valueIn(source string, env, labels map[string]string) (string, bool) {
 	from := labels

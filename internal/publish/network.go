@@ -34,6 +34,16 @@ type IPNet struct {
 	Gateway netip.Addr
 }
 
+// NewIPNet returns the network of an address. It is not valid if the engine does
+// not tell it.
+func NewIPNet(addr string, bits int, gateway string) (n IPNet) {
+	if a, err := ParseAddr(addr); err == nil && bits > 0 {
+		n.Prefix, _ = a.Prefix(bits)      // stays invalid if bits is out of range
+		n.Gateway, _ = ParseAddr(gateway) // stays invalid if there is none
+	}
+	return n
+}
+
 // Has reports whether a client is a container on the network.
 func (n Network) Has(client netip.Addr) bool { return n.V4.has(client) || n.V6.has(client) }
 
