@@ -32,7 +32,8 @@ func (c *changes) Version() uint32 { return c.version.Load() }
 // for n: services at or below n, those whose owner name is above n, and
 // those with a port or an address of that name. With the same stamp the answer
 // is the same, if it was made from nothing else.
-func (c *changes) Stamp(n dnsname.Name) uint32 {
+func (x *Index) Stamp(n dnsname.Name) uint32 {
+	c := &x.changes
 	sum := c.all.Load() + c.subtree[c.slot(n)].Load()
 	if n.IsReverse() {
 		if p, ok := n.Prefix(); ok && p.IsSingleIP() {
@@ -43,8 +44,8 @@ func (c *changes) Stamp(n dnsname.Name) uint32 {
 		parent := n.Parent()
 		sum += c.subtree[c.slot(parent)].Load() + c.subtree[c.slot(parent.Parent())].Load()
 	}
-	for ; n != dnsname.Root; n = n.Parent() {
-		sum += c.exact[c.slot(n)].Load()
+	for above := n.Parent(); x.answersFor(above, n); above = above.Parent() {
+		sum += c.exact[c.slot(above)].Load()
 	}
 	return sum
 }
