@@ -511,19 +511,6 @@ func TestContainerOfEvent(t *testing.T) {
 	}
 }
 
-func TestNegotiate(t *testing.T) {
-	for _, c := range []struct{ version, want string }{
-		{"1.24", "/v1.24"}, {"1.41", "/v1.41"}, {maxAPI, "/v" + maxAPI}, {"1.99", "/v" + maxAPI}, {"", ""}, {"2.0", ""}, {"x", ""},
-	} {
-		if got, err := negotiate(c.version); got != c.want || err != nil {
-			t.Errorf("negotiate(%q) = %q, %v; want %q", c.version, got, err, c.want)
-		}
-	}
-	if _, err := negotiate("1.23"); err == nil || !strings.Contains(err.Error(), "1.24") {
-		t.Errorf("negotiate(1.23): %v; want an error that names 1.24", err)
-	}
-}
-
 // startEngine serves h on loopback and returns the engine's URL.
 func startEngine(t *testing.T, h http.Handler) engine.URL {
 	t.Helper()

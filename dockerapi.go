@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
@@ -22,11 +21,6 @@ import (
 )
 
 const (
-	// maxAPI is the newest version of the Docker Remote API that dnsdock was
-	// tested with, and minAPI the oldest one that it is written for.
-	maxAPI = "1.51"
-	minAPI = "1.24"
-
 	maxList       = 1 << 28 // bytes of a list: 10,000 containers are 20 MB, with long labels 200 MB
 	maxInspect    = 1 << 24 // bytes of one container: an engine takes 1 MiB of labels, or a little more
 	maxEvent      = 1 << 23 // bytes of an event, which holds the labels too, '<' in them as 6 bytes
@@ -122,7 +116,7 @@ func replyError(resp *http.Response) error {
 }
 
 // Connect pings the engine and settles on an API version for the calls to come:
-// the smaller one of the engine's and maxAPI. An engine that does not name its
+// the smaller one of the engine's and engine.maxAPI. An engine that does not name its
 // version gets calls without one.
 //
 // Docker API 1.51: GET /_ping.
@@ -133,30 +127,12 @@ func (c *dockerClient) Connect(ctx context.Context) (version string, err error) 
 	}
 	defer resp.Body.Close()
 	drain(resp.Body)
-	c.prefix, err = negotiate(resp.Header.Get("Api-Version"))
+	c.prefix, err = engine.Prefix(resp.Header.Get("Api-Version"))
 	return strings.TrimPrefix(c.prefix, "/v"), err
 }
 
 // drain reads what is left of a reply, so that its connection is used again.
 func drain(body io.Reader) { _, _ = io.Copy(io.Discard, io.LimitReader(body, maxErrorReply)) }
-
-// negotiate returns the path prefix for an engine of the given version.
-func negotiate(version string) (prefix string, err error) {
-	if version == "" {
-		return "", nil
-	}
-	minor, ok := strings.CutPrefix(version, "1.")
-	n, err := strconv.Atoi(minor)
-	if !ok || err != nil {
-		return "", nil // an unknown kind of version: take the engine's default
-	}
-	oldest, _ := strconv.Atoi(minAPI[2:])
-	newest, _ := strconv.Atoi(maxAPI[2:])
-	if n < oldest {
-		return "", fmt.Errorf("the engine speaks API %s; dnsdock needs %s (Docker 1.12) or newer", version, minAPI)
-	}
-	return fmt.Sprintf("/v1.%d", min(n, newest)), nil
-}
 
 // fetch decodes the JSON that a GET of path returns, of which it reads size
 // bytes at most.
