@@ -10,13 +10,20 @@ import (
 const (
 	period   = 2 * time.Second // between two looks, which take microseconds
 	minSpare = 8 << 20         // bytes: less is not worth a garbage collection
+
+	// The heap may grow by that many bytes before the next garbage collection, but
+	// by leastPercent of what lives in it at least, so that a large one is not
+	// collected all the time, and by defaultPercent at most.
+	wantedGrowth   = 32 << 20
+	leastPercent   = 40
+	defaultPercent = 100
 )
 
 // Trim keeps the memory of the program near what lives in it, until ctx is done.
-// By itself the garbage collector lets the heap grow to twice of that, and the
-// program has much garbage once only: after the engine's first list, and after a
-// burst of questions that were not asked before. Trim collects it when the
-// program has become quiet.
+// By itself the garbage collector lets the heap grow to twice of that. Trim has
+// it run earlier where much lives, and once more when the program has become
+// quiet: it has much garbage after a list of the engine's containers, and after
+// a burst of questions that were not asked before. $GOGC, if set, stays.
 func Trim(ctx context.Context) error {
 	tick := time.NewTicker(period)
 	defer tick.Stop()
@@ -35,11 +42,13 @@ func Trim(ctx context.Context) error {
 type trimmer struct {
 	allocated uint64 // bytes since the start, at the last look
 	trimmed   uint64 // bytes since the start, at the last trim
+	percent   int    // that the heap may grow by, as was set last; 0: none was, -1: $GOGC is set
 }
 
 // look trims the heap if that is worth it now, and reports whether it did.
 func (t *trimmer) look() bool {
 	live, held, allocated := read()
+	t.setGrowth(live)
 	sinceLook, sinceTrim := allocated-t.allocated, allocated-t.trimmed
 	t.allocated = allocated
 	spare := held - min(live, held)
@@ -49,6 +58,18 @@ func (t *trimmer) look() bool {
 	t.trimmed = allocated
 	debug.FreeOSMemory()
 	return true
+}
+
+// setGrowth sets by how much a heap in which so many bytes live may grow.
+func (t *trimmer) setGrowth(live uint64) {
+	percent := min(max(wantedGrowth*100/max(live, 1), leastPercent), defaultPercent)
+	if p := int(percent); p != t.percent && t.percent >= 0 {
+		if before := debug.SetGCPercent(p); t.percent == 0 && before != defaultPercent {
+			debug.SetGCPercent(before) // it is $GOGC
+			p = -1
+		}
+		t.percent = p
+	}
 }
 
 // read returns how many bytes lived in the heap at the end of the last garbage
