@@ -400,7 +400,8 @@ func BenchmarkStorm(b *testing.B) {
 			}
 			var packets [][]byte
 			for i := range count {
-				packets = append(packets, dnstest.Pack(b, uint16(i), fmt.Sprintf("c%d.image%d.docker.", i, i/10), dns.TypeA))
+				qname := fmt.Sprintf("c%d.image%d.docker.", i, i/10)
+				packets = append(packets, dnstest.Pack(b, uint16(i), qname, dns.TypeA))
 			}
 			rnd, replayed, asked := rand.New(rand.NewPCG(1, 1)), 0, 0
 			f, reply := r.newReplayer(r.traffic.Take(stats.UDP)), make([]byte, 0, dnswire.MaxUDPSize)

@@ -153,7 +153,8 @@ func FuzzQuery(f *testing.F) {
 			if m.Rcode == dns.RcodeNameError && (len(others) != 0 || len(m.Ns) != 1 || !m.Authoritative) {
 				t.Errorf("got %v; want NXDOMAIN with AA and the SOA only", dnstest.Show(m))
 			}
-			if len(m.Answer) > 0 && isCNAME(m.Answer[0]) && len(others) > 0 && strings.EqualFold(others[0].Header().Name, req.Question[0].Name) {
+			if len(m.Answer) > 0 && isCNAME(m.Answer[0]) && len(others) > 0 &&
+				strings.EqualFold(others[0].Header().Name, req.Question[0].Name) {
 				t.Errorf("got %v; want no data beside a CNAME", dnstest.Show(m))
 			}
 		}
