@@ -121,7 +121,7 @@ func testAll(t *testing.T, s *stage) {
 	lan := s.network(t, "net")
 	static, dynamic, paused, created := s.name("static"), s.name("dynamic"), s.name("paused"), s.name("created")
 	idStatic := s.run(t, static, "--network="+lan, "--ip="+hostAddr(s.subnets[lan], 77))
-	idDynamic := s.run(t, dynamic)
+	idDynamic := s.run(t, dynamic, "--network="+lan) // where no other test takes its address
 	idPaused := s.run(t, paused)
 	in.log.Wait(t, "service added", idStatic)
 	in.log.Wait(t, "service added", idDynamic)
