@@ -2,12 +2,11 @@ package host
 
 import (
 	"os"
-	"regexp"
+	"strings"
 )
 
-// ofContainer matches the files of a container that engines mount into it, such
-// as /etc/hostname: Docker's are in containers/<ID>, podman's in overlay-containers/<ID>.
-var ofContainer = regexp.MustCompile(`containers/([0-9a-f]{64})/`)
+// idLen is the number of hexadecimal digits of a container's ID.
+const idLen = 64
 
 // ContainerID returns the ID of the container that this process runs in. It is
 // empty outside of one.
@@ -16,10 +15,15 @@ func ContainerID() string {
 	return containerIn(string(mounts))
 }
 
-// containerIn returns the ID of a container in a list of mounts.
+// containerIn returns the ID of a container in a list of mounts: engines mount
+// some of a container's files into it, such as /etc/hostname. Docker's are in
+// containers/<ID>, podman's in overlay-containers/<ID>.
 func containerIn(mounts string) string {
-	if found := ofContainer.FindStringSubmatch(mounts); found != nil {
-		return found[1]
+	for _, after := range strings.Split(mounts, "containers/")[1:] {
+		id, _, _ := strings.Cut(after, "/")
+		if len(id) == idLen && strings.Trim(id, "0123456789abcdef") == "" {
+			return id
+		}
 	}
 	return ""
 }
