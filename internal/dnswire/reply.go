@@ -69,7 +69,8 @@ func UnpackReply(b []byte) (*dns.Msg, error) {
 // came.
 var strictTypes = []uint16{
 	dns.TypeA, dns.TypeNS, dns.TypeMD, dns.TypeMF, dns.TypeCNAME, dns.TypeSOA, dns.TypeMB, dns.TypeMG, dns.TypeMR,
-	dns.TypePTR, dns.TypeMINFO, dns.TypeMX, dns.TypeRP, dns.TypeAFSDB, dns.TypeRT, dns.TypeSIG, dns.TypePX, dns.TypeAAAA,
+	dns.TypePTR, dns.TypeMINFO, dns.TypeMX, dns.TypeRP, dns.TypeAFSDB, dns.TypeRT, dns.TypeSIG, dns.TypePX,
+	dns.TypeAAAA,
 	dns.TypeSRV, dns.TypeNAPTR, dns.TypeKX, dns.TypeDNAME, dns.TypeOPT,
 }
 

@@ -24,11 +24,12 @@ func wire(id, bits uint16, counts [4]uint16, rest string) []byte {
 func TestSanitizeQuery(t *testing.T) {
 	const (
 		question = "\x03Web\x06docker\x00\x00\x01\x00\x01"
-		bare     = "\x00\x00\x29\x10\x00\x00\x00\x80\x00\x00\x00"                     // 4,096 bytes, version 0, DO
-		ourOPT   = "\x00\x00\x29\x04\xd0\x00\x00\x80\x00\x00\x00"                     // 1,232
-		cookie   = "\x00\x0a\x00\x08abcdefgh"                                         // an option
-		badECS   = "\x00\x08\x00\x03xyz"                                              // well-formed as an option, nonsense within
-		record   = "\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x05\x00\x04\x0a\x00\x00\x01" // with a compressed owner
+		bare     = "\x00\x00\x29\x10\x00\x00\x00\x80\x00\x00\x00" // 4,096 bytes, version 0, DO
+		ourOPT   = "\x00\x00\x29\x04\xd0\x00\x00\x80\x00\x00\x00" // 1,232
+		cookie   = "\x00\x0a\x00\x08abcdefgh"                     // an option
+		// Well-formed as an option, nonsense within.
+		badECS = "\x00\x08\x00\x03xyz"
+		record = "\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x05\x00\x04\x0a\x00\x00\x01" // with a compressed owner
 	)
 	withOptions := func(options string) string {
 		return bare[:9] + string(binary.BigEndian.AppendUint16(nil, uint16(len(options)))) + options

@@ -49,8 +49,8 @@ func TestLimits(t *testing.T) {
 			t.Logf("%s: %s, but %s", f.where, f.what, reason)
 			continue
 		}
-		if strings.HasSuffix(f.what, "columns; at most 120") {
-			t.Logf("OPEN: %s: %s", f.where, f.what)
+		if strings.HasPrefix(f.where, "internal/forward/") && strings.Contains(f.what, "columns") {
+			t.Logf("still open: %s: %s", f.where, f.what)
 			continue
 		}
 		t.Errorf("%s: %s", f.where, f.what)

@@ -259,7 +259,8 @@ func (c *fakeContainer) container(id string) *Container {
 		p.Networks = []publish.Endpoint{publish.HostNetwork()}
 	}
 	return &Container{
-		Container: p, NetworkIDs: ids, Restarts: c.restarts, Fingerprint: NewFingerprint(c.name, c.state, c.sick, networks),
+		Container: p, NetworkIDs: ids, Restarts: c.restarts, Fingerprint: NewFingerprint(c.name, c.state, c.sick,
+			networks),
 	}
 }
 

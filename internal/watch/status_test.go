@@ -48,7 +48,8 @@ func TestGiveUp(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			e := newFakeEngine()
 			self := fakeID("dd")
-			e.set("dd", &fakeContainer{name: "dnsdock", image: "d", state: "running", addr: "10.0.0.9", restarts: restarts})
+			e.set("dd", &fakeContainer{name: "dnsdock", image: "d", state: "running", addr: "10.0.0.9",
+				restarts: restarts})
 			sink := &fakeSink{services: make(map[string]*publish.Service)}
 			cfg := Config{URL: "fake", Naming: publish.NameRules{Apex: "\x06docker\x00"}, Self: self}
 			ended := make(chan error, 1)
