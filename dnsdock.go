@@ -169,7 +169,7 @@ func newProgram(ctx context.Context, cfg *config.Config, log *slog.Logger) *prog
 
 // follow makes the watcher of an engine.
 func (p *program) follow(cfg *config.Config, e config.Engine) {
-	wc := watch.Config{URL: e.Text, Naming: cfg.Names, Self: host.ContainerID()}
+	wc := watch.Config{URL: e.Text, Naming: cfg.Names, Labels: cfg.Docker.Labels, Self: host.ContainerID()}
 	wc.Naming.Apex = cmp.Or(e.Domain, wc.Naming.Apex)
 	if len(p.watchers) > 0 {
 		wc.Suffix = "@" + e.Text
@@ -178,7 +178,7 @@ func (p *program) follow(cfg *config.Config, e config.Engine) {
 		wc.Host = ip
 	}
 	p.reg.addEngine(wc.URL, wc.Naming.Apex)
-	client := newDockerClient(e.URL, cfg.Docker.TLS)
+	client := newDockerClient(e.URL, cfg.Docker.TLS, p.log)
 	client.labels = cfg.Docker.Labels
 	w := watch.New(client, wc, p.reg, p.log)
 	p.watchers = append(p.watchers, w)

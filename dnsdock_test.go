@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,6 +19,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -562,16 +564,100 @@ func FuzzEngine(f *testing.F) {
 	})
 }
 
+// An engine that refuses all versions of the API that dnsdock knows is asked by
+// its oldest one, or by none where it names none.
+func TestEngineTooNew(t *testing.T) {
+	const dockers = "client version %s is too old. Minimum supported API version is %s, " +
+		"please upgrade your client to a newer version"
+	for _, c := range []struct{ newest, oldest, text, want string }{
+		{"1.99", "1.60", dockers, "1.60"},
+		{"1.99", "1.60", "no %s below %s", ""},
+		{"1.99", "1.60", "%.0s%.0snot so", ""},
+		{"1.52", "1.44", dockers, engine.MaxAPI},
+		{"1.41", "1.12", dockers, "1.41"},
+		{"2.5", "2.0", dockers, ""},
+	} {
+		var log bytes.Buffer
+		u := startEngine(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Api-Version", c.newest)
+			version, path, ok := strings.Cut(strings.TrimPrefix(r.URL.Path, "/v"), "/")
+			if n, err := strconv.ParseFloat(version, 64); ok && err == nil {
+				if oldest, _ := strconv.ParseFloat(c.oldest, 64); n < oldest {
+					message := fmt.Sprintf(c.text, version, c.oldest)
+					w.WriteHeader(http.StatusBadRequest)
+					_ = json.NewEncoder(w).Encode(map[string]string{"message": message})
+					return
+				}
+			}
+			if strings.HasSuffix(path, "containers/json") {
+				fmt.Fprint(w, "[]")
+			}
+		}))
+		client := newDockerClient(u, nil, slog.New(slog.NewTextHandler(&log, nil)))
+		for range 2 {
+			got, stream, err := client.Connect(t.Context())
+			if got != c.want || err != nil {
+				t.Fatalf("%s to %s: got version %q, %v; want %q", c.oldest, c.newest, got, err, c.want)
+			}
+			stream.Close()
+			if _, err := client.List(t.Context()); err != nil {
+				t.Errorf("%s to %s: list: %v", c.oldest, c.newest, err)
+			}
+		}
+		warnings := 0
+		if c.oldest == "1.60" {
+			warnings = 1
+		}
+		if got := strings.Count(log.String(), "level=WARN"); got != warnings {
+			t.Errorf("%s to %s: %d warnings; want %d:\n%s", c.oldest, c.newest, got, warnings, &log)
+		}
+		client.reload()
+	}
+}
+
+// The labels of -filter are handed to the engine, for lists and for events.
+func TestFiltersOfEngine(t *testing.T) {
+	var queries sync.Map // by path
+	u := startEngine(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		queries.Store(r.URL.Path, cmp.Or(r.URL.Query().Get("filters"), "{}"))
+		if r.URL.Path == "/containers/json" {
+			fmt.Fprint(w, "[]")
+		}
+	}))
+	for _, labels := range [][]string{nil, {"public", "site=a,b"}} {
+		client := newDockerClient(u, nil, slog.New(slog.DiscardHandler))
+		client.labels = labels
+		_, stream, err := client.Connect(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		stream.Close()
+		if _, err := client.List(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range []string{"/events", "/containers/json"} {
+			var f map[string][]string
+			text, _ := queries.Load(path)
+			if err := json.Unmarshal([]byte(text.(string)), &f); err != nil || !slices.Equal(f["label"], labels) {
+				t.Errorf("%s with labels %q: got filters %s, %v", path, labels, text, err)
+			}
+		}
+		client.reload()
+	}
+}
+
 // What an engine sends wrongly is an error of that call, and never the end of a
 // container.
 func TestClientGarbage(t *testing.T) {
 	e := dnstest.NewEngine()
 	e.Set("aa", &dnstest.Container{Name: "a", Image: "redis:7", State: "running", Addr: "10.0.0.1"})
-	client := newDockerClient(startEngine(t, e), nil)
+	client := newDockerClient(startEngine(t, e), nil, slog.New(slog.DiscardHandler))
 	defer client.reload()
-	if _, err := client.Connect(t.Context()); err != nil {
+	_, stream, err := client.Connect(t.Context())
+	if err != nil {
 		t.Fatal(err)
 	}
+	defer stream.Close()
 	inspect := func(status int, body string) (*watch.Container, error) {
 		e.Update(func() { e.Inspect = func(string) (int, string) { return status, body } })
 		return client.Inspect(t.Context(), dnstest.ID("aa"))
@@ -684,7 +770,7 @@ func testRecording(t *testing.T, file string) {
 	defer wg.Wait()
 	defer cancel()
 	log := dnstest.NewLog()
-	client := newDockerClient(startEngine(t, &r), nil)
+	client := newDockerClient(startEngine(t, &r), nil, slog.New(slog.DiscardHandler))
 	reg.addEngine("recorded", n.Apex)
 	cfg := watch.Config{URL: "recorded", Naming: n}
 	w := watch.New(client, cfg, reg, slog.New(slog.NewTextHandler(log, nil)))

@@ -7,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -21,24 +21,10 @@ import (
 )
 
 const (
-	maxList       = 1 << 28 // bytes of a list: 10,000 containers are 20 MB, with long labels 200 MB
-	maxInspect    = 1 << 24 // bytes of one container: an engine takes 1 MiB of labels, or a little more
-	maxEvent      = 1 << 23 // bytes of an event, which holds the labels too, '<' in them as 6 bytes
-	maxErrorReply = 4 << 10 // bytes of an error reply that are read
+	maxList    = 1 << 28 // bytes of a list: 10,000 containers are 20 MB, with long labels 200 MB
+	maxInspect = 1 << 24 // bytes of one container: an engine takes 1 MiB of labels, or a little more
+	maxEvent   = 1 << 23 // bytes of an event, which holds the labels too, '<' in them as 6 bytes
 )
-
-// A statusError is an engine's answer other than 200.
-type statusError struct {
-	code int
-	text string
-}
-
-func (e *statusError) Error() string {
-	return fmt.Sprintf("%d %s: %.300s", e.code, http.StatusText(e.code), e.text)
-}
-
-// Is makes every answer other than 200 a refusal to the watcher.
-func (e *statusError) Is(target error) bool { return target == watch.ErrRefused }
 
 // A dockerClient asks one Docker Engine by the Docker Remote API:
 // https://docs.docker.com/reference/api/engine/
@@ -49,25 +35,24 @@ func (e *statusError) Is(target error) bool { return target == watch.ErrRefused 
 type dockerClient struct {
 	engine engine.URL
 	base   string       // "http://docker" or "https://docker"
+	labels []string     // KEY or KEY=VALUE: only containers that have all of them are listed
 	prefix string       // "/v1.41", or empty for an engine that does not name its version
 	call   *http.Client // gives up after watch.CallTimeout, which covers the body too
 	stream *http.Client // has no such limit
-	labels []string     // KEY or KEY=VALUE: the engine leaves out containers that lack one of them
+	log    *slog.Logger
+	warned bool // that the engine is too new, in the log
 }
 
 var _ watch.Engine = (*dockerClient)(nil)
 
-// newDockerClient returns a client of the engine, over TLS where files is not nil. It does not connect.
-func newDockerClient(url engine.URL, files *engine.TLSFiles) *dockerClient {
+// newDockerClient returns a client of the engine, over TLS where files is not
+// nil. It does not connect.
+func newDockerClient(url engine.URL, files *engine.TLSFiles, log *slog.Logger) *dockerClient {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return url.Dial(ctx, files) }
-	if files == nil {
-		return newClient(url, "http://docker", &http.Transport{DialContext: dial})
+	base, t := "http://docker", &http.Transport{DialContext: dial} // no proxy: $HTTP_PROXY is not meant for the engine
+	if files != nil {
+		base, t = "https://docker", &http.Transport{DialTLSContext: dial}
 	}
-	return newClient(url, "https://docker", &http.Transport{DialTLSContext: dial})
-}
-
-// newClient makes the two clients over one transport, without a proxy: $HTTP_PROXY is not meant for the engine.
-func newClient(url engine.URL, base string, t *http.Transport) *dockerClient {
 	t.MaxIdleConnsPerHost = watch.MaxInspects
 	t.IdleConnTimeout = 2 * watch.ResyncPeriod
 	t.ResponseHeaderTimeout = watch.CallTimeout
@@ -76,6 +61,7 @@ func newClient(url engine.URL, base string, t *http.Transport) *dockerClient {
 		base:   base,
 		call:   &http.Client{Transport: t, Timeout: watch.CallTimeout},
 		stream: &http.Client{Transport: t},
+		log:    log,
 	}
 }
 
@@ -102,37 +88,67 @@ func (c *dockerClient) get(
 		return resp, nil
 	}
 	defer resp.Body.Close()
-	return nil, replyError(resp)
+	return nil, engine.ReplyError(resp)
 }
 
-// replyError makes a *statusError of the message that engines send with a status, {"message": "..."}.
-func replyError(resp *http.Response) error {
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorReply)) // what came is better than nothing
-	var reply struct{ Message string }
-	if json.Unmarshal(body, &reply) != nil || reply.Message == "" {
-		reply.Message = strings.TrimSpace(string(body))
-	}
-	return &statusError{resp.StatusCode, engine.ExplainReply(reply.Message)}
-}
-
-// Connect pings the engine and settles on an API version for the calls to come:
-// the smaller one of the engine's and engine.maxAPI. An engine that does not name its
-// version gets calls without one.
+// Connect implements watch.Engine: it pings the engine, settles on an API version
+// for the calls to come, and opens the stream of the events that may change what
+// is published. An engine that does not name its version gets calls without one.
 //
-// Docker API 1.51: GET /_ping.
-func (c *dockerClient) Connect(ctx context.Context) (version string, err error) {
+// Docker API 1.51: GET /_ping, GET /events.
+func (c *dockerClient) Connect(ctx context.Context) (version string, stream watch.Stream, err error) {
+	newest, err := c.ping(ctx)
+	if err != nil {
+		return "", nil, fmt.Errorf("ping: %w", err)
+	}
+	version, isNewer, err := engine.Negotiate(newest)
+	if err != nil {
+		return "", nil, err
+	}
+	body, err := c.events(ctx, version)
+	if oldest, isTooOld := engine.IsTooOld(err); isNewer && isTooOld {
+		if !c.warned {
+			c.log.Warn("engine refuses the versions of its API that dnsdock was tested with: a newer one is used",
+				"engine", c.engine.Text, "tested", engine.MaxAPI, "api", oldest, "err", err)
+		}
+		c.warned, version = true, oldest
+		body, err = c.events(ctx, version)
+	}
+	if err != nil {
+		return "", nil, fmt.Errorf("events: %w", err)
+	}
+	return version, newEventStream(body), nil
+}
+
+// ping returns the newest API version that the engine has.
+func (c *dockerClient) ping(ctx context.Context) (newest string, err error) {
 	resp, err := c.get(ctx, c.call, "/_ping", nil)
 	if err != nil {
-		return "", fmt.Errorf("ping: %w", err)
+		return "", err
 	}
 	defer resp.Body.Close()
 	drain(resp.Body)
-	c.prefix, err = engine.Prefix(resp.Header.Get("Api-Version"))
-	return strings.TrimPrefix(c.prefix, "/v"), err
+	return resp.Header.Get("Api-Version"), nil
+}
+
+// events makes the calls to come use an API version, empty for none, and returns
+// the body of a stream of events. With labels there are none of networks, which
+// have no label of a container: the next list finds what they would tell.
+func (c *dockerClient) events(ctx context.Context, version string) (io.ReadCloser, error) {
+	if c.prefix = ""; version != "" {
+		c.prefix = "/v" + version
+	}
+	resp, err := c.get(ctx, c.stream, c.prefix+"/events", engine.Filters(map[string][]string{
+		"type": {"container", "network"}, "event": watch.Actions, "label": c.labels,
+	}))
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
 }
 
 // drain reads what is left of a reply, so that its connection is used again.
-func drain(body io.Reader) { _, _ = io.Copy(io.Discard, io.LimitReader(body, maxErrorReply)) }
+func drain(body io.Reader) { _, _ = io.Copy(io.Discard, io.LimitReader(body, engine.MaxErrorReply)) }
 
 // fetch decodes the JSON that a GET of path returns, of which it reads size
 // bytes at most.
@@ -158,10 +174,8 @@ func (c *dockerClient) List(ctx context.Context) (map[string]watch.Fingerprint, 
 		all, err = readList(d)
 		return err
 	}
-	query := url.Values{"all": {"1"}}
-	if c.labels != nil {
-		query.Set("filters", c.filters(nil))
-	}
+	query := engine.Filters(map[string][]string{"label": c.labels})
+	query.Set("all", "1")
 	if err := c.fetch(ctx, "/containers/json", query, maxList, decode); err != nil {
 		return nil, fmt.Errorf("list containers: %w", err)
 	}
@@ -218,21 +232,13 @@ func (c *dockerClient) Inspect(ctx context.Context, ref string) (*watch.Containe
 	var j containerJSON
 	path := "/containers/" + url.PathEscape(ref) + "/json"
 	err := c.fetch(ctx, path, nil, maxInspect, func(d *json.Decoder) error { return d.Decode(&j) })
-	if isGone(err) {
+	if engine.IsGone(err) {
 		return nil, watch.ErrGone
 	}
 	if err != nil {
 		return nil, fmt.Errorf("inspect %.12s: %w", ref, err)
 	}
 	return j.container(), nil
-}
-
-// isGone reports whether err says that a container does not exist. Podman says
-// so with 500 while it removes one.
-func isGone(err error) bool {
-	e, ok := errors.AsType[*statusError](err)
-	return ok && (e.code == http.StatusNotFound ||
-		e.code == http.StatusInternalServerError && strings.HasSuffix(e.text, "no such container"))
 }
 
 // containerJSON is the reply of GET /containers/{id}/json, Docker API 1.24 to
@@ -393,7 +399,11 @@ func (c *dockerClient) Image(ctx context.Context, id string) (publish.Baked, err
 func (c *dockerClient) NetworkKinds(ctx context.Context) (map[string]watch.NetworkKind, error) {
 	var list []networkJSON
 	decode := func(d *json.Decoder) error { return d.Decode(&list) }
-	if err := c.fetch(ctx, "/networks", nil, maxInspect, decode); err != nil {
+	err := c.fetch(ctx, "/networks", nil, maxInspect, decode)
+	if _, ok := errors.AsType[*engine.StatusError](err); ok {
+		return nil, fmt.Errorf("list networks: %w: %w", watch.ErrRefused, err)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("list networks: %w", err)
 	}
 	kinds := make(map[string]watch.NetworkKind, 2*len(list))
@@ -441,36 +451,6 @@ type eventStream struct {
 }
 
 var _ watch.Stream = (*eventStream)(nil)
-
-// filters returns more and the filter for c.labels in JSON.
-func (c *dockerClient) filters(more map[string][]string) string {
-	all := maps.Clone(more)
-	if all == nil {
-		all = make(map[string][]string)
-	}
-	if c.labels != nil {
-		all["label"] = c.labels
-	}
-	b, _ := json.Marshal(all) // strings always can be written
-	return string(b)
-}
-
-// Events opens the stream of the events that may change what is published. With
-// labels there are none of networks, which have no label of a container: the
-// next list finds what they would tell.
-func (c *dockerClient) Events(ctx context.Context) (watch.Stream, error) {
-	filters := c.filters(map[string][]string{
-		"type": {"container", "network"},
-		"event": {"create", "start", "die", "pause", "unpause", "rename", "destroy", "connect", "disconnect",
-			"health_status",   // followed by a colon and the health, but not in podman's
-			"died", "remove"}, // podman's die, which it calls die only when it sends it, and its destroy
-	})
-	resp, err := c.get(ctx, c.stream, c.prefix+"/events", url.Values{"filters": {filters}})
-	if err != nil {
-		return nil, fmt.Errorf("events: %w", err)
-	}
-	return newEventStream(resp.Body), nil
-}
 
 func newEventStream(body io.ReadCloser) *eventStream {
 	s := &eventStream{body: body, rest: io.LimitedReader{R: body}}

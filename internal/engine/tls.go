@@ -56,16 +56,6 @@ func (u URL) Dial(ctx context.Context, files *TLSFiles) (net.Conn, error) {
 	return (&tls.Dialer{Config: cfg}).DialContext(ctx, u.Network, u.Addr)
 }
 
-// ExplainReply returns what to do about the message of an error reply, or the
-// message where that is clear by itself. The reply to plain HTTP on a port for
-// TLS is that of net/http's server, which Docker's is.
-func ExplainReply(message string) string {
-	if strings.Contains(message, "HTTP request to an HTTPS server") {
-		return "it speaks TLS on this port: use -tlsverify"
-	}
-	return message
-}
-
 // Explain says which flag or right is wrong where a connection to an engine
 // failed for that. It leaves out the URL, which is made up.
 func Explain(err error) error {

@@ -4,9 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -126,6 +124,5 @@ func get(t *testing.T, u URL, files *TLSFiles) error {
 	if resp.StatusCode == http.StatusOK {
 		return nil
 	}
-	body, _ := io.ReadAll(resp.Body) // the test shows what came
-	return errors.New(ExplainReply(string(body)))
+	return ReplyError(resp)
 }

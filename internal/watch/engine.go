@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/rayje/dnsdock/internal/engine"
 	"github.com/rayje/dnsdock/internal/publish"
@@ -13,13 +15,10 @@ import (
 // An Engine is a Docker Engine as a Watcher asks it. List, Inspect and Networks
 // may run at the same time; Connect runs alone.
 type Engine interface {
-	// Connect returns an error unless the engine answers. It settles on the
-	// version of the API that the other calls use and returns it; the version
+	// Connect opens a stream of events, which ends when ctx is done, and
+	// settles on the version of the API that the other calls use. The version
 	// is empty if the engine does not name one.
-	Connect(ctx context.Context) (version string, err error)
-
-	// Events opens the stream of events. The stream ends when ctx is done.
-	Events(ctx context.Context) (Stream, error)
+	Connect(ctx context.Context) (version string, s Stream, err error)
 
 	// List returns the fingerprint of each container that exists, by ID.
 	List(ctx context.Context) (map[string]Fingerprint, error)
@@ -58,6 +57,20 @@ type Stream interface {
 type Event struct {
 	Type, Action string // "container" and "start", for example
 	Container    string // ID; empty if the event is not about a container
+}
+
+// Actions are the actions of events that may change what is published.
+var Actions = []string{
+	"create", "start", "die", "pause", "unpause", "rename", "destroy", "connect", "disconnect",
+	"health_status",  // followed by a colon and the health, but not in podman's
+	"died", "remove", // podman's die, which it calls die only when it sends it, and its destroy
+}
+
+// isWanted reports whether an event was asked for. A proxy may leave the filter
+// out, and each health check sends three events that change nothing.
+func (e Event) isWanted() bool {
+	action, _, _ := strings.Cut(e.Action, ":")
+	return e.Container != "" && (e.Type == "container" || e.Type == "network") && slices.Contains(Actions, action)
 }
 
 var (

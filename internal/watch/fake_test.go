@@ -167,10 +167,6 @@ func (e *fakeEngine) enter(ctx context.Context, call string) error {
 	}
 }
 
-func (e *fakeEngine) Connect(ctx context.Context) (string, error) {
-	return "1.41", e.enter(ctx, "Connect")
-}
-
 func (e *fakeEngine) List(ctx context.Context) (map[string]Fingerprint, error) {
 	if err := e.enter(ctx, "List"); err != nil {
 		return nil, err
@@ -277,14 +273,14 @@ type fakeStream struct {
 	events chan Event
 }
 
-func (e *fakeEngine) Events(ctx context.Context) (Stream, error) {
-	if err := e.enter(ctx, "Events"); err != nil {
-		return nil, err
+func (e *fakeEngine) Connect(ctx context.Context) (string, Stream, error) {
+	if err := e.enter(ctx, "Connect"); err != nil {
+		return "", nil, err
 	}
 	s := &fakeStream{ctx, make(chan Event, 1024)}
 	e.update(func() { e.streams[s] = true })
 	context.AfterFunc(ctx, func() { e.update(func() { delete(e.streams, s) }) })
-	return s, nil
+	return "1.41", s, nil
 }
 
 func (s *fakeStream) Next() (Event, error) {

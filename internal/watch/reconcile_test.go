@@ -264,3 +264,49 @@ func TestForgetsWhatEndedUnseen(t *testing.T) {
 		}
 	})
 }
+
+// Containers without the labels are not published, though events or proxies
+// tell of them, and lend their addresses all the same.
+func TestLabels(t *testing.T) {
+	inBubble(t, publish.NameRules{}, true, func(w *watched) {
+		w.watcher.Labels = []string{"public", "site=a"}
+		e := w.engine
+		for prefix, labels := range map[string]map[string]string{
+			"a1": {"public": "", "site": "a"}, "a2": {"public": "1"}, "a3": {"public": "", "site": "b"}, "a4": nil,
+		} {
+			addr := "10.0.0." + prefix[1:]
+			e.set(prefix, &fakeContainer{name: prefix, image: "x", state: "running", addr: addr, labels: labels})
+			e.event("start", fakeID(prefix))
+		}
+		w.want("docker", "10.0.0.1")
+		e.set("a5", &fakeContainer{
+			name: "a5", image: "x", state: "running", shares: fakeID("a4"),
+			labels: map[string]string{"public": "", "site": "a"},
+		})
+		e.event("start", fakeID("a5"))
+		w.want("a5.x.docker", "10.0.0.4")
+	})
+}
+
+// Events that were not asked for cost no inspects.
+func TestEventsNotAskedFor(t *testing.T) {
+	inBubble(t, publish.NameRules{}, true, func(w *watched) {
+		e := w.engine
+		e.start("aa", "a", "10.0.0.1")
+		w.want("docker", "10.0.0.1")
+		before := e.count("Inspect")
+		for range 2500 {
+			for _, action := range []string{"exec_create: sh -c true", "exec_start: sh -c true", "exec_die", "top"} {
+				e.event(action, fakeID("aa"))
+			}
+			e.send(Event{Type: "image", Action: "create", Container: fakeID("aa")})
+			synctest.Wait()
+		}
+		if n := e.count("Inspect") - before; n != 0 {
+			t.Errorf("%d inspects; want none", n)
+		}
+		e.setState("aa", "exited")
+		e.event("health_status: unhealthy", fakeID("aa"))
+		w.want("docker", "")
+	})
+}

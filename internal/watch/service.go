@@ -3,6 +3,7 @@ package watch
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/rayje/dnsdock/internal/publish"
@@ -81,4 +82,14 @@ func (w *Watcher) logProblems(c *publish.Container, list []publish.Problem) {
 		w.log.Warn("value can't be used, the rest of the container is published",
 			"container", c.Name, "source", p.Source, "value", p.Value, "err", p.Err)
 	}
+}
+
+// hasLabels reports whether a container with labels has all of wanted, each KEY
+// or KEY=VALUE.
+func hasLabels(labels map[string]string, wanted []string) bool {
+	return !slices.ContainsFunc(wanted, func(label string) bool {
+		key, value, hasValue := strings.Cut(label, "=")
+		got, ok := labels[key]
+		return !ok || hasValue && got != value
+	})
 }

@@ -44,6 +44,9 @@ type Config struct {
 	Naming publish.NameRules // must not change any more
 	Host   netip.Addr        // the engine's machine if that is not this one; else invalid
 
+	// Labels are KEY or KEY=VALUE. Only containers that have all of them are published.
+	Labels []string
+
 	// Self is the ID of the container that dnsdock runs in; empty if it runs in none.
 	Self string
 
@@ -125,13 +128,9 @@ func (w *Watcher) Run(ctx context.Context) error {
 // session connects and works until the engine is lost. It returns how long that
 // went well, and always an error.
 func (w *Watcher) session(ctx context.Context) (lived time.Duration, err error) {
-	version, err := w.engine.Connect(ctx)
-	if err != nil {
-		return 0, err
-	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stream, err := w.engine.Events(ctx)
+	version, stream, err := w.engine.Connect(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -168,7 +167,7 @@ func (w *Watcher) read(stream Stream) error {
 			return err
 		}
 		w.events.Add(1)
-		if e.Container != "" {
+		if e.isWanted() {
 			w.log.Debug("event", "type", e.Type, "action", e.Action, "id", e.Container)
 			w.queue.add(e.Container)
 		}
@@ -268,8 +267,12 @@ func (w *Watcher) finish(ctx context.Context, id string, err error) {
 // engine does not answer, nothing changes, and it returns an error.
 func (w *Watcher) reconcile(ctx context.Context, id string) error {
 	c, err := w.engine.Inspect(ctx, id)
-	if err == nil && c.ID != id {
+	switch {
+	case err != nil:
+	case c.ID != id:
 		err = fmt.Errorf("inspect %.12s: the reply is about %.12q", id, c.ID)
+	case !hasLabels(c.Labels, w.Labels): // and so the list does not hold it
+		err = ErrGone
 	}
 	switch {
 	case errors.Is(err, ErrGone):

@@ -87,11 +87,11 @@ func TestIdleCost(t *testing.T) {
 		w.engine.set("ff", &fakeContainer{name: "off", image: "x", state: "exited"})
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
-		before := w.engine.count("List", "Inspect", "Connect", "Events")
+		before := w.engine.count("List", "Inspect", "Connect")
 		const period = 10 * time.Minute
 		time.Sleep(period)
 		synctest.Wait()
-		after := w.engine.count("List", "Inspect", "Connect", "Events")
+		after := w.engine.count("List", "Inspect", "Connect")
 		if most := 2 * int(period/(10*time.Second)); after-before > most || after == before {
 			t.Errorf("%d calls in %v; want 1 to %d", after-before, period, most)
 		}
@@ -150,7 +150,7 @@ func TestStreamCut(t *testing.T) {
 		e.update(func() { e.quiet = false })
 		e.endStreams()
 		w.want("b.redis.docker", "10.0.0.2") // at once
-		if n := e.count("Events"); n != 2 {
+		if n := e.count("Connect"); n != 2 {
 			t.Errorf("%d streams; want 2", n)
 		}
 		if w.logged("away") > 0 {
@@ -163,7 +163,7 @@ func TestStreamCut(t *testing.T) {
 			e.endStreams()
 			time.Sleep(5 * time.Millisecond)
 		}
-		if n := e.count("Events"); n > 200 || n < 50 {
+		if n := e.count("Connect"); n > 200 || n < 50 {
 			t.Errorf("%d streams in a minute; want 50 to 200", n)
 		}
 		w.want("docker", "10.0.0.1 10.0.0.2")
