@@ -27,7 +27,8 @@ func Negotiate(newest string) (version string, isNewer bool, err error) {
 	oldest, _ := strconv.Atoi(minAPI[2:])
 	limit, _ := strconv.Atoi(MaxAPI[2:])
 	if n < oldest {
-		return "", false, fmt.Errorf("the engine speaks API %s; dnsdock needs %s (Docker 1.12) or newer", newest, minAPI)
+		return "", false, fmt.Errorf("the engine speaks API %s; dnsdock needs %s (Docker 1.12) or newer",
+			newest, minAPI)
 	}
 	return fmt.Sprintf("1.%d", min(n, limit)), n > limit, nil
 }

@@ -8,7 +8,7 @@ import (
 
 func TestNegotiate(t *testing.T) {
 	for _, c := range []struct{ version, want string }{
-		{"1.24", "1.24"}, {"1.41", "1.41"}, {MaxAPI, "" + MaxAPI}, {"1.99", "" + MaxAPI}, {"", ""}, {"2.0", ""}, {"x", ""},
+		{"1.24", "1.24"}, {"1.41", "1.41"}, {MaxAPI, MaxAPI}, {"1.99", MaxAPI}, {"", ""}, {"2.0", ""}, {"x", ""},
 	} {
 		if got, _, err := Negotiate(c.version); got != c.want || err != nil {
 			t.Errorf("Negotiate(%q) = %q, %v; want %q", c.version, got, err, c.want)
@@ -20,7 +20,8 @@ func TestNegotiate(t *testing.T) {
 }
 
 func TestIsTooOld(t *testing.T) {
-	const docker = "client version 1.51 is too old. Minimum supported API version is 1.60, please upgrade your client to a newer version"
+	const docker = "client version 1.51 is too old. Minimum supported API version is 1.60, " +
+		"please upgrade your client to a newer version"
 	f := func(err error, want string, wantOK bool) {
 		t.Helper()
 		if oldest, ok := IsTooOld(err); oldest != want || ok != wantOK {
