@@ -344,20 +344,16 @@ func (a *api) resolve(r *http.Request) (int, any, error) {
 
 func (a *api) explain(r *http.Request) (*zone.Resolution, error) {
 	parameter := func(name string) string { return strings.TrimSpace(r.URL.Query().Get(name)) }
-	qname, from := parameter("name"), parameter("client")
-	n, err := dnsname.ParseQuestion(qname)
+	n, err := dnsname.ParseQuestion(parameter("name"))
 	if err != nil {
 		return nil, fmt.Errorf("parameter name: %w", err)
-	}
-	if asTyped, err := dnsname.Parse(qname); err != nil || asTyped != n {
-		qname = n.String() // with A-labels
 	}
 	qtype, err := parseType(cmp.Or(parameter("type"), "A"))
 	if err != nil {
 		return nil, fmt.Errorf("parameter type: %w", err)
 	}
 	c := zone.Client{Addr: web.ClientAddr(r), Local: localAddr(r), Size: dns.MaxMsgSize}
-	if from != "" {
+	if from := parameter("client"); from != "" {
 		if c.Addr, err = publish.ParseAddr(from); err != nil {
 			return nil, fmt.Errorf("parameter client: %w", err)
 		}

@@ -457,17 +457,6 @@ func (l *blockingLog) releaseUntil(done <-chan struct{}) {
 	}
 }
 
-// filled returns a registry of that many services, ten of an image.
-func filled(t testing.TB, count int) *registry {
-	r := newTestRegistry(t, "docker")
-	for i := range count {
-		addr := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
-		id := fmt.Sprint(i)
-		r.Put(id, testService(t, r, id, fmt.Sprintf("c%d", i), fmt.Sprintf("image%d", i/10), addr.String()))
-	}
-	return r
-}
-
 // An event without end, or of any length, does not take all memory.
 func TestEventWithoutEnd(t *testing.T) {
 	endless := io.MultiReader(strings.NewReader(`{"Type":"container","Actor":{"ID":"`), neverEnds{})
@@ -1193,37 +1182,6 @@ func TestEventsBesidePatchAndDeath(t *testing.T) {
 	<-served
 }
 
-// A pub is a service that a test publishes.
-type pub struct {
-	name, image string
-	ttl         int    // seconds; defaultTTL for that of the registry
-	addrs       string // with spaces between
-	aliases     string
-}
-
-// filledRegistry returns a registry under apex that has seen its engine's
-// first list, which held pubs.
-func filledRegistry(t testing.TB, apex string, ttl uint32, pubs ...pub) *registry {
-	t.Helper()
-	reg := newRegistry(publish.NameRules{Apex: mustName(t, apex)}, ttl, slog.New(slog.DiscardHandler))
-	for i, p := range pubs {
-		s := &publish.Service{ID: fmt.Sprintf("%04x", i), ContainerLabel: p.name, ImageLabel: p.image, TTL: p.ttl}
-		for _, a := range strings.Fields(p.addrs) {
-			s.Addrs = append(s.Addrs, netip.MustParseAddr(a))
-		}
-		for _, a := range strings.Fields(p.aliases) {
-			s.Aliases = append(s.Aliases, mustName(t, a))
-		}
-		if err := reg.index.Rules.SetOwnerNames(s); err != nil {
-			t.Fatal(err)
-		}
-		reg.Put(s.ID, s)
-	}
-	reg.index.Ready.Store(true)
-	reg.index.Serial.Store(7)
-	return reg
-}
-
 // A bugHandler is for a log in which there must be no error: that would be a
 // bug that is answered with SERVFAIL, which a test might not see.
 type bugHandler struct{ slog.Handler }
@@ -1235,35 +1193,10 @@ func (bugHandler) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-var testRegistries sync.Map // by index
-
-// ix returns the index of reg, from which regOf finds reg again.
-func ix(reg *registry) *index.Index {
-	testRegistries.Store(reg.index, reg)
-	return reg.index
-}
-
-func regOf(z *zone.Resolver) *registry {
-	reg, _ := testRegistries.Load(z.Reg)
-	return reg.(*registry)
-}
-
 // newTestZone returns a zone of reg without upstreams.
 func newTestZone(t testing.TB, reg *registry) *zone.Resolver {
 	log := slog.New(bugHandler{slog.DiscardHandler})
-	return zone.New(t.Context(), ix(reg), forward.New(nil, nil, 0, log), log)
-}
-
-// publish makes services by hand in reg, from what the HTTP API takes.
-func publishTest(t testing.TB, reg *registry, services ...string) {
-	t.Helper()
-	h := apiOf(t, reg)
-	for i, body := range services {
-		if r := call(t, h, "PUT", fmt.Sprintf("/services/made%d", i), body); r.Code != http.StatusCreated {
-			t.Fatalf("%s: got status %d, %s", body, r.Code, r.Body)
-		}
-	}
-	reg.index.Serial.Store(7)
+	return zone.New(t.Context(), reg.index, forward.New(nil, nil, 0, log), log)
 }
 
 // mustName is parseName for names that tests know to be good.

@@ -10,7 +10,6 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -32,9 +31,8 @@ const (
 
 // upstreams are three nameservers, which fail in several ways.
 type upstreams struct {
-	list    []*upstream
-	down    *truth[bool] // whether none of them works
-	changes sync.Mutex
+	list []*upstream
+	down *truth[bool] // whether none of them works
 }
 
 type upstream struct {

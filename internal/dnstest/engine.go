@@ -172,8 +172,9 @@ func (e *Engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e.mu.Lock()
 	path, versioned := strings.CutPrefix(r.URL.Path, "/v"+e.Version)
 	versioned = versioned || e.Version == ""
-	id, isInspect := strings.CutPrefix(path, "/containers/")
-	if id, isInspect = strings.CutSuffix(id, "/json"); isInspect {
+	id, isContainer := strings.CutPrefix(path, "/containers/")
+	id, isInspect := strings.CutSuffix(id, "/json")
+	if isInspect = isInspect && isContainer; isInspect {
 		e.calls["/containers/{id}/json"]++
 	} else {
 		e.calls[path]++

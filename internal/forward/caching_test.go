@@ -79,7 +79,8 @@ func TestCache(t *testing.T) {
 			ask := func(want string, times int32) {
 				t.Helper()
 				if got := show(reply(t, f, queryFor("www.example.com."))); got != want || asked.Load() != times {
-					t.Errorf("got %v, and the upstream was asked %d times; want %v and %d", got, asked.Load(), want, times)
+					t.Errorf("got %v, and the upstream was asked %d times; want %v and %d", got, asked.Load(),
+						want, times)
 				}
 			}
 			ask(tt.first, 1)
@@ -123,8 +124,10 @@ func TestCacheKey(t *testing.T) {
 			same(req)
 			m := reply(t, f, req)
 			do := req.IsEdns0() != nil
-			if asked.Load() != int32(i+1) || m.AuthenticatedData != (req.AuthenticatedData || do) || m.Question[0] != req.Question[0] {
-				t.Errorf("%v: the upstream was asked %d times, AD %t; want %d times, and AD where it is asked for", req, asked.Load(), m.AuthenticatedData, i+1)
+			if asked.Load() != int32(i+1) || m.AuthenticatedData != (req.AuthenticatedData || do) ||
+				m.Question[0] != req.Question[0] {
+				t.Errorf("%v: the upstream was asked %d times, AD %t; want %d times, and AD where it is asked for",
+					req, asked.Load(), m.AuthenticatedData, i+1)
 			}
 		}
 	}
@@ -265,7 +268,8 @@ func TestForwardBound(t *testing.T) {
 		fill := func(client string, count int) {
 			t.Helper()
 			for i := range count {
-				wg.Go(func() { ask(flood, client, fmt.Sprintf("%d.example.com.", i%100)) }) // some wait for others' answers
+				// some wait for others' answers
+				wg.Go(func() { ask(flood, client, fmt.Sprintf("%d.example.com.", i%100)) })
 			}
 			waiting += count
 			waitFor(t, func() bool { return f.Status().InFlight == waiting })
@@ -273,7 +277,8 @@ func TestForwardBound(t *testing.T) {
 		refused := func(client string) {
 			t.Helper()
 			for i := range 50 {
-				if got, want := ask(t.Context(), client, fmt.Sprintf("%d.example.net.", i)), "SERVFAIL ra"; got != want {
+				if got, want := ask(t.Context(), client, fmt.Sprintf("%d.example.net.",
+					i)), "SERVFAIL ra"; got != want {
 					t.Fatalf("%s past the bound: got %v; want %v", client, got, want)
 				}
 				if got := f.Status().InFlight; got != waiting { // it did not wait for one of them
@@ -290,7 +295,8 @@ func TestForwardBound(t *testing.T) {
 		answers.Store(true)
 		stop()
 		wg.Wait()
-		if got, want := ask(t.Context(), "10.0.0.1", "www.example.com."), "NOERROR ra; www.example.com. 77 A 192.0.2.1"; got != want {
+		if got, want := ask(t.Context(), "10.0.0.1",
+			"www.example.com."), "NOERROR ra; www.example.com. 77 A 192.0.2.1"; got != want {
 			t.Errorf("afterwards: got %v; want %v", got, want)
 		}
 	})

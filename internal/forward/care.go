@@ -87,7 +87,8 @@ func (f *Forwarder) askAside(u *Upstream, q dnscache.Question, limit time.Durati
 		err := errUnreadable
 		defer func() {
 			if bug := recover(); bug != nil {
-				f.log.Error("bug: a question to an upstream is left out", "upstream", u, "bug", bug, "stack", string(debug.Stack()))
+				f.log.Error("bug: a question to an upstream is left out",
+					"upstream", u, "bug", bug, "stack", string(debug.Stack()))
 			}
 			done(err)
 		}()

@@ -78,7 +78,8 @@ func TestForwardChecksReply(t *testing.T) {
 			{nil, "SERVFAIL ra"},
 		} {
 			f := newForwarder(t, startUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
-				if _, err := other.WriteTo(answerTo(t, q, address("192.0.2.66")), net.UDPAddrFromAddrPort(from)); err != nil && !isProbe(q) {
+				if _, err := other.WriteTo(answerTo(t, q, address("192.0.2.66")),
+					net.UDPAddrFromAddrPort(from)); err != nil && !isProbe(q) {
 					t.Error(err)
 				}
 				if tt.last == nil {
@@ -95,7 +96,8 @@ func TestForwardChecksReply(t *testing.T) {
 		}
 	})
 	t.Run("the question in other letter case", func(t *testing.T) {
-		f := newForwarder(t, startUpstream(t, answer(t, func(m *dns.Msg) { m.Question[0].Name = "WWW.example.COM." }), nil))
+		f := newForwarder(t, startUpstream(t, answer(t,
+			func(m *dns.Msg) { m.Question[0].Name = "WWW.example.COM." }), nil))
 		if got, want := show(reply(t, f, req())), "NOERROR ra; www.example.com. 77 A 192.0.2.1"; got != want {
 			t.Errorf("got %v; want %v", got, want)
 		}
@@ -110,7 +112,8 @@ func TestOPTInAnswerIsNotRelayed(t *testing.T) {
 		"answer":    func(m *dns.Msg) { m.Answer = append(m.Answer, opt) },
 		"authority": func(m *dns.Msg) { m.Ns = append(m.Ns, opt) },
 	} {
-		f := newForwarder(t, startUpstream(t, answer(t, change), nil), startUpstream(t, answer(t, address("192.0.2.2")), nil))
+		f := newForwarder(t, startUpstream(t, answer(t, change), nil), startUpstream(t, answer(t,
+			address("192.0.2.2")), nil))
 		m := reply(t, f, queryFor("www.example.com."))
 		if got, want := show(m), "NOERROR ra; www.example.com. 77 A 192.0.2.2"; got != want {
 			t.Errorf("%s: got %v; want %v of the next upstream", what, got, want)
@@ -164,7 +167,12 @@ func TestOutsideOfTheChain(t *testing.T) {
 // A BADVERS is a failure, also where addresses come with it.
 func TestBadversWithAddress(t *testing.T) {
 	for _, bursts := range []bool{false, true} {
-		f := newForwarder(t, startUpstream(t, answer(t, func(m *dns.Msg) { m.SetEdns0(1232, false); m.Rcode = dns.RcodeBadVers; m.Compress = true }), nil))
+		f := newForwarder(t, startUpstream(t, answer(t, func(m *dns.Msg) {
+			m.SetEdns0(1232,
+				false)
+			m.Rcode = dns.RcodeBadVers
+			m.Compress = true
+		}), nil))
 		ask := asker(t, f, bursts)
 		if got := show(ask(queryFor("www.example.com."))); got != "SERVFAIL ra" {
 			t.Errorf("in bursts %t: got %v", bursts, got)
@@ -177,7 +185,8 @@ func TestLargeAndLongReplies(t *testing.T) {
 	many := func(m *dns.Msg) { // as much as a message can hold
 		m.Answer, m.Compress = nil, true
 		for i := range 4090 {
-			m.Answer = append(m.Answer, &dns.A{Hdr: header(m.Question[0].Name, dns.TypeA, 60), A: net.IPv4(10, 0, byte(i>>8), byte(i))})
+			m.Answer = append(m.Answer, &dns.A{Hdr: header(m.Question[0].Name, dns.TypeA, 60), A: net.IPv4(10,
+				0, byte(i>>8), byte(i))})
 		}
 	}
 	chainOf := func(n int) func(*dns.Msg) {
@@ -185,7 +194,8 @@ func TestLargeAndLongReplies(t *testing.T) {
 			a := m.Answer[0].(*dns.A)
 			m.Answer = nil
 			for i := range n {
-				m.Answer = append(m.Answer, &dns.CNAME{Hdr: header(a.Hdr.Name, dns.TypeCNAME, 60), Target: fmt.Sprintf("c%d.example.com.", i)})
+				m.Answer = append(m.Answer, &dns.CNAME{Hdr: header(a.Hdr.Name, dns.TypeCNAME, 60),
+					Target: fmt.Sprintf("c%d.example.com.", i)})
 				a.Hdr.Name = fmt.Sprintf("c%d.example.com.", i)
 			}
 			slices.Reverse(m.Answer) // in any order

@@ -21,7 +21,7 @@ func (e *bugError) Error() string { return fmt.Sprintf("bug: %v", e.bug) }
 // succeeds.
 type contest[T any] struct {
 	tries    int
-	patience func(i int) time.Duration    // how long try i may take until the next one begins too; at least one is tried
+	patience func(i int) time.Duration    // until the next try begins beside try i
 	late     func(i int, begun time.Time) // called when that time is over; may be nil
 	try      func(ctx context.Context, i int) (T, error)
 }

@@ -120,7 +120,9 @@ func TestUpstreamWithoutEDNS(t *testing.T) {
 		}
 		return answer(t, nil)(q, from)
 	}, nil))
-	if got, want := show(reply(t, f, queryFor("www.example.com."))), "NOERROR ra; www.example.com. 77 A 192.0.2.1"; got != want || asked.Load() != 2 {
+	if got, want := show(reply(t, f,
+		queryFor("www.example.com."))), "NOERROR ra; www.example.com. 77 A 192.0.2.1"; got != want ||
+		asked.Load() != 2 {
 		t.Errorf("got %v after %d queries; want %v after 2", got, asked.Load(), want)
 	}
 }

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	UpstreamTimeout = 2 * time.Second         // until the next upstream is asked too; all have twice that: clients wait 5 s
+	UpstreamTimeout = 2 * time.Second         // until the next upstream is asked too; all have twice that
 	staleTimeout    = 1800 * time.Millisecond // after which a client gets a stale answer (RFC 8767 section 5)
 	dropPeriod      = time.Minute             // in which the cache drops what must not be given any more
 )

@@ -10,10 +10,10 @@ import (
 )
 
 const (
-	awayAfter  = 3                // different questions without a reply: one may be lost, or be of a kind that the server ignores
+	awayAfter  = 3                // different questions without a reply: a server may ignore one kind
 	firstRetry = time.Second      // until an upstream that is away is tried again: it doubles
 	lastRetry  = 32 * time.Second // with each try that fails, up to this
-	maxTries   = 50               // queries in a second to an upstream that is away: each costs much and is likely for nothing
+	maxTries   = 50               // queries in a second to an upstream that is away: each costs much
 )
 
 // health is whether an upstream answers. Silence about one question is not absence: servers ignore types that they

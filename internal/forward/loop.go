@@ -82,7 +82,9 @@ func (f *Forwarder) probeLoop(u *Upstream, p *pending) {
 		return
 	}
 	q := dnscache.NewQuestion(randomBelow(p.Name()), p.Qtype(), dnscache.RD)
-	probe := &pending{Question: q, probe: &loopProbe{upstream: u, suspect: p}, done: make(chan struct{}), answer: dnscache.Failed(q)}
+	probe := &pending{
+		Question: q, probe: &loopProbe{upstream: u, suspect: p}, done: make(chan struct{}), answer: dnscache.Failed(q),
+	}
 	close(probe.done)
 	f.mu.Lock()
 	f.pending[q] = probe

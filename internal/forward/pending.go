@@ -29,7 +29,7 @@ type pending struct {
 
 	asked  atomic.Pointer[asked] // the last query that was sent; nil before the first
 	joined atomic.Bool           // another query asked the same meanwhile
-	looped chan struct{}         // closed once a loop is proven; nil before one is suspected; guarded by the forwarder's mu
+	looped chan struct{}         // closed once a loop is proven; nil before one is suspected; see mu
 	probe  *loopProbe            // nil, unless the question is a probe for a loop
 
 	burst *burst // nil, unless the query was sent in a burst
@@ -49,7 +49,9 @@ func (f *Forwarder) join(q dnscache.Question, g *group) (p *pending, isNew bool)
 		p.joined.Store(true)
 		return p, false
 	}
-	p = &pending{Question: q, fwd: f, group: g, begun: time.Now(), generation: f.Cache.Generation(), done: make(chan struct{})}
+	p = &pending{
+		Question: q, fwd: f, group: g, begun: time.Now(), generation: f.Cache.Generation(), done: make(chan struct{}),
+	}
 	f.pending[q] = p
 	return p, true
 }

@@ -24,7 +24,7 @@ const (
 
 	maxWaiting       = 1000 // queries that wait for the upstreams of one domain
 	maxClientWaiting = 250  // of these of one client; containers behind a proxy are one
-	maxFailing       = 100  // the same while all these upstreams are away: few queries are enough to find out when one is back
+	maxFailing       = 100  // the same while all these upstreams are away: enough to find one that is back
 	maxClientFailing = 25
 )
 
@@ -97,7 +97,9 @@ type router struct {
 }
 
 func newRouter(configured Routes, log *slog.Logger, onChange func()) *router {
-	r := &router{configured: configured, log: log, FreshPorts: maxFresh, onChange: onChange, files: make(map[string][]Server)}
+	r := &router{
+		configured: configured, log: log, FreshPorts: maxFresh, onChange: onChange, files: make(map[string][]Server),
+	}
 	r.IsSelf = func(netip.AddrPort) bool { return false }
 	r.groups.Store(new(map[dnsname.Name]*group))
 	return r
@@ -193,7 +195,8 @@ func (r *router) readFile(path string) ([]Server, error) {
 	}
 	list := slices.DeleteFunc(parseResolvConf(b), func(s Server) bool { return r.IsSelf(s.Addr) })
 	if len(list) == 0 {
-		return nil, fmt.Errorf("%s names no nameserver but dnsdock itself: write a line such as: nameserver 192.0.2.53", path)
+		return nil, fmt.Errorf(
+			"%s names no nameserver but dnsdock itself: write a line such as: nameserver 192.0.2.53", path)
 	}
 	return list[:min(len(list), maxOfFile)], nil
 }

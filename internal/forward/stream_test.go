@@ -28,7 +28,8 @@ import (
 
 // startTLSUpstream is an upstream by DNS over TLS. It closes a connection
 // after that many queries, and counts connections.
-func startTLSUpstream(t *testing.T, cert tls.Certificate, queries int, f answerer) (addr netip.AddrPort, conns *atomic.Int32) {
+func startTLSUpstream(t *testing.T, cert tls.Certificate, queries int, f answerer) (addr netip.AddrPort,
+	conns *atomic.Int32) {
 	t.Helper()
 	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}})
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 
 const (
 	resendAfter = time.Second            // of silence: a packet may be lost, or a connection dead
-	junkTime    = 300 * time.Millisecond // for the true reply to come after a false one, if other upstreams can be asked
+	junkTime    = 300 * time.Millisecond // from a false reply to the next upstream, if there is one
 )
 
 var (
@@ -59,7 +59,10 @@ func newUpstream(s Server, roots *x509.CertPool, freshPorts int) *Upstream {
 		if name == "" {
 			name = s.Addr.Addr().WithZone("").String()
 		}
-		u.tls = &tls.Config{ServerName: name, RootCAs: roots, MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(1)}
+		u.tls = &tls.Config{
+			ServerName: name, RootCAs: roots, MinVersion: tls.VersionTLS12,
+			ClientSessionCache: tls.NewLRUClientSessionCache(1),
+		}
 	}
 	return u
 }

@@ -82,8 +82,10 @@ func TestBrokenUpstream(t *testing.T) {
 					}
 				}
 				rest := slices.Sorted(slices.Values(times[1:]))
-				t.Logf("first %v, then the median %v, the worst %v; the broken one was asked %d times", times[0], rest[len(rest)/2], rest[len(rest)-1], asked.Load())
-				if !tt.asked && asked.Load() > 8 { // those until a probe has had no reply either, and perhaps a look whether it works now
+				t.Logf("first %v, then the median %v, the worst %v; the broken one was asked %d times",
+					times[0], rest[len(rest)/2], rest[len(rest)-1], asked.Load())
+				// those until a probe has had no reply either, and perhaps a look whether it works now
+				if !tt.asked && asked.Load() > 8 {
 					t.Errorf("the broken upstream was asked %d times; want it left alone", asked.Load())
 				}
 			})
