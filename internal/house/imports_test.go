@@ -22,7 +22,7 @@ const (
 	files    = "os io/fs "
 )
 
-// rooms is the map of DESIGN.md, floor by floor from the ground up. A package
+// rooms is the map of docs/internals.md, floor by floor from the ground up. A package
 // that is not here fails the test.
 var rooms = map[string]room{
 	"internal/dnsname": {"", http + sockets + files},
@@ -72,7 +72,7 @@ func TestImports(t *testing.T) {
 	for path, p := range ours(t) {
 		r, ok := rooms[path]
 		if !ok {
-			t.Errorf("package %s is not in the map: add it to rooms, and to DESIGN.md", path)
+			t.Errorf("package %s is not in the map: add it to rooms, and to docs/internals.md", path)
 			continue
 		}
 		allowed := strings.Fields(r.uses)
