@@ -20,16 +20,21 @@ func TestForwardingLoop(t *testing.T) {
 	log := dnstest.NewLog()
 	var both [2]*Forwarder
 	var addrs [2]netip.AddrPort
+	made := make(chan struct{}) // closed once both are there
 	for i := range both {
-		addrs[i] = aside(t, func(q *dns.Msg) []byte { return packReply(t, replyTo(t, both[i], q, localhost), q) })
+		addrs[i] = aside(t, func(q *dns.Msg) []byte {
+			<-made
+			return packReply(t, replyTo(t, both[i], q, localhost), q)
+		})
 	}
 	for i := range both {
 		both[i] = newForwarder(t, addrs[1-i])
 	}
 	both[0].log = slog.New(slog.NewTextHandler(log, nil))
+	close(made)
 	for i := range 5 {
-		if got, want := show(reply(t, both[0], queryFor(fmt.Sprintf("%d.example.com.",
-			i)))), "SERVFAIL ra"; got != want {
+		q := queryFor(fmt.Sprintf("%d.example.com.", i))
+		if got, want := show(reply(t, both[0], q)), "SERVFAIL ra"; got != want {
 			t.Errorf("got %v; want %v", got, want)
 		}
 	}
@@ -53,8 +58,10 @@ func packReply(t *testing.T, m, q *dns.Msg) []byte {
 func TestOwnQueryComesBack(t *testing.T) {
 	log := dnstest.NewLog()
 	var f *Forwarder
+	made := make(chan struct{}) // closed once f is there
 	echo := make(chan string, 10)
 	up := aside(t, func(q *dns.Msg) []byte {
+		<-made
 		m := replyTo(t, f, q, netip.MustParseAddr("10.9.9.9"))
 		if strings.HasPrefix(q.Question[0].Name, "www.") {
 			echo <- show(m)
@@ -63,6 +70,7 @@ func TestOwnQueryComesBack(t *testing.T) {
 	})
 	f = newForwarder(t, up)
 	f.log = slog.New(slog.NewTextHandler(log, nil))
+	close(made)
 	for range 2 {
 		if got, want := show(reply(t, f, queryFor("www.example.com."))), "SERVFAIL ra"; got != want {
 			t.Errorf("got %v; want %v", got, want)

@@ -374,10 +374,13 @@ func TestTLSIdleEndsAfterSlowHandshake(t *testing.T) {
 	reply(t, f, queryFor("a.example.com."))
 	close(asked)
 	u := f.upstream(0)
-	<-u.link.made
-	s := u.link.socket
+	u.mu.Lock()
+	l := u.link
+	u.mu.Unlock()
+	<-l.made
+	s := l.socket
 	if s == nil {
-		t.Fatal(u.link.err)
+		t.Fatal(l.err)
 	}
 	waitFor(t, func() bool { // until a probe has ended too
 		s.mu.Lock()
