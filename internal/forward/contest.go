@@ -20,14 +20,15 @@ func (e *bugError) Error() string { return fmt.Sprintf("bug: %v", e.bug) }
 // A contest is several ways to get one thing, which are tried one after the other, but not given up before one
 // succeeds.
 type contest[T any] struct {
-	tries    int
-	patience func(i int) time.Duration    // how long try i may take until the next one begins too; at least one is tried
+	tries int
+	// how long try i may take until the next one begins too; at least one is tried
+	patience func(i int) time.Duration
 	late     func(i int, begun time.Time) // called when that time is over; may be nil
 	try      func(ctx context.Context, i int) (T, error)
 }
 
-// run returns the first success. A try that fails makes the next one begin at once. It returns the last error if none
-// succeeds, errTimeout at the deadline of ctx, and ends all tries when it returns.
+// run returns the first success. A try that fails makes the next one begin at once. It returns the last error if
+// none succeeds, errTimeout at the deadline of ctx, and ends all tries when it returns.
 func (c contest[T]) run(ctx context.Context) (won T, err error) {
 	type result struct {
 		value T

@@ -15,7 +15,8 @@ import (
 	"github.com/rayje/dnsdock/internal/dnstest"
 )
 
-// Two that have each other as their upstream don't ask for ever: the client gets SERVFAIL soon, and the log one line.
+// Two that have each other as their upstream don't ask for ever: the client gets SERVFAIL soon, and the log one
+// line.
 func TestForwardingLoop(t *testing.T) {
 	log := dnstest.NewLog()
 	var both [2]*Forwarder
@@ -28,7 +29,8 @@ func TestForwardingLoop(t *testing.T) {
 	}
 	both[0].log = slog.New(slog.NewTextHandler(log, nil))
 	for i := range 5 {
-		if got, want := show(reply(t, both[0], queryFor(fmt.Sprintf("%d.example.com.", i)))), "SERVFAIL ra"; got != want {
+		if got, want := show(reply(t, both[0], queryFor(fmt.Sprintf("%d.example.com.",
+			i)))), "SERVFAIL ra"; got != want {
 			t.Errorf("got %v; want %v", got, want)
 		}
 	}
@@ -75,8 +77,8 @@ func TestOwnQueryComesBack(t *testing.T) {
 	}
 }
 
-// A client on the upstream's host, or one whose ID is by chance that of our query, is no loop: it gets its answer, and
-// the upstream one probe at most.
+// A client on the upstream's host, or one whose ID is by chance that of our query, is no loop: it gets its answer,
+// and the upstream one probe at most.
 func TestNoLoop(t *testing.T) {
 	for _, chance := range []bool{false, true} {
 		log := dnstest.NewLog()
@@ -104,7 +106,8 @@ func TestNoLoop(t *testing.T) {
 			wg.Go(func() {
 				q := queryFor("www.example.com.")
 				q.Id = id
-				if got, want := show(replyTo(t, f, q, client)), "NOERROR ra; www.example.com. 77 A 192.0.2.1"; got != want {
+				if got, want := show(replyTo(t, f, q,
+					client)), "NOERROR ra; www.example.com. 77 A 192.0.2.1"; got != want {
 					t.Errorf("by chance %t: got %v; want %v", chance, got, want)
 				}
 			})
@@ -118,7 +121,8 @@ func TestNoLoop(t *testing.T) {
 		close(release)
 		wg.Wait()
 		if probes.Load() != 1 || log.String() != "" {
-			t.Errorf("by chance %t: got %d probes, and the log %q; want one probe, and no word of a loop", chance, probes.Load(), log)
+			t.Errorf("by chance %t: got %d probes, and the log %q; want one probe, and no word of a loop", chance,
+				probes.Load(), log)
 		}
 	}
 }

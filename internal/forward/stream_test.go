@@ -28,7 +28,8 @@ import (
 
 // startTLSUpstream is an upstream by DNS over TLS. It closes a connection
 // after that many queries, and counts connections.
-func startTLSUpstream(t *testing.T, cert tls.Certificate, queries int, f answerer) (addr netip.AddrPort, conns *atomic.Int32) {
+func startTLSUpstream(t *testing.T, cert tls.Certificate, queries int, f answerer) (addr netip.AddrPort,
+	conns *atomic.Int32) {
 	t.Helper()
 	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}})
 	if err != nil {
@@ -155,7 +156,8 @@ func TestTLSWithUnbound(t *testing.T) {
 		what, name string
 		until      time.Duration
 		good       bool
-	}{{"good", "dns.example", time.Hour, true}, {"wrong name", "dns.example.net", time.Hour, false}, {"expired", "dns.example", -time.Minute, false}} {
+	}{{"good", "dns.example", time.Hour, true}, {"wrong name", "dns.example.net", time.Hour, false}, {"expired",
+		"dns.example", -time.Minute, false}} {
 		ca.Issue(dir, "cert.pem", "key.pem", "dns.example", time.Now().Add(tt.until))
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {

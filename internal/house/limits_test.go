@@ -49,10 +49,6 @@ func TestLimits(t *testing.T) {
 			t.Logf("%s: %s, but %s", f.where, f.what, reason)
 			continue
 		}
-		if strings.HasPrefix(f.where, "internal/forward/") && strings.Contains(f.what, "columns") {
-			t.Logf("still open: %s: %s", f.where, f.what)
-			continue
-		}
 		t.Errorf("%s: %s", f.where, f.what)
 	}
 	for where := range exceptions {
