@@ -19,18 +19,23 @@ import (
 // line.
 func TestForwardingLoop(t *testing.T) {
 	log := dnstest.NewLog()
-	var both [2]*Forwarder
+	var both [2]atomic.Pointer[Forwarder] // which the upstreams read
 	var addrs [2]netip.AddrPort
 	for i := range both {
-		addrs[i] = aside(t, func(q *dns.Msg) []byte { return packReply(t, replyTo(t, both[i], q, localhost), q) })
+		addrs[i] = aside(t, func(q *dns.Msg) []byte {
+			return packReply(t, replyTo(t, both[i].Load(), q, localhost), q)
+		})
 	}
 	for i := range both {
-		both[i] = newForwarder(t, addrs[1-i])
+		f := newForwarder(t, addrs[1-i])
+		if i == 0 {
+			f.log = slog.New(slog.NewTextHandler(log, nil))
+		}
+		both[i].Store(f)
 	}
-	both[0].log = slog.New(slog.NewTextHandler(log, nil))
 	for i := range 5 {
-		if got, want := show(reply(t, both[0], queryFor(fmt.Sprintf("%d.example.com.",
-			i)))), "SERVFAIL ra"; got != want {
+		q := queryFor(fmt.Sprintf("%d.example.com.", i))
+		if got, want := show(reply(t, both[0].Load(), q)), "SERVFAIL ra"; got != want {
 			t.Errorf("got %v; want %v", got, want)
 		}
 	}
@@ -53,17 +58,18 @@ func packReply(t *testing.T, m, q *dns.Msg) []byte {
 // Our own query, sent back here as a packet filter does that has all queries sent to dnsdock, gets SERVFAIL soon.
 func TestOwnQueryComesBack(t *testing.T) {
 	log := dnstest.NewLog()
-	var f *Forwarder
+	var back atomic.Pointer[Forwarder]
 	echo := make(chan string, 10)
 	up := aside(t, func(q *dns.Msg) []byte {
-		m := replyTo(t, f, q, netip.MustParseAddr("10.9.9.9"))
+		m := replyTo(t, back.Load(), q, netip.MustParseAddr("10.9.9.9"))
 		if strings.HasPrefix(q.Question[0].Name, "www.") {
 			echo <- show(m)
 		}
 		return packReply(t, m, q)
 	})
-	f = newForwarder(t, up)
+	f := newForwarder(t, up)
 	f.log = slog.New(slog.NewTextHandler(log, nil))
+	back.Store(f)
 	for range 2 {
 		if got, want := show(reply(t, f, queryFor("www.example.com."))), "SERVFAIL ra"; got != want {
 			t.Errorf("got %v; want %v", got, want)
