@@ -67,7 +67,8 @@ func TestReferral(t *testing.T) {
 	}
 }
 
-// A reply of a bare header with an error counts, and after FORMERR and NOTIMP the question is asked without EDNS at once.
+// A reply of a bare header with an error counts, and after FORMERR and NOTIMP the question is asked without EDNS at
+// once.
 func TestBareErrors(t *testing.T) {
 	for _, code := range []int{dns.RcodeFormatError, dns.RcodeNotImplemented, dns.RcodeServerFailure,
 		dns.RcodeRefused} {
