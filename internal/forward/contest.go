@@ -34,6 +34,9 @@ func (c contest[T]) run(ctx context.Context) (won T, err error) {
 		value T
 		err   error
 	}
+	if c.tries == 1 { // as for most queries: no goroutine, and no clock but that of ctx
+		return c.tryOne(ctx, 0)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	results := make(chan result, c.tries)
@@ -47,12 +50,7 @@ func (c contest[T]) run(ctx context.Context) (won T, err error) {
 		open++
 		timer.Reset(c.patience(i))
 		go func() {
-			defer func() {
-				if bug := recover(); bug != nil {
-					results <- result{err: &bugError{bug, debug.Stack()}}
-				}
-			}()
-			value, err := c.try(ctx, i)
+			value, err := c.tryOne(ctx, i)
 			results <- result{value, err}
 		}()
 	}
@@ -81,4 +79,14 @@ func (c contest[T]) run(ctx context.Context) (won T, err error) {
 		}
 	}
 	return won, err
+}
+
+// tryOne is try without panics.
+func (c contest[T]) tryOne(ctx context.Context, i int) (value T, err error) {
+	defer func() {
+		if bug := recover(); bug != nil {
+			err = &bugError{bug, debug.Stack()}
+		}
+	}()
+	return c.try(ctx, i)
 }

@@ -101,6 +101,11 @@ func (f *Forwarder) Answer(ctx context.Context, q dnscache.Question, id uint16,
 		return nil
 	}
 	p, mine := f.join(q, g)
+	if mine && was == dnscache.Dead { // nothing else to wait for
+		defer here.leave()
+		f.run(ctx, p, nil)
+		return p.answer
+	}
 	if mine {
 		go func() {
 			defer here.leave()
