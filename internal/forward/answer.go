@@ -15,8 +15,8 @@ import (
 // MaxChain is how many CNAMEs are followed for one question. No honest chain is near it.
 const MaxChain = 16
 
-// readAnswer makes an answer to q of the reply r: what is about q in it, and for how long that is good. With an error
-// another upstream may have a better answer; the answer, if it is not nil, is the one to give if none has.
+// readAnswer makes an answer to q of the reply r: what is about q in it, and for how long that is good. With an
+// error another upstream may have a better answer; the answer, if it is not nil, is the one to give if none has.
 func readAnswer(q dnscache.Question, r *dns.Msg) (*dnscache.Response, error) {
 	ede := extendedErrors(r)
 	switch {
@@ -86,8 +86,8 @@ type chain struct {
 	found   bool           // it has records of the type
 }
 
-// follow returns the chain of CNAMEs from owner on, and the records of a type at its end. All other records are not the
-// question's business, and may be forged.
+// follow returns the chain of CNAMEs from owner on, and the records of a type at its end. All other records are not
+// the question's business, and may be forged.
 func follow(rrs []dns.RR, owner string, qtype uint16) (c chain) {
 	c.last = owner
 	for range MaxChain {
@@ -133,9 +133,9 @@ func (c *chain) add(rrs []dns.RR, qtype uint16) (target string) {
 	return target
 }
 
-// authority returns the records of the authority section to pass on: the SOA of a negative answer, whose TTL it bounds,
-// and with dnssec the proofs of each zone that signed something in the chain: that there is nothing, or nothing closer
-// than a wildcard (RFC 4035 sections 3.1.3.3 and 5.3.4). It reports whether there is a SOA.
+// authority returns the records of the authority section to pass on: the SOA of a negative answer, whose TTL it
+// bounds, and with dnssec the proofs of each zone that signed something in the chain: that there is nothing, or
+// nothing closer than a wildcard (RFC 4035 sections 3.1.3.3 and 5.3.4). It reports whether there is a SOA.
 func authority(r *dns.Msg, c chain, dnssec bool) (kept []dns.RR, soa bool) {
 	zones := signers(r, c)
 	for _, rr := range r.Ns {
@@ -158,8 +158,8 @@ func authority(r *dns.Msg, c chain, dnssec bool) (kept []dns.RR, soa bool) {
 	return kept, soa
 }
 
-// signers returns the zones that signed something in the chain, and the zone that its last name is in, by its SOA or by
-// a signature in the authority section.
+// signers returns the zones that signed something in the chain, and the zone that its last name is in, by its SOA
+// or by a signature in the authority section.
 func signers(r *dns.Msg, c chain) (zones []string) {
 	for _, rr := range c.kept {
 		if sig, ok := rr.(*dns.RRSIG); ok && dns.IsSubDomain(sig.SignerName, sig.Hdr.Name) {
@@ -181,7 +181,8 @@ func signers(r *dns.Msg, c chain) (zones []string) {
 	return zones
 }
 
-// EqualNames compares names as miekg/dns gives those of messages, in which only the case of ASCII letters can differ.
+// EqualNames compares names as miekg/dns gives those of messages, in which only the case of ASCII letters can
+// differ.
 func EqualNames(a, b string) bool { return strings.EqualFold(a, b) }
 
 // maxErrorText is how many bytes of an upstream's text about an error are passed on.

@@ -19,10 +19,11 @@ import (
 )
 
 // Bursts are how queries are sent when there are many, from clients over UDP to an upstream over UDP: the goroutine
-// that reads the clients' queries sends them on, many by one system call, and the goroutine that reads the upstream's
-// socket reads many replies by one system call and answers the clients. So a query costs no goroutine. Everything
-// unusual (errors, silence, truncation) falls back to Forwarder.run. They stay because they pay: without them
-// forwarding takes 3.2 times dnsmasq's CPU for a query, with them 0.5 to 0.9 (go run ./bench -sections forward).
+// that reads the clients' queries sends them on, many by one system call, and the goroutine that reads the
+// upstream's socket reads many replies by one system call and answers the clients. So a query costs no goroutine.
+// Everything unusual (errors, silence, truncation) falls back to Forwarder.run. They stay because they pay: without
+// them forwarding takes 3.2 times dnsmasq's CPU for a query, with them 0.5 to 0.9 (go run ./bench -sections
+// forward).
 
 // A Client is who asked a question in a burst.
 type Client interface {
@@ -59,8 +60,8 @@ type Burst struct {
 // NewBurst returns an empty burst. When ctx is done, its questions end.
 func (f *Forwarder) NewBurst(ctx context.Context) *Burst { return &Burst{fwd: f, ctx: ctx} }
 
-// Ask has an upstream asked q, whose memory the caller may use again. The client that newClient makes gets the answer
-// later. It reports false if the caller must call Forwarder.Answer instead.
+// Ask has an upstream asked q, whose memory the caller may use again. The client that newClient makes gets the
+// answer later. It reports false if the caller must call Forwarder.Answer instead.
 func (b *Burst) Ask(q dnscache.Question, newClient func() Client) bool {
 	g := b.fwd.groupFor(q.Name())
 	if g == nil || len(g.upstreams) == 0 || !b.takeSocket(g.upstreams[0]) {
@@ -73,8 +74,8 @@ func (b *Burst) Ask(q dnscache.Question, newClient func() Client) bool {
 	return ok
 }
 
-// takeSocket makes b.socket a shared socket of u, the same one for questions that come together. It reports false while
-// each query can have a socket of its own, and if u is not to be asked in bursts.
+// takeSocket makes b.socket a shared socket of u, the same one for questions that come together. It reports false
+// while each query can have a socket of its own, and if u is not to be asked in bursts.
 func (b *Burst) takeSocket(u *Upstream) bool {
 	if u.health.isAway() || u.TLS || u.TCP {
 		return false
@@ -187,8 +188,8 @@ func (b *burst) tell(r *dnscache.Response, out *udpio.Batch) {
 	b.client.Reply(r, out)
 }
 
-// readBursts is read for a socket that queries share. It reads as many replies by one system call as there are, and has
-// no memory for them while there are none.
+// readBursts is read for a socket that queries share. It reads as many replies by one system call as there are, and
+// has no memory for them while there are none.
 func (s *socket) readBursts() {
 	conn, err := s.Conn.(syscall.Conn).SyscallConn()
 	if err != nil {

@@ -43,7 +43,8 @@ func TestBursts(t *testing.T) {
 			for i := range 50 {
 				i := byte(i*20 + w)
 				qname := fmt.Sprintf("%d.%d.example.com.", i, w)
-				want := map[byte]string{1: "NXDOMAIN ra", 2: "NOERROR ra; " + qname + " 77 A 192.0.2.99", 3: "SERVFAIL ra"}[i%7]
+				want := map[byte]string{1: "NXDOMAIN ra", 2: "NOERROR ra; " + qname + " 77 A 192.0.2.99",
+					3: "SERVFAIL ra"}[i%7]
 				r := ask(queryFor(qname))
 				if want == "" {
 					want = fmt.Sprintf("NOERROR ra; %s 77 A 192.0.2.%d", qname, i)
@@ -66,8 +67,9 @@ func TestBursts(t *testing.T) {
 // one can't tell all by UDP.
 func TestStaleInBursts(t *testing.T) {
 	for what, ups := range map[string][]netip.AddrPort{
-		"TC":       {startUpstream(t, answer(t, truncated), answer(t, address("192.0.2.9")))},
-		"SERVFAIL": {startUpstream(t, answer(t, rcode(dns.RcodeServerFailure)), nil), startUpstream(t, answer(t, address("192.0.2.9")), nil)},
+		"TC": {startUpstream(t, answer(t, truncated), answer(t, address("192.0.2.9")))},
+		"SERVFAIL": {startUpstream(t, answer(t, rcode(dns.RcodeServerFailure)), nil),
+			startUpstream(t, answer(t, address("192.0.2.9")), nil)},
 		"no EDNS": {startUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
 			if q.IsEdns0() != nil {
 				return answer(t, rcode(dns.RcodeFormatError))(q, from)
@@ -109,7 +111,8 @@ func TestLargeAnswerInBurstsOnce(t *testing.T) {
 
 // A client has no more queries out than the bound, those with something stale included.
 func TestBoundOfStale(t *testing.T) {
-	f := newForwarder(t, startUpstream(t, answer(t, rcode(dns.RcodeServerFailure)), nil), startUpstream(t, silent, nil))
+	f := newForwarder(t, startUpstream(t, answer(t, rcode(dns.RcodeServerFailure)), nil),
+		startUpstream(t, silent, nil))
 	f.Cache = dnscache.New(64 << 20)
 	f.Timeout = UpstreamTimeout
 	const names = 4000

@@ -39,7 +39,8 @@ func TestCache(t *testing.T) {
 		good   time.Duration // 0: not kept
 		later  string        // a second before its end
 	}{
-		{"an address", nil, "NOERROR ra; www.example.com. 77 A 192.0.2.1", 77 * time.Second, "NOERROR ra; www.example.com. 1 A 192.0.2.1"},
+		{"an address", nil, "NOERROR ra; www.example.com. 77 A 192.0.2.1", 77 * time.Second,
+			"NOERROR ra; www.example.com. 1 A 192.0.2.1"},
 		{"the smallest TTL counts", func(m *dns.Msg) {
 			m.Answer = rrs(t, "www.example.com. 100 IN CNAME web.example.net.\nweb.example.net. 40 IN A 192.0.2.1")
 		}, "NOERROR ra; web.example.net. 40 A 192.0.2.1, www.example.com. 100 CNAME web.example.net.", 40 * time.Second,
@@ -56,16 +57,22 @@ func TestCache(t *testing.T) {
 			"NOERROR ra;; example.com. 85289 SOA ns.example.com. host.example.com. 1 2 3 4 88888"},
 		{"NXDOMAIN without SOA", rcode(dns.RcodeNameError), "NXDOMAIN ra", 0, ""},
 		{"NXDOMAIN with the SOA of others", func(m *dns.Msg) {
-			m.Rcode, m.Answer, m.Ns = dns.RcodeNameError, nil, rrs(t, strings.Replace(soa, "example.com.", "example.net.", 1))
+			m.Rcode, m.Answer, m.Ns = dns.RcodeNameError, nil, rrs(t,
+				strings.Replace(soa, "example.com.", "example.net.", 1))
 		}, "NXDOMAIN ra", 0, ""},
-		{"TTL 0", func(m *dns.Msg) { m.Answer[0].Header().Ttl = 0 }, "NOERROR ra; www.example.com. 0 A 192.0.2.1", 0, ""},
-		{"TTL 2^31", func(m *dns.Msg) { m.Answer[0].Header().Ttl = 1 << 31 }, "NOERROR ra; www.example.com. 0 A 192.0.2.1", 0, ""},
-		{"TTL 2^31-1", func(m *dns.Msg) { m.Answer[0].Header().Ttl = 1<<31 - 1 }, "NOERROR ra; www.example.com. 2147483647 A 192.0.2.1", 24 * time.Hour,
+		{"TTL 0", func(m *dns.Msg) { m.Answer[0].Header().Ttl = 0 }, "NOERROR ra; www.example.com. 0 A 192.0.2.1",
+			0, ""},
+		{"TTL 2^31", func(m *dns.Msg) { m.Answer[0].Header().Ttl = 1 << 31 },
+			"NOERROR ra; www.example.com. 0 A 192.0.2.1", 0, ""},
+		{"TTL 2^31-1", func(m *dns.Msg) { m.Answer[0].Header().Ttl = 1<<31 - 1 },
+			"NOERROR ra; www.example.com. 2147483647 A 192.0.2.1", 24 * time.Hour,
 			"NOERROR ra; www.example.com. 2147397248 A 192.0.2.1"},
 		{"SERVFAIL", rcode(dns.RcodeServerFailure), "SERVFAIL ra", dnscache.FailureTTL, "SERVFAIL ra"},
 		{"truncated", truncated, "NOERROR tc ra", 0, ""},
 		{"what was not asked", func(m *dns.Msg) {
-			m.Answer = append(m.Answer, rrs(t, "bank.example.net. 600 IN A 192.0.2.66\nwww.example.com. 1 IN TXT no\n*.example.com. 3 IN A 192.0.2.67")...)
+			m.Answer = append(m.Answer,
+				rrs(t,
+					"bank.example.net. 600 IN A 192.0.2.66\nwww.example.com. 1 IN TXT no\n*.example.com. 3 IN A 192.0.2.67")...)
 			m.Ns = rrs(t, "example.com. 600 IN NS ns.example.net.")
 			m.Extra = rrs(t, "ns.example.net. 600 IN A 192.0.2.68")
 		}, "NOERROR ra; www.example.com. 77 A 192.0.2.1", 77 * time.Second, "NOERROR ra; www.example.com. 1 A 192.0.2.1"},
@@ -79,8 +86,8 @@ func TestCache(t *testing.T) {
 			ask := func(want string, times int32) {
 				t.Helper()
 				if got := show(reply(t, f, queryFor("www.example.com."))); got != want || asked.Load() != times {
-					t.Errorf("got %v, and the upstream was asked %d times; want %v and %d", got, asked.Load(),
-						want, times)
+					t.Errorf("got %v, and the upstream was asked %d times; want %v and %d", got, asked.Load(), want,
+						times)
 				}
 			}
 			ask(tt.first, 1)
@@ -245,8 +252,8 @@ func TestCacheAfterRoutesChange(t *testing.T) {
 	}
 }
 
-// Queries that wait are bounded, those of a client too: past the bound it gets SERVFAIL at once, and afterwards all is
-// as before.
+// Queries that wait are bounded, those of a client too: past the bound it gets SERVFAIL at once, and afterwards all
+// is as before.
 func TestForwardBound(t *testing.T) {
 	was := dnstest.LoadNow()
 	t.Run("flood", func(t *testing.T) {
@@ -277,8 +284,8 @@ func TestForwardBound(t *testing.T) {
 		refused := func(client string) {
 			t.Helper()
 			for i := range 50 {
-				if got, want := ask(t.Context(), client, fmt.Sprintf("%d.example.net.",
-					i)), "SERVFAIL ra"; got != want {
+				if got, want := ask(t.Context(), client,
+					fmt.Sprintf("%d.example.net.", i)), "SERVFAIL ra"; got != want {
 					t.Fatalf("%s past the bound: got %v; want %v", client, got, want)
 				}
 				if got := f.Status().InFlight; got != waiting { // it did not wait for one of them

@@ -36,13 +36,13 @@ func (f *Forwarder) logAway(u *Upstream, err error) {
 	f.log.Warn("upstream does not answer", "upstream", u, "err", err)
 }
 
-// probeWait is how long a probe waits for a reply. A first query that has none is sent again after resendAfter, when
-// the probe is sent too, and given up after UpstreamTimeout: then it must be known whether the next query is to wait as
-// long.
+// probeWait is how long a probe waits for a reply. A first query that has none is sent again after resendAfter,
+// when the probe is sent too, and given up after UpstreamTimeout: then it must be known whether the next query is
+// to wait as long.
 const probeWait = 800 * time.Millisecond
 
-// probeHealth asks u for the nameservers of the root, unless it is doing so already or u is away. Any server replies to
-// that somehow, and at once.
+// probeHealth asks u for the nameservers of the root, unless it is doing so already or u is away. Any server
+// replies to that somehow, and at once.
 func (f *Forwarder) probeHealth(u *Upstream) {
 	if !u.health.probeBegins() {
 		return
@@ -56,8 +56,8 @@ func (f *Forwarder) probeHealth(u *Upstream) {
 	})
 }
 
-// retry asks those of the upstreams q that went away some time ago, for no client: so no client waits for an upstream
-// that still is.
+// retry asks those of the upstreams q that went away some time ago, for no client: so no client waits for an
+// upstream that still is.
 func (f *Forwarder) retry(ctx context.Context, upstreams []*Upstream, q dnscache.Question) {
 	if len(upstreams) == 1 || ctx.Err() != nil { // a single one is asked whatever its state
 		return
@@ -80,15 +80,15 @@ func (f *Forwarder) retry(ctx context.Context, upstreams []*Upstream, q dnscache
 // isReply reports whether err, of Upstream.ask, means that the upstream replied.
 func isReply(err error) bool { return err == nil || errors.Is(err, errUnreadable) }
 
-// askAside asks u a question for which no client waits, and calls done with what came of it. The wait is no longer than
-// f.Timeout and than limit.
+// askAside asks u a question for which no client waits, and calls done with what came of it. The wait is no longer
+// than f.Timeout and than limit.
 func (f *Forwarder) askAside(u *Upstream, q dnscache.Question, limit time.Duration, done func(error)) {
 	go func() {
 		err := errUnreadable
 		defer func() {
 			if bug := recover(); bug != nil {
-				f.log.Error("bug: a question to an upstream is left out",
-					"upstream", u, "bug", bug, "stack", string(debug.Stack()))
+				f.log.Error("bug: a question to an upstream is left out", "upstream", u, "bug", bug, "stack",
+					string(debug.Stack()))
 			}
 			done(err)
 		}()

@@ -32,14 +32,20 @@ func TestForwardChecksReply(t *testing.T) {
 		"two questions": func(q *dns.Msg) []byte {
 			return answerTo(t, q, func(m *dns.Msg) { m.Question = append(m.Question, m.Question[0]) })
 		},
-		"a query":         func(q *dns.Msg) []byte { return answerTo(t, q, func(m *dns.Msg) { m.Response = false }) },
-		"another opcode":  func(q *dns.Msg) []byte { return answerTo(t, q, func(m *dns.Msg) { m.Opcode = dns.OpcodeNotify }) },
+		"a query": func(q *dns.Msg) []byte { return answerTo(t, q, func(m *dns.Msg) { m.Response = false }) },
+		"another opcode": func(q *dns.Msg) []byte {
+			return answerTo(t, q,
+				func(m *dns.Msg) { m.Opcode = dns.OpcodeNotify })
+		},
 		"cut in a record": func(q *dns.Msg) []byte { b := answerTo(t, q, nil); return b[:len(b)-3] },
 		"5 bytes":         func(q *dns.Msg) []byte { return answerTo(t, q, nil)[:5] },
 		"no byte":         func(q *dns.Msg) []byte { return []byte{} },
 		"junk":            func(q *dns.Msg) []byte { return []byte(strings.Repeat("junk", 100)) },
 		"a header only":   func(q *dns.Msg) []byte { return answerTo(t, q, nil)[:12] },
-		"a pointer loop":  func(q *dns.Msg) []byte { return append(answerTo(t, q, nil)[:12], "\xc0\x0c\x00\x01\x00\x01"...) },
+		"a pointer loop": func(q *dns.Msg) []byte {
+			return append(answerTo(t, q, nil)[:12],
+				"\xc0\x0c\x00\x01\x00\x01"...)
+		},
 	}
 	req := func() *dns.Msg { return queryFor("www.example.com.") }
 	for _, what := range slices.Sorted(maps.Keys(fakes)) {
@@ -112,8 +118,8 @@ func TestOPTInAnswerIsNotRelayed(t *testing.T) {
 		"answer":    func(m *dns.Msg) { m.Answer = append(m.Answer, opt) },
 		"authority": func(m *dns.Msg) { m.Ns = append(m.Ns, opt) },
 	} {
-		f := newForwarder(t, startUpstream(t, answer(t, change), nil), startUpstream(t, answer(t,
-			address("192.0.2.2")), nil))
+		f := newForwarder(t, startUpstream(t, answer(t, change), nil),
+			startUpstream(t, answer(t, address("192.0.2.2")), nil))
 		m := reply(t, f, queryFor("www.example.com."))
 		if got, want := show(m), "NOERROR ra; www.example.com. 77 A 192.0.2.2"; got != want {
 			t.Errorf("%s: got %v; want %v of the next upstream", what, got, want)
@@ -127,8 +133,10 @@ func TestForwardedTSIG(t *testing.T) {
 			m.Answer = append(m.Answer, rrs(t, fmt.Sprintf("www.example.com. 77 IN A 10.1.0.%d", i))...)
 		}
 		m.Extra = []dns.RR{
-			&dns.TSIG{Hdr: dns.RR_Header{Name: "key.", Rrtype: dns.TypeTSIG, Class: dns.ClassANY}, Algorithm: "hmac-sha256."},
-			&dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT, Class: 1232}}, // behind it, so that no TSIG ends the message
+			&dns.TSIG{Hdr: dns.RR_Header{Name: "key.", Rrtype: dns.TypeTSIG, Class: dns.ClassANY},
+				Algorithm: "hmac-sha256."},
+			// behind it, so that no TSIG ends the message
+			&dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT, Class: 1232}},
 		}
 		m.Compress = true
 	}), nil))
@@ -148,13 +156,18 @@ func TestOutsideOfTheChain(t *testing.T) {
 		change func(*dns.Msg)
 		want   string
 	}{
-		"NSEC of others": {func(m *dns.Msg) { m.Ns = rrs(t, "bank.example.net. 60 IN NSEC z.example.net. A") }, "NOERROR ra; www.example.com. 77 A 192.0.2.1"},
+		"NSEC of others": {func(m *dns.Msg) { m.Ns = rrs(t, "bank.example.net. 60 IN NSEC z.example.net. A") },
+			"NOERROR ra; www.example.com. 77 A 192.0.2.1"},
 		"RRSIG of others": {func(m *dns.Msg) {
 			m.Ns = rrs(t, "bank.example.net. 60 IN RRSIG A 8 2 60 20300101000000 20200101000000 1 example.net. AAAA")
 		}, "NOERROR ra; www.example.com. 77 A 192.0.2.1"},
-		"SOA of class CH": {func(m *dns.Msg) { m.Answer, m.Ns = nil, rrs(t, strings.Replace(soa, " IN ", " CH ", 1)) }, "NOERROR ra"},
+		"SOA of class CH": {func(m *dns.Msg) {
+			m.Answer, m.Ns = nil,
+				rrs(t, strings.Replace(soa, " IN ", " CH ", 1))
+		}, "NOERROR ra"},
 		"DNAME twice": {func(m *dns.Msg) {
-			m.Answer = rrs(t, "example.com. 60 IN DNAME example.net.\nwww.example.com. 60 IN CNAME b.example.com.\nb.example.com. 60 IN CNAME c.example.com.\nc.example.com. 60 IN A 192.0.2.1")
+			m.Answer = rrs(t,
+				"example.com. 60 IN DNAME example.net.\nwww.example.com. 60 IN CNAME b.example.com.\nb.example.com. 60 IN CNAME c.example.com.\nc.example.com. 60 IN A 192.0.2.1")
 		}, "NOERROR ra; b.example.com. 60 CNAME c.example.com., c.example.com. 60 A 192.0.2.1, example.com. 60 DNAME example.net., www.example.com. 60 CNAME b.example.com."},
 	} {
 		f := newForwarder(t, startUpstream(t, answer(t, tt.change), nil))
@@ -167,12 +180,8 @@ func TestOutsideOfTheChain(t *testing.T) {
 // A BADVERS is a failure, also where addresses come with it.
 func TestBadversWithAddress(t *testing.T) {
 	for _, bursts := range []bool{false, true} {
-		f := newForwarder(t, startUpstream(t, answer(t, func(m *dns.Msg) {
-			m.SetEdns0(1232,
-				false)
-			m.Rcode = dns.RcodeBadVers
-			m.Compress = true
-		}), nil))
+		f := newForwarder(t, startUpstream(t, answer(t,
+			func(m *dns.Msg) { m.SetEdns0(1232, false); m.Rcode = dns.RcodeBadVers; m.Compress = true }), nil))
 		ask := asker(t, f, bursts)
 		if got := show(ask(queryFor("www.example.com."))); got != "SERVFAIL ra" {
 			t.Errorf("in bursts %t: got %v", bursts, got)
@@ -185,8 +194,8 @@ func TestLargeAndLongReplies(t *testing.T) {
 	many := func(m *dns.Msg) { // as much as a message can hold
 		m.Answer, m.Compress = nil, true
 		for i := range 4090 {
-			m.Answer = append(m.Answer, &dns.A{Hdr: header(m.Question[0].Name, dns.TypeA, 60), A: net.IPv4(10,
-				0, byte(i>>8), byte(i))})
+			m.Answer = append(m.Answer, &dns.A{Hdr: header(m.Question[0].Name, dns.TypeA, 60),
+				A: net.IPv4(10, 0, byte(i>>8), byte(i))})
 		}
 	}
 	chainOf := func(n int) func(*dns.Msg) {
@@ -209,7 +218,8 @@ func TestLargeAndLongReplies(t *testing.T) {
 		what    string
 		change  func(*dns.Msg)
 		records int
-	}{{"65,535 bytes", many, 4090}, {"a chain", chainOf(5), 6}, {"a chain without end", chainOf(100), MaxChain}, {"a loop", loop, MaxChain}} {
+	}{{"65,535 bytes", many, 4090}, {"a chain", chainOf(5), 6}, {"a chain without end", chainOf(100),
+		MaxChain}, {"a loop", loop, MaxChain}} {
 		for _, inBursts := range []bool{false, true} {
 			f := newForwarder(t, startUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
 				if b := answerTo(t, q, tt.change); len(b) < 1232 {

@@ -13,8 +13,8 @@ import (
 // subnetsAge is how long the subnets of this host are believed: a network may be new.
 const subnetsAge = time.Second
 
-// clients knows whose queries are forwarded, so that a dnsdock on a public address is no open resolver: those of hosts
-// nearby, and of those that the user allowed.
+// clients knows whose queries are forwarded, so that a dnsdock on a public address is no open resolver: those of
+// hosts nearby, and of those that the user allowed.
 type clients struct {
 	allowed []netip.Prefix
 	subnets atomic.Pointer[subnets] // nil before they are first needed
@@ -27,8 +27,8 @@ type subnets struct {
 	read time.Time
 }
 
-// isLocal reports whether a has a loopback, private (RFC 1918), unique-local (RFC 4193) or link-local address, is in a
-// subnet of this host, or allowed.
+// isLocal reports whether a has a loopback, private (RFC 1918), unique-local (RFC 4193) or link-local address, is
+// in a subnet of this host, or allowed.
 func (c *clients) isLocal(a netip.Addr) bool { return c.isAlwaysLocal(a) || isWithin(c.current(), a) }
 
 // isAlwaysLocal is isLocal without the subnets of this host.

@@ -20,18 +20,22 @@ func (e *bugError) Error() string { return fmt.Sprintf("bug: %v", e.bug) }
 // A contest is several ways to get one thing, which are tried one after the other, but not given up before one
 // succeeds.
 type contest[T any] struct {
-	tries    int
-	patience func(i int) time.Duration    // until the next try begins beside try i
+	tries int
+	// how long try i may take until the next one begins too; at least one is tried
+	patience func(i int) time.Duration
 	late     func(i int, begun time.Time) // called when that time is over; may be nil
 	try      func(ctx context.Context, i int) (T, error)
 }
 
-// run returns the first success. A try that fails makes the next one begin at once. It returns the last error if none
-// succeeds, errTimeout at the deadline of ctx, and ends all tries when it returns.
+// run returns the first success. A try that fails makes the next one begin at once. It returns the last error if
+// none succeeds, errTimeout at the deadline of ctx, and ends all tries when it returns.
 func (c contest[T]) run(ctx context.Context) (won T, err error) {
 	type result struct {
 		value T
 		err   error
+	}
+	if c.tries == 1 { // as for most queries: no goroutine, and no clock but that of ctx
+		return c.tryOne(ctx, 0)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -46,12 +50,7 @@ func (c contest[T]) run(ctx context.Context) (won T, err error) {
 		open++
 		timer.Reset(c.patience(i))
 		go func() {
-			defer func() {
-				if bug := recover(); bug != nil {
-					results <- result{err: &bugError{bug, debug.Stack()}}
-				}
-			}()
-			value, err := c.try(ctx, i)
+			value, err := c.tryOne(ctx, i)
 			results <- result{value, err}
 		}()
 	}
@@ -80,4 +79,14 @@ func (c contest[T]) run(ctx context.Context) (won T, err error) {
 		}
 	}
 	return won, err
+}
+
+// tryOne is try without panics.
+func (c contest[T]) tryOne(ctx context.Context, i int) (value T, err error) {
+	defer func() {
+		if bug := recover(); bug != nil {
+			err = &bugError{bug, debug.Stack()}
+		}
+	}()
+	return c.try(ctx, i)
 }

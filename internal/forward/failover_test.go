@@ -27,15 +27,22 @@ func TestForwardFailover(t *testing.T) {
 		{"in order", answer(t, nil), answer(t, address("192.0.2.2")), first, [2]int32{1, 0}, 0},
 		{"silent", silent, answer(t, address("192.0.2.2")), second, [2]int32{1, 1}, shortTimeout},
 		{"closed port", nil, answer(t, address("192.0.2.2")), second, [2]int32{0, 1}, 0},
-		{"SERVFAIL", answer(t, rcode(dns.RcodeServerFailure)), answer(t, address("192.0.2.2")), second, [2]int32{1, 1}, 0},
+		{"SERVFAIL", answer(t, rcode(dns.RcodeServerFailure)), answer(t, address("192.0.2.2")), second,
+			[2]int32{1, 1}, 0},
 		{"REFUSED", answer(t, rcode(dns.RcodeRefused)), answer(t, address("192.0.2.2")), second, [2]int32{1, 1}, 0},
-		{"NXDOMAIN is an answer", answer(t, rcode(dns.RcodeNameError)), answer(t, nil), "NXDOMAIN ra", [2]int32{1, 0}, 0},
+		{"NXDOMAIN is an answer", answer(t, rcode(dns.RcodeNameError)), answer(t, nil), "NXDOMAIN ra",
+			[2]int32{1, 0}, 0},
 		{"no data is an answer", answer(t, rcode(dns.RcodeSuccess)), answer(t, nil), "NOERROR ra", [2]int32{1, 0}, 0},
-		{"SERVFAIL with an answer", answer(t, func(m *dns.Msg) { m.Rcode = dns.RcodeServerFailure }), answer(t, address("192.0.2.2")), second, [2]int32{1, 1}, 0},
-		{"a record without data", answer(t, raw(dns.TypeSOA, "")), answer(t, address("192.0.2.2")), second, [2]int32{1, 1}, 0},
-		{"a record that ends early", answer(t, raw(dns.TypeSOA, "016100")), answer(t, address("192.0.2.2")), second, [2]int32{1, 1}, 0},
-		{"both SERVFAIL", answer(t, rcode(dns.RcodeServerFailure)), answer(t, rcode(dns.RcodeServerFailure)), "SERVFAIL ra", [2]int32{1, 1}, 0},
-		{"both REFUSED", answer(t, rcode(dns.RcodeRefused)), answer(t, rcode(dns.RcodeRefused)), "SERVFAIL ra", [2]int32{1, 1}, 0},
+		{"SERVFAIL with an answer", answer(t, func(m *dns.Msg) { m.Rcode = dns.RcodeServerFailure }),
+			answer(t, address("192.0.2.2")), second, [2]int32{1, 1}, 0},
+		{"a record without data", answer(t, raw(dns.TypeSOA, "")), answer(t, address("192.0.2.2")), second,
+			[2]int32{1, 1}, 0},
+		{"a record that ends early", answer(t, raw(dns.TypeSOA, "016100")), answer(t, address("192.0.2.2")), second,
+			[2]int32{1, 1}, 0},
+		{"both SERVFAIL", answer(t, rcode(dns.RcodeServerFailure)), answer(t, rcode(dns.RcodeServerFailure)),
+			"SERVFAIL ra", [2]int32{1, 1}, 0},
+		{"both REFUSED", answer(t, rcode(dns.RcodeRefused)), answer(t, rcode(dns.RcodeRefused)), "SERVFAIL ra",
+			[2]int32{1, 1}, 0},
 		{"both closed", nil, nil, "SERVFAIL ra", [2]int32{}, 0},
 		{"both silent", silent, silent, "SERVFAIL ra", [2]int32{1, 1}, shortTimeout},
 	} {
@@ -52,7 +59,8 @@ func TestForwardFailover(t *testing.T) {
 					return f(q, from)
 				}
 			}
-			f := newForwarder(t, startUpstream(t, count(0, tt.first), nil), startUpstream(t, count(1, tt.second), nil))
+			f := newForwarder(t, startUpstream(t, count(0, tt.first), nil),
+				startUpstream(t, count(1, tt.second), nil))
 			if tt.timeout != 0 {
 				f.Timeout = tt.timeout
 			}
@@ -134,7 +142,8 @@ func TestSeveralSlowUpstreams(t *testing.T) {
 		n      int
 		slow   time.Duration
 		bursts bool
-	}{{1, 3200 * time.Millisecond, false}, {1, 3200 * time.Millisecond, true}, {2, 1500 * time.Millisecond, false}, {2, 1500 * time.Millisecond, true}, {3, 1500 * time.Millisecond, false}, {3, 1500 * time.Millisecond, true}, {4, 1200 * time.Millisecond, false}, {8, 900 * time.Millisecond, false}} {
+	}{{1, 3200 * time.Millisecond, false}, {1, 3200 * time.Millisecond, true}, {2, 1500 * time.Millisecond,
+		false}, {2, 1500 * time.Millisecond, true}, {3, 1500 * time.Millisecond, false}, {3, 1500 * time.Millisecond, true}, {4, 1200 * time.Millisecond, false}, {8, 900 * time.Millisecond, false}} {
 		t.Run(fmt.Sprint(tt), func(t *testing.T) {
 			t.Parallel()
 			var ups []netip.AddrPort

@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	UpstreamTimeout = 2 * time.Second         // until the next upstream is asked too; all have twice that
+	// until the next upstream is asked too; all have twice that: clients wait 5 s
+	UpstreamTimeout = 2 * time.Second
 	staleTimeout    = 1800 * time.Millisecond // after which a client gets a stale answer (RFC 8767 section 5)
 	dropPeriod      = time.Minute             // in which the cache drops what must not be given any more
 )
@@ -31,8 +32,8 @@ type Forwarder struct {
 	looped  time.Time                      // when a loop was logged last
 }
 
-// New returns a forwarder to the nameservers of routes, for local clients and those in allowed, that keeps answers in
-// cacheSize bytes. It has no upstreams before Load.
+// New returns a forwarder to the nameservers of routes, for local clients and those in allowed, that keeps answers
+// in cacheSize bytes. It has no upstreams before Load.
 func New(routes Routes, allowed []netip.Prefix, cacheSize int64, log *slog.Logger) *Forwarder {
 	f := &Forwarder{
 		Cache:   dnscache.New(cacheSize),
@@ -68,8 +69,8 @@ func (f *Forwarder) Serves(client netip.Addr) bool {
 	return f.hasUpstreams() && f.clients.isLocal(client)
 }
 
-// ServesAsKnown is Serves for callers that can't wait: known is false if the subnets of this host would have to be read
-// first.
+// ServesAsKnown is Serves for callers that can't wait: known is false if the subnets of this host would have to be
+// read first.
 func (f *Forwarder) ServesAsKnown(client netip.Addr) (serves, known bool) {
 	if !f.hasUpstreams() {
 		return false, true
@@ -77,9 +78,10 @@ func (f *Forwarder) ServesAsKnown(client netip.Addr) (serves, known bool) {
 	return f.clients.isLocalAsKnown(client)
 }
 
-// Answer returns what upstreams say to q, which a client asked under an ID, or said before. It takes twice f.Timeout at
-// most. It returns nil, at once, if too many queries wait.
-func (f *Forwarder) Answer(ctx context.Context, q dnscache.Question, id uint16, client netip.Addr) *dnscache.Response {
+// Answer returns what upstreams say to q, which a client asked under an ID, or said before. It takes twice
+// f.Timeout at most. It returns nil, at once, if too many queries wait.
+func (f *Forwarder) Answer(ctx context.Context, q dnscache.Question, id uint16,
+	client netip.Addr) *dnscache.Response {
 	old := f.Cache.Get(q)
 	was := dnscache.Dead
 	if old != nil {
@@ -99,6 +101,11 @@ func (f *Forwarder) Answer(ctx context.Context, q dnscache.Question, id uint16, 
 		return nil
 	}
 	p, mine := f.join(q, g)
+	if mine && was == dnscache.Dead { // nothing else to wait for
+		defer here.leave()
+		f.run(ctx, p, nil)
+		return p.answer
+	}
 	if mine {
 		go func() {
 			defer here.leave()

@@ -74,8 +74,8 @@ func TestCorpusReplies(t *testing.T) {
 	was.ReturnsTo(t)
 }
 
-// FuzzUpstreamReply: whatever an upstream sends, the response can be written, with all records of what was asked, and
-// says the same when it comes from the cache.
+// FuzzUpstreamReply: whatever an upstream sends, the response can be written, with all records of what was asked,
+// and says the same when it comes from the cache.
 func FuzzUpstreamReply(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte, dnssec bool) {
 		r := new(dns.Msg)
@@ -131,7 +131,9 @@ func FuzzPlainResponse(f *testing.F) {
 	for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
 		m := new(dns.Msg).SetQuestion("www.example.com.", qtype)
 		m.Response, m.AuthenticatedData, m.Compress = true, true, true
-		m.Answer = rrs(f, map[uint16]string{dns.TypeA: "www.example.com. 5 IN A 192.0.2.1\nwww.example.com. 7 IN A 192.0.2.2", dns.TypeAAAA: "www.example.com. 5 IN AAAA ::1"}[qtype])
+		m.Answer = rrs(f,
+			map[uint16]string{dns.TypeA: "www.example.com. 5 IN A 192.0.2.1\nwww.example.com. 7 IN A 192.0.2.2",
+				dns.TypeAAAA: "www.example.com. 5 IN AAAA ::1"}[qtype])
 		m.Ns = rrs(f, "example.com. 5 IN NS ns.example.com.")
 		m.Extra = rrs(f, "ns.example.com. 5 IN A 192.0.2.3")
 		m.SetEdns0(1232, false)

@@ -10,15 +10,17 @@ import (
 )
 
 const (
-	awayAfter  = 3                // different questions without a reply: a server may ignore one kind
+	// different questions without a reply: one may be lost, or be of a kind that the server ignores
+	awayAfter  = 3
 	firstRetry = time.Second      // until an upstream that is away is tried again: it doubles
 	lastRetry  = 32 * time.Second // with each try that fails, up to this
-	maxTries   = 50               // queries in a second to an upstream that is away: each costs much
+	// queries in a second to an upstream that is away: each costs much and is likely for nothing
+	maxTries = 50
 )
 
 // health is whether an upstream answers. Silence about one question is not absence: servers ignore types that they
-// don't know, and look-ups take long. An upstream is away once several different questions in a row had no reply, or a
-// probe that any server answers had none either. Any reply ends that.
+// don't know, and look-ups take long. An upstream is away once several different questions in a row had no reply,
+// or a probe that any server answers had none either. Any reply ends that.
 type health struct {
 	troubled  atomic.Bool  // a question is in unanswered, or away is set; so that a reply usually need not lock
 	away      atomic.Bool  // set with mu held
@@ -50,8 +52,8 @@ func (h *health) answered() (wasAway bool) {
 	return wasAway
 }
 
-// missed notes that q, sent at a time, has no reply. It reports whether the upstream is away from now on. With refused
-// nothing could be sent, which does not depend on the question.
+// missed notes that q, sent at a time, has no reply. It reports whether the upstream is away from now on. With
+// refused nothing could be sent, which does not depend on the question.
 func (h *health) missed(q dnscache.Question, sent time.Time, refused bool) (gone bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -89,7 +91,8 @@ func (h *health) probeBegins() bool {
 	return true
 }
 
-// probeEnds notes what came of a probe that was sent at a time. It reports whether the upstream is away from now on.
+// probeEnds notes what came of a probe that was sent at a time. It reports whether the upstream is away from now
+// on.
 func (h *health) probeEnds(replied bool, sent time.Time) (gone bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -45,18 +45,18 @@ func (w *loopWatch) ends(looped bool) {
 	}
 }
 
-// A loopProbe is a question for a random name of ours, below the name of a pending that may be going round in a loop. A
-// query for it can only be our own, which came back by way of the upstream.
+// A loopProbe is a question for a random name of ours, below the name of a pending that may be going round in a
+// loop. A query for it can only be our own, which came back by way of the upstream.
 type loopProbe struct {
 	upstream *Upstream
 	suspect  *pending
 	looped   bool // a query for it came; guarded by the forwarder's mu
 }
 
-// checkLoop looks at a query that asks what p does, which is out. It may be p's own, that came back to us: then it has
-// its ID, where a packet filter sends all queries here, or comes from the upstream that is being asked. So may a
-// client's, and only a probe tells. The channel is closed once the loop is proven; it is nil if there is nothing to
-// suspect.
+// checkLoop looks at a query that asks what p does, which is out. It may be p's own, that came back to us: then it
+// has its ID, where a packet filter sends all queries here, or comes from the upstream that is being asked. So may
+// a client's, and only a probe tells. The channel is closed once the loop is proven; it is nil if there is nothing
+// to suspect.
 func (f *Forwarder) checkLoop(p *pending, id uint16, client netip.Addr) <-chan struct{} {
 	if p.probe != nil {
 		f.proveLoop(p.probe)
@@ -82,9 +82,8 @@ func (f *Forwarder) probeLoop(u *Upstream, p *pending) {
 		return
 	}
 	q := dnscache.NewQuestion(randomBelow(p.Name()), p.Qtype(), dnscache.RD)
-	probe := &pending{
-		Question: q, probe: &loopProbe{upstream: u, suspect: p}, done: make(chan struct{}), answer: dnscache.Failed(q),
-	}
+	probe := &pending{Question: q, probe: &loopProbe{upstream: u, suspect: p}, done: make(chan struct{}),
+		answer: dnscache.Failed(q)}
 	close(probe.done)
 	f.mu.Lock()
 	f.pending[q] = probe
@@ -98,7 +97,8 @@ func (f *Forwarder) probeLoop(u *Upstream, p *pending) {
 	})
 }
 
-// randomBelow returns a name with a random label below n, or below the closest ancestor of n that leaves room for it.
+// randomBelow returns a name with a random label below n, or below the closest ancestor of n that leaves room for
+// it.
 func randomBelow(n dnsname.Name) dnsname.Name {
 	var random [10]byte
 	_, _ = rand.Read(random[:]) // never fails
@@ -109,8 +109,8 @@ func randomBelow(n dnsname.Name) dnsname.Name {
 	return dnsname.Name(string(rune(len(label)))+label) + n
 }
 
-// proveLoop takes note that a query for a probe came. It logs the loop, not more often than once in loopLogEvery, and
-// has those queries answered that are in it.
+// proveLoop takes note that a query for a probe came. It logs the loop, not more often than once in loopLogEvery,
+// and has those queries answered that are in it.
 func (f *Forwarder) proveLoop(probe *loopProbe) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

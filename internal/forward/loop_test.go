@@ -15,26 +15,27 @@ import (
 	"github.com/rayje/dnsdock/internal/dnstest"
 )
 
-// Two that have each other as their upstream don't ask for ever: the client gets SERVFAIL soon, and the log one line.
+// Two that have each other as their upstream don't ask for ever: the client gets SERVFAIL soon, and the log one
+// line.
 func TestForwardingLoop(t *testing.T) {
 	log := dnstest.NewLog()
-	var both [2]*Forwarder
+	var both [2]atomic.Pointer[Forwarder] // which the upstreams read
 	var addrs [2]netip.AddrPort
-	made := make(chan struct{}) // closed once both are there
 	for i := range both {
 		addrs[i] = aside(t, func(q *dns.Msg) []byte {
-			<-made
-			return packReply(t, replyTo(t, both[i], q, localhost), q)
+			return packReply(t, replyTo(t, both[i].Load(), q, localhost), q)
 		})
 	}
 	for i := range both {
-		both[i] = newForwarder(t, addrs[1-i])
+		f := newForwarder(t, addrs[1-i])
+		if i == 0 {
+			f.log = slog.New(slog.NewTextHandler(log, nil))
+		}
+		both[i].Store(f)
 	}
-	both[0].log = slog.New(slog.NewTextHandler(log, nil))
-	close(made)
 	for i := range 5 {
 		q := queryFor(fmt.Sprintf("%d.example.com.", i))
-		if got, want := show(reply(t, both[0], q)), "SERVFAIL ra"; got != want {
+		if got, want := show(reply(t, both[0].Load(), q)), "SERVFAIL ra"; got != want {
 			t.Errorf("got %v; want %v", got, want)
 		}
 	}
@@ -57,20 +58,18 @@ func packReply(t *testing.T, m, q *dns.Msg) []byte {
 // Our own query, sent back here as a packet filter does that has all queries sent to dnsdock, gets SERVFAIL soon.
 func TestOwnQueryComesBack(t *testing.T) {
 	log := dnstest.NewLog()
-	var f *Forwarder
-	made := make(chan struct{}) // closed once f is there
+	var back atomic.Pointer[Forwarder]
 	echo := make(chan string, 10)
 	up := aside(t, func(q *dns.Msg) []byte {
-		<-made
-		m := replyTo(t, f, q, netip.MustParseAddr("10.9.9.9"))
+		m := replyTo(t, back.Load(), q, netip.MustParseAddr("10.9.9.9"))
 		if strings.HasPrefix(q.Question[0].Name, "www.") {
 			echo <- show(m)
 		}
 		return packReply(t, m, q)
 	})
-	f = newForwarder(t, up)
+	f := newForwarder(t, up)
 	f.log = slog.New(slog.NewTextHandler(log, nil))
-	close(made)
+	back.Store(f)
 	for range 2 {
 		if got, want := show(reply(t, f, queryFor("www.example.com."))), "SERVFAIL ra"; got != want {
 			t.Errorf("got %v; want %v", got, want)
@@ -84,8 +83,8 @@ func TestOwnQueryComesBack(t *testing.T) {
 	}
 }
 
-// A client on the upstream's host, or one whose ID is by chance that of our query, is no loop: it gets its answer, and
-// the upstream one probe at most.
+// A client on the upstream's host, or one whose ID is by chance that of our query, is no loop: it gets its answer,
+// and the upstream one probe at most.
 func TestNoLoop(t *testing.T) {
 	for _, chance := range []bool{false, true} {
 		log := dnstest.NewLog()
@@ -128,8 +127,8 @@ func TestNoLoop(t *testing.T) {
 		close(release)
 		wg.Wait()
 		if probes.Load() != 1 || log.String() != "" {
-			t.Errorf("by chance %t: got %d probes, and the log %q; want one probe, and no word of a loop",
-				chance, probes.Load(), log)
+			t.Errorf("by chance %t: got %d probes, and the log %q; want one probe, and no word of a loop", chance,
+				probes.Load(), log)
 		}
 	}
 }

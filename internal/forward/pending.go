@@ -15,8 +15,8 @@ import (
 	"github.com/rayje/dnsdock/internal/udpio"
 )
 
-// A pending is a question that upstreams are being asked. All clients that ask it meanwhile wait for the one answer:
-// more than one query for it would help those who forge replies.
+// A pending is a question that upstreams are being asked. All clients that ask it meanwhile wait for the one
+// answer: more than one query for it would help those who forge replies.
 type pending struct {
 	dnscache.Question
 	fwd        *Forwarder
@@ -29,8 +29,9 @@ type pending struct {
 
 	asked  atomic.Pointer[asked] // the last query that was sent; nil before the first
 	joined atomic.Bool           // another query asked the same meanwhile
-	looped chan struct{}         // closed once a loop is proven; nil before one is suspected; see mu
-	probe  *loopProbe            // nil, unless the question is a probe for a loop
+	// closed once a loop is proven; nil before one is suspected; guarded by the forwarder's mu
+	looped chan struct{}
+	probe  *loopProbe // nil, unless the question is a probe for a loop
 
 	burst *burst // nil, unless the query was sent in a burst
 }
@@ -49,9 +50,8 @@ func (f *Forwarder) join(q dnscache.Question, g *group) (p *pending, isNew bool)
 		p.joined.Store(true)
 		return p, false
 	}
-	p = &pending{
-		Question: q, fwd: f, group: g, begun: time.Now(), generation: f.Cache.Generation(), done: make(chan struct{}),
-	}
+	p = &pending{Question: q, fwd: f, group: g, begun: time.Now(), generation: f.Cache.Generation(),
+		done: make(chan struct{})}
 	f.pending[q] = p
 	return p, true
 }
@@ -155,8 +155,8 @@ func (a *attempts) run(ctx context.Context) *dnscache.Response {
 	return failed
 }
 
-// share returns how long upstream i of n may take until the next one is asked too, if some of the time for all of them
-// is over. The first one gets half of it, to look things up.
+// share returns how long upstream i of n may take until the next one is asked too, if some of the time for all of
+// them is over. The first one gets half of it, to look things up.
 func share(all, over time.Duration, i, n int) time.Duration {
 	switch i {
 	case n - 1:

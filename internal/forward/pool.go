@@ -13,8 +13,8 @@ const (
 	socketAge  = 10 * time.Second // and how long it is used: then a socket with another port takes its place
 )
 
-// A pool has the UDP sockets of an upstream. They are connected, so that only the upstream's packets arrive, and the
-// system chooses their ports at random.
+// A pool has the UDP sockets of an upstream. They are connected, so that only the upstream's packets arrive, and
+// the system chooses their ports at random.
 type pool struct {
 	addr *net.UDPAddr
 

@@ -29,8 +29,8 @@ const (
 // An answerer is a fake upstream: it returns the packets that go back for the query q, in order.
 type answerer func(q *dns.Msg, from netip.AddrPort) [][]byte
 
-// startUpstream serves udp and tcp on one free port of loopback until the test ends. If one of them is nil, its port is
-// closed.
+// startUpstream serves udp and tcp on one free port of loopback until the test ends. If one of them is nil, its
+// port is closed.
 func startUpstream(t testing.TB, udp, tcp answerer) netip.AddrPort {
 	t.Helper()
 	var pc *net.UDPConn
@@ -226,8 +226,8 @@ func loaded(t testing.TB, f *Forwarder) *Forwarder {
 	return f
 }
 
-// newForwarder returns a forwarder to upstreams that keeps nothing. It waits for them for a long time: a test that is
-// to see a timeout sets the forwarder's Timeout.
+// newForwarder returns a forwarder to upstreams that keeps nothing. It waits for them for a long time: a test that
+// is to see a timeout sets the forwarder's Timeout.
 func newForwarder(t testing.TB, upstreams ...netip.AddrPort) *Forwarder {
 	t.Helper()
 	f := loaded(t, New(Routes{dnsname.Root: servers(upstreams...)}, nil, 0, slog.New(slog.DiscardHandler)))
@@ -305,8 +305,8 @@ func (c *burstClient) Reply(r *dnscache.Response, out *udpio.Batch) { c.answers 
 
 var _ Client = (*burstClient)(nil)
 
-// asker returns reply for f, in bursts if they are wanted. Then all queries share sockets, as they do past maxFresh in
-// a second.
+// asker returns reply for f, in bursts if they are wanted. Then all queries share sockets, as they do past maxFresh
+// in a second.
 func asker(t testing.TB, f *Forwarder, bursts bool) func(req *dns.Msg) *dns.Msg {
 	t.Helper()
 	if !bursts {

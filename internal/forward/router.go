@@ -24,7 +24,8 @@ const (
 
 	maxWaiting       = 1000 // queries that wait for the upstreams of one domain
 	maxClientWaiting = 250  // of these of one client; containers behind a proxy are one
-	maxFailing       = 100  // the same while all these upstreams are away: enough to find one that is back
+	// the same while all these upstreams are away: few queries are enough to find out when one is back
+	maxFailing       = 100
 	maxClientFailing = 25
 )
 
@@ -57,8 +58,8 @@ type place struct {
 	failing bool // it counts in group.failing too
 }
 
-// enter counts a query of a client that is going to wait. It reports false if too many wait already. Else the caller
-// must call leave.
+// enter counts a query of a client that is going to wait. It reports false if too many wait already. Else the
+// caller must call leave.
 func (g *group) enter(client netip.Addr) (p place, ok bool) {
 	p = place{group: g, client: client, failing: g.isAway()}
 	if p.failing && g.failing.Take(client) != nil {
@@ -97,9 +98,8 @@ type router struct {
 }
 
 func newRouter(configured Routes, log *slog.Logger, onChange func()) *router {
-	r := &router{
-		configured: configured, log: log, FreshPorts: maxFresh, onChange: onChange, files: make(map[string][]Server),
-	}
+	r := &router{configured: configured, log: log, FreshPorts: maxFresh, onChange: onChange,
+		files: make(map[string][]Server)}
 	r.IsSelf = func(netip.AddrPort) bool { return false }
 	r.groups.Store(new(map[dnsname.Name]*group))
 	return r
@@ -115,8 +115,8 @@ func (r *router) hasUpstreams() bool {
 	return false
 }
 
-// groupFor returns the upstreams for n: those of the longest domain that n is in. It is nil if there are none, not even
-// for the root.
+// groupFor returns the upstreams for n: those of the longest domain that n is in. It is nil if there are none, not
+// even for the root.
 func (r *router) groupFor(n dnsname.Name) *group {
 	groups := *r.groups.Load()
 	for ; n != dnsname.Root; n = n.Parent() {
@@ -127,8 +127,8 @@ func (r *router) groupFor(n dnsname.Name) *group {
 	return groups[dnsname.Root]
 }
 
-// HasRoute reports whether there are upstreams for n, and whether they, or that there are none, were configured for a
-// domain that n is in.
+// HasRoute reports whether there are upstreams for n, and whether they, or that there are none, were configured for
+// a domain that n is in.
 func (r *router) HasRoute(n dnsname.Name) (has, specific bool) {
 	g := r.groupFor(n)
 	return g != nil && len(g.upstreams) > 0, g != nil && g.domain != dnsname.Root
@@ -160,8 +160,8 @@ func (r *router) Route(n dnsname.Name) (domain dnsname.Name, addrs []string) {
 	return g.domain, addrs
 }
 
-// Load reads the resolv.confs. It makes the routes again if there are none yet, or if the files name other servers than
-// before. An error says that a file can't be read or names no server: then what the file said last goes on.
+// Load reads the resolv.confs. It makes the routes again if there are none yet, or if the files name other servers
+// than before. An error says that a file can't be read or names no server: then what the file said last goes on.
 func (r *router) Load() (err error) {
 	r.loading.Lock()
 	defer r.loading.Unlock()
@@ -195,8 +195,8 @@ func (r *router) readFile(path string) ([]Server, error) {
 	}
 	list := slices.DeleteFunc(parseResolvConf(b), func(s Server) bool { return r.IsSelf(s.Addr) })
 	if len(list) == 0 {
-		return nil, fmt.Errorf(
-			"%s names no nameserver but dnsdock itself: write a line such as: nameserver 192.0.2.53", path)
+		return nil, fmt.Errorf("%s names no nameserver but dnsdock itself: write a line such as: nameserver 192.0.2.53",
+			path)
 	}
 	return list[:min(len(list), maxOfFile)], nil
 }

@@ -26,11 +26,21 @@ func TestResolvConf(t *testing.T) {
 		}
 	}
 	own := netip.MustParseAddrPort("127.0.0.1:53")
-	write("# a comment\nsearch example.com\nnameserver 127.0.0.1\nnameserver  192.0.2.53 # first\n" +
-		"nameserver 2001:db8::53\nnameserver fe80::1%eth0\nnameserver nonsense\nnameserver\n" +
-		"nameserver 192.0.2.53\noptions ndots:5\n")
-	f := New(Routes{dnsname.Root: {{File: file}, {Addr: netip.MustParseAddrPort("9.9.9.9:53")}}, mustName(t,
-		"corp.example"): {{File: file}}}, nil, 0, slog.New(slog.DiscardHandler))
+	write(strings.Join([]string{
+		"# a comment",
+		"search example.com",
+		"nameserver 127.0.0.1",
+		"nameserver  192.0.2.53 # first",
+		"nameserver 2001:db8::53",
+		"nameserver fe80::1%eth0",
+		"nameserver nonsense",
+		"nameserver",
+		"nameserver 192.0.2.53",
+		"options ndots:5",
+		"",
+	}, "\n"))
+	f := New(Routes{dnsname.Root: {{File: file}, {Addr: netip.MustParseAddrPort("9.9.9.9:53")}},
+		mustName(t, "corp.example"): {{File: file}}}, nil, 0, slog.New(slog.DiscardHandler))
 	f.IsSelf = func(a netip.AddrPort) bool { return a == own }
 	show := func() string {
 		return fmt.Sprint(f.groupFor(dnsname.Root).upstreams, f.groupFor(mustName(t, "corp.example")).upstreams)

@@ -33,12 +33,12 @@ func (s Server) String() string {
 	return s.Addr.String()
 }
 
-// Routes are the nameservers for the names at or below each domain; those of the root are for all other names. A domain
-// may have none.
+// Routes are the nameservers for the names at or below each domain; those of the root are for all other names. A
+// domain may have none.
 type Routes map[dnsname.Name][]Server
 
-// parseResolvConf returns the nameservers of a resolv.conf, resolv.conf(5). Like resolvers, it passes over what is no
-// address.
+// parseResolvConf returns the nameservers of a resolv.conf, resolv.conf(5). Like resolvers, it passes over what is
+// no address.
 func parseResolvConf(b []byte) (list []Server) {
 	for line := range bytes.Lines(b) {
 		fields := strings.Fields(string(line))

@@ -25,8 +25,8 @@ const (
 	maxStrays  = 8                // replies to one query that wait to be looked at; further ones are dropped
 )
 
-// A socket is a connected socket of an upstream, and the queries that wait for replies on it. It closes itself once it
-// is not needed any more.
+// A socket is a connected socket of an upstream, and the queries that wait for replies on it. It closes itself once
+// it is not needed any more.
 type socket struct {
 	net.Conn
 	stream  bool          // TCP or TLS: messages have their length in front
@@ -46,14 +46,15 @@ type socket struct {
 
 // A waiter waits for the reply to a query.
 type waiter struct {
-	id      uint16
-	query   []byte
-	pending *pending    // gets the reply at once, instead of replies; nil of all but bursts; guarded by the socket's mu
+	id    uint16
+	query []byte
+	// gets the reply at once, instead of replies; nil of all but bursts; guarded by the socket's mu
+	pending *pending
 	replies chan []byte // a nil message is one to another query; closed when the socket is
 }
 
-// newSocket returns a socket that is used for limit queries, 0 for any number. The first of them counts already. Its
-// reader ends with the socket.
+// newSocket returns a socket that is used for limit queries, 0 for any number. The first of them counts already.
+// Its reader ends with the socket.
 func newSocket(c net.Conn, limit int) *socket {
 	_, isUDP := c.(*net.UDPConn)
 	s := &socket{
@@ -131,8 +132,8 @@ func (s *socket) end(w *waiter) {
 	s.closeUsedLocked()
 }
 
-// detach makes w, which belongs to a burst, get its replies through its channel, and gives it a first one if that is
-// not nil.
+// detach makes w, which belongs to a burst, get its replies through its channel, and gives it a first one if that
+// is not nil.
 func (s *socket) detach(w *waiter, first []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -231,8 +232,8 @@ func (s *socket) extend() {
 	_ = s.SetReadDeadline(time.Now().Add(s.idle)) // fails if the read does
 }
 
-// readMessage reads a message. Of a stream, the end of the reader's time is an error that isOver knows only before the
-// first byte.
+// readMessage reads a message. Of a stream, the end of the reader's time is an error that isOver knows only before
+// the first byte.
 func (s *socket) readMessage(in *bufio.Reader, buf []byte) ([]byte, error) {
 	if !s.stream {
 		n, err := s.Conn.Read(buf)
@@ -263,8 +264,8 @@ func (s *socket) isOver(err error) bool {
 	return true
 }
 
-// deliver gives a reply to the query that has its ID and question. On a socket of one query, that query hears of all
-// other packets too. What clients get of a reply is sent with out.
+// deliver gives a reply to the query that has its ID and question. On a socket of one query, that query hears of
+// all other packets too. What clients get of a reply is sent with out.
 func (s *socket) deliver(b []byte, out *udpio.Batch) {
 	w, p := s.waiterFor(b)
 	if w == nil {

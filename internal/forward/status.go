@@ -33,9 +33,8 @@ func (f *Forwarder) Status() Status {
 		for _, u := range g.upstreams {
 			addr := u.String()
 			if all[addr] == nil {
-				all[addr] = &UpstreamStatus{
-					Addr: addr, Up: !u.health.isAway(), Queries: u.queries.Load(), Failures: u.failures.Load(),
-				}
+				all[addr] = &UpstreamStatus{Addr: addr, Up: !u.health.isAway(), Queries: u.queries.Load(),
+					Failures: u.failures.Load()}
 			}
 			if g.domain != dnsname.Root {
 				all[addr].Domains = append(all[addr].Domains, dnsname.Text(g.domain))

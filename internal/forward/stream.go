@@ -16,8 +16,9 @@ type link struct {
 	err    error
 }
 
-// sendStream sends b over the connection that there is. A connection on which nothing comes for resendAfter may be dead
-// without anyone saying so: then b is sent over a new one too, and the first reply counts (RFC 7766 section 6.2.4).
+// sendStream sends b over the connection that there is. A connection on which nothing comes for resendAfter may be
+// dead without anyone saying so: then b is sent over a new one too, and the first reply counts (RFC 7766 section
+// 6.2.4).
 func (u *Upstream) sendStream(ctx context.Context, q query, b []byte) (*dns.Msg, error) {
 	begun := time.Now()
 	r, err := contest[*dns.Msg]{
@@ -59,8 +60,8 @@ func (u *Upstream) sendLink(ctx context.Context, q query, b []byte) (*dns.Msg, e
 	}
 }
 
-// connection returns the connection, which may still be in the making: as several queries may wait for it, none of them
-// ends that.
+// connection returns the connection, which may still be in the making: as several queries may wait for it, none of
+// them ends that.
 func (u *Upstream) connection() *link {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -156,7 +156,8 @@ func TestTLSWithUnbound(t *testing.T) {
 		what, name string
 		until      time.Duration
 		good       bool
-	}{{"good", "dns.example", time.Hour, true}, {"wrong name", "dns.example.net", time.Hour, false}, {"expired", "dns.example", -time.Minute, false}} {
+	}{{"good", "dns.example", time.Hour, true}, {"wrong name", "dns.example.net", time.Hour, false}, {"expired",
+		"dns.example", -time.Minute, false}} {
 		ca.Issue(dir, "cert.pem", "key.pem", "dns.example", time.Now().Add(tt.until))
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {

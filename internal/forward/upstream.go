@@ -18,8 +18,9 @@ import (
 )
 
 const (
-	resendAfter = time.Second            // of silence: a packet may be lost, or a connection dead
-	junkTime    = 300 * time.Millisecond // from a false reply to the next upstream, if there is one
+	resendAfter = time.Second // of silence: a packet may be lost, or a connection dead
+	// for the true reply to come after a false one, if other upstreams can be asked
+	junkTime = 300 * time.Millisecond
 )
 
 var (
@@ -50,8 +51,8 @@ type Upstream struct {
 	link *link      // over TCP or TLS; nil before the first
 }
 
-// newUpstream returns the upstream at s. The certificate of one with TLS must be signed by one of roots, those of the
-// system if nil. Over UDP, as many queries in a second as freshPorts says get a port of their own.
+// newUpstream returns the upstream at s. The certificate of one with TLS must be signed by one of roots, those of
+// the system if nil. Over UDP, as many queries in a second as freshPorts says get a port of their own.
 func newUpstream(s Server, roots *x509.CertPool, freshPorts int) *Upstream {
 	u := &Upstream{Server: s, sockets: pool{addr: net.UDPAddrFromAddrPort(s.Addr), maxFresh: freshPorts}}
 	if s.TLS {
@@ -59,10 +60,8 @@ func newUpstream(s Server, roots *x509.CertPool, freshPorts int) *Upstream {
 		if name == "" {
 			name = s.Addr.Addr().WithZone("").String()
 		}
-		u.tls = &tls.Config{
-			ServerName: name, RootCAs: roots, MinVersion: tls.VersionTLS12,
-			ClientSessionCache: tls.NewLRUClientSessionCache(1),
-		}
+		u.tls = &tls.Config{ServerName: name, RootCAs: roots, MinVersion: tls.VersionTLS12,
+			ClientSessionCache: tls.NewLRUClientSessionCache(1)}
 	}
 	return u
 }
@@ -83,8 +82,8 @@ type sentQuery struct {
 	at     time.Time
 }
 
-// ask sends q, unless it is out already as the one given, and returns the reply to it. The reply is truncated only if
-// the upstream can't be asked over TCP. The wait ends with ctx.
+// ask sends q, unless it is out already as the one given, and returns the reply to it. The reply is truncated only
+// if the upstream can't be asked over TCP. The wait ends with ctx.
 func (u *Upstream) ask(ctx context.Context, q query, out *sentQuery) (*dns.Msg, error) {
 	r, err := u.askOnce(ctx, q, q.Message(true, u.tls != nil), out)
 	if err == nil && lacksEDNS(r) {
@@ -158,8 +157,9 @@ func (s *socket) exchange(ctx context.Context, q query, b []byte) (*dns.Msg, err
 	return s.await(ctx, q, w, time.Now())
 }
 
-// await waits for the reply to the query of w, which was sent at a time, and sends that again if it may have been lost.
-// It drops what is no well-formed reply to the query, and waits on, so that who guesses wrong has gained nothing.
+// await waits for the reply to the query of w, which was sent at a time, and sends that again if it may have been
+// lost. It drops what is no well-formed reply to the query, and waits on, so that who guesses wrong has gained
+// nothing.
 func (s *socket) await(ctx context.Context, q query, w *waiter, sent time.Time) (*dns.Msg, error) {
 	resend := time.NewTimer(time.Until(sent.Add(resendAfter)))
 	defer resend.Stop()

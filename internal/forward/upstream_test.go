@@ -51,7 +51,11 @@ func TestBrokenUpstream(t *testing.T) {
 		{"REFUSED", changed(rcode(dns.RcodeRefused)), nil, true},
 		{"NOTIMP", changed(rcode(dns.RcodeNotImplemented)), nil, true},
 		{"FORMERR", changed(rcode(dns.RcodeFormatError)), nil, true},
-		{"BADVERS", changed(func(m *dns.Msg) { m.SetEdns0(1232, false); m.Rcode, m.Answer = dns.RcodeBadVers, nil }), nil, true},
+		{"BADVERS", changed(func(m *dns.Msg) {
+			m.SetEdns0(1232, false)
+			m.Rcode, m.Answer = dns.RcodeBadVers,
+				nil
+		}), nil, true},
 		{"TC, then TCP closed", changed(truncated), nil, true},
 		{"TC, then TCP garbage", changed(truncated), one(func(*dns.Msg) []byte { return []byte("garbage") }), true},
 	} {
@@ -77,13 +81,14 @@ func TestBrokenUpstream(t *testing.T) {
 					begun := time.Now()
 					r := ask(queryFor(fmt.Sprintf("%d.example.com.", i)))
 					times = append(times, time.Since(begun))
-					if got, want := show(r), fmt.Sprintf("NOERROR ra; %d.example.com. 77 A 192.0.2.2", i); got != want {
+					if got, want := show(r), fmt.Sprintf("NOERROR ra; %d.example.com. 77 A 192.0.2.2",
+						i); got != want {
 						t.Fatalf("got %v; want %v", got, want)
 					}
 				}
 				rest := slices.Sorted(slices.Values(times[1:]))
-				t.Logf("first %v, then the median %v, the worst %v; the broken one was asked %d times",
-					times[0], rest[len(rest)/2], rest[len(rest)-1], asked.Load())
+				t.Logf("first %v, then the median %v, the worst %v; the broken one was asked %d times", times[0],
+					rest[len(rest)/2], rest[len(rest)-1], asked.Load())
 				// those until a probe has had no reply either, and perhaps a look whether it works now
 				if !tt.asked && asked.Load() > 8 {
 					t.Errorf("the broken upstream was asked %d times; want it left alone", asked.Load())
@@ -98,7 +103,8 @@ func TestJunkAndDuplicates(t *testing.T) {
 	for _, inBursts := range []bool{false, true} {
 		f := newForwarder(t, startUpstream(t, func(q *dns.Msg, _ netip.AddrPort) [][]byte {
 			good := answerTo(t, q, nil)
-			return [][]byte{{}, []byte("junk"), answerTo(t, q, func(m *dns.Msg) { m.Id++ }), answerTo(t, q, func(m *dns.Msg) { m.Question[0].Qtype = 99 }),
+			return [][]byte{{}, []byte("junk"), answerTo(t, q, func(m *dns.Msg) { m.Id++ }),
+				answerTo(t, q, func(m *dns.Msg) { m.Question[0].Qtype = 99 }),
 				good[:len(good)-3], good, good, good}
 		}, nil), startUpstream(t, answer(t, address("192.0.2.2")), nil))
 		ask := asker(t, f, inBursts)
@@ -227,7 +233,8 @@ func TestForwardFreshPortAndID(t *testing.T) {
 		t.Errorf("got %d source ports in %d queries; want nearly as many", len(ports), n)
 	}
 	if len(ids) < n-4 || inOrder > 2 {
-		t.Errorf("got %d ids in %d queries, %d of them one more than the last; want random ones", len(ids), n, inOrder)
+		t.Errorf("got %d ids in %d queries, %d of them one more than the last; want random ones", len(ids), n,
+			inOrder)
 	}
 }
 
@@ -354,5 +361,18 @@ func TestForwardLog(t *testing.T) {
 	log.Wait(t, "level=INFO", "upstream="+up.String())
 	if got := strings.Count(log.String(), "\n"); got != 2 {
 		t.Errorf("got %d lines; want 2:\n%s", got, log)
+	}
+}
+
+// BenchmarkAnswer asks one upstream for names that are not kept, one after the other.
+func BenchmarkAnswer(b *testing.B) {
+	f := newForwarder(b, startUpstream(b, answer(b, nil), nil))
+	f.upstream(0).sockets.maxFresh = 1 << 30
+	q := questionOf(b, queryFor("www.example.com."))
+	b.ReportAllocs()
+	for b.Loop() {
+		if r := f.Answer(b.Context(), q, 1, localhost); r == nil || r.Rcode() != dns.RcodeSuccess {
+			b.Fatal(r)
+		}
 	}
 }
