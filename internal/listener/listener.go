@@ -152,7 +152,7 @@ const socketMode = 0o660
 // start on Linux, whatever the umask; elsewhere the system refuses it.
 func bindFile(file string) (net.Listener, error) {
 	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
-		return raw.Control(func(fd uintptr) { _ = syscall.Fchmod(int(fd), socketMode) })
+		return raw.Control(func(fd uintptr) { setMode(fd, socketMode) })
 	}}
 	return lc.Listen(context.Background(), "unix", file)
 }
