@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"cmp"
 	"context"
@@ -1052,70 +1051,14 @@ func TestGateways(t *testing.T) {
 	has(false)
 }
 
-// A stream of /events.
-type stream struct {
-	t    *testing.T
-	resp *http.Response
-	r    *bufio.Reader
-}
-
-// listen opens /events by client.
-func listen(t *testing.T, client *http.Client, url, last string) *stream {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), "GET", url+"/events", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if last != "" {
-		req.Header.Set("Last-Event-ID", last)
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = resp.Body.Close() })
-	return &stream{t, resp, bufio.NewReader(resp.Body)}
-}
-
-// next returns the next event, its id, and its data; comments are passed over.
-func (s *stream) next() (event, id, data string, err error) {
-	for {
-		line, err := s.r.ReadString('\n')
-		if err != nil {
-			return "", "", "", err
-		}
-		line = strings.TrimSuffix(line, "\n")
-		switch k, v, _ := strings.Cut(line, ": "); {
-		case k == "event":
-			event = v
-		case k == "id":
-			id = v
-		case k == "data":
-			data = v
-		case line == "" && event != "":
-			return event, id, data, nil
-		}
-	}
-}
-
-// want reads the next event, whose data has these parts, and returns its id.
-func (s *stream) want(event string, parts ...string) (id string) {
-	s.t.Helper()
-	got, id, data, err := s.next()
-	if err != nil || got != event || !containsAll(data, parts) {
-		s.t.Fatalf("got event %q %s, %v; want %q with %q", got, data, err, event, parts)
-	}
-	return id
-}
-
 // follow keeps known true to the services of reg by events, as a client does,
 // until the service "end" is there.
-func (s *stream) follow(reg *registry, known map[string]bool) {
+func follow(t *testing.T, s *dnstest.EventStream, reg *registry, known map[string]bool) {
 	for !known["end"] {
-		event, _, data, err := s.next()
+		event, _, data, err := s.Next()
 		var about struct{ ID string }
 		if err != nil || json.Unmarshal([]byte(data), &about) != nil {
-			s.t.Errorf("an event: %s %v", data, err)
+			t.Errorf("an event: %s %v", data, err)
 			return
 		}
 		switch event {
@@ -1147,10 +1090,10 @@ func TestEventsBesidePatchAndDeath(t *testing.T) {
 	var writers, readers sync.WaitGroup
 	known := make([]map[string]bool, 4) // by each listener
 	for i := range known {
-		s := listen(t, http.DefaultClient, "http://"+ln.Addr().String(), "")
-		s.want("hello")
+		s := dnstest.ListenEvents(t, http.DefaultClient, "http://"+ln.Addr().String(), "")
+		s.Want("hello")
 		known[i] = make(map[string]bool)
-		readers.Go(func() { s.follow(reg, known[i]) })
+		readers.Go(func() { follow(t, s, reg, known[i]) })
 	}
 	for w := range 4 {
 		writers.Go(func() {
@@ -1207,8 +1150,4 @@ func mustName(t testing.TB, s string) dnsname.Name {
 		t.Fatal(err)
 	}
 	return n
-}
-
-func containsAll(s string, parts []string) bool {
-	return !slices.ContainsFunc(parts, func(p string) bool { return !strings.Contains(s, p) })
 }

@@ -30,7 +30,8 @@ func StartUpstream(t testing.TB, udp, tcp Answerer) netip.AddrPort {
 	if udp == nil {
 		_ = pc.Close()
 	} else {
-		wg.Go(func() { udp.serveUDP(pc) })
+		_ = pc.SetReadBuffer(4 << 20) // as much as the system allows: some tests send a thousand at once
+		wg.Go(func() { udp.ServeUDP(pc) })
 	}
 	if tcp == nil {
 		_ = ln.Close()
@@ -38,6 +39,31 @@ func StartUpstream(t testing.TB, udp, tcp Answerer) netip.AddrPort {
 		wg.Go(func() { tcp.serveTCP(ln) })
 	}
 	return netip.MustParseAddrPort(ln.Addr().String())
+}
+
+// StartConcurrent serves a fake upstream on loopback, over UDP only, until the
+// test ends. It calls f for each query in a goroutine; nil is no reply.
+func StartConcurrent(t testing.TB, f func(q *dns.Msg) []byte) netip.AddrPort {
+	t.Helper()
+	pc, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	t.Cleanup(func() {
+		_ = pc.Close()
+		wg.Wait()
+	})
+	each := func(q *dns.Msg, from netip.AddrPort) [][]byte {
+		wg.Go(func() {
+			if b := f(q); b != nil {
+				_, _ = pc.WriteToUDPAddrPort(b, from) // the client may be gone
+			}
+		})
+		return nil
+	}
+	wg.Go(func() { Answerer(each).ServeUDP(pc) })
+	return netip.MustParseAddrPort(pc.LocalAddr().String())
 }
 
 // listenBoth opens one port of loopback for UDP and TCP.
@@ -62,7 +88,8 @@ func listenBoth(t testing.TB) (*net.UDPConn, net.Listener) {
 	return nil, nil
 }
 
-func (f Answerer) serveUDP(pc *net.UDPConn) {
+// ServeUDP answers queries to pc until that is closed.
+func (f Answerer) ServeUDP(pc *net.UDPConn) {
 	buf := make([]byte, dns.MaxMsgSize)
 	for {
 		n, from, err := pc.ReadFromUDPAddrPort(buf)
@@ -79,6 +106,7 @@ func (f Answerer) serveUDP(pc *net.UDPConn) {
 	}
 }
 
+// serveTCP reads one query from each connection, and closes it when the client does.
 func (f Answerer) serveTCP(ln net.Listener) {
 	var wg sync.WaitGroup
 	defer wg.Wait()

@@ -12,30 +12,31 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/rayje/dnsdock/internal/dnscache"
+	"github.com/rayje/dnsdock/internal/dnstest"
 )
 
 // Many clients at once, in bursts: each gets the answer to its own question.
 func TestBursts(t *testing.T) {
-	f := newForwarder(t, startUpstream(t, func(q *dns.Msg, _ netip.AddrPort) [][]byte {
+	f := newForwarder(t, dnstest.StartUpstream(t, func(q *dns.Msg, _ netip.AddrPort) [][]byte {
 		var i byte
 		_, _ = fmt.Sscan(q.Question[0].Name, &i)
 		switch i % 7 {
 		case 1:
-			return [][]byte{answerTo(t, q, rcode(dns.RcodeNameError))}
+			return [][]byte{dnstest.AnswerTo(t, q, dnstest.Rcode(dns.RcodeNameError))}
 		case 2:
-			return [][]byte{answerTo(t, q, truncated)}
+			return [][]byte{dnstest.AnswerTo(t, q, truncated)}
 		case 3:
-			return [][]byte{answerTo(t, q, rcode(dns.RcodeServerFailure))}
+			return [][]byte{dnstest.AnswerTo(t, q, dnstest.Rcode(dns.RcodeServerFailure))}
 		case 4:
-			return [][]byte{answerTo(t, q, func(m *dns.Msg) {
+			return [][]byte{dnstest.AnswerTo(t, q, func(m *dns.Msg) {
 				for range 60 {
 					m.Answer = append(m.Answer, m.Answer[0])
 				}
 				m.Compress = true
 			})}
 		}
-		return [][]byte{answerTo(t, q, func(m *dns.Msg) { m.Answer[0].(*dns.A).A = net.IPv4(192, 0, 2, i) })}
-	}, answer(t, address("192.0.2.99"))))
+		return [][]byte{dnstest.AnswerTo(t, q, func(m *dns.Msg) { m.Answer[0].(*dns.A).A = net.IPv4(192, 0, 2, i) })}
+	}, dnstest.Answer(t, dnstest.Address("192.0.2.99"))))
 	ask := asker(t, f, true)
 	var wg sync.WaitGroup
 	for w := range 20 {
@@ -67,14 +68,14 @@ func TestBursts(t *testing.T) {
 // one can't tell all by UDP.
 func TestStaleInBursts(t *testing.T) {
 	for what, ups := range map[string][]netip.AddrPort{
-		"TC": {startUpstream(t, answer(t, truncated), answer(t, address("192.0.2.9")))},
-		"SERVFAIL": {startUpstream(t, answer(t, rcode(dns.RcodeServerFailure)), nil),
-			startUpstream(t, answer(t, address("192.0.2.9")), nil)},
-		"no EDNS": {startUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
+		"TC": {dnstest.StartUpstream(t, dnstest.Answer(t, truncated), dnstest.Answer(t, dnstest.Address("192.0.2.9")))},
+		"SERVFAIL": {dnstest.StartUpstream(t, dnstest.Answer(t, dnstest.Rcode(dns.RcodeServerFailure)), nil),
+			dnstest.StartUpstream(t, dnstest.Answer(t, dnstest.Address("192.0.2.9")), nil)},
+		"no EDNS": {dnstest.StartUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
 			if q.IsEdns0() != nil {
-				return answer(t, rcode(dns.RcodeFormatError))(q, from)
+				return dnstest.Answer(t, dnstest.Rcode(dns.RcodeFormatError))(q, from)
 			}
-			return answer(t, address("192.0.2.9"))(q, from)
+			return dnstest.Answer(t, dnstest.Address("192.0.2.9"))(q, from)
 		}, nil)},
 	} {
 		for _, bursts := range []bool{false, true} {
@@ -93,9 +94,9 @@ func TestStaleInBursts(t *testing.T) {
 func TestLargeAnswerInBurstsOnce(t *testing.T) {
 	for _, bursts := range []bool{false, true} {
 		var asked atomic.Int32
-		f := newForwarder(t, startUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
+		f := newForwarder(t, dnstest.StartUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
 			asked.Add(1)
-			return answer(t, func(m *dns.Msg) {
+			return dnstest.Answer(t, func(m *dns.Msg) {
 				for range 60 {
 					m.Answer = append(m.Answer, m.Answer[0])
 				}
@@ -111,8 +112,8 @@ func TestLargeAnswerInBurstsOnce(t *testing.T) {
 
 // A client has no more queries out than the bound, those with something stale included.
 func TestBoundOfStale(t *testing.T) {
-	f := newForwarder(t, startUpstream(t, answer(t, rcode(dns.RcodeServerFailure)), nil),
-		startUpstream(t, silent, nil))
+	f := newForwarder(t, dnstest.StartUpstream(t, dnstest.Answer(t, dnstest.Rcode(dns.RcodeServerFailure)), nil),
+		dnstest.StartUpstream(t, dnstest.Silent, nil))
 	f.Cache = dnscache.New(64 << 20)
 	f.Timeout = UpstreamTimeout
 	const names = 4000
@@ -143,7 +144,7 @@ func TestBoundOfStale(t *testing.T) {
 func stale(t *testing.T, f *Forwarder, q *dns.Msg, rr string, good time.Duration) {
 	t.Helper()
 	m := q.Copy()
-	m.Answer = rrs(t, q.Question[0].Name+" "+rr)
+	m.Answer = dnstest.Records(t, q.Question[0].Name+" "+rr)
 	old, err := dnscache.NewResponse(questionOf(t, q), m, good)
 	if err != nil {
 		t.Fatal(err)

@@ -42,22 +42,22 @@ func TestCache(t *testing.T) {
 		{"an address", nil, "NOERROR ra; www.example.com. 77 A 192.0.2.1", 77 * time.Second,
 			"NOERROR ra; www.example.com. 1 A 192.0.2.1"},
 		{"the smallest TTL counts", func(m *dns.Msg) {
-			m.Answer = rrs(t, "www.example.com. 100 IN CNAME web.example.net.\nweb.example.net. 40 IN A 192.0.2.1")
+			m.Answer = dnstest.Records(t, "www.example.com. 100 IN CNAME web.example.net.\nweb.example.net. 40 IN A 192.0.2.1")
 		}, "NOERROR ra; web.example.net. 40 A 192.0.2.1, www.example.com. 100 CNAME web.example.net.", 40 * time.Second,
 			"NOERROR ra; web.example.net. 1 A 192.0.2.1, www.example.com. 61 CNAME web.example.net."},
-		{"NXDOMAIN", func(m *dns.Msg) { m.Rcode, m.Answer, m.Ns = dns.RcodeNameError, nil, rrs(t, soa) },
+		{"NXDOMAIN", func(m *dns.Msg) { m.Rcode, m.Answer, m.Ns = dns.RcodeNameError, nil, dnstest.Records(t, soa) },
 			"NXDOMAIN ra;; example.com. 60 SOA ns.example.com. host.example.com. 1 2 3 4 60", time.Minute,
 			"NXDOMAIN ra;; example.com. 1 SOA ns.example.com. host.example.com. 1 2 3 4 60"},
-		{"no data", func(m *dns.Msg) { m.Answer, m.Ns = nil, rrs(t, strings.Replace(soa, " 60", " 5", 1)) },
+		{"no data", func(m *dns.Msg) { m.Answer, m.Ns = nil, dnstest.Records(t, strings.Replace(soa, " 60", " 5", 1)) },
 			"NOERROR ra;; example.com. 5 SOA ns.example.com. host.example.com. 1 2 3 4 5", 5 * time.Second,
 			"NOERROR ra;; example.com. 1 SOA ns.example.com. host.example.com. 1 2 3 4 5"},
 		{"no data for days", func(m *dns.Msg) {
-			m.Answer, m.Ns = nil, rrs(t, "example.com. 99999 IN SOA ns.example.com. host.example.com. 1 2 3 4 88888")
+			m.Answer, m.Ns = nil, dnstest.Records(t, "example.com. 99999 IN SOA ns.example.com. host.example.com. 1 2 3 4 88888")
 		}, "NOERROR ra;; example.com. 88888 SOA ns.example.com. host.example.com. 1 2 3 4 88888", time.Hour,
 			"NOERROR ra;; example.com. 85289 SOA ns.example.com. host.example.com. 1 2 3 4 88888"},
-		{"NXDOMAIN without SOA", rcode(dns.RcodeNameError), "NXDOMAIN ra", 0, ""},
+		{"NXDOMAIN without SOA", dnstest.Rcode(dns.RcodeNameError), "NXDOMAIN ra", 0, ""},
 		{"NXDOMAIN with the SOA of others", func(m *dns.Msg) {
-			m.Rcode, m.Answer, m.Ns = dns.RcodeNameError, nil, rrs(t,
+			m.Rcode, m.Answer, m.Ns = dns.RcodeNameError, nil, dnstest.Records(t,
 				strings.Replace(soa, "example.com.", "example.net.", 1))
 		}, "NXDOMAIN ra", 0, ""},
 		{"TTL 0", func(m *dns.Msg) { m.Answer[0].Header().Ttl = 0 }, "NOERROR ra; www.example.com. 0 A 192.0.2.1",
@@ -67,21 +67,21 @@ func TestCache(t *testing.T) {
 		{"TTL 2^31-1", func(m *dns.Msg) { m.Answer[0].Header().Ttl = 1<<31 - 1 },
 			"NOERROR ra; www.example.com. 2147483647 A 192.0.2.1", 24 * time.Hour,
 			"NOERROR ra; www.example.com. 2147397248 A 192.0.2.1"},
-		{"SERVFAIL", rcode(dns.RcodeServerFailure), "SERVFAIL ra", dnscache.FailureTTL, "SERVFAIL ra"},
+		{"SERVFAIL", dnstest.Rcode(dns.RcodeServerFailure), "SERVFAIL ra", dnscache.FailureTTL, "SERVFAIL ra"},
 		{"truncated", truncated, "NOERROR tc ra", 0, ""},
 		{"what was not asked", func(m *dns.Msg) {
 			m.Answer = append(m.Answer,
-				rrs(t,
+				dnstest.Records(t,
 					"bank.example.net. 600 IN A 192.0.2.66\nwww.example.com. 1 IN TXT no\n*.example.com. 3 IN A 192.0.2.67")...)
-			m.Ns = rrs(t, "example.com. 600 IN NS ns.example.net.")
-			m.Extra = rrs(t, "ns.example.net. 600 IN A 192.0.2.68")
+			m.Ns = dnstest.Records(t, "example.com. 600 IN NS ns.example.net.")
+			m.Extra = dnstest.Records(t, "ns.example.net. 600 IN A 192.0.2.68")
 		}, "NOERROR ra; www.example.com. 77 A 192.0.2.1", 77 * time.Second, "NOERROR ra; www.example.com. 1 A 192.0.2.1"},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			var asked atomic.Int32
-			f := newCachingForwarder(t, startUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
+			f := newCachingForwarder(t, dnstest.StartUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
 				asked.Add(1)
-				return answer(t, tt.change)(q, from)
+				return dnstest.Answer(t, tt.change)(q, from)
 			}, nil))
 			ask := func(want string, times int32) {
 				t.Helper()
@@ -109,9 +109,9 @@ func TestCache(t *testing.T) {
 // Questions that may be answered differently are different.
 func TestCacheKey(t *testing.T) {
 	var asked atomic.Int32
-	f := newCachingForwarder(t, startUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
+	f := newCachingForwarder(t, dnstest.StartUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
 		asked.Add(1)
-		return answer(t, func(m *dns.Msg) { m.AuthenticatedData = true })(q, from)
+		return dnstest.Answer(t, func(m *dns.Msg) { m.AuthenticatedData = true })(q, from)
 	}, nil))
 	for i, change := range []func(*dns.Msg){
 		func(*dns.Msg) {},
@@ -152,12 +152,12 @@ func TestCacheKey(t *testing.T) {
 func TestServeStale(t *testing.T) {
 	var works atomic.Bool
 	var asked atomic.Int32
-	f := newCachingForwarder(t, startUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
+	f := newCachingForwarder(t, dnstest.StartUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
 		asked.Add(1)
 		if works.Load() {
-			return answer(t, address("192.0.2.2"))(q, from)
+			return dnstest.Answer(t, dnstest.Address("192.0.2.2"))(q, from)
 		}
-		return answer(t, rcode(dns.RcodeServerFailure))(q, from)
+		return dnstest.Answer(t, dnstest.Rcode(dns.RcodeServerFailure))(q, from)
 	}, nil))
 	ask := func(what, want string, times int32) {
 		t.Helper()
@@ -187,11 +187,11 @@ func TestServeStale(t *testing.T) {
 // something to answer.
 func TestServeStaleSoon(t *testing.T) {
 	var silence atomic.Bool
-	f := newCachingForwarder(t, startUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
+	f := newCachingForwarder(t, dnstest.StartUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
 		if silence.Load() {
 			return nil
 		}
-		return answer(t, nil)(q, from)
+		return dnstest.Answer(t, nil)(q, from)
 	}, nil))
 	req := queryFor("www.example.com.")
 	reply(t, f, req)
@@ -242,7 +242,8 @@ func TestCacheAfterRoutesChange(t *testing.T) {
 		reply(t, f, queryFor("www.example.com."))
 	}()
 	<-asked
-	f.configured = Routes{dnsname.Root: servers(startUpstream(t, answer(t, address("192.0.2.2")), nil))}
+	other := dnstest.StartUpstream(t, dnstest.Answer(t, dnstest.Address("192.0.2.2")), nil)
+	f.configured = Routes{dnsname.Root: servers(other)}
 	f.makeGroups()
 	close(release)
 	<-done
@@ -258,11 +259,11 @@ func TestForwardBound(t *testing.T) {
 	was := dnstest.LoadNow()
 	t.Run("flood", func(t *testing.T) {
 		var answers atomic.Bool
-		f := newForwarder(t, startUpstream(t, func(q *dns.Msg, _ netip.AddrPort) [][]byte {
+		f := newForwarder(t, dnstest.StartUpstream(t, func(q *dns.Msg, _ netip.AddrPort) [][]byte {
 			if !answers.Load() && !isProbe(q) {
 				return nil
 			}
-			return [][]byte{answerTo(t, q, nil)}
+			return [][]byte{dnstest.AnswerTo(t, q, nil)}
 		}, nil))
 		flood, stop := context.WithCancel(t.Context())
 		defer stop()
@@ -314,12 +315,12 @@ func TestForwardBound(t *testing.T) {
 func heldUpstream(t *testing.T) (up netip.AddrPort, asked <-chan struct{}, release chan struct{}) {
 	seen := make(chan struct{}, 100)
 	release = make(chan struct{})
-	up = aside(t, func(q *dns.Msg) []byte {
+	up = dnstest.StartConcurrent(t, func(q *dns.Msg) []byte {
 		if !isProbe(q) {
 			seen <- struct{}{}
 			<-release
 		}
-		return answerTo(t, q, nil)
+		return dnstest.AnswerTo(t, q, nil)
 	})
 	return up, seen, release
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/rayje/dnsdock/internal/dnstest"
 )
 
 func TestForwardFailover(t *testing.T) {
@@ -18,37 +20,37 @@ func TestForwardFailover(t *testing.T) {
 	)
 	for _, tt := range []struct {
 		what    string
-		first   answerer // nil: a closed port
-		second  answerer
+		first   dnstest.Answerer // nil: a closed port
+		second  dnstest.Answerer
 		want    string
 		asked   [2]int32
 		timeout time.Duration // patience, unless set: then a time-out fails the test
 	}{
-		{"in order", answer(t, nil), answer(t, address("192.0.2.2")), first, [2]int32{1, 0}, 0},
-		{"silent", silent, answer(t, address("192.0.2.2")), second, [2]int32{1, 1}, shortTimeout},
-		{"closed port", nil, answer(t, address("192.0.2.2")), second, [2]int32{0, 1}, 0},
-		{"SERVFAIL", answer(t, rcode(dns.RcodeServerFailure)), answer(t, address("192.0.2.2")), second,
+		{"in order", dnstest.Answer(t, nil), dnstest.Answer(t, dnstest.Address("192.0.2.2")), first, [2]int32{1, 0}, 0},
+		{"silent", dnstest.Silent, dnstest.Answer(t, dnstest.Address("192.0.2.2")), second, [2]int32{1, 1}, shortTimeout},
+		{"closed port", nil, dnstest.Answer(t, dnstest.Address("192.0.2.2")), second, [2]int32{0, 1}, 0},
+		{"SERVFAIL", dnstest.Answer(t, dnstest.Rcode(dns.RcodeServerFailure)), dnstest.Answer(t, dnstest.Address("192.0.2.2")), second,
 			[2]int32{1, 1}, 0},
-		{"REFUSED", answer(t, rcode(dns.RcodeRefused)), answer(t, address("192.0.2.2")), second, [2]int32{1, 1}, 0},
-		{"NXDOMAIN is an answer", answer(t, rcode(dns.RcodeNameError)), answer(t, nil), "NXDOMAIN ra",
+		{"REFUSED", dnstest.Answer(t, dnstest.Rcode(dns.RcodeRefused)), dnstest.Answer(t, dnstest.Address("192.0.2.2")), second, [2]int32{1, 1}, 0},
+		{"NXDOMAIN is an answer", dnstest.Answer(t, dnstest.Rcode(dns.RcodeNameError)), dnstest.Answer(t, nil), "NXDOMAIN ra",
 			[2]int32{1, 0}, 0},
-		{"no data is an answer", answer(t, rcode(dns.RcodeSuccess)), answer(t, nil), "NOERROR ra", [2]int32{1, 0}, 0},
-		{"SERVFAIL with an answer", answer(t, func(m *dns.Msg) { m.Rcode = dns.RcodeServerFailure }),
-			answer(t, address("192.0.2.2")), second, [2]int32{1, 1}, 0},
-		{"a record without data", answer(t, raw(dns.TypeSOA, "")), answer(t, address("192.0.2.2")), second,
+		{"no data is an answer", dnstest.Answer(t, dnstest.Rcode(dns.RcodeSuccess)), dnstest.Answer(t, nil), "NOERROR ra", [2]int32{1, 0}, 0},
+		{"SERVFAIL with an answer", dnstest.Answer(t, func(m *dns.Msg) { m.Rcode = dns.RcodeServerFailure }),
+			dnstest.Answer(t, dnstest.Address("192.0.2.2")), second, [2]int32{1, 1}, 0},
+		{"a record without data", dnstest.Answer(t, raw(dns.TypeSOA, "")), dnstest.Answer(t, dnstest.Address("192.0.2.2")), second,
 			[2]int32{1, 1}, 0},
-		{"a record that ends early", answer(t, raw(dns.TypeSOA, "016100")), answer(t, address("192.0.2.2")), second,
+		{"a record that ends early", dnstest.Answer(t, raw(dns.TypeSOA, "016100")), dnstest.Answer(t, dnstest.Address("192.0.2.2")), second,
 			[2]int32{1, 1}, 0},
-		{"both SERVFAIL", answer(t, rcode(dns.RcodeServerFailure)), answer(t, rcode(dns.RcodeServerFailure)),
+		{"both SERVFAIL", dnstest.Answer(t, dnstest.Rcode(dns.RcodeServerFailure)), dnstest.Answer(t, dnstest.Rcode(dns.RcodeServerFailure)),
 			"SERVFAIL ra", [2]int32{1, 1}, 0},
-		{"both REFUSED", answer(t, rcode(dns.RcodeRefused)), answer(t, rcode(dns.RcodeRefused)), "SERVFAIL ra",
+		{"both REFUSED", dnstest.Answer(t, dnstest.Rcode(dns.RcodeRefused)), dnstest.Answer(t, dnstest.Rcode(dns.RcodeRefused)), "SERVFAIL ra",
 			[2]int32{1, 1}, 0},
 		{"both closed", nil, nil, "SERVFAIL ra", [2]int32{}, 0},
-		{"both silent", silent, silent, "SERVFAIL ra", [2]int32{1, 1}, shortTimeout},
+		{"both silent", dnstest.Silent, dnstest.Silent, "SERVFAIL ra", [2]int32{1, 1}, shortTimeout},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			var asked [2]atomic.Int32
-			count := func(i int, f answerer) answerer {
+			count := func(i int, f dnstest.Answerer) dnstest.Answerer {
 				if f == nil {
 					return nil
 				}
@@ -59,8 +61,8 @@ func TestForwardFailover(t *testing.T) {
 					return f(q, from)
 				}
 			}
-			f := newForwarder(t, startUpstream(t, count(0, tt.first), nil),
-				startUpstream(t, count(1, tt.second), nil))
+			f := newForwarder(t, dnstest.StartUpstream(t, count(0, tt.first), nil),
+				dnstest.StartUpstream(t, count(1, tt.second), nil))
 			if tt.timeout != 0 {
 				f.Timeout = tt.timeout
 			}
@@ -91,21 +93,22 @@ func TestForwardTruncated(t *testing.T) {
 	wrongID := func(m *dns.Msg) { m.Id++ }
 	for _, tt := range []struct {
 		what   string
-		tcp    answerer // nil: a closed port
-		second answerer
+		tcp    dnstest.Answerer // nil: a closed port
+		second dnstest.Answerer
 		want   string
 	}{
-		{"TCP answers", answer(t, address("192.0.2.9")), answer(t, nil), whole},
+		{"TCP answers", dnstest.Answer(t, dnstest.Address("192.0.2.9")), dnstest.Answer(t, nil), whole},
 		{"TCP is closed", nil, nil, cut},
-		{"TCP is silent", silent, nil, cut},
-		{"TCP answers another query", answer(t, wrongID), nil, cut},
-		{"TCP is cut too", answer(t, truncated), nil, cut},
-		{"TCP says SERVFAIL", answer(t, rcode(dns.RcodeServerFailure)), nil, "SERVFAIL ra"},
+		{"TCP is silent", dnstest.Silent, nil, cut},
+		{"TCP answers another query", dnstest.Answer(t, wrongID), nil, cut},
+		{"TCP is cut too", dnstest.Answer(t, truncated), nil, cut},
+		{"TCP says SERVFAIL", dnstest.Answer(t, dnstest.Rcode(dns.RcodeServerFailure)), nil, "SERVFAIL ra"},
 		{"TCP sends junk", func(*dns.Msg, netip.AddrPort) [][]byte { return [][]byte{{1, 2, 3}} }, nil, cut},
-		{"TCP is closed, the next one answers", nil, answer(t, address("192.0.2.9")), whole},
+		{"TCP is closed, the next one answers", nil, dnstest.Answer(t, dnstest.Address("192.0.2.9")), whole},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
-			f := newForwarder(t, startUpstream(t, answer(t, truncated), tt.tcp), startUpstream(t, tt.second, nil))
+			first := dnstest.StartUpstream(t, dnstest.Answer(t, truncated), tt.tcp)
+			f := newForwarder(t, first, dnstest.StartUpstream(t, tt.second, nil))
 			f.Timeout = patience
 			if strings.Contains(tt.what, "silent") {
 				f.Timeout = shortTimeout
@@ -121,12 +124,12 @@ func TestForwardTruncated(t *testing.T) {
 // An upstream without EDNS is asked without it.
 func TestUpstreamWithoutEDNS(t *testing.T) {
 	var asked atomic.Int32
-	f := newForwarder(t, startUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
+	f := newForwarder(t, dnstest.StartUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
 		asked.Add(1)
 		if q.IsEdns0() != nil {
-			return answer(t, rcode(dns.RcodeFormatError))(q, from)
+			return dnstest.Answer(t, dnstest.Rcode(dns.RcodeFormatError))(q, from)
 		}
-		return answer(t, nil)(q, from)
+		return dnstest.Answer(t, nil)(q, from)
 	}, nil))
 	if got, want := show(reply(t, f,
 		queryFor("www.example.com."))), "NOERROR ra; www.example.com. 77 A 192.0.2.1"; got != want ||
@@ -165,10 +168,10 @@ func TestSeveralSlowUpstreams(t *testing.T) {
 
 // slowUpstream answers each query after some time, all at once.
 func slowUpstream(t *testing.T, by time.Duration) netip.AddrPort {
-	return aside(t, func(q *dns.Msg) []byte {
+	return dnstest.StartConcurrent(t, func(q *dns.Msg) []byte {
 		if !isProbe(q) {
 			time.Sleep(by) // it stands for a real look-up
 		}
-		return answerTo(t, q, nil)
+		return dnstest.AnswerTo(t, q, nil)
 	})
 }

@@ -39,11 +39,11 @@ func TestCorpusReplies(t *testing.T) {
 			var packet atomic.Pointer[[]byte]
 			var overTCP atomic.Bool
 			evil := func(q *dns.Msg, _ netip.AddrPort) [][]byte {
-				return [][]byte{withID(*packet.Load(), q.Id), answerTo(t, q, nil)}
+				return [][]byte{withID(*packet.Load(), q.Id), dnstest.AnswerTo(t, q, nil)}
 			}
-			f := newForwarder(t, startUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
+			f := newForwarder(t, dnstest.StartUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
 				if overTCP.Load() {
-					return answer(t, truncated)(q, from)
+					return dnstest.Answer(t, truncated)(q, from)
 				}
 				return evil(q, from)
 			}, evil))
@@ -131,11 +131,11 @@ func FuzzPlainResponse(f *testing.F) {
 	for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
 		m := new(dns.Msg).SetQuestion("www.example.com.", qtype)
 		m.Response, m.AuthenticatedData, m.Compress = true, true, true
-		m.Answer = rrs(f,
+		m.Answer = dnstest.Records(f,
 			map[uint16]string{dns.TypeA: "www.example.com. 5 IN A 192.0.2.1\nwww.example.com. 7 IN A 192.0.2.2",
 				dns.TypeAAAA: "www.example.com. 5 IN AAAA ::1"}[qtype])
-		m.Ns = rrs(f, "example.com. 5 IN NS ns.example.com.")
-		m.Extra = rrs(f, "ns.example.com. 5 IN A 192.0.2.3")
+		m.Ns = dnstest.Records(f, "example.com. 5 IN NS ns.example.com.")
+		m.Extra = dnstest.Records(f, "ns.example.com. 5 IN A 192.0.2.3")
 		m.SetEdns0(1232, false)
 		b, err := m.Pack()
 		if err != nil {

@@ -26,7 +26,7 @@ import (
 func TestReferral(t *testing.T) {
 	ns := func(m *dns.Msg) {
 		m.RecursionAvailable, m.Answer = false, nil
-		m.Ns = rrs(t, "sub.example.com. 300 IN NS ns.sub.example.com.")
+		m.Ns = dnstest.Records(t, "sub.example.com. 300 IN NS ns.sub.example.com.")
 	}
 	and := func(change func(*dns.Msg)) func(*dns.Msg) {
 		return func(m *dns.Msg) { ns(m); change(m) }
@@ -39,19 +39,20 @@ func TestReferral(t *testing.T) {
 		want   string // with a second upstream
 	}{
 		{"a referral", ns, second},
-		{"one with glue", and(func(m *dns.Msg) { m.Extra = rrs(t, "ns.sub.example.com. 300 IN A 192.0.2.3") }),
+		{"one with glue", and(func(m *dns.Msg) { m.Extra = dnstest.Records(t, "ns.sub.example.com. 300 IN A 192.0.2.3") }),
 			second},
 		{"RA", and(func(m *dns.Msg) { m.RecursionAvailable = true }), noData},
 		{"AA", and(func(m *dns.Msg) { m.Authoritative = true }), noData},
-		{"a SOA too", and(func(m *dns.Msg) { m.Ns = append(m.Ns, rrs(t, soa)...) }), "NOERROR ra;; " +
+		{"a SOA too", and(func(m *dns.Msg) { m.Ns = append(m.Ns, dnstest.Records(t, soa)...) }), "NOERROR ra;; " +
 			strings.Replace(soa, " IN", "", 1)},
 		{"NXDOMAIN", and(func(m *dns.Msg) { m.Rcode = dns.RcodeNameError }), "NXDOMAIN ra"},
-		{"an answer", and(func(m *dns.Msg) { m.Answer = rrs(t, "www.example.com. 7 IN A 192.0.2.1") }),
+		{"an answer", and(func(m *dns.Msg) { m.Answer = dnstest.Records(t, "www.example.com. 7 IN A 192.0.2.1") }),
 			"NOERROR ra; www.example.com. 7 A 192.0.2.1"},
 	} {
 		for _, bursts := range []bool{false, true} {
-			first := startUpstream(t, answer(t, tt.change), nil)
-			f := newCachingForwarder(t, first, startUpstream(t, answer(t, address("192.0.2.2")), nil))
+			first := dnstest.StartUpstream(t, dnstest.Answer(t, tt.change), nil)
+			other := dnstest.StartUpstream(t, dnstest.Answer(t, dnstest.Address("192.0.2.2")), nil)
+			f := newCachingForwarder(t, first, other)
 			if got := show(asker(t, f, bursts)(queryFor("www.example.com."))); got != tt.want {
 				t.Errorf("%s, in bursts %t: got %v; want %v", tt.what, bursts, got, tt.want)
 			}
@@ -75,18 +76,18 @@ func TestBareErrors(t *testing.T) {
 		for _, bursts := range []bool{false, true} {
 			for _, bare := range []bool{false, true} {
 				fail := func(q *dns.Msg) []byte {
-					return answerTo(t, q, func(m *dns.Msg) {
-						if rcode(code)(m); bare {
+					return dnstest.AnswerTo(t, q, func(m *dns.Msg) {
+						if dnstest.Rcode(code)(m); bare {
 							m.Question = nil
 						}
 					})
 				}
-				f := newForwarder(t, startUpstream(t, func(q *dns.Msg, _ netip.AddrPort) [][]byte {
+				f := newForwarder(t, dnstest.StartUpstream(t, func(q *dns.Msg, _ netip.AddrPort) [][]byte {
 					if q.IsEdns0() != nil {
 						return [][]byte{fail(q)}
 					}
-					return [][]byte{answerTo(t, q, address("192.0.2.9"))}
-				}, nil), startUpstream(t, answer(t, address("192.0.2.2")), nil))
+					return [][]byte{dnstest.AnswerTo(t, q, dnstest.Address("192.0.2.9"))}
+				}, nil), dnstest.StartUpstream(t, dnstest.Answer(t, dnstest.Address("192.0.2.2")), nil))
 				want := "NOERROR ra; www.example.com. 77 A 192.0.2.2"
 				if code == dns.RcodeFormatError || code == dns.RcodeNotImplemented {
 					want = strings.Replace(want, "2.2", "2.9", 1)
@@ -122,13 +123,14 @@ func TestSilence(t *testing.T) {
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			var works atomic.Bool
-			up := startUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
+			up := dnstest.StartUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
 				if tt.silent(q.Question[0]) && !works.Load() {
 					return nil
 				}
-				return answer(t, nil)(q, from)
+				return dnstest.Answer(t, nil)(q, from)
 			}, nil)
-			f := newForwarder(t, up, startUpstream(t, answer(t, rcode(dns.RcodeNameError)), nil))
+			other := dnstest.StartUpstream(t, dnstest.Answer(t, dnstest.Rcode(dns.RcodeNameError)), nil)
+			f := newForwarder(t, up, other)
 			f.Timeout = 200 * time.Millisecond
 			for _, text := range tt.asked {
 				qname, qtype, _ := strings.Cut(text, " ")
@@ -157,7 +159,7 @@ func TestSilence(t *testing.T) {
 // A dead upstream of one domain uses up what a client may ask of it, and nothing else.
 func TestBoundOfOneDomain(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
-	dead, good := startUpstream(t, silent, nil), startUpstream(t, answer(t, nil), nil)
+	dead, good := dnstest.StartUpstream(t, dnstest.Silent, nil), dnstest.StartUpstream(t, dnstest.Answer(t, nil), nil)
 	f := loaded(t, New(Routes{dnsname.Root: servers(good), mustName(t, "corp.example"): servers(dead)}, nil, 0, log))
 	f.Timeout = patience
 	ctx, stop := context.WithCancel(t.Context())
@@ -196,8 +198,8 @@ func TestProofsOfAllZones(t *testing.T) {
 		"hash.b.example. 300 IN NSEC3 1 0 0 - 2T7B4G4VSA5SMI47K61MV5BV1A22BOJR A\n" + sig("hash.b.example.",
 		"NSEC3", 3, "b.example.")
 	bad := "bank.example.net. 300 IN NSEC z.example.net. A\n" + sig("bank.example.net.", "NSEC", 3, "example.net.")
-	f := newForwarder(t, startUpstream(t, answer(t,
-		func(m *dns.Msg) { m.Answer, m.Ns = rrs(t, answerText), rrs(t, good+bad) }), nil))
+	f := newForwarder(t, dnstest.StartUpstream(t, dnstest.Answer(t,
+		func(m *dns.Msg) { m.Answer, m.Ns = dnstest.Records(t, answerText), dnstest.Records(t, good+bad) }), nil))
 	for _, do := range []bool{false, true} {
 		q := queryFor("x.a.example.")
 		want := 0
@@ -224,7 +226,7 @@ func TestUnreadableRecords(t *testing.T) {
 			"00"}, {dns.TypeTXT, "05"},
 	} {
 		for _, bursts := range []bool{false, true} {
-			f := newCachingForwarder(t, startUpstream(t, answer(t, func(m *dns.Msg) {
+			f := newCachingForwarder(t, dnstest.StartUpstream(t, dnstest.Answer(t, func(m *dns.Msg) {
 				raw(tt.rrtype, tt.data)(m)
 				m.Answer[0].Header().Ttl = 60
 			}), nil))
@@ -248,7 +250,7 @@ func TestUnreadableRecords(t *testing.T) {
 func TestExtendedErrors(t *testing.T) {
 	ede := func(code int) func(*dns.Msg) {
 		return func(m *dns.Msg) {
-			rcode(code)(m)
+			dnstest.Rcode(code)(m)
 			m.SetEdns0(1232, false)
 			m.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeDNSBogus,
 				ExtraText: "no RRSIG"}}
@@ -259,14 +261,14 @@ func TestExtendedErrors(t *testing.T) {
 		up   []netip.AddrPort
 		want []byte
 	}{
-		"SERVFAIL": {[]netip.AddrPort{startUpstream(t, answer(t, ede(dns.RcodeServerFailure)), nil)},
+		"SERVFAIL": {[]netip.AddrPort{dnstest.StartUpstream(t, dnstest.Answer(t, ede(dns.RcodeServerFailure)), nil)},
 			bogus},
-		"NXDOMAIN": {[]netip.AddrPort{startUpstream(t, answer(t, ede(dns.RcodeNameError)), nil)}, bogus},
-		"of the one of both": {[]netip.AddrPort{startUpstream(t, answer(t, ede(dns.RcodeServerFailure)), nil),
+		"NXDOMAIN": {[]netip.AddrPort{dnstest.StartUpstream(t, dnstest.Answer(t, ede(dns.RcodeNameError)), nil)}, bogus},
+		"of the one of both": {[]netip.AddrPort{dnstest.StartUpstream(t, dnstest.Answer(t, ede(dns.RcodeServerFailure)), nil),
 			closedUpstream(t)}, bogus},
 		"no reply": {[]netip.AddrPort{closedUpstream(t)},
 			dnscache.ExtendedError(dns.ExtendedErrorCodeNoReachableAuthority)},
-		"no error": {[]netip.AddrPort{startUpstream(t, answer(t, nil), nil)}, nil},
+		"no error": {[]netip.AddrPort{dnstest.StartUpstream(t, dnstest.Answer(t, nil), nil)}, nil},
 	} {
 		f := newForwarder(t, tt.up...)
 		r := f.Answer(t.Context(), questionOf(t, queryFor("www.example.com.")), 1, localhost)
@@ -290,7 +292,8 @@ func TestTCPUpstream(t *testing.T) {
 		t.Skip(err)
 	}
 	defer pc.Close()
-	go serveUDP(pc, func(*dns.Msg, netip.AddrPort) [][]byte { overUDP.Add(1); return nil })
+	count := func(*dns.Msg, netip.AddrPort) [][]byte { overUDP.Add(1); return nil }
+	go dnstest.Answerer(count).ServeUDP(pc)
 	go func() {
 		for {
 			c, err := ln.Accept()

@@ -22,7 +22,7 @@ func TestForwardingLoop(t *testing.T) {
 	var both [2]atomic.Pointer[Forwarder] // which the upstreams read
 	var addrs [2]netip.AddrPort
 	for i := range both {
-		addrs[i] = aside(t, func(q *dns.Msg) []byte {
+		addrs[i] = dnstest.StartConcurrent(t, func(q *dns.Msg) []byte {
 			return packReply(t, replyTo(t, both[i].Load(), q, localhost), q)
 		})
 	}
@@ -60,7 +60,7 @@ func TestOwnQueryComesBack(t *testing.T) {
 	log := dnstest.NewLog()
 	var back atomic.Pointer[Forwarder]
 	echo := make(chan string, 10)
-	up := aside(t, func(q *dns.Msg) []byte {
+	up := dnstest.StartConcurrent(t, func(q *dns.Msg) []byte {
 		m := replyTo(t, back.Load(), q, netip.MustParseAddr("10.9.9.9"))
 		if strings.HasPrefix(q.Question[0].Name, "www.") {
 			echo <- show(m)
@@ -91,16 +91,16 @@ func TestNoLoop(t *testing.T) {
 		release := make(chan struct{})
 		var probes, queries atomic.Int32
 		id := make(chan uint16, 1)
-		f := newForwarder(t, aside(t, func(q *dns.Msg) []byte {
+		f := newForwarder(t, dnstest.StartConcurrent(t, func(q *dns.Msg) []byte {
 			if strings.HasPrefix(q.Question[0].Name, "dnsdock-") {
 				probes.Add(1)
-				return answerTo(t, q, rcode(dns.RcodeNameError))
+				return dnstest.AnswerTo(t, q, dnstest.Rcode(dns.RcodeNameError))
 			}
 			if queries.Add(1) == 1 {
 				id <- q.Id
 			}
 			<-release
-			return answerTo(t, q, nil)
+			return dnstest.AnswerTo(t, q, nil)
 		}))
 		f.log = slog.New(slog.NewTextHandler(log, nil))
 		client := localhost

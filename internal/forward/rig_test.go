@@ -2,14 +2,9 @@ package forward
 
 import (
 	"context"
-	"encoding/binary"
-	"io"
 	"log/slog"
-	"net"
 	"net/netip"
 	"runtime"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -26,155 +21,10 @@ const (
 	shortTimeout = 50 * time.Millisecond // of the first of two upstreams, if one is silent on purpose
 )
 
-// An answerer is a fake upstream: it returns the packets that go back for the query q, in order.
-type answerer func(q *dns.Msg, from netip.AddrPort) [][]byte
-
-// startUpstream serves udp and tcp on one free port of loopback until the test ends. If one of them is nil, its
-// port is closed.
-func startUpstream(t testing.TB, udp, tcp answerer) netip.AddrPort {
-	t.Helper()
-	var pc *net.UDPConn
-	var ln net.Listener
-	for { // until a port is free for both
-		var err error
-		if ln, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-			t.Fatal(err)
-		}
-		addr := net.UDPAddrFromAddrPort(netip.MustParseAddrPort(ln.Addr().String()))
-		if pc, err = net.ListenUDP("udp", addr); err == nil {
-			break
-		}
-		_ = ln.Close()
-	}
-	var wg sync.WaitGroup
-	t.Cleanup(func() {
-		_ = pc.Close()
-		_ = ln.Close()
-		wg.Wait()
-	})
-	if udp == nil {
-		_ = pc.Close()
-	} else {
-		_ = pc.SetReadBuffer(4 << 20) // as much as the system allows: some tests send a thousand at once
-		wg.Go(func() { serveUDP(pc, udp) })
-	}
-	if tcp == nil {
-		_ = ln.Close()
-	} else {
-		wg.Go(func() { serveTCP(ln, tcp) })
-	}
-	return netip.MustParseAddrPort(ln.Addr().String())
-}
-
-func serveUDP(pc *net.UDPConn, f answerer) {
-	buf := make([]byte, dns.MaxMsgSize)
-	for {
-		n, from, err := pc.ReadFromUDPAddrPort(buf)
-		if err != nil {
-			return // closed
-		}
-		q := new(dns.Msg)
-		if q.Unpack(buf[:n]) != nil {
-			continue
-		}
-		for _, p := range f(q, from) {
-			_, _ = pc.WriteToUDPAddrPort(p, from) // the asker may be gone
-		}
-	}
-}
-
-// serveTCP takes one query on each connection and closes it when the client does. Without packets to send it stays
-// silent.
-func serveTCP(ln net.Listener, f answerer) {
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	for {
-		c, err := ln.Accept()
-		if err != nil {
-			return // closed
-		}
-		wg.Go(func() {
-			defer c.Close()
-			q, err := (&dns.Conn{Conn: c}).ReadMsg()
-			if err != nil {
-				return
-			}
-			for _, p := range f(q, netip.MustParseAddrPort(c.RemoteAddr().String())) {
-				_, _ = c.Write(frame(p)) // the asker may be gone
-			}
-			_, _ = io.Copy(io.Discard, c)
-		})
-	}
-}
-
-// frame puts the length of p in front of it.
-func frame(p []byte) []byte {
-	return append(binary.BigEndian.AppendUint16(nil, uint16(len(p))), p...)
-}
-
 // closedUpstream returns an address of loopback on which no program listens.
-func closedUpstream(t testing.TB) netip.AddrPort { return startUpstream(t, nil, nil) }
-
-// silent is an upstream that takes queries and says nothing.
-func silent(*dns.Msg, netip.AddrPort) [][]byte { return nil }
-
-// aside makes f answer each query in a goroutine.
-func aside(t testing.TB, f func(q *dns.Msg) []byte) netip.AddrPort {
-	t.Helper()
-	pc, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	t.Cleanup(func() {
-		_ = pc.Close()
-		wg.Wait()
-	})
-	wg.Go(func() {
-		serveUDP(pc, func(q *dns.Msg, from netip.AddrPort) [][]byte {
-			wg.Go(func() {
-				if b := f(q); b != nil {
-					_, _ = pc.WriteToUDPAddrPort(b, from) // the asker may be gone
-				}
-			})
-			return nil
-		})
-	})
-	return netip.MustParseAddrPort(pc.LocalAddr().String())
-}
-
-// answer replies to q with 192.0.2.1, after change has worked on the reply.
-func answer(t testing.TB, change func(*dns.Msg)) answerer {
-	return func(q *dns.Msg, _ netip.AddrPort) [][]byte {
-		return [][]byte{answerTo(t, q, change)}
-	}
-}
-
-func answerTo(t testing.TB, q *dns.Msg, change func(*dns.Msg)) []byte {
-	m := new(dns.Msg).SetReply(q)
-	m.RecursionAvailable = true
-	h := dns.RR_Header{Name: q.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 77}
-	m.Answer = []dns.RR{&dns.A{Hdr: h, A: net.IPv4(192, 0, 2, 1)}}
-	if change != nil {
-		change(m)
-	}
-	b, err := m.Pack()
-	if err != nil {
-		t.Errorf("the fake upstream can't pack %v: %v", m, err)
-	}
-	return b
-}
-
-func rcode(rcode int) func(*dns.Msg) {
-	return func(m *dns.Msg) { m.Rcode, m.Answer = rcode, nil }
-}
+func closedUpstream(t testing.TB) netip.AddrPort { return dnstest.StartUpstream(t, nil, nil) }
 
 func truncated(m *dns.Msg) { m.Truncated, m.Answer = true, nil }
-
-// address answers with the address a.
-func address(a string) func(*dns.Msg) {
-	return func(m *dns.Msg) { m.Answer[0].(*dns.A).A = net.ParseIP(a) }
-}
 
 // raw answers with a record of any data, in hex digits.
 func raw(rrtype uint16, data string) func(*dns.Msg) {
@@ -186,19 +36,6 @@ func raw(rrtype uint16, data string) func(*dns.Msg) {
 
 // isProbe reports whether q asks only whether the server is there.
 func isProbe(q *dns.Msg) bool { return q.Question[0].Name == "." }
-
-// rrs parses records, one on a line.
-func rrs(t testing.TB, text string) (list []dns.RR) {
-	t.Helper()
-	for line := range strings.Lines(text) {
-		if rr, err := dns.NewRR(line); err != nil {
-			t.Fatal(err)
-		} else if rr != nil {
-			list = append(list, rr)
-		}
-	}
-	return list
-}
 
 func mustName(t testing.TB, s string) dnsname.Name {
 	t.Helper()

@@ -28,7 +28,7 @@ import (
 
 // startTLSUpstream is an upstream by DNS over TLS. It closes a connection
 // after that many queries, and counts connections.
-func startTLSUpstream(t *testing.T, cert tls.Certificate, queries int, f answerer) (addr netip.AddrPort,
+func startTLSUpstream(t *testing.T, cert tls.Certificate, queries int, f dnstest.Answerer) (addr netip.AddrPort,
 	conns *atomic.Int32) {
 	t.Helper()
 	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}})
@@ -94,7 +94,7 @@ func TestTLSUpstream(t *testing.T) {
 	dir := t.TempDir()
 	ca := dnstest.NewAuthority(t, dir, "ca.pem")
 	cert := ca.Issue(dir, "cert.pem", "key.pem", "dns.example", time.Now().Add(time.Hour))
-	addr, conns := startTLSUpstream(t, cert, 10, answer(t, nil))
+	addr, conns := startTLSUpstream(t, cert, 10, dnstest.Answer(t, nil))
 	f := newTLSForwarder(t, ca, Server{Addr: addr, CertName: "dns.example"})
 	ask := func(i int) {
 		t.Helper()
@@ -135,7 +135,7 @@ func TestTLSUpstreamIsVerified(t *testing.T) {
 		{"expired", ca.Issue(dir, "5", "5k", "dns.example", time.Now().Add(-time.Minute)), "dns.example", false},
 		{"another authority", other.Issue(dir, "6", "6k", "dns.example", hour), "dns.example", false},
 	} {
-		addr, _ := startTLSUpstream(t, tt.cert, 10, answer(t, nil))
+		addr, _ := startTLSUpstream(t, tt.cert, 10, dnstest.Answer(t, nil))
 		f := newTLSForwarder(t, ca, Server{Addr: addr, CertName: tt.name})
 		want := "SERVFAIL ra"
 		if tt.good {
@@ -243,7 +243,7 @@ func read(in *bufio.Reader) (*dns.Msg, error) {
 }
 
 func write(t *testing.T, c net.Conn, q *dns.Msg) {
-	p := answerTo(t, q, nil)
+	p := dnstest.AnswerTo(t, q, nil)
 	_, _ = c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(p))), p...))
 }
 

@@ -26,31 +26,31 @@ func TestBrokenUpstream(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	one := func(f func(q *dns.Msg) []byte) answerer {
+	one := func(f func(q *dns.Msg) []byte) dnstest.Answerer {
 		return func(q *dns.Msg, _ netip.AddrPort) [][]byte { return [][]byte{f(q)} }
 	}
-	changed := func(change func(*dns.Msg)) answerer { return answer(t, change) }
+	changed := func(change func(*dns.Msg)) dnstest.Answerer { return dnstest.Answer(t, change) }
 	for _, tt := range []struct {
 		what     string
-		udp, tcp answerer // nil: a closed port
-		asked    bool     // for each query: it says itself that it can't help
+		udp, tcp dnstest.Answerer // nil: a closed port
+		asked    bool             // for each query: it says itself that it can't help
 	}{
 		{"closed port", nil, nil, false},
-		{"silent", silent, nil, false},
+		{"silent", dnstest.Silent, nil, false},
 		{"wrong ID", changed(func(m *dns.Msg) { m.Id++ }), nil, false},
 		{"wrong question", changed(func(m *dns.Msg) { m.Question[0].Name = "w.example.com." }), nil, false},
 		{"wrong class", changed(func(m *dns.Msg) { m.Question[0].Qclass = dns.ClassCHAOS }), nil, false},
 		{"wrong sender", func(q *dns.Msg, from netip.AddrPort) [][]byte {
-			_, _ = other.WriteTo(answerTo(t, q, nil), net.UDPAddrFromAddrPort(from)) // whoever asked may be gone
+			_, _ = other.WriteTo(dnstest.AnswerTo(t, q, nil), net.UDPAddrFromAddrPort(from)) // whoever asked may be gone
 			return nil
 		}, nil, false},
 		{"garbage", one(func(*dns.Msg) []byte { return []byte(strings.Repeat("garbage", 20)) }), nil, false},
 		{"empty", one(func(*dns.Msg) []byte { return nil }), nil, false},
-		{"malformed", one(func(q *dns.Msg) []byte { b := answerTo(t, q, nil); return b[:len(b)-1] }), nil, true},
-		{"SERVFAIL", changed(rcode(dns.RcodeServerFailure)), nil, true},
-		{"REFUSED", changed(rcode(dns.RcodeRefused)), nil, true},
-		{"NOTIMP", changed(rcode(dns.RcodeNotImplemented)), nil, true},
-		{"FORMERR", changed(rcode(dns.RcodeFormatError)), nil, true},
+		{"malformed", one(func(q *dns.Msg) []byte { b := dnstest.AnswerTo(t, q, nil); return b[:len(b)-1] }), nil, true},
+		{"SERVFAIL", changed(dnstest.Rcode(dns.RcodeServerFailure)), nil, true},
+		{"REFUSED", changed(dnstest.Rcode(dns.RcodeRefused)), nil, true},
+		{"NOTIMP", changed(dnstest.Rcode(dns.RcodeNotImplemented)), nil, true},
+		{"FORMERR", changed(dnstest.Rcode(dns.RcodeFormatError)), nil, true},
 		{"BADVERS", changed(func(m *dns.Msg) {
 			m.SetEdns0(1232, false)
 			m.Rcode, m.Answer = dns.RcodeBadVers,
@@ -72,8 +72,9 @@ func TestBrokenUpstream(t *testing.T) {
 						return tt.udp(q, from)
 					}
 				}
-				first := startUpstream(t, udp, tt.tcp)
-				f := newForwarder(t, first, startUpstream(t, answer(t, address("192.0.2.2")), nil))
+				first := dnstest.StartUpstream(t, udp, tt.tcp)
+				other := dnstest.StartUpstream(t, dnstest.Answer(t, dnstest.Address("192.0.2.2")), nil)
+				f := newForwarder(t, first, other)
 				f.Timeout = UpstreamTimeout
 				ask := asker(t, f, inBursts)
 				var times []time.Duration
@@ -101,12 +102,12 @@ func TestBrokenUpstream(t *testing.T) {
 // A true reply that comes after junk, and one that comes twice, are taken once.
 func TestJunkAndDuplicates(t *testing.T) {
 	for _, inBursts := range []bool{false, true} {
-		f := newForwarder(t, startUpstream(t, func(q *dns.Msg, _ netip.AddrPort) [][]byte {
-			good := answerTo(t, q, nil)
-			return [][]byte{{}, []byte("junk"), answerTo(t, q, func(m *dns.Msg) { m.Id++ }),
-				answerTo(t, q, func(m *dns.Msg) { m.Question[0].Qtype = 99 }),
+		f := newForwarder(t, dnstest.StartUpstream(t, func(q *dns.Msg, _ netip.AddrPort) [][]byte {
+			good := dnstest.AnswerTo(t, q, nil)
+			return [][]byte{{}, []byte("junk"), dnstest.AnswerTo(t, q, func(m *dns.Msg) { m.Id++ }),
+				dnstest.AnswerTo(t, q, func(m *dns.Msg) { m.Question[0].Qtype = 99 }),
 				good[:len(good)-3], good, good, good}
-		}, nil), startUpstream(t, answer(t, address("192.0.2.2")), nil))
+		}, nil), dnstest.StartUpstream(t, dnstest.Answer(t, dnstest.Address("192.0.2.2")), nil))
 		ask := asker(t, f, inBursts)
 		for i := range 50 {
 			r := ask(queryFor(fmt.Sprintf("%d.example.com.", i)))
@@ -122,12 +123,12 @@ func TestJunkAndDuplicates(t *testing.T) {
 func TestUpstreamPorts(t *testing.T) {
 	var mu sync.Mutex
 	ports, ids := make(map[uint16]int), make(map[uint16]bool)
-	f := newForwarder(t, startUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
+	f := newForwarder(t, dnstest.StartUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
 		mu.Lock()
 		defer mu.Unlock()
 		ports[from.Port()]++
 		ids[q.Id] = true
-		return [][]byte{answerTo(t, q, nil)}
+		return [][]byte{dnstest.AnswerTo(t, q, nil)}
 	}, nil))
 	ask := func(count int) {
 		t.Helper()
@@ -152,7 +153,7 @@ func TestUpstreamPorts(t *testing.T) {
 // A socket that queries share is used a bounded number of times, and for a
 // bounded time.
 func TestSharedSocketsAreReplaced(t *testing.T) {
-	u := newForwarder(t, startUpstream(t, silent, nil)).upstream(0)
+	u := newForwarder(t, dnstest.StartUpstream(t, dnstest.Silent, nil)).upstream(0)
 	shared := make(map[*socket]bool)
 	count := 0
 	for range 30_000 { // as if they were asked
@@ -209,7 +210,7 @@ func TestForwardFreshPortAndID(t *testing.T) {
 	var mu sync.Mutex
 	ports, ids := make(map[uint16]bool), make(map[uint16]bool)
 	inOrder, last := 0, uint16(0)
-	f := newForwarder(t, startUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
+	f := newForwarder(t, dnstest.StartUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
 		mu.Lock()
 		defer mu.Unlock()
 		ports[from.Port()], ids[q.Id] = true, true
@@ -217,7 +218,7 @@ func TestForwardFreshPortAndID(t *testing.T) {
 			inOrder++
 		}
 		last = q.Id
-		return [][]byte{answerTo(t, q, nil)}
+		return [][]byte{dnstest.AnswerTo(t, q, nil)}
 	}, nil))
 	for range n {
 		req := queryFor("www.example.com.")
@@ -242,7 +243,7 @@ func TestForwardFreshPortAndID(t *testing.T) {
 func TestSharedSocketsEnd(t *testing.T) {
 	was := dnstest.LoadNow()
 	t.Run("flood", func(t *testing.T) {
-		f := newForwarder(t, startUpstream(t, silent, nil))
+		f := newForwarder(t, dnstest.StartUpstream(t, dnstest.Silent, nil))
 		f.Timeout = shortTimeout
 		alwaysShared(f)
 		const queries = 2000 // of which some are past the bound
@@ -305,14 +306,14 @@ func TestManyFailures(t *testing.T) {
 func TestUpstreamComesBack(t *testing.T) {
 	var works atomic.Bool
 	var asked atomic.Int32
-	first := startUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
+	first := dnstest.StartUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
 		asked.Add(1)
 		if works.Load() {
-			return answer(t, nil)(q, from)
+			return dnstest.Answer(t, nil)(q, from)
 		}
 		return nil
 	}, nil)
-	f := newForwarder(t, first, startUpstream(t, answer(t, address("192.0.2.2")), nil))
+	f := newForwarder(t, first, dnstest.StartUpstream(t, dnstest.Answer(t, dnstest.Address("192.0.2.2")), nil))
 	f.Timeout = shortTimeout
 	ask := func() string {
 		m := reply(t, f, queryFor("www.example.com."))
@@ -340,9 +341,9 @@ func TestUpstreamComesBack(t *testing.T) {
 func TestForwardLog(t *testing.T) {
 	log := dnstest.NewLog()
 	var answers atomic.Bool
-	up := startUpstream(t, func(q *dns.Msg, _ netip.AddrPort) [][]byte {
+	up := dnstest.StartUpstream(t, func(q *dns.Msg, _ netip.AddrPort) [][]byte {
 		if answers.Load() {
-			return [][]byte{answerTo(t, q, nil)}
+			return [][]byte{dnstest.AnswerTo(t, q, nil)}
 		}
 		return [][]byte{{1}} // junk, and then nothing
 	}, nil)
@@ -366,7 +367,7 @@ func TestForwardLog(t *testing.T) {
 
 // BenchmarkAnswer asks one upstream for names that are not kept, one after the other.
 func BenchmarkAnswer(b *testing.B) {
-	f := newForwarder(b, startUpstream(b, answer(b, nil), nil))
+	f := newForwarder(b, dnstest.StartUpstream(b, dnstest.Answer(b, nil), nil))
 	f.upstream(0).sockets.maxFresh = 1 << 30
 	q := questionOf(b, queryFor("www.example.com."))
 	b.ReportAllocs()

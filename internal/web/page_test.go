@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/dnstest"
 	"github.com/rayje/dnsdock/internal/engine"
 	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/publish"
@@ -34,7 +35,7 @@ func TestPageIsBounded(t *testing.T) {
 		"?q=+10.0.0.1": {fmt.Sprintf("%d of %d shown", maxRows, 2*maxRows), "search for the others"},
 	} {
 		r := call(t, s.handler(), "GET", "/"+query, "")
-		if r.Code != http.StatusOK || !containsAll(r.Body.String(), want) {
+		if r.Code != http.StatusOK || !dnstest.ContainsAll(r.Body.String(), want) {
 			t.Errorf("%s: got %d %.3000s; want %q", query, r.Code, r.Body, want)
 		}
 		if got := r.Header().Get("Content-Type"); got != "text/html; charset=utf-8" {
@@ -116,7 +117,7 @@ func TestPageShowsBothSpellings(t *testing.T) {
 		}
 	}
 	body := call(t, s.handler(), "GET", "/?name=b%C3%BCcher.example", "").Body.String()
-	if !containsAll(body, []string{"<code>xn--bcher-kva.example</code>", "bücher.example</span>", "by second names", "<code>b.docker"}) {
+	if !dnstest.ContainsAll(body, []string{"<code>xn--bcher-kva.example</code>", "bücher.example</span>", "by second names", "<code>b.docker"}) {
 		t.Errorf("the answer does not show both spellings: %s", body)
 	}
 }

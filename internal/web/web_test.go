@@ -185,10 +185,6 @@ func errorOf(t *testing.T, r *httptest.ResponseRecorder) string {
 	return e["error"]
 }
 
-func containsAll(s string, parts []string) bool {
-	return !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(s, part) })
-}
-
 func mustName(t testing.TB, s string) dnsname.Name {
 	t.Helper()
 	n, err := dnsname.Parse(s)

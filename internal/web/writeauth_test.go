@@ -91,7 +91,7 @@ func TestWriteAuthByAddress(t *testing.T) {
 			if w.Code == 403 {
 				text := errorOf(t, w)
 				ways := []string{"this machine", "-http=unix://", "-http-token-file", "-http-open"}
-				if !containsAll(text, ways) || strings.Contains(text, "\n") {
+				if !dnstest.ContainsAll(text, ways) || strings.Contains(text, "\n") {
 					t.Errorf("got error %q; want one line with %q", text, ways)
 				}
 			}
