@@ -109,13 +109,21 @@ func randomBelow(n dnsname.Name) dnsname.Name {
 	return dnsname.Name(string(rune(len(label)))+label) + n
 }
 
-// proveLoop takes note that a query for a probe came. It logs the loop, not more often than once in loopLogEvery,
-// and has those queries answered that are in it.
+// proveLoop takes note that a query for a probe came, and has those queries answered that are in the loop. It logs
+// the loop, not more often than once in loopLogEvery.
 func (f *Forwarder) proveLoop(probe *loopProbe) {
+	if f.noteLoop(probe) {
+		f.log.Warn("forwarding loop: the upstream asks dnsdock: give one of the two another nameserver",
+			"upstream", probe.upstream, "name", probe.suspect.Name())
+	}
+}
+
+// noteLoop is proveLoop without the log. It reports whether a line is due.
+func (f *Forwarder) noteLoop(probe *loopProbe) (isDue bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if probe.looped {
-		return
+		return false
 	}
 	probe.looped = true
 	if probe.suspect.looped == nil {
@@ -126,9 +134,8 @@ func (f *Forwarder) proveLoop(probe *loopProbe) {
 	default:
 		close(probe.suspect.looped)
 	}
-	if time.Since(f.looped) > loopLogEvery {
+	if isDue = time.Since(f.looped) > loopLogEvery; isDue {
 		f.looped = time.Now()
-		f.log.Warn("forwarding loop: the upstream asks dnsdock: give one of the two another nameserver",
-			"upstream", probe.upstream, "name", probe.suspect.Name())
 	}
+	return isDue
 }

@@ -2,7 +2,6 @@ package forward
 
 import (
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"strings"
 	"sync"
@@ -29,7 +28,7 @@ func TestForwardingLoop(t *testing.T) {
 	for i := range both {
 		f := newForwarder(t, addrs[1-i])
 		if i == 0 {
-			f.log = slog.New(slog.NewTextHandler(log, nil))
+			logTo(t, f, log)
 		}
 		both[i].Store(f)
 	}
@@ -68,7 +67,7 @@ func TestOwnQueryComesBack(t *testing.T) {
 		return packReply(t, m, q)
 	})
 	f := newForwarder(t, up)
-	f.log = slog.New(slog.NewTextHandler(log, nil))
+	logTo(t, f, log)
 	back.Store(f)
 	for range 2 {
 		if got, want := show(reply(t, f, queryFor("www.example.com."))), "SERVFAIL ra"; got != want {
@@ -102,7 +101,7 @@ func TestNoLoop(t *testing.T) {
 			<-release
 			return dnstest.AnswerTo(t, q, nil)
 		}))
-		f.log = slog.New(slog.NewTextHandler(log, nil))
+		logTo(t, f, log)
 		client := localhost
 		if chance {
 			client = netip.MustParseAddr("10.0.0.9")

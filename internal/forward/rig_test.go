@@ -2,9 +2,11 @@ package forward
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"net/netip"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -57,9 +59,23 @@ func servers(addrs ...netip.AddrPort) (list []Server) {
 // loaded returns f with its upstreams.
 func loaded(t testing.TB, f *Forwarder) *Forwarder {
 	t.Helper()
+	logTo(t, f, io.Discard)
 	if err := f.Load(); err != nil {
 		t.Fatal(err)
 	}
+	return logTo(t, f, io.Discard)
+}
+
+// logTo returns f, which logs to w from now on. A line that is logged while a lock is held fails the test.
+func logTo(t testing.TB, f *Forwarder, w io.Writer) *Forwarder {
+	locks := []*sync.Mutex{&f.mu, &f.loading, &f.clients.reading}
+	for _, g := range f.all() {
+		for _, u := range g.upstreams {
+			locks = append(locks, &u.mu, &u.health.mu, &u.loop.mu, &u.sockets.mu)
+		}
+	}
+	f.log = slog.New(dnstest.Unlocked(t, w, locks...))
+	f.router.log = f.log
 	return f
 }
 

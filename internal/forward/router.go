@@ -162,7 +162,17 @@ func (r *router) Route(n dnsname.Name) (domain dnsname.Name, addrs []string) {
 
 // Load reads the resolv.confs. It makes the routes again if there are none yet, or if the files name other servers
 // than before. An error says that a file can't be read or names no server: then what the file said last goes on.
-func (r *router) Load() (err error) {
+func (r *router) Load() error {
+	news, err := r.load()
+	for file, named := range news {
+		r.log.Info("nameservers read", "file", file, "upstreams", named)
+	}
+	return err
+}
+
+// load is Load without the log: news is what those files say that changed.
+func (r *router) load() (news map[string][]Server, err error) {
+	news = make(map[string][]Server)
 	r.loading.Lock()
 	defer r.loading.Unlock()
 	changed := !r.loaded
@@ -176,15 +186,14 @@ func (r *router) Load() (err error) {
 			if e != nil {
 				err = e
 			} else if !slices.Equal(named, r.files[s.File]) {
-				r.files[s.File], changed = named, true
-				r.log.Info("nameservers read", "file", s.File, "upstreams", named)
+				r.files[s.File], news[s.File], changed = named, named, true
 			}
 		}
 	}
 	if changed {
 		r.makeGroups()
 	}
-	return err
+	return news, err
 }
 
 // readFile returns the servers that a resolv.conf names, dnsdock itself left out, and only the first ones of many.

@@ -2,7 +2,6 @@ package forward
 
 import (
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -349,7 +348,7 @@ func TestForwardLog(t *testing.T) {
 	}, nil)
 	f := newForwarder(t, up)
 	f.Timeout = 10 * time.Millisecond
-	f.log = slog.New(slog.NewTextHandler(log, nil))
+	logTo(t, f, log)
 	ask := func() { reply(t, f, queryFor("www.example.com.")) }
 	for range 2 * awayAfter {
 		ask()

@@ -409,7 +409,8 @@ func inBubble(t *testing.T, n publish.NameRules, up bool, f func(w *watched)) {
 		n.Apex = "\x06docker\x00"
 		w.watcher = New(w.engine, Config{URL: "fake", Naming: n}, w.sink, slog.New(slog.DiscardHandler))
 		w.watcher.log = slog.New(dnstest.Unlocked(t, w.log,
-			&w.watcher.queue.mu, &w.watcher.followers.mu, &w.watcher.networks.mu, &w.watcher.problems.mu))
+			&w.watcher.queue.mu, &w.watcher.followers.mu, &w.watcher.networks.mu, &w.watcher.images.mu,
+			&w.watcher.problems.mu))
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		wg.Go(func() {
