@@ -18,6 +18,7 @@ func (c *Container) Endpoints(networks []string) []Endpoint {
 // networks that are wanted, without the addresses that the prefix excludes.
 func (m *labelReader) endpoints(networks []string) (list []Endpoint) {
 	if places := m.places(); len(places) > 0 {
+		m.isElsewhere = true
 		for _, p := range places {
 			if p.Container != "" {
 				list = append(list, m.Others[p.Container]...)

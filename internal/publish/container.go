@@ -21,9 +21,15 @@ type Container struct {
 	Labels   map[string]string
 	Networks []Endpoint
 	Exposed  []Port // without names
-	Shares   string // ID or name of the container whose network it uses; empty if it has its own
 	Host     HostName
 	Baked    Baked
+	Outside  *Outside // for clients on none of its networks; nil: its addresses on them
+	Borrowed
+}
+
+// Borrowed says whose addresses a container has in place of its own.
+type Borrowed struct {
+	Shares string // ID or name of the container whose network it uses; empty if it has its own
 
 	// Others holds the endpoints of the running containers whose addresses this
 	// one borrows, keyed by the reference in its label (see Reaches).

@@ -1,5 +1,7 @@
 package publish
 
+import "slices"
+
 // A Kind is a set of bits: what a service has.
 type Kind uint16
 
@@ -27,7 +29,11 @@ func (s *Service) Kinds() (k Kind) {
 		return HasCNAME
 	}
 	k = HasData
-	for _, a := range s.Addrs {
+	addrs := s.Addrs
+	if s.Outside != nil {
+		addrs = slices.Concat(addrs, s.Outside.Addrs)
+	}
+	for _, a := range addrs {
 		switch {
 		case !a.IsValid():
 			k |= HasA | HasAAAA | HasHost
@@ -37,7 +43,7 @@ func (s *Service) Kinds() (k Kind) {
 			k |= HasAAAA
 		}
 	}
-	if len(s.NetRuns) > 1 || len(s.NetRuns) == 1 && s.NetRuns[0].Internal {
+	if s.Outside != nil || len(s.NetRuns) > 1 || len(s.NetRuns) == 1 && s.NetRuns[0].Internal {
 		k |= Varies
 	}
 	if s.Sick {

@@ -30,8 +30,9 @@ var (
 // the problems with their values.
 type labelReader struct {
 	*Container
-	oneOff   bool // the container does not count as one of its Compose service
-	problems []Problem
+	oneOff      bool // the container does not count as one of its Compose service
+	isElsewhere bool // a label sets the addresses; set by endpoints
+	problems    []Problem
 }
 
 func newLabelReader(c *Container) *labelReader {

@@ -33,9 +33,7 @@ func (n NameRules) ServiceOf(c *Container, engine string) (*Service, []Problem) 
 	m := newLabelReader(c)
 	s := &Service{
 		ID:      c.ID,
-		CNAME:   m.cname(),
-		TXT:     m.txt(),
-		Ports:   m.ports(),
+		Records: Records{CNAME: m.cname(), TXT: m.txt(), Ports: m.ports()},
 		TTL:     m.ttl(),
 		Aliases: m.aliases(n),
 		Origin: Origin{
@@ -44,12 +42,15 @@ func (n NameRules) ServiceOf(c *Container, engine string) (*Service, []Problem) 
 	}
 	if s.CNAME == "" {
 		s.setAddrs(m.endpoints(n.Networks))
+		if !m.isElsewhere { // what a label sets is for all clients
+			s.Outside = c.Outside
+		}
 	}
 	s.Sick = n.Health && c.Sick && !m.ignoresHealth()
 	s.HostName = m.hostName(n)
 	s.SecondNames = m.secondNames(n)
 	m.setFullName(n, s)
-	if len(s.Addrs) == 0 && s.CNAME == "" {
+	if len(s.Addrs) == 0 && s.CNAME == "" && s.Outside == nil {
 		return nil, m.problems
 	}
 	return s, m.problems
@@ -156,12 +157,12 @@ func (n NameRules) Patched(s *Service, p Patch) (*Service, error) {
 	}
 	t := *s
 	if len(p.Addrs) > 0 || p.CNAME != nil && *p.CNAME != "" {
-		t.NetRuns = nil
+		t.NetRuns, t.Outside = nil, nil
 	}
 	p = Patch{&s.ContainerLabel, &s.ImageLabel, s.Addrs, &s.CNAME, &s.TXT, &s.Ports, &s.TTL, &s.Aliases}.Over(p)
 	t.ContainerLabel, t.ImageLabel, t.Addrs, t.CNAME = *p.Name, *p.Image, p.Addrs, *p.CNAME
 	t.TXT, t.Ports, t.TTL, t.Aliases = *p.TXT, *p.Ports, *p.TTL, *p.Aliases
-	if len(t.Addrs) == 0 && t.CNAME == "" {
+	if len(t.Addrs) == 0 && t.CNAME == "" && t.Outside == nil {
 		return nil, ErrNoAddress
 	}
 	old := n.hyphenated(s.OwnerNames)

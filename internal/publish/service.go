@@ -19,14 +19,13 @@ type Service struct {
 	ImageLabel     string         // image part of the full name, with the region: as above
 	Addrs          []netip.Addr   // none if there is a CNAME; those of internal networks last; not valid: the host's
 	NetRuns        []addrRun      // the networks that Addrs are on, in that order; nil: on none, set by hand
-	CNAME          dnsname.Name   // the name that all names of the service stand for; empty: none
-	TXT            []string       // one TXT record each
-	Ports          []Port         // one SRV record each, by number
+	Outside        *Outside       // for clients on none of the networks; nil: they get Addrs and Ports too
 	TTL            int            // seconds, or DefaultTTL
 	Aliases        []dnsname.Name // further absolute names
 	HostName       dnsname.Name   // what the container calls itself, a full name; empty: none
 	Sick           bool           // its health check fails
 	Origin         Origin
+	Records
 
 	// OwnerNames are the names that the name rule finds the service by: the full
 	// name, HostName and the aliases, each once. NameRules.SetOwnerNames derives
@@ -35,6 +34,13 @@ type Service struct {
 	// SecondNames are names under the apex that are answered only where no owner
 	// name of any service matches.
 	SecondNames []dnsname.Name
+}
+
+// Records are what a service has beside its addresses.
+type Records struct {
+	CNAME dnsname.Name // the name that all names of the service stand for; empty: none
+	TXT   []string     // one TXT record each
+	Ports []Port       // one SRV record each, by number
 }
 
 // An Origin says where a service comes from. Of a service made by hand only Since
@@ -75,10 +81,10 @@ func (s *Service) IsStopped() bool {
 func (s *Service) CatchesAll() bool { return slices.Contains(s.Aliases, dnsname.Star) }
 
 // AddrsFor returns the addresses of s that a client gets, the best first: those
-// on its own network, if it is on one with s; else those on all networks that
-// can be reached from elsewhere.
+// on its own network, if it is on one with s; else those of the machine that
+// publishes its ports, or those on all networks that can be reached from elsewhere.
 func (s *Service) AddrsFor(client netip.Addr) (addrs []netip.Addr, near bool) {
-	if s.NetRuns == nil {
+	if s.NetRuns == nil && s.Outside == nil {
 		return s.Addrs, false
 	}
 	at, open := 0, 0
@@ -91,6 +97,9 @@ func (s *Service) AddrsFor(client netip.Addr) (addrs []netip.Addr, near bool) {
 		if !run.Internal {
 			open = at // internal ones are the last
 		}
+	}
+	if s.Outside != nil {
+		return s.Outside.Addrs, false
 	}
 	return s.Addrs[:open], false
 }
@@ -143,6 +152,7 @@ func (s *Service) Equal(t *Service) bool {
 		s.TTL == t.TTL && s.CNAME == t.CNAME && s.HostName == t.HostName && s.Sick == t.Sick &&
 		s.Origin.equal(t.Origin) &&
 		slices.Equal(s.Addrs, t.Addrs) && slices.Equal(s.NetRuns, t.NetRuns) &&
+		s.Outside.equal(t.Outside) &&
 		slices.Equal(s.TXT, t.TXT) && slices.Equal(s.Ports, t.Ports) && slices.Equal(s.Aliases, t.Aliases) &&
 		slices.Equal(s.OwnerNames, t.OwnerNames) && slices.Equal(s.SecondNames, t.SecondNames)
 }

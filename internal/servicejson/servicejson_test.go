@@ -146,7 +146,7 @@ func TestReadService(t *testing.T) {
 func TestOf(t *testing.T) {
 	s := &publish.Service{
 		ID: "x", ContainerLabel: "a", ImageLabel: "b", TTL: publish.DefaultTTL,
-		CNAME:       mustName(t, "xn--mnchen-3ya.example"),
+		Records:     publish.Records{CNAME: mustName(t, "xn--mnchen-3ya.example")},
 		OwnerNames:  []dnsname.Name{mustName(t, "a.b.docker"), mustName(t, "xn--bcher-kva.shop.example")},
 		SecondNames: []dnsname.Name{mustName(t, "1.web.shop.docker"), mustName(t, "xn--n-nga1b.docker")},
 		Aliases:     []dnsname.Name{mustName(t, "xn--bcher-kva.shop.example")},

@@ -249,7 +249,7 @@ func (c *fakeContainer) container(id string) *Container {
 	}
 	p := &publish.Container{
 		ID: id, Name: c.name, Image: c.image, ImageID: "sha256:01", State: c.state, Sick: c.sick,
-		Env: c.env, Labels: c.labels, Networks: slices.Clone(networks), Shares: c.shares,
+		Env: c.env, Labels: c.labels, Networks: slices.Clone(networks), Borrowed: publish.Borrowed{Shares: c.shares},
 	}
 	if c.host {
 		p.Networks = []publish.Endpoint{publish.HostNetwork()}

@@ -51,10 +51,10 @@ func TestAnswersByClient(t *testing.T) {
 		{"10.1.0.99", "ab.db.docker.", dns.TypeAAAA, []string{"NOERROR fd00:1::20"}},
 		{"fd00:1::99", "ab.db.docker.", dns.TypeA, []string{"NOERROR 10.1.0.20"}},
 		{"10.2.0.99", "ab.db.docker.", dns.TypeAAAA, []string{"NOERROR"}},
-		{"10.2.0.99", "_80._tcp.ab.db.docker.", dns.TypeSRV, []string{"NOERROR ab.db.docker. 10.2.0.20"}},
-		{"10.1.0.99", "_80._tcp.ab.db.docker.", dns.TypeSRV, []string{"NOERROR ab.db.docker. 10.1.0.20 fd00:1::20"}},
-		{"192.0.2.1", "_80._tcp.in.db2.docker.", dns.TypeSRV, []string{"NOERROR in.db2.docker."}},
-		{"10.3.0.99", "_80._tcp.in.db2.docker.", dns.TypeSRV, []string{"NOERROR in.db2.docker. 10.3.0.20"}},
+		{"10.2.0.99", "_80._tcp.ab.db.docker.", dns.TypeSRV, []string{"NOERROR ab.db.docker.80 10.2.0.20"}},
+		{"10.1.0.99", "_80._tcp.ab.db.docker.", dns.TypeSRV, []string{"NOERROR ab.db.docker.80 10.1.0.20 fd00:1::20"}},
+		{"192.0.2.1", "_80._tcp.in.db2.docker.", dns.TypeSRV, []string{"NOERROR in.db2.docker.80"}},
+		{"10.3.0.99", "_80._tcp.in.db2.docker.", dns.TypeSRV, []string{"NOERROR in.db2.docker.80 10.3.0.20"}},
 		{"192.0.2.1", "in.db2.docker.", dns.TypeA, []string{"NOERROR"}},
 	} {
 		got := make(map[string]bool)
@@ -77,10 +77,11 @@ func TestAnswersByPlaces(t *testing.T) {
 	reg := zonetest.New(t, "docker", 0)
 	z := newResolver(t, reg)
 	reg.PutContainers(t, publish.Container{Name: "site", Image: "web",
-		Labels: map[string]string{"com.dnsdock.ip_addr": "container:p1,container:p2"}, Others: map[string][]publish.Endpoint{
+		Labels: map[string]string{"com.dnsdock.ip_addr": "container:p1,container:p2"},
+		Borrowed: publish.Borrowed{Others: map[string][]publish.Endpoint{
 			"p1": {zonetest.Endpoint("a", "10.1.0.11/24"), zonetest.Endpoint("b", "10.2.0.11/24")},
 			"p2": {zonetest.Endpoint("a", "10.1.0.12/24"), zonetest.Endpoint("b", "10.2.0.12/24")},
-		}})
+		}}})
 	for client, want := range map[string]string{
 		"10.1.0.99": "NOERROR 10.1.0.11 10.1.0.12",
 		"10.2.0.99": "NOERROR 10.2.0.11 10.2.0.12",
@@ -190,10 +191,10 @@ func TestHealthChecks(t *testing.T) {
 	check("192.0.2.1", "web.docker.", dns.TypeAAAA, "NOERROR")
 	check("192.0.2.1", "w2.web.docker.", dns.TypeA, "NOERROR 10.1.0.2")
 	check("192.0.2.1", "w2.web.docker.", dns.TypeAAAA, "NOERROR fd00:1::2")
-	check("192.0.2.1", "_80._tcp.web.docker.", dns.TypeSRV, "NOERROR 10.1.0.1 w1.web.docker.")
+	check("192.0.2.1", "_80._tcp.web.docker.", dns.TypeSRV, "NOERROR 10.1.0.1 w1.web.docker.80")
 	put("w1", "web", "10.1.0.1/24", true)
 	check("192.0.2.1", "web.docker.", dns.TypeA, "NOERROR 10.1.0.1 10.1.0.2")
-	check("192.0.2.1", "_80._tcp.w1.web.docker.", dns.TypeSRV, "NOERROR 10.1.0.1 w1.web.docker.")
+	check("192.0.2.1", "_80._tcp.w1.web.docker.", dns.TypeSRV, "NOERROR 10.1.0.1 w1.web.docker.80")
 	put("w2", "web", "10.1.0.2/24", true, "com.dnsdock.health=ignore")
 	check("192.0.2.1", "web.docker.", dns.TypeA, "NOERROR 10.1.0.2")
 	reg.Rules.Health = false
@@ -270,7 +271,7 @@ func TestComposeNames(t *testing.T) {
 	}
 	reg.Rules.Closest = false
 	if got := answersTo(z, "192.0.2.1", "", "_80._tcp.1.web.shop.docker.",
-		dns.TypeSRV); got != "NOERROR shop_web_1.nginx.docker. 10.1.0.1" {
+		dns.TypeSRV); got != "NOERROR shop_web_1.nginx.docker.80 10.1.0.1" {
 		t.Errorf("SRV: got %q", got)
 	}
 	m := reply(z, new(dns.Msg).SetQuestion("1.0.1.10.in-addr.arpa.", dns.TypePTR), netip.Addr{}, dns.MaxMsgSize)

@@ -182,6 +182,9 @@ func (d *decision) explain(q Query, top dnsname.Name, f found) {
 	default:
 		rule = fmt.Sprintf("it is under %s, and no service has a name that fits", dnsname.Text(top))
 	}
+	if d.isOutside(f) {
+		rule += "; this client is on none of their networks, so it gets the machine that publishes their ports"
+	}
 	d.trace.note(n, rule)
 	switch {
 	case f.owners != nil:
@@ -200,4 +203,14 @@ func (d *decision) explain(q Query, top dnsname.Name, f found) {
 	default:
 		d.trace.sources(index.Shuffled(f.views, publish.HasData), f.second, d.Reg.Answers(n))
 	}
+}
+
+// isOutside reports whether a service of f is answered by the machine that publishes its ports.
+func (d *decision) isOutside(f found) bool {
+	for s := range index.Shuffled(f.views, publish.Varies) {
+		if s.IsOutside(d.client.Addr) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(f.ports, func(p servicePort) bool { return p.IsOutside(d.client.Addr) })
 }

@@ -26,7 +26,7 @@ type found struct {
 	owners   *index.Set // services whose address the name is of; nil: none
 }
 
-// A servicePort is one SRV record.
+// A servicePort is a port that a service has at a name.
 type servicePort struct {
 	*publish.Service
 	publish.Port

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"log/slog"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -96,7 +97,7 @@ func answersTo(z *Resolver, client, local, qname string, qtype uint16) string {
 		case *dns.AAAA:
 			got = append(got, rr.AAAA.String())
 		case *dns.SRV:
-			got = append(got, rr.Target)
+			got = append(got, rr.Target+strconv.Itoa(int(rr.Port)))
 		}
 	}
 	return strings.Join(got, " ")

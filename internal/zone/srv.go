@@ -30,18 +30,23 @@ func (d *decision) addSRV(owner dnsname.Name, ports []servicePort) {
 	limit := d.limit(len(ports))
 	for i, first := 0, rand.IntN(len(ports)); i < len(ports) && len(seen) < limit; i++ {
 		p := ports[(first+i)%len(ports)]
-		t := target{p.OwnerNames[0], p.Number}
-		if seen[t] {
-			continue
+		if p.Outside != nil {
+			d.basis.By |= ByNetwork
 		}
-		seen[t] = true
-		data := d.begin(answerSection, owner, dns.TypeSRV, ttl)
-		d.uint16s(0, 1, t.number) // priority, weight, port
-		d.whole(t.name)
-		d.end(data)
-		if !isHost[t.name] {
-			isHost[t.name] = true
-			hosts = append(hosts, t.name)
+		for _, number := range p.NumbersFor(d.client.Addr, p.Port) {
+			t := target{p.OwnerNames[0], number}
+			if seen[t] {
+				continue
+			}
+			seen[t] = true
+			data := d.begin(answerSection, owner, dns.TypeSRV, ttl)
+			d.uint16s(0, 1, t.number) // priority, weight, port
+			d.whole(t.name)
+			d.end(data)
+			if !isHost[t.name] {
+				isHost[t.name] = true
+				hosts = append(hosts, t.name)
+			}
 		}
 	}
 	d.keepBelow(limit, len(seen))
