@@ -33,11 +33,13 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/rayje/dnsdock/internal/config"
+	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnsserver"
 	"github.com/rayje/dnsdock/internal/engine"
 	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/heap"
 	"github.com/rayje/dnsdock/internal/host"
+	"github.com/rayje/dnsdock/internal/hostsfile"
 	"github.com/rayje/dnsdock/internal/listener"
 	"github.com/rayje/dnsdock/internal/stats"
 	"github.com/rayje/dnsdock/internal/watch"
@@ -105,6 +107,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	}
 	if p.state != nil {
 		p.start("state", func() error { return p.state.run(p.ctx) })
+	}
+	if cfg.HostsFile != "" {
+		p.start("hosts file", func() error { return p.keepHosts(cfg.HostsFile) })
 	}
 	p.start("history", func() error { return p.traffic.Run(p.ctx) })
 	p.start("trimmer", func() error { return heap.Trim(p.ctx) })
@@ -251,6 +256,26 @@ func (p *program) serveHTTP(ln net.Listener) {
 		return srv.Close()
 	})
 	p.log.Info("listening", "for", "http", "addr", ln.Addr())
+}
+
+// keepHosts keeps all names in a hosts file until the end.
+func (p *program) keepHosts(file string) error {
+	changes, _, err := p.reg.feed.Listen(netip.Addr{})
+	if err != nil {
+		return err
+	}
+	defer p.reg.feed.Leave(changes)
+	f := &hostsfile.File{Path: file, Owner: "dnsdock " + dnsname.Text(p.reg.names.Apex), Log: p.log}
+	return hostsfile.Run(p.ctx, f, changes.Changes, func() (list []hostsfile.Host, ok bool) {
+		if !p.reg.index.IsKnown() {
+			return nil, false
+		}
+		p.reg.feed.CatchUp(changes) // all that it missed is in the list
+		for n, addrs := range p.zone.Hosts(p.reg.all()) {
+			list = append(list, hostsfile.Host{Name: dnsname.Text(n), Addrs: addrs})
+		}
+		return list, true
+	})
 }
 
 // reloadOn reads files again and lists containers on each SIGHUP, until the end.

@@ -15,6 +15,7 @@ import (
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/engine"
 	"github.com/rayje/dnsdock/internal/host"
+	"github.com/rayje/dnsdock/internal/hostsfile"
 	"github.com/rayje/dnsdock/internal/publish"
 )
 
@@ -27,6 +28,7 @@ type Config struct {
 	DNS       []string // addresses to listen on: host:port, where the host is an IP address or empty
 	TTL       uint32   // seconds, of the records of containers
 	StateFile string   // empty: none
+	HostsFile string   // keeps a block of all names; empty: none
 	Names     publish.NameRules
 	Docker    Docker
 	Forward   Forward
@@ -200,6 +202,12 @@ func (d *draft) readFiles(getenv func(string) string) error {
 	if d.HTTP.TokenFile != "" {
 		if _, err := host.ReadToken(d.HTTP.TokenFile); err != nil {
 			return invalid(d.HTTP.TokenFile, "flag -http-token-file", err)
+		}
+	}
+	if d.HostsFile != "" {
+		if err := hostsfile.Check(d.HostsFile); err != nil {
+			err = fmt.Errorf("%w: write the path of a file that exists, as in /etc/hosts", err)
+			return invalid(d.HostsFile, "flag -hosts", err)
 		}
 	}
 	if !d.tlsVerify || !slices.ContainsFunc(d.Docker.Engines, func(e Engine) bool { return e.Network == "tcp" }) {

@@ -73,6 +73,7 @@ func show(c *Config) string {
 	add("open", c.HTTP.Open, "false")
 	add("health", c.Names.Health, "true")
 	add("state", c.StateFile, "")
+	add("hosts", c.HostsFile, "")
 	add("forcettl", c.Forward.ForceTTL, "false")
 	add("verbose", c.Log.Verbose, "true")
 	add("debug", c.Log.Debug, "false")

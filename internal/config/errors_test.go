@@ -37,6 +37,8 @@ func TestParseErrors(t *testing.T) {
 		{[]string{"-http-token-file=/nonexistent"}, "", []string{"-http-token-file", "/nonexistent", "no such file"}},
 		{[]string{"-http-token-file=" + junk}, "", []string{"-http-token-file", junk, "write one of 16 characters or more", "openssl rand -hex 32"}},
 		{[]string{"-http-token-file=/dev/zero"}, "", []string{"-http-token-file", "not a regular file"}},
+		{[]string{"-hosts=/nonexistent"}, "", []string{"-hosts", "no such file", "as in /etc/hosts"}},
+		{[]string{"-hosts=/dev"}, "", []string{"-hosts", "not a regular file", "as in /etc/hosts"}},
 		{[]string{"-log=xml"}, "", []string{"-log", `"xml"`, "write text or json"}},
 		{[]string{"-dns=127.0.0.1"}, "", []string{"-dns", `"127.0.0.1"`, listen}},
 		{[]string{"-dns=::1"}, "", []string{"-dns", `"::1"`, listen}},

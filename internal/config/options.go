@@ -133,6 +133,9 @@ func (d *draft) httpOptions() []option {
 
 func (d *draft) otherOptions() []option {
 	return []option{
+		{name: "hosts", argument: "FILE", set: value(&d.HostsFile, verbatim),
+			help: "keep all names with their addresses in this file, as in `/etc/hosts`, in a block that is removed" +
+				" at the end; the rest of the file stays as it is"},
 		{name: "log", argument: "FORMAT", preset: "text", set: value(&d.Log.JSON, choice("json", "text")),
 			help: "`text`, or `json`: each line of the log is JSON"},
 		{name: "verbose", preset: "true", set: value(&d.Log.Verbose, parseBool),

@@ -31,15 +31,16 @@ var rooms = map[string]room{
 	"internal/table":   {"", messages + http + sockets + files},
 	"internal/heap":    {"", messages + http + sockets + files},
 
-	"internal/limit":    {"", messages + http + sockets + files},
-	"internal/host":     {"", messages + http},
-	"internal/feed":     {"limit", messages + http + sockets + files},
-	"internal/engine":   {"", messages},
-	"internal/publish":  {"dnsname", messages + http + sockets + files + "sync log/slog"},
-	"internal/udpio":    {"", messages + http},
-	"internal/listener": {"stats udpio", messages + http},
-	"internal/dnscache": {"dnsname dnswire table", http + sockets + files},
-	"internal/config":   {"dnsname engine host publish", messages + http},
+	"internal/limit":     {"", messages + http + sockets + files},
+	"internal/host":      {"", messages + http},
+	"internal/hostsfile": {"host", messages + http + sockets},
+	"internal/feed":      {"limit", messages + http + sockets + files},
+	"internal/engine":    {"", messages},
+	"internal/publish":   {"dnsname", messages + http + sockets + files + "sync log/slog"},
+	"internal/udpio":     {"", messages + http},
+	"internal/listener":  {"stats udpio", messages + http},
+	"internal/dnscache":  {"dnsname dnswire table", http + sockets + files},
+	"internal/config":    {"dnsname engine host hostsfile publish", messages + http},
 
 	"internal/index":   {"dnsname dnswire publish table", http + sockets + files},
 	"internal/forward": {"dnscache dnsname dnswire host limit stats udpio", http},
@@ -51,8 +52,8 @@ var rooms = map[string]room{
 	"internal/servicejson": {"dnsname publish", messages + http + sockets + files + "sync log/slog"},
 	"internal/watch":       {"dnsname engine publish", messages + http + sockets},
 
-	".": {"config dnscache dnsname dnsserver dnswire engine feed forward heap host index limit listener publish stats servicejson table udpio watch " +
-		"web zone", ""},
+	".": {"config dnscache dnsname dnsserver dnswire engine feed forward heap host hostsfile index limit listener " +
+		"publish stats servicejson table udpio watch web zone", ""},
 
 	// No part of the program.
 	"internal/dnstest":  {"dnsname dnswire listener stats", ""},
