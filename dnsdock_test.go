@@ -513,25 +513,6 @@ func startEngine(t *testing.T, h http.Handler) engine.URL {
 	return u
 }
 
-func TestAddrsOfEndpoint(t *testing.T) {
-	static := &struct{ IPv4Address, IPv6Address string }{"10.0.0.9", "fd00::9"}
-	for _, c := range []struct {
-		in   endpointJSON
-		want string
-	}{
-		{endpointJSON{}, "[]"},
-		{endpointJSON{IPAddress: "10.0.0.1"}, "[10.0.0.1]"},
-		{endpointJSON{IPAddress: "10.0.0.1", GlobalIPv6Address: "fd00::1"}, "[10.0.0.1 fd00::1]"},
-		{endpointJSON{GlobalIPv6Address: "fd00::1", IPAMConfig: static}, "[fd00::1]"},
-		{endpointJSON{IPAMConfig: static}, "[10.0.0.9 fd00::9]"},
-		{endpointJSON{IPAddress: "<nil>"}, "[]"},
-	} {
-		if got := fmt.Sprint(append([]netip.Addr{}, c.in.addrs()...)); got != c.want {
-			t.Errorf("%+v: %s; want %s", c.in, got, c.want)
-		}
-	}
-}
-
 // Whatever an engine sends as a list or as events is read to an end.
 func FuzzEngine(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -682,7 +663,7 @@ func TestClientGarbage(t *testing.T) {
 			t.Errorf("event %q: got %+v; want an error", line, e)
 		}
 	}
-	if _, err := client.NetworkKinds(t.Context()); !errors.Is(err, watch.ErrRefused) {
+	if _, err := client.Networks(t.Context()); !errors.Is(err, watch.ErrRefused) {
 		t.Errorf("networks that are refused: got %v; want %v", err, watch.ErrRefused)
 	}
 }

@@ -12,10 +12,11 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"strings"
-	"time"
+	"sync/atomic"
 
+	"github.com/rayje/dnsdock/internal/dockerjson"
 	"github.com/rayje/dnsdock/internal/engine"
+	"github.com/rayje/dnsdock/internal/host"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/watch"
 )
@@ -41,6 +42,8 @@ type dockerClient struct {
 	stream *http.Client // has no such limit
 	log    *slog.Logger
 	warned bool // that the engine is too new, in the log
+
+	machine atomic.Pointer[netip.Addr] // that was last reached; nil before
 }
 
 var _ watch.Engine = (*dockerClient)(nil)
@@ -48,7 +51,14 @@ var _ watch.Engine = (*dockerClient)(nil)
 // newDockerClient returns a client of the engine, over TLS where files is not
 // nil. It does not connect.
 func newDockerClient(url engine.URL, files *engine.TLSFiles, log *slog.Logger) *dockerClient {
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return url.Dial(ctx, files) }
+	c := &dockerClient{engine: url, log: log}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		conn, err := url.Dial(ctx, files)
+		if err == nil {
+			c.noteMachine(conn.RemoteAddr())
+		}
+		return conn, err
+	}
 	base, t := "http://docker", &http.Transport{DialContext: dial} // no proxy: $HTTP_PROXY is not meant for the engine
 	if files != nil {
 		base, t = "https://docker", &http.Transport{DialTLSContext: dial}
@@ -56,13 +66,30 @@ func newDockerClient(url engine.URL, files *engine.TLSFiles, log *slog.Logger) *
 	t.MaxIdleConnsPerHost = watch.MaxInspects
 	t.IdleConnTimeout = 2 * watch.ResyncPeriod
 	t.ResponseHeaderTimeout = watch.CallTimeout
-	return &dockerClient{
-		engine: url,
-		base:   base,
-		call:   &http.Client{Transport: t, Timeout: watch.CallTimeout},
-		stream: &http.Client{Transport: t},
-		log:    log,
+	c.base = base
+	c.call, c.stream = &http.Client{Transport: t, Timeout: watch.CallTimeout}, &http.Client{Transport: t}
+	return c
+}
+
+// noteMachine notes where the engine was reached: at a socket file, or at the
+// address of a machine.
+func (c *dockerClient) noteMachine(remote net.Addr) {
+	var machine netip.Addr
+	if tcp, ok := remote.(*net.TCPAddr); ok {
+		machine = tcp.AddrPort().Addr().Unmap().WithZone("")
 	}
+	if host.HasAddr(machine) {
+		machine = netip.Addr{}
+	}
+	c.machine.Store(&machine)
+}
+
+// Machine implements watch.Engine.
+func (c *dockerClient) Machine() netip.Addr {
+	if machine := c.machine.Load(); machine != nil {
+		return *machine
+	}
+	return netip.Addr{}
 }
 
 // reload closes the idle connections, so that the next ones read the TLS files again.
@@ -189,47 +216,22 @@ func readList(d *json.Decoder) (map[string]watch.Fingerprint, error) {
 	}
 	all := make(map[string]watch.Fingerprint)
 	for d.More() {
-		var s containerSummary
+		var s dockerjson.Summary
 		if err := d.Decode(&s); err != nil {
 			return nil, err
 		}
 		if s.ID != "" { // else there is nothing to ask for
-			all[s.ID] = s.fingerprint()
+			all[s.ID] = s.Fingerprint()
 		}
 	}
 	_, err := d.Token()
 	return all, err
 }
 
-// containerSummary is an element of GET /containers/json, Docker API 1.24 to
-// 1.51.
-type containerSummary struct {
-	ID              string `json:"Id"`
-	Names           []string
-	State           string
-	Status          string // "Up 2 hours (unhealthy)"; podman's has no health
-	NetworkSettings struct{ Networks map[string]endpointJSON }
-}
-
-func (s *containerSummary) fingerprint() watch.Fingerprint {
-	sick := strings.HasSuffix(s.Status, "(unhealthy)")
-	return watch.NewFingerprint(s.name(), s.State, sick, endpoints(s.NetworkSettings.Networks))
-}
-
-// name returns the container's own name. Names of links have a second slash.
-func (s *containerSummary) name() string {
-	for _, n := range s.Names {
-		if n = strings.TrimPrefix(n, "/"); !strings.Contains(n, "/") {
-			return n
-		}
-	}
-	return ""
-}
-
 // Inspect returns what the engine knows of one container, watch.ErrGone if it
 // does not exist.
 func (c *dockerClient) Inspect(ctx context.Context, ref string) (*watch.Container, error) {
-	var j containerJSON
+	var j dockerjson.Container
 	path := "/containers/" + url.PathEscape(ref) + "/json"
 	err := c.fetch(ctx, path, nil, maxInspect, func(d *json.Decoder) error { return d.Decode(&j) })
 	if engine.IsGone(err) {
@@ -238,134 +240,7 @@ func (c *dockerClient) Inspect(ctx context.Context, ref string) (*watch.Containe
 	if err != nil {
 		return nil, fmt.Errorf("inspect %.12s: %w", ref, err)
 	}
-	return j.container(), nil
-}
-
-// containerJSON is the reply of GET /containers/{id}/json, Docker API 1.24 to
-// 1.51. NetworkSettings.IPAddress is gone in 1.52, and says less.
-type containerJSON struct {
-	ID      string `json:"Id"`
-	Name    string
-	Image   string // "sha256:..."
-	Created string // RFC 3339, like StartedAt
-	State   struct {
-		Status, StartedAt string
-		Health            *struct{ Status string }
-	}
-	HostConfig struct {
-		NetworkMode   string                // "host", "container:<id>", or the name of a network
-		RestartPolicy struct{ Name string } // "no", "always", "unless-stopped" or "on-failure"; podman's may be empty
-	}
-
-	Config struct {
-		Image        string // the reference given to docker run
-		Hostname     string // docker run --hostname, else the short ID
-		Domainname   string
-		Env          []string
-		Labels       map[string]string
-		ExposedPorts map[string]struct{} // "80/tcp"; those of docker run -p too
-	}
-	NetworkSettings struct{ Networks map[string]endpointJSON }
-}
-
-// container returns what the watcher needs of j.
-func (j *containerJSON) container() *watch.Container {
-	name := strings.TrimPrefix(j.Name, "/")
-	sick := j.State.Health != nil && j.State.Health.Status == "unhealthy"
-	networks := endpoints(j.NetworkSettings.Networks)
-	c := &publish.Container{
-		ID:       j.ID,
-		Name:     name,
-		Image:    j.Config.Image,
-		ImageID:  j.Image,
-		State:    j.State.Status,
-		Sick:     sick,
-		Since:    j.since(),
-		Env:      publish.Variables(j.Config.Env),
-		Labels:   j.Config.Labels,
-		Networks: networks,
-		Host:     publish.HostName{Name: j.Config.Hostname, Domain: j.Config.Domainname},
-	}
-	if id, ok := strings.CutPrefix(j.HostConfig.NetworkMode, "container:"); ok {
-		c.Shares, c.Networks = id, nil
-	} else if j.HostConfig.NetworkMode == "host" {
-		c.Networks = []publish.Endpoint{publish.HostNetwork()}
-	}
-	for text := range j.Config.ExposedPorts {
-		if p, err := publish.ParsePort(text); err == nil {
-			c.Exposed = append(c.Exposed, p)
-		}
-	}
-	ids := make(map[string]string, len(j.NetworkSettings.Networks))
-	for n, e := range j.NetworkSettings.Networks {
-		ids[n] = e.NetworkID
-	}
-	return &watch.Container{
-		Container:   c,
-		NetworkIDs:  ids,
-		Restarts:    j.HostConfig.RestartPolicy.Name != "" && j.HostConfig.RestartPolicy.Name != "no",
-		Fingerprint: watch.NewFingerprint(name, j.State.Status, sick, networks),
-	}
-}
-
-// since returns when the container started, or when it was created if it never
-// started; zero if the engine says neither.
-func (j *containerJSON) since() time.Time {
-	for _, text := range []string{j.State.StartedAt, j.Created} {
-		if t, err := time.Parse(time.RFC3339, text); err == nil && t.Year() > 1 {
-			return t.UTC().Truncate(time.Second)
-		}
-	}
-	return time.Time{}
-}
-
-// endpointJSON is a container's end of a network. Docker 20.10 gives internal
-// networks a gateway too, though no container uses it.
-type endpointJSON struct {
-	NetworkID           string // podman's is the name
-	IPAddress           string
-	IPPrefixLen         int
-	Gateway             string
-	GlobalIPv6Address   string
-	GlobalIPv6PrefixLen int
-	IPv6Gateway         string
-	GwPriority          int // since API 1.48
-	Aliases             []string
-	IPAMConfig          *struct{ IPv4Address, IPv6Address string } // what --ip and --ip6 asked for
-}
-
-// endpoints returns the networks of a container, sorted by name.
-func endpoints(networks map[string]endpointJSON) []publish.Endpoint {
-	list := make([]publish.Endpoint, 0, len(networks))
-	for _, name := range publish.SortedKeys(networks) {
-		e := networks[name]
-		list = append(list, publish.Endpoint{
-			Network: publish.Network{
-				Name: name,
-				V4:   publish.NewIPNet(e.IPAddress, e.IPPrefixLen, e.Gateway),
-				V6:   publish.NewIPNet(e.GlobalIPv6Address, e.GlobalIPv6PrefixLen, e.IPv6Gateway),
-			},
-			Addrs:    e.addrs(),
-			Aliases:  e.Aliases,
-			Priority: e.GwPriority,
-		})
-	}
-	return list
-}
-
-// addrs returns the addresses of the endpoint, IPv4 first. While the container
-// does not run, only the addresses that its user asked for are known.
-func (e endpointJSON) addrs() (addrs []netip.Addr) {
-	texts := []string{e.IPAddress, e.GlobalIPv6Address}
-	if c := e.IPAMConfig; c != nil && e.IPAddress == "" && e.GlobalIPv6Address == "" {
-		texts = []string{c.IPv4Address, c.IPv6Address}
-	}
-	for _, s := range texts {
-		if a, err := publish.ParseAddr(s); err == nil { // empty where there is none; podman says "<nil>" too
-			addrs = append(addrs, a)
-		}
-	}
-	return addrs
+	return j.Watched(), nil
 }
 
 // networkJSON is an element of GET /networks, Docker API 1.24 to 1.51.
@@ -375,6 +250,9 @@ type networkJSON struct {
 	Internal bool
 	Ingress  bool // the network of Swarm's routing mesh
 	Driver   string
+	IPAM     struct {
+		Config []struct{ Subnet string }
+	}
 }
 
 // imageJSON is the reply of GET /images/{id}/json, Docker API 1.24 to 1.51.
@@ -395,18 +273,18 @@ func (c *dockerClient) Image(ctx context.Context, id string) (publish.Baked, err
 	return publish.Baked{Env: publish.Variables(j.Config.Env), Labels: j.Config.Labels}, nil
 }
 
-// NetworkKinds returns what kind each network is, by its ID and by its name.
-func (c *dockerClient) NetworkKinds(ctx context.Context) (map[string]watch.NetworkKind, error) {
+// Networks returns the networks of the engine.
+func (c *dockerClient) Networks(ctx context.Context) (all watch.Networks, err error) {
 	var list []networkJSON
 	decode := func(d *json.Decoder) error { return d.Decode(&list) }
-	err := c.fetch(ctx, "/networks", nil, maxInspect, decode)
+	err = c.fetch(ctx, "/networks", nil, maxInspect, decode)
 	if _, ok := errors.AsType[*engine.StatusError](err); ok {
-		return nil, fmt.Errorf("list networks: %w: %w", watch.ErrRefused, err)
+		return all, fmt.Errorf("list networks: %w: %w", watch.ErrRefused, err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("list networks: %w", err)
+		return all, fmt.Errorf("list networks: %w", err)
 	}
-	kinds := make(map[string]watch.NetworkKind, 2*len(list))
+	all.Kinds = make(map[string]watch.NetworkKind, 2*len(list))
 	for _, n := range list {
 		kind := watch.Open
 		switch {
@@ -417,9 +295,14 @@ func (c *dockerClient) NetworkKinds(ctx context.Context) (map[string]watch.Netwo
 		case n.Driver == "macvlan", n.Driver == "ipvlan", n.Driver == "overlay":
 			kind = watch.Routed
 		}
-		kinds[n.ID], kinds[n.Name] = kind, kind
+		all.Kinds[n.ID], all.Kinds[n.Name] = kind, kind
+		for _, c := range n.IPAM.Config {
+			if p, err := netip.ParsePrefix(c.Subnet); err == nil && kind != watch.Routed {
+				all.Subnets = append(all.Subnets, p)
+			}
+		}
 	}
-	return kinds, nil
+	return all, nil
 }
 
 // eventJSON is a line of GET /events, Docker API 1.24 to 1.51. The top-level

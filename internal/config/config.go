@@ -41,6 +41,8 @@ type Docker struct {
 	Engines []Engine
 	TLS     *engine.TLSFiles // for the engines on TCP; nil: no TLS
 	Labels  []string         // KEY or KEY=VALUE: only containers that have all of them; nil: all containers
+
+	Published bool // clients on no network of a container reach it by the ports that it publishes
 }
 
 // An Engine is a Docker Engine that is followed.

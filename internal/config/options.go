@@ -103,6 +103,9 @@ func (d *draft) dockerOptions() []option {
 		{name: "network", argument: "NAME,...", many: true, set: list(&d.Names.Networks, publish.ParseNetwork),
 			help: "answer the addresses on these networks only, in this order; without it on all," +
 				" the network of the default gateway first"},
+		{name: "published", set: value(&d.Docker.Published, parseBool),
+			help: "clients on no network of a container that publishes ports get the host's address," +
+				" and in SRV the published ports; for clients on the LAN, and under Docker Desktop"},
 		{name: "tlsverify", env: "DOCKER_TLS_VERIFY", set: value(&d.tlsVerify, parseBool),
 			help: "mutual TLS to the engines on TCP"},
 		{name: "tlscacert", argument: "FILE", set: value(&d.tls.CA, verbatim),

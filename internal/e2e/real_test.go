@@ -25,6 +25,7 @@ func TestRealEngine(t *testing.T) {
 		{"clients on networks", testClientsOnNetworks},
 		{"behind a proxy", testBehindProxy},
 		{"point elsewhere", testPointElsewhere},
+		{"published ports", testPublished},
 		{"compose", testCompose},
 		{"second names", testSecondNames},
 		{"claims of an image", testImageClaims},

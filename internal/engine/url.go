@@ -3,7 +3,6 @@ package engine
 import (
 	"errors"
 	"net"
-	"net/netip"
 	"path"
 	"strconv"
 	"strings"
@@ -34,14 +33,4 @@ func ParseURL(s string) (URL, error) {
 	}
 	return URL{}, errors.New("write unix:///PATH or tcp://HOST:PORT, " +
 		"as in unix:///var/run/docker.sock or tcp://127.0.0.1:2376")
-}
-
-// IP returns the address of the machine that a tcp URL names, invalid where it
-// names a host or a socket file.
-func (u URL) IP() netip.Addr {
-	at, err := netip.ParseAddrPort(u.Addr)
-	if u.Network != "tcp" || err != nil {
-		return netip.Addr{}
-	}
-	return at.Addr().Unmap().WithZone("")
 }

@@ -24,16 +24,3 @@ func TestParseURL(t *testing.T) {
 		}
 	}
 }
-
-func TestIP(t *testing.T) {
-	for url, want := range map[string]string{
-		"unix:///var/run/docker.sock": "invalid IP", "tcp://engine.example.com:2376": "invalid IP", "tcp://127.0.0.1:2375": "127.0.0.1",
-		"tcp://203.0.113.5:2376": "203.0.113.5", "tcp://[2001:db8::5]:2376": "2001:db8::5", "tcp://[::ffff:192.0.2.1]:1": "192.0.2.1",
-		"tcp://[fe80::1%eth0]:2376": "fe80::1",
-	} {
-		u, err := ParseURL(url)
-		if got := u.IP().String(); err != nil || got != want {
-			t.Errorf("%s: got %s, %v; want %s", url, got, err, want)
-		}
-	}
-}

@@ -51,8 +51,9 @@ var rooms = map[string]room{
 	"internal/web":         {"dnsname engine feed forward host limit publish stats zone", messages},
 	"internal/servicejson": {"dnsname publish", messages + http + sockets + files + "sync log/slog"},
 	"internal/watch":       {"dnsname engine publish", messages + http + sockets},
+	"internal/dockerjson":  {"publish watch", messages + http + sockets + files},
 
-	".": {"config dnscache dnsname dnsserver dnswire engine feed forward heap host hostsfile index limit listener " +
+	".": {"config dnscache dnsname dnsserver dnswire dockerjson engine feed forward heap host hostsfile index limit listener " +
 		"publish stats servicejson table udpio watch web zone", ""},
 
 	// No part of the program.

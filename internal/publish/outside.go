@@ -1,8 +1,10 @@
 package publish
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 // An Outside is what clients on none of a service's networks are answered: the
@@ -56,4 +58,44 @@ func (s *Service) IsOutside(client netip.Addr) bool {
 	}
 	_, near := s.AddrsFor(client)
 	return !near
+}
+
+// A Binding is a published port with the address of the machine that it is bound to.
+type Binding struct {
+	Addr netip.Addr // unspecified or not valid: all addresses
+	PublishedPort
+}
+
+// NewOutside returns what clients outside reach of bindings at a machine that
+// has these addresses, of which one that is not valid is the host's. Ports that
+// are bound to the loopback interface count only if the machine's address is on it;
+// those that are bound to another address are answered with that one, if there
+// are no others. It returns nil if nothing can be reached.
+func NewOutside(machine []netip.Addr, bindings []Binding) *Outside {
+	var here, there Outside
+	for _, b := range bindings {
+		switch {
+		case !b.Addr.IsValid() || b.Addr.IsUnspecified() || slices.Contains(machine, b.Addr):
+			here.Addrs, here.Ports = machine, append(here.Ports, b.PublishedPort)
+		case !b.Addr.IsLoopback():
+			there.Addrs, there.Ports = append(there.Addrs, b.Addr), append(there.Ports, b.PublishedPort)
+		}
+	}
+	if here.Ports == nil {
+		here = there
+	}
+	if here.Ports == nil {
+		return nil
+	}
+	return &Outside{Dedup(here.Addrs), SortPorts(here.Ports)}
+}
+
+// SortPorts sorts ports by number and leaves out those that come twice: most
+// are bound for IPv4 and for IPv6. It changes list.
+func SortPorts(list []PublishedPort) []PublishedPort {
+	slices.SortFunc(list, func(p, q PublishedPort) int {
+		return cmp.Or(cmp.Compare(p.Number, q.Number), strings.Compare(p.Proto, q.Proto),
+			cmp.Compare(p.Published, q.Published))
+	})
+	return slices.Compact(list)
 }

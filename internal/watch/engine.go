@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -27,14 +28,23 @@ type Engine interface {
 	// there is none.
 	Inspect(ctx context.Context, ref string) (*Container, error)
 
-	// NetworkKinds returns what kind each network that exists is, by ID and by
-	// name: podman's containers know only the name. The error is ErrRefused if
-	// the engine, or a proxy in front of it, refuses the call.
-	NetworkKinds(ctx context.Context) (map[string]NetworkKind, error)
+	// Networks returns the networks that exist. The error is ErrRefused if the
+	// engine, or a proxy in front of it, refuses the call.
+	Networks(ctx context.Context) (Networks, error)
+
+	// Machine returns the address at which the engine was last reached, if
+	// that is none of this machine's; else it is not valid.
+	Machine() netip.Addr
 
 	// Image returns what an image sets, by its ID. The error is ErrRefused if the
 	// engine, or a proxy in front of it, refuses the call.
 	Image(ctx context.Context, id string) (publish.Baked, error)
+}
+
+// Networks are what an engine tells of its networks.
+type Networks struct {
+	Kinds   map[string]NetworkKind // by ID and by name: podman's containers know only the name
+	Subnets []netip.Prefix         // of those that are on the engine's machine only
 }
 
 // A NetworkKind says who can use the addresses on a network.
@@ -79,10 +89,11 @@ var (
 )
 
 // A Container is what Inspect returns. Its networks are not marked as internal,
-// and those of Swarm's routing mesh are there: only NetworkKinds tells which ones are.
+// and those of Swarm's routing mesh are there: only Engine.Networks tells which ones are.
 type Container struct {
 	*publish.Container
 	NetworkIDs  map[string]string // by the name of the network
+	Bindings    []publish.Binding // the ports that it publishes
 	Restarts    bool              // a restart policy starts it again when it ends by itself
 	Fingerprint Fingerprint
 }
@@ -93,13 +104,16 @@ type Container struct {
 type Fingerprint [sha256.Size / 2]byte
 
 // NewFingerprint returns the fingerprint of a container. Networks are sorted by
-// name.
-func NewFingerprint(name, state string, sick bool, networks []publish.Endpoint) Fingerprint {
+// name; ports may be in any order, and twice.
+func NewFingerprint(
+	name, state string, sick bool, networks []publish.Endpoint, ports []publish.PublishedPort,
+) Fingerprint {
 	h := sha256.New()
 	fmt.Fprintf(h, "%s %s %t", name, state, sick)
 	for _, e := range networks {
 		fmt.Fprintf(h, " %s %v", e.Name, e.Addrs)
 	}
+	fmt.Fprint(h, publish.SortPorts(ports))
 	return Fingerprint(h.Sum(nil)[:len(Fingerprint{})])
 }
 

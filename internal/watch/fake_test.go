@@ -29,11 +29,12 @@ type fakeEngine struct {
 	containers map[string]*fakeContainer
 	streams    map[*fakeStream]bool
 	calls      map[string]int           // by the name of the method
+	machine    netip.Addr               // at which it was reached; not valid: this one
 	down       bool                     // it refuses connections
 	downErr    error                    // the error for that; nil: any
 	quiet      bool                     // it drops its events without a word
 	hang       chan struct{}            // if not nil, calls wait until it is closed
-	internal   []string                 // the internal networks; nil: NetworkKinds is refused
+	internal   []string                 // the internal networks; nil: Networks is refused
 	images     map[string]publish.Baked // what images set, by ID; the others set nothing
 	noImages   bool                     // Image is refused
 
@@ -51,6 +52,7 @@ type fakeContainer struct {
 	sick               bool
 	labels             map[string]string
 	restarts           bool // it has a restart policy
+	bindings           []publish.Binding
 }
 
 type fakeEndpoint struct{ id, addrs string }
@@ -210,18 +212,20 @@ func (e *fakeEngine) Inspect(ctx context.Context, ref string) (*Container, error
 	return nil, ErrGone
 }
 
-func (e *fakeEngine) NetworkKinds(ctx context.Context) (map[string]NetworkKind, error) {
-	if err := e.enter(ctx, "NetworkKinds"); err != nil {
-		return nil, err
+func (e *fakeEngine) Machine() netip.Addr { return e.machine }
+
+func (e *fakeEngine) Networks(ctx context.Context) (n Networks, err error) {
+	if err := e.enter(ctx, "Networks"); err != nil {
+		return n, err
 	}
 	if e.internal == nil {
-		return nil, fmt.Errorf("list networks: %w", ErrRefused)
+		return n, fmt.Errorf("list networks: %w", ErrRefused)
 	}
 	all := map[string]NetworkKind{"id-mesh": Ingress, "mesh": Ingress, "id-lan": Routed, "lan": Routed}
 	for _, name := range e.internal {
 		all["id-"+name], all[name] = Internal, Internal
 	}
-	return all, nil
+	return Networks{all, []netip.Prefix{netip.MustParsePrefix("172.17.0.0/16")}}, nil
 }
 
 func (e *fakeEngine) Image(ctx context.Context, id string) (publish.Baked, error) {
@@ -254,9 +258,13 @@ func (c *fakeContainer) container(id string) *Container {
 	if c.host {
 		p.Networks = []publish.Endpoint{publish.HostNetwork()}
 	}
+	var ports []publish.PublishedPort
+	for _, b := range c.bindings {
+		ports = append(ports, b.PublishedPort)
+	}
 	return &Container{
-		Container: p, NetworkIDs: ids, Restarts: c.restarts, Fingerprint: NewFingerprint(c.name, c.state, c.sick,
-			networks),
+		Container: p, NetworkIDs: ids, Restarts: c.restarts, Bindings: c.bindings,
+		Fingerprint: NewFingerprint(c.name, c.state, c.sick, networks, ports),
 	}
 }
 

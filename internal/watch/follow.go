@@ -96,7 +96,7 @@ func (k *walk) borrow(ctx context.Context, c *publish.Container, path []string) 
 			return err
 		}
 		if other != nil {
-			c.Networks = other.Networks
+			c.Networks, c.Outside = other.Networks, other.Outside
 		}
 	}
 	c.Others = make(map[string][]publish.Endpoint)

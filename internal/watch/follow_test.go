@@ -210,24 +210,3 @@ func TestRoutedNetwork(t *testing.T) {
 		}
 	}
 }
-
-// The host of an engine elsewhere is that machine, and not the one that the
-// client asked.
-func TestHostOfAnEngineElsewhere(t *testing.T) {
-	addrs := []netip.Addr{{}, netip.MustParseAddr("10.0.0.1")}
-	f := func(host string, ours []netip.Addr, want string) {
-		t.Helper()
-		w := &Watcher{Config: Config{Naming: publish.NameRules{Host: ours}}}
-		if host != "" {
-			w.Host = netip.MustParseAddr(host)
-		}
-		got := publish.AddrTexts(w.replaceHost(addrs))
-		if got[0] != want || got[1] != "10.0.0.1" || addrs[0].IsValid() {
-			t.Errorf("engine at %q, -host-address %v: got %v; want %s", host, ours, got, want)
-		}
-	}
-	f("", nil, "host")
-	f("203.0.113.5", nil, "203.0.113.5")
-	f("2001:db8::5", nil, "2001:db8::5")
-	f("203.0.113.5", []netip.Addr{netip.MustParseAddr("192.0.2.1")}, "host") // left to the flag
-}

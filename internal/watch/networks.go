@@ -3,6 +3,7 @@ package watch
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 	"sync"
 
@@ -14,16 +15,16 @@ const ingress = "ingress"
 
 // networks knows which networks are internal, or Swarm's routing mesh.
 type networks struct {
-	mu      sync.Mutex             // guards what follows, and is held while the engine is asked
-	kinds   map[string]NetworkKind // by ID, podman's by name; nil before the engine is asked on this connection
-	refused bool                   // the engine refused to tell, which was logged
+	mu      sync.Mutex // guards what follows, and is held while the engine is asked
+	known   Networks   // Kinds is nil before the engine is asked on this connection
+	refused bool       // the engine refused to tell, which was logged
 }
 
 // begin starts a new connection, on which the networks may be others.
 func (n *networks) begin() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.kinds = nil
+	n.known = Networks{}
 }
 
 // markNetworks marks the networks of c that are internal, and removes those of
@@ -35,7 +36,16 @@ func (w *Watcher) markNetworks(ctx context.Context, c *Container) error {
 		w.log.Warn("internal networks can't be told, and are answered as others are: allow GET /networks",
 			"err", refused)
 	}
+	c.Outside = w.outside(c.Bindings)
 	return err
+}
+
+// has reports whether an address is on a network of the engine, as those of its
+// host and of a proxy in a container are. Of an engine that refuses to tell it is unknown.
+func (n *networks) has(a netip.Addr) (known, has bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return !n.refused, slices.ContainsFunc(n.known.Subnets, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // mark marks the networks of c. It asks the engine if one is new. The first
@@ -50,11 +60,11 @@ func (n *networks) mark(ctx context.Context, engine Engine, c *Container) (refus
 	}
 	for i := range c.Networks {
 		if id := c.NetworkIDs[c.Networks[i].Name]; id != "" {
-			c.Networks[i].Internal, c.Networks[i].Routed = n.kinds[id] == Internal, n.kinds[id] == Routed
+			c.Networks[i].Internal, c.Networks[i].Routed = n.known.Kinds[id] == Internal, n.known.Kinds[id] == Routed
 		}
 	}
 	c.Networks = slices.DeleteFunc(c.Networks, func(e publish.Endpoint) bool {
-		return n.kinds[c.NetworkIDs[e.Name]] == Ingress || n.refused && e.Name == ingress
+		return n.known.Kinds[c.NetworkIDs[e.Name]] == Ingress || n.refused && e.Name == ingress
 	})
 	return refused, nil
 }
@@ -62,9 +72,12 @@ func (n *networks) mark(ctx context.Context, engine Engine, c *Container) (refus
 // isNewLocked reports whether the engine must be asked about a network of c.
 // Podman's ID of a network is its name, which another network may have had.
 func (n *networks) isNewLocked(c *Container) bool {
+	if n.known.Kinds == nil {
+		return true
+	}
 	for _, e := range c.Networks {
 		id := c.NetworkIDs[e.Name]
-		if _, known := n.kinds[id]; id != "" && len(e.Addrs) > 0 && (!known || id == e.Name) {
+		if _, known := n.known.Kinds[id]; id != "" && len(e.Addrs) > 0 && (!known || id == e.Name) {
 			return true
 		}
 	}
@@ -72,22 +85,22 @@ func (n *networks) isNewLocked(c *Container) bool {
 }
 
 func (n *networks) askLocked(ctx context.Context, engine Engine, c *Container) (refused, err error) {
-	kinds, err := engine.NetworkKinds(ctx)
+	known, err := engine.Networks(ctx)
 	switch {
 	case errors.Is(err, ErrRefused):
 		if !n.refused {
 			refused = err
 		}
 		n.refused = true
-		kinds = make(map[string]NetworkKind)
+		known = Networks{Kinds: make(map[string]NetworkKind)}
 	case err != nil:
 		return nil, err
 	}
 	for _, id := range c.NetworkIDs {
-		if _, ok := kinds[id]; !ok {
-			kinds[id] = Open // it is not told, and won't be the next time either
+		if _, ok := known.Kinds[id]; !ok {
+			known.Kinds[id] = Open // it is not told, and won't be the next time either
 		}
 	}
-	n.kinds = kinds
+	n.known = known
 	return refused, nil
 }

@@ -29,20 +29,48 @@ func (w *Watcher) service(c *publish.Container) (*publish.Service, []publish.Pro
 	return s, problems
 }
 
+// machine returns the address of the engine's machine if that is another one than
+// this; else it is not valid. A proxy in a container, or the host as its
+// containers see it, is no other machine.
+func (w *Watcher) machine() netip.Addr {
+	a := w.engine.Machine()
+	if known, has := w.networks.has(a); has || !known && w.Self != "" {
+		return netip.Addr{}
+	}
+	return a
+}
+
 // replaceHost returns addrs with the address of the engine's machine in place
 // of the host's address, if the engine runs elsewhere: the address at which a
 // client asked belongs to this machine then.
 func (w *Watcher) replaceHost(addrs []netip.Addr) []netip.Addr {
-	if !w.Host.IsValid() || w.Naming.Host != nil {
+	machine := w.machine()
+	if !machine.IsValid() || w.Naming.Host != nil {
 		return addrs
 	}
 	addrs = slices.Clone(addrs)
 	for i, a := range addrs {
 		if !a.IsValid() {
-			addrs[i] = w.Host
+			addrs[i] = machine
 		}
 	}
 	return addrs
+}
+
+// outside returns what clients on no network of a container with these
+// bindings get: the engine's machine, if that is another one than this or
+// such clients can't reach containers here. Else it is nil.
+func (w *Watcher) outside(bindings []publish.Binding) *publish.Outside {
+	machine := w.machine()
+	switch {
+	case machine.IsValid():
+		return publish.NewOutside([]netip.Addr{machine}, bindings)
+	case w.Published && w.Naming.Host != nil:
+		return publish.NewOutside(w.Naming.Host, bindings)
+	case w.Published:
+		return publish.NewOutside([]netip.Addr{{}}, bindings)
+	}
+	return nil
 }
 
 // problems remembers which problems of a container were logged, by its ID.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -42,7 +41,10 @@ const (
 type Config struct {
 	URL    string            // of the engine, as configured
 	Naming publish.NameRules // must not change any more
-	Host   netip.Addr        // the engine's machine if that is not this one; else invalid
+
+	// Published makes clients on no network of a container reach it by the ports
+	// that it publishes. Clients of an engine elsewhere always do.
+	Published bool
 
 	// Labels are KEY or KEY=VALUE. Only containers that have all of them are published.
 	Labels []string

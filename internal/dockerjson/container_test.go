@@ -1,0 +1,60 @@
+package dockerjson
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"testing"
+)
+
+func TestAddrsOfEndpoint(t *testing.T) {
+	static := &struct{ IPv4Address, IPv6Address string }{"10.0.0.9", "fd00::9"}
+	for _, c := range []struct {
+		in   Endpoint
+		want string
+	}{
+		{Endpoint{}, "[]"},
+		{Endpoint{IPAddress: "10.0.0.1"}, "[10.0.0.1]"},
+		{Endpoint{IPAddress: "10.0.0.1", GlobalIPv6Address: "fd00::1"}, "[10.0.0.1 fd00::1]"},
+		{Endpoint{GlobalIPv6Address: "fd00::1", IPAMConfig: static}, "[fd00::1]"},
+		{Endpoint{IPAMConfig: static}, "[10.0.0.9 fd00::9]"},
+		{Endpoint{IPAddress: "<nil>"}, "[]"},
+	} {
+		if got := fmt.Sprint(append([]netip.Addr{}, c.in.addrs()...)); got != c.want {
+			t.Errorf("%+v: %s; want %s", c.in, got, c.want)
+		}
+	}
+}
+
+// The list and the inspect of a container that publishes ports have one
+// fingerprint, as Docker 20.10 writes them.
+func TestPublishedPorts(t *testing.T) {
+	var s Summary
+	var c Container
+	for text, v := range map[string]any{
+		`{"Names":["/web"],"State":"running","Ports":[
+			{"PrivatePort":9000,"Type":"tcp"},
+			{"IP":"0.0.0.0","PrivatePort":80,"PublicPort":8080,"Type":"tcp"},
+			{"IP":"::","PrivatePort":80,"PublicPort":8080,"Type":"tcp"},
+			{"IP":"127.0.0.1","PrivatePort":53,"PublicPort":5353,"Type":"udp"}]}`: &s,
+		`{"Name":"/web","State":{"Status":"running"},"NetworkSettings":{"Ports":{
+			"53/udp":[{"HostIp":"127.0.0.1","HostPort":"5353"}],
+			"80/tcp":[{"HostIp":"0.0.0.0","HostPort":"8080"},{"HostIp":"::","HostPort":"8080"}],
+			"9000/tcp":null, "7/tcp":[{"HostIp":"","HostPort":""}], "x":[{"HostIp":"","HostPort":"1"}]}}}`: &c,
+	} {
+		if err := json.Unmarshal([]byte(text), v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := c.Watched()
+	if len(w.Bindings) != 3 {
+		t.Errorf("got bindings %+v; want 3", w.Bindings)
+	}
+	if s.Fingerprint() != w.Fingerprint {
+		t.Error("the list says something else than the inspect")
+	}
+	c.NetworkSettings.Ports["80/tcp"][0].HostPort = "8081"
+	if s.Fingerprint() == c.Watched().Fingerprint {
+		t.Error("another published port leaves the fingerprint as it was")
+	}
+}

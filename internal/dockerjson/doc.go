@@ -1,0 +1,2 @@
+// Package dockerjson reads what the Docker Remote API tells of a container.
+package dockerjson
