@@ -81,8 +81,8 @@ func (l *lan) ask(t *testing.T, server, query string) string {
 	return strings.Join(append([]string{rcode}, data...), " ")
 }
 
-// serveEngine serves the engine of a stage on an address of this host, until the test ends.
-func (s *stage) serveEngine(t *testing.T, addr string) (url string) {
+// serveAt serves the engine on an address of this host, until the test ends.
+func (e *liveEngine) serveAt(t *testing.T, addr string) (url string) {
 	t.Helper()
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -97,7 +97,7 @@ func (s *stage) serveEngine(t *testing.T, addr string) (url string) {
 			if err != nil {
 				return
 			}
-			engine, err := net.Dial("unix", s.engine.socket)
+			engine, err := net.Dial("unix", e.socket)
 			if err != nil {
 				client.Close()
 				continue
@@ -130,12 +130,13 @@ func testPublished(t *testing.T, s *stage) {
 	near.log.Wait(t, "service added", id)
 	nearServer := near.log.Value(t, "msg=listening for=dns addr="+l.host, "addr")
 
-	engine := s.serveEngine(t, l.host+":0")
+	url := s.engine.serveAt(t, l.host+":0")
 	binary, err := built()
 	if err != nil {
 		t.Fatal(err)
 	}
-	far := startCommand(t, "nsenter", l.inside(binary, "-dns=127.0.0.1:0", "-http=", "-nameserver=", "-docker="+engine)...)
+	far := startCommand(t, "nsenter",
+		l.inside(binary, "-dns=127.0.0.1:0", "-http=", "-nameserver=", "-docker="+url)...)
 	far.log.Wait(t, "service added", last)
 	far.log.Wait(t, "service added", id)
 	farServer := far.log.Value(t, "msg=listening for=dns", "addr")
