@@ -194,38 +194,33 @@ func (c *dockerClient) fetch(
 	return nil
 }
 
-// List returns the fingerprint of each container that exists, by ID.
-func (c *dockerClient) List(ctx context.Context) (map[string]watch.Fingerprint, error) {
-	var all map[string]watch.Fingerprint
-	decode := func(d *json.Decoder) (err error) {
-		all, err = readList(d)
-		return err
-	}
+// List implements watch.Engine.
+func (c *dockerClient) List(ctx context.Context, each func(id string, f watch.Fingerprint)) error {
 	query := engine.Filters(map[string][]string{"label": c.labels})
 	query.Set("all", "1")
+	decode := func(d *json.Decoder) error { return readList(d, each) }
 	if err := c.fetch(ctx, "/containers/json", query, maxList, decode); err != nil {
-		return nil, fmt.Errorf("list containers: %w", err)
+		return fmt.Errorf("list containers: %w", err)
 	}
-	return all, nil
+	return nil
 }
 
 // readList decodes one container at a time: the whole list would take much memory.
-func readList(d *json.Decoder) (map[string]watch.Fingerprint, error) {
+func readList(d *json.Decoder, each func(id string, f watch.Fingerprint)) error {
 	if t, err := d.Token(); err != nil || t != json.Delim('[') {
-		return nil, cmp.Or(err, errors.New("no list"))
+		return cmp.Or(err, errors.New("no list"))
 	}
-	all := make(map[string]watch.Fingerprint)
 	for d.More() {
 		var s dockerjson.Summary
 		if err := d.Decode(&s); err != nil {
-			return nil, err
+			return err
 		}
 		if s.ID != "" { // else there is nothing to ask for
-			all[s.ID] = s.Fingerprint()
+			each(s.ID, s.Fingerprint())
 		}
 	}
 	_, err := d.Token()
-	return all, err
+	return err
 }
 
 // Inspect returns what the engine knows of one container, watch.ErrGone if it

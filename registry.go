@@ -19,7 +19,6 @@ import (
 	"github.com/rayje/dnsdock/internal/feed"
 	"github.com/rayje/dnsdock/internal/index"
 	"github.com/rayje/dnsdock/internal/publish"
-	"github.com/rayje/dnsdock/internal/table"
 	"github.com/rayje/dnsdock/internal/watch"
 )
 
@@ -33,14 +32,16 @@ type registry struct {
 	save    func() error // writes what the API changed to disk; nil: it is not kept. Read-only after start
 	dropped func()       // is called with mu held after a change by the API was dropped. Read-only after start
 
-	services table.Table[string, *held] // by ID; readers never lock
+	// services holds by ID a *held or, where an engine says all and to save memory,
+	// the *publish.Service. Readers never lock; see held.
+	services sync.Map
 
 	mu      sync.Mutex              // guards what follows, and each change of services and index; see unlock
 	engines map[string]*engineState // by URL
 	version uint64                  // grows with each change by the API
 	ttlSet  bool                    // the API set the default TTL
 	made    int                     // services made by hand
-	lines   []line                  // of the log, not written yet
+	lines   []func()                // each writes a line of the log
 
 	gateways gateways
 }
@@ -84,13 +85,6 @@ type engineState struct {
 	known  bool         // so are those of a list since it was found last
 }
 
-// A line of the log.
-type line struct {
-	level slog.Level
-	msg   string
-	args  []any
-}
-
 var (
 	errNotFound     = errors.New("no such service")
 	errTooManyMade  = fmt.Errorf("there are %d services made by hand, and no more can be: delete some", maxMade)
@@ -118,27 +112,41 @@ func (r *registry) unlock() {
 	lines := r.lines
 	r.lines = nil
 	r.mu.Unlock()
-	for _, l := range lines {
-		r.log.Log(context.Background(), l.level, l.msg, l.args...)
+	for _, write := range lines {
+		write()
 	}
 }
 
 func (r *registry) logLocked(level slog.Level, msg string, args ...any) {
-	r.lines = append(r.lines, line{level, msg, args})
+	r.lines = append(r.lines, func() { r.log.Log(context.Background(), level, msg, args...) })
 }
 
 // held returns a copy of what is known under an ID.
 func (r *registry) held(id string) held {
-	if h, ok := r.services.Load(id); ok {
-		return *h
+	v, _ := r.services.Load(id)
+	return heldOf(v)
+}
+
+// heldOf returns what a value of services says.
+func heldOf(v any) held {
+	switch v := v.(type) {
+	case *held:
+		return *v
+	case *publish.Service:
+		return held{exists: true, fromEngine: v, published: v}
 	}
 	return held{}
+}
+
+// everything iterates over what is known, by ID.
+func (r *registry) everything(yield func(id string, h held) bool) {
+	r.services.Range(func(id, v any) bool { return yield(id.(string), heldOf(v)) })
 }
 
 // all returns what is published, sorted by ID.
 func (r *registry) all() iter.Seq[*publish.Service] {
 	var list []*publish.Service
-	for _, h := range r.services.All() {
+	for _, h := range r.everything {
 		if h.published != nil {
 			list = append(list, h.published)
 		}
@@ -170,7 +178,7 @@ func (r *registry) fullID(id string) (string, error) {
 		return id, nil
 	}
 	full := id
-	for c, h := range r.services.All() {
+	for c, h := range r.everything {
 		if !h.exists || !strings.HasPrefix(c, id) {
 			continue
 		}
@@ -211,11 +219,10 @@ func (r *registry) SetEngine(s engine.Status) {
 func (r *registry) Listed(url string, isGone func(id string) bool) {
 	r.mu.Lock()
 	defer r.unlock()
-	for id, h := range r.services.All() {
+	for id, h := range r.everything {
 		if h.change != nil && !h.exists && isGone(id) {
-			next := *h
-			next.change = nil
-			r.applyLocked(id, next, false)
+			h.change = nil
+			r.applyLocked(id, h, false)
 		}
 	}
 	e := r.engines[url]
@@ -420,9 +427,12 @@ func (r *registry) applyLocked(id string, h held, died bool) {
 	if s != old {
 		r.index.Replace(old, s, died)
 	}
-	if h == (held{}) {
+	switch h {
+	case held{}:
 		r.services.Delete(id)
-	} else {
+	case heldOf(s):
+		r.services.Store(id, s)
+	default:
 		r.services.Store(id, &h)
 	}
 	if s != old {
@@ -438,7 +448,7 @@ func (r *registry) isGateway(a netip.Addr) bool {
 	defer g.mu.Unlock()
 	if now := g.changes.Load(); g.all == nil || g.at != now {
 		g.at, g.all = now, make(map[netip.Addr]bool)
-		for _, h := range r.services.All() {
+		for _, h := range r.everything {
 			if h.fromEngine == nil {
 				continue
 			}
@@ -455,19 +465,19 @@ func (r *registry) isGateway(a netip.Addr) bool {
 // tellLocked tells those who listen, and the log, that s is published under id
 // instead of old.
 func (r *registry) tellLocked(id string, old, s *publish.Service) {
-	names := func(s *publish.Service) []dnsname.Name { return publish.FirstFew(s.OwnerNames) }
-	addrs := func(s *publish.Service) []string { return publish.AddrTexts(publish.FirstFew(s.Addrs)) }
+	what, about := "changed", s
 	switch {
 	case old == nil:
-		r.feed.Publish("service-added", id, s)
-		r.logLocked(slog.LevelInfo, "service added", "id", id, "names", names(s), "addrs", addrs(s))
+		what = "added"
 	case s == nil:
-		r.feed.Publish("service-removed", id, old)
-		r.logLocked(slog.LevelInfo, "service removed", "id", id, "names", names(old))
-	default:
-		r.feed.Publish("service-changed", id, s)
-		r.logLocked(slog.LevelInfo, "service changed", "id", id, "names", names(s), "addrs", addrs(s))
+		what, about = "removed", old
 	}
+	r.feed.Publish("service-"+what, id, about)
+	facts := []any{"id", id, "names", publish.FirstFew(about.OwnerNames)}
+	if s != nil {
+		facts = append(facts, "addrs", publish.AddrTexts(publish.FirstFew(s.Addrs)))
+	}
+	r.logLocked(slog.LevelInfo, "service "+what, facts...)
 }
 
 // setTTL sets the default TTL in seconds.
@@ -478,18 +488,6 @@ func (r *registry) setTTL(ttl uint32) {
 	r.ttlSet = true
 	r.index.SetTTL(ttl)
 	r.feed.Publish("ttl-changed", "", ttl)
-}
-
-// restoreChanges takes what the API changed of containers before a restart.
-func (r *registry) restoreChanges(changes map[string]*change) {
-	r.mu.Lock()
-	defer r.unlock()
-	for id, c := range changes {
-		h := r.held(id)
-		h.change = c
-		r.applyLocked(id, h, false)
-	}
-	r.version++
 }
 
 // apiVersion returns a number that grows with each change by the API.

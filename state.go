@@ -143,7 +143,14 @@ func (f *stateFile) load(data []byte) error {
 	for _, id := range s.Removed {
 		changes[id] = &change{removed: true}
 	}
-	f.reg.restoreChanges(changes)
+	f.reg.mu.Lock()
+	defer f.reg.unlock()
+	for id, c := range changes {
+		h := f.reg.held(id)
+		h.change = c
+		f.reg.applyLocked(id, h, false)
+	}
+	f.reg.version++
 	return errors.Join(errs...)
 }
 
@@ -189,7 +196,7 @@ func (r *registry) state() (s stateJSON[servicejson.Properties], version uint64)
 	if ttl := r.index.TTL.Load(); r.ttlSet {
 		s.TTL = &ttl
 	}
-	for id, h := range r.services.All() {
+	for id, h := range r.everything {
 		if h.fromAPI != nil {
 			s.Services[id], s.Since[id] = servicejson.Of(h.fromAPI).Properties, h.fromAPI.Origin.Since
 		}

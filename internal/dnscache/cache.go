@@ -4,15 +4,13 @@ import (
 	"container/list"
 	"sync"
 	"sync/atomic"
-
-	"github.com/rayje/dnsdock/internal/table"
 )
 
 // A Cache holds responses in a bounded number of bytes. The response that came first is dropped first, unless it was
 // used meanwhile: then it gets a second chance, so that a flood of names that are asked for once drops few others.
 type Cache struct {
-	limit      int64 // bytes
-	responses  table.Table[Question, *Response]
+	limit      int64         // bytes
+	responses  sync.Map      // of *Response, by Question
 	generation atomic.Uint32 // how often Clear was called
 
 	mu    sync.Mutex // guards what follows, and every store to responses
@@ -25,7 +23,8 @@ func New(limit int64) *Cache { return &Cache{limit: limit, queue: list.New()} }
 
 // Get returns the response to q, whatever its age; nil if there is none.
 func (c *Cache) Get(q Question) *Response {
-	r, ok := c.responses.Load(q)
+	v, _ := c.responses.Load(q)
+	r, ok := v.(*Response)
 	if ok && !r.used.Load() {
 		r.used.Store(true)
 	}
@@ -39,7 +38,8 @@ func (c *Cache) Put(r *Response) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if old, ok := c.responses.Load(r.Question); ok {
+	if v, ok := c.responses.Load(r.Question); ok {
+		old := v.(*Response)
 		r.used.Store(old.used.Load())
 		c.queue.Remove(old.place)
 		c.size -= old.space()

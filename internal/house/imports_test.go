@@ -28,7 +28,6 @@ var rooms = map[string]room{
 	"internal/dnsname": {"", http + sockets + files},
 	"internal/dnswire": {"dnsname", http + sockets + files},
 	"internal/stats":   {"", http + sockets + files},
-	"internal/table":   {"", messages + http + sockets + files},
 	"internal/heap":    {"", messages + http + sockets + files},
 
 	"internal/limit":     {"", messages + http + sockets + files},
@@ -39,13 +38,13 @@ var rooms = map[string]room{
 	"internal/publish":   {"dnsname", messages + http + sockets + files + "sync log/slog"},
 	"internal/udpio":     {"", messages + http},
 	"internal/listener":  {"stats udpio", messages + http},
-	"internal/dnscache":  {"dnsname dnswire table", http + sockets + files},
+	"internal/dnscache":  {"dnsname dnswire", http + sockets + files},
 	"internal/config":    {"dnsname engine host hostsfile publish", messages + http},
 
-	"internal/index":   {"dnsname dnswire publish table", http + sockets + files},
+	"internal/index":   {"dnsname dnswire publish", http + sockets + files},
 	"internal/forward": {"dnscache dnsname dnswire host limit stats udpio", http},
 
-	"internal/zone": {"dnscache dnsname dnswire forward index publish stats table", http + sockets + files},
+	"internal/zone": {"dnscache dnsname dnswire forward index publish stats", http + sockets + files},
 
 	"internal/dnsserver":   {"dnscache dnsname dnswire forward limit stats udpio zone", http},
 	"internal/web":         {"dnsname engine feed forward host limit publish stats zone", messages},
@@ -54,7 +53,7 @@ var rooms = map[string]room{
 	"internal/dockerjson":  {"publish watch", messages + http + sockets + files},
 
 	".": {"config dnscache dnsname dnsserver dnswire dockerjson engine feed forward heap host hostsfile index limit listener " +
-		"publish stats servicejson table udpio watch web zone", ""},
+		"publish stats servicejson udpio watch web zone", ""},
 
 	// No part of the program.
 	"internal/dnstest":  {"dnsname dnswire listener stats", ""},

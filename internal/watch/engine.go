@@ -21,8 +21,9 @@ type Engine interface {
 	// is empty if the engine does not name one.
 	Connect(ctx context.Context) (version string, s Stream, err error)
 
-	// List returns the fingerprint of each container that exists, by ID.
-	List(ctx context.Context) (map[string]Fingerprint, error)
+	// List calls each for each container that exists. After an error the list is
+	// not whole.
+	List(ctx context.Context, each func(id string, f Fingerprint)) error
 
 	// Inspect returns a container by its ID or name. The error is ErrGone if
 	// there is none.
@@ -100,8 +101,8 @@ type Container struct {
 
 // A Fingerprint is a hash of everything that both a list and Inspect tell of a
 // container and that may change while the container exists. So a list shows
-// which containers must be inspected again. Half of SHA-256 is enough.
-type Fingerprint [sha256.Size / 2]byte
+// which containers must be inspected again. 12 bytes of SHA-256 are enough.
+type Fingerprint [12]byte
 
 // NewFingerprint returns the fingerprint of a container. Networks are sorted by
 // name; ports may be in any order, and twice.

@@ -169,25 +169,24 @@ func (e *fakeEngine) enter(ctx context.Context, call string) error {
 	}
 }
 
-func (e *fakeEngine) List(ctx context.Context) (map[string]Fingerprint, error) {
+func (e *fakeEngine) List(ctx context.Context, each func(id string, f Fingerprint)) error {
 	if err := e.enter(ctx, "List"); err != nil {
-		return nil, err
+		return err
 	}
 	e.mu.Lock()
 	hook := e.list
 	e.mu.Unlock()
 	if hook != nil {
 		if err := hook(ctx); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	all := make(map[string]Fingerprint)
 	for id, c := range e.containers {
-		all[id] = c.container(id).Fingerprint
+		each(id, c.container(id).Fingerprint)
 	}
-	return all, nil
+	return nil
 }
 
 func (e *fakeEngine) Inspect(ctx context.Context, ref string) (*Container, error) {

@@ -9,19 +9,26 @@ import (
 type queue struct {
 	ready chan struct{} // of capacity 1: there may be something to take
 
-	mu      sync.Mutex             // guards what follows
-	known   map[string]Fingerprint // by ID, as reconciled last; zero if the last inspect failed
-	dirty   map[string]bool        // IDs to be reconciled
-	busy    map[string]bool        // IDs that are being reconciled
-	stuck   map[string]bool        // IDs whose inspect failed since the last list
-	waiting map[string]bool        // IDs of the first list that are still to be reconciled; nil before it
-	listed  bool                   // the first list was reconciled
+	mu      sync.Mutex                // guards what follows
+	known   map[string]knownContainer // by ID
+	lists   uint32                    // lists that were begun
+	dirty   map[string]bool           // IDs to be reconciled
+	busy    map[string]bool           // IDs that are being reconciled
+	stuck   map[string]bool           // IDs whose inspect failed since the last list
+	waiting map[string]bool           // IDs of the first list that are still to be reconciled; nil before it
+	listed  bool                      // the first list was reconciled
+}
+
+// A knownContainer is a container that was inspected.
+type knownContainer struct {
+	Fingerprint        // as it was reconciled last; zero if the last inspect failed
+	list        uint32 // the last list that had it
 }
 
 func newQueue() *queue {
 	return &queue{
 		ready: make(chan struct{}, 1),
-		known: make(map[string]Fingerprint),
+		known: make(map[string]knownContainer),
 		dirty: make(map[string]bool),
 		busy:  make(map[string]bool),
 		stuck: make(map[string]bool),
@@ -46,19 +53,36 @@ func (q *queue) add(ids ...string) {
 	wakeUp(q.ready)
 }
 
-// addList makes those containers dirty that a list shows to have changed since
-// they were reconciled, and those that are missing in it. It reports whether
-// the first list has been reconciled with that.
-func (q *queue) addList(list map[string]Fingerprint) (listed bool) {
+// beginList starts to compare a list with the containers as they were reconciled.
+func (q *queue) beginList() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for id, now := range list {
-		if known, ok := q.known[id]; !ok || known != now {
-			q.dirty[id] = true
-		}
+	q.lists++
+}
+
+// isSame notes that the list has a container, and reports whether the container
+// is as it was when it was reconciled last.
+func (q *queue) isSame(id string, now Fingerprint) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	k, ok := q.known[id]
+	if ok {
+		q.known[id] = knownContainer{k.Fingerprint, q.lists}
 	}
-	for id := range q.known {
-		if _, ok := list[id]; !ok {
+	return ok && k.Fingerprint == now
+}
+
+// endList makes those containers dirty that the list shows to have changed since
+// they were reconciled, and those that are missing in it. It reports whether
+// the first list has been reconciled with that.
+func (q *queue) endList(changed []string) (listed bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, id := range changed {
+		q.dirty[id] = true
+	}
+	for id, k := range q.known {
+		if k.list != q.lists {
 			q.dirty[id] = true
 		}
 	}
@@ -134,10 +158,10 @@ func (q *queue) fail(id string) (first bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.stuck[id] = true
-	known, ok := q.known[id]
-	q.known[id] = Fingerprint{}
+	k, ok := q.known[id]
+	q.known[id] = knownContainer{list: k.list}
 	q.releaseLocked(id)
-	return !ok || known != Fingerprint{}
+	return !ok || k.Fingerprint != Fingerprint{}
 }
 
 func (q *queue) releaseLocked(id string) {
@@ -155,9 +179,9 @@ func (q *queue) releaseLocked(id string) {
 func (q *queue) remember(id string, now Fingerprint) (failedBefore bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	known, ok := q.known[id]
-	q.known[id] = now
-	return ok && known == Fingerprint{}
+	k, ok := q.known[id]
+	q.known[id] = knownContainer{now, k.list}
+	return ok && k.Fingerprint == Fingerprint{}
 }
 
 // forget removes a container that does not exist any more.

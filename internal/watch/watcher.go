@@ -200,12 +200,18 @@ func (w *Watcher) keepResyncing(ctx context.Context) error {
 
 // resync lists the containers and queues those that changed.
 func (w *Watcher) resync(ctx context.Context) error {
-	list, err := w.engine.List(ctx)
+	w.queue.beginList()
+	var changed []string
+	err := w.engine.List(ctx, func(id string, f Fingerprint) {
+		if !w.queue.isSame(id, f) {
+			changed = append(changed, id)
+		}
+	})
 	if err != nil {
 		return err
 	}
 	w.resyncs.Add(1)
-	if w.queue.addList(list) {
+	if w.queue.endList(changed) {
 		w.sink.Listed(w.URL, w.isGone)
 	}
 	return nil

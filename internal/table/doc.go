@@ -1,2 +1,0 @@
-// Package table has a typed sync.Map.
-package table
