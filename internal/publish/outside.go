@@ -70,11 +70,21 @@ type Binding struct {
 // has these addresses, of which one that is not valid is the host's. Ports that
 // are bound to the loopback interface count only if the machine's address is on it;
 // those that are bound to another address are answered with that one, if there
-// are no others. It returns nil if nothing can be reached.
+// are no others. Docker may choose another port for IPv6 than for IPv4: it is the
+// one for IPv4 then, unless the machine has none. It returns nil if nothing can be reached.
 func NewOutside(machine []netip.Addr, bindings []Binding) *Outside {
 	var here, there Outside
+	is4 := func(a netip.Addr) bool { return !a.IsValid() || a.Is4() }
+	hasOnly6 := !slices.ContainsFunc(machine, is4)
+	isOther := func(b Binding) bool { // of the family that is not wanted, where the other has the port too
+		return b.Addr.IsValid() && b.Addr.IsUnspecified() && b.Addr.Is4() == hasOnly6 &&
+			slices.ContainsFunc(bindings, func(c Binding) bool {
+				return c.Addr.IsUnspecified() && c.Addr.Is4() != hasOnly6 && c.Number == b.Number && c.Proto == b.Proto
+			})
+	}
 	for _, b := range bindings {
 		switch {
+		case isOther(b):
 		case !b.Addr.IsValid() || b.Addr.IsUnspecified() || slices.Contains(machine, b.Addr):
 			here.Addrs, here.Ports = machine, append(here.Ports, b.PublishedPort)
 		case !b.Addr.IsLoopback():

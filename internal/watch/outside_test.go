@@ -57,6 +57,7 @@ func newBinding(addr string, number, published uint16) publish.Binding {
 // With -published, clients outside get the host for what publishes ports, of
 // which those that are bound to one address only count where it is answered.
 func TestPublished(t *testing.T) {
+	six := netip.MustParseAddr("2001:db8::5")
 	lan, loopback := netip.MustParseAddr("192.168.1.5"), netip.MustParseAddr("127.0.0.1")
 	port := func(number, published uint16) publish.PublishedPort {
 		return newBinding("::", number, published).PublishedPort
@@ -73,6 +74,10 @@ func TestPublished(t *testing.T) {
 			&publish.Outside{Addrs: []netip.Addr{{}}, Ports: []publish.PublishedPort{port(80, 8080)}}},
 		{"the flag", []netip.Addr{lan}, bound(newBinding("0.0.0.0", 80, 8080), newBinding("::", 80, 8080)),
 			&publish.Outside{Addrs: []netip.Addr{lan}, Ports: []publish.PublishedPort{port(80, 8080)}}},
+		{"another port for IPv6", []netip.Addr{lan}, bound(newBinding("::", 80, 8081), newBinding("0.0.0.0", 80, 8080)),
+			&publish.Outside{Addrs: []netip.Addr{lan}, Ports: []publish.PublishedPort{port(80, 8080)}}},
+		{"an IPv6 host", []netip.Addr{six}, bound(newBinding("::", 80, 8081), newBinding("0.0.0.0", 80, 8080)),
+			&publish.Outside{Addrs: []netip.Addr{six}, Ports: []publish.PublishedPort{port(80, 8081)}}},
 		{"only on the loopback interface", []netip.Addr{lan}, bound(newBinding("127.0.0.1", 80, 8080)), nil},
 		{"Docker Desktop", []netip.Addr{loopback}, bound(newBinding("127.0.0.1", 80, 8080)),
 			&publish.Outside{Addrs: []netip.Addr{loopback}, Ports: []publish.PublishedPort{port(80, 8080)}}},
