@@ -36,13 +36,18 @@ func (s *Summary) Fingerprint() watch.Fingerprint {
 }
 
 // name returns the container's own name. Names of links have a second slash.
-func (s *Summary) name() string {
+// Classic Swarm (docker/swarm) writes /NODE/NAME only.
+func (s *Summary) name() (name string) {
 	for _, n := range s.Names {
-		if n = strings.TrimPrefix(n, "/"); !strings.Contains(n, "/") {
+		n = strings.TrimPrefix(n, "/")
+		if !strings.Contains(n, "/") {
 			return n
 		}
+		if _, last, _ := strings.Cut(n, "/"); name == "" && !strings.Contains(last, "/") {
+			name = last
+		}
 	}
-	return ""
+	return name
 }
 
 // Container is the reply of GET /containers/{id}/json, Docker API 1.24 to
@@ -69,6 +74,7 @@ type Container struct {
 		Labels       map[string]string
 		ExposedPorts map[string]struct{} // "80/tcp"; those of docker run -p too
 	}
+	Node            *struct{ IP string } // of classic Swarm: the machine that the container is on
 	NetworkSettings struct {
 		Networks map[string]Endpoint
 		Ports    map[string][]struct{ HostIp, HostPort string } // by "80/tcp"; null if the port is not published
@@ -97,6 +103,9 @@ func (j *Container) Watched() *watch.Container {
 		c.Shares, c.Networks = id, nil
 	} else if j.HostConfig.NetworkMode == "host" {
 		c.Networks = []publish.Endpoint{publish.HostNetwork()}
+		if j.Node != nil {
+			c.Networks[0].Addrs[0], _ = publish.ParseAddr(j.Node.IP) // not valid if it is none: the host's
+		}
 	}
 	for text := range j.Config.ExposedPorts {
 		if p, err := publish.ParsePort(text); err == nil {

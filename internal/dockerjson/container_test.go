@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
+
+	"github.com/rayje/dnsdock/internal/publish"
 )
 
 func TestAddrsOfEndpoint(t *testing.T) {
@@ -56,5 +58,34 @@ func TestPublishedPorts(t *testing.T) {
 	c.NetworkSettings.Ports["80/tcp"][0].HostPort = "8081"
 	if s.Fingerprint() == c.Watched().Fingerprint {
 		t.Error("another published port leaves the fingerprint as it was")
+	}
+}
+
+// Classic Swarm puts the node in front of a container's name in lists, and not
+// in what it says of one container.
+func TestClassicSwarm(t *testing.T) {
+	for text, want := range map[string]string{
+		`["/web"]`:                        "web",
+		`["/front/db","/db"]`:             "db", // a link of the container front
+		`["/node1/web"]`:                  "web",
+		`["/node1/front/db","/node1/db"]`: "db",
+		`[]`:                              "",
+	} {
+		var s Summary
+		if err := json.Unmarshal([]byte(`{"Names":`+text+`}`), &s); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.name(); got != want {
+			t.Errorf("%s: got %q; want %q", text, got, want)
+		}
+	}
+	for node, want := range map[string]string{`{"IP":"192.168.1.7"}`: "192.168.1.7", `{"IP":""}`: "host", `null`: "host"} {
+		var c Container
+		if err := json.Unmarshal([]byte(`{"HostConfig":{"NetworkMode":"host"},"Node":`+node+`}`), &c); err != nil {
+			t.Fatal(err)
+		}
+		if got := publish.AddrTexts(c.Watched().Networks[0].Addrs); len(got) != 1 || got[0] != want {
+			t.Errorf("node %s: got %q; want %q", node, got, want)
+		}
 	}
 }
