@@ -11,6 +11,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -41,6 +42,7 @@ import (
 	"github.com/rayje/dnsdock/internal/host"
 	"github.com/rayje/dnsdock/internal/hostsfile"
 	"github.com/rayje/dnsdock/internal/listener"
+	"github.com/rayje/dnsdock/internal/spool"
 	"github.com/rayje/dnsdock/internal/stats"
 	"github.com/rayje/dnsdock/internal/watch"
 	"github.com/rayje/dnsdock/internal/web"
@@ -60,7 +62,9 @@ func main() {
 	if err == nil {
 		return
 	}
-	fmt.Fprintln(os.Stderr, "dnsdock:", err)
+	last := spool.New(os.Stderr, func(int) []byte { return nil })
+	fmt.Fprintln(last, "dnsdock:", err)
+	_ = last.Close() // nobody reads it
 	if _, ok := errors.AsType[usageError](err); ok {
 		os.Exit(2)
 	}
@@ -92,7 +96,11 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	case cfg.CheckHealth:
 		return checkHealth(ctx, cfg)
 	}
-	log := newLogger(cfg.Log, stderr)
+	brokenPipes := make(chan os.Signal, 1)
+	signal.Notify(brokenPipes, syscall.SIGPIPE) // else it ends the program when the log's reader has ended
+	defer signal.Stop(brokenPipes)
+	log, end := startLog(cfg.Log, stderr)
+	defer end()
 	socks, err := listener.Open(cfg.DNS, cfg.HTTP.Addr)
 	if err != nil {
 		return err
@@ -358,6 +366,16 @@ func flagsOfContainer() []string {
 		return nil
 	}
 	return words[i+1:]
+}
+
+// startLog returns a logger that never waits for who reads stderr. The function end writes the last lines.
+func startLog(cfg config.Log, stderr io.Writer) (log *slog.Logger, end func()) {
+	lines := spool.New(stderr, func(lost int) []byte {
+		var b bytes.Buffer
+		newLogger(cfg, &b).Warn("the log could not be written: lines are missing here", "lines", lost)
+		return b.Bytes()
+	})
+	return newLogger(cfg, lines), func() { _ = lines.Close() } // there is no place for its error
 }
 
 // newLogger returns a logger that writes to stderr as the flags say.

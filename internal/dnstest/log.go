@@ -33,6 +33,8 @@ type Log struct {
 	cond *sync.Cond
 	buf  bytes.Buffer
 	seen int // bytes of buf that Wait ignores
+
+	reading sync.Mutex // held by Hold and by each Write
 }
 
 // NewLog returns an empty log.
@@ -43,10 +45,18 @@ func NewLog() *Log {
 }
 
 func (l *Log) Write(b []byte) (int, error) {
+	l.reading.Lock()
+	defer l.reading.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.cond.Broadcast()
 	return l.buf.Write(b)
+}
+
+// Hold has writers wait from now on, as if nobody read the log, until release is called.
+func (l *Log) Hold() (release func()) {
+	l.reading.Lock()
+	return sync.OnceFunc(l.reading.Unlock)
 }
 
 func (l *Log) String() string {

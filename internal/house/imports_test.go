@@ -29,6 +29,7 @@ var rooms = map[string]room{
 	"internal/dnswire": {"dnsname", http + sockets + files},
 	"internal/stats":   {"", http + sockets + files},
 	"internal/heap":    {"", messages + http + sockets + files},
+	"internal/spool":   {"", messages + http + sockets + files},
 
 	"internal/limit":     {"", messages + http + sockets + files},
 	"internal/host":      {"", messages + http},
@@ -53,7 +54,7 @@ var rooms = map[string]room{
 	"internal/dockerjson":  {"publish watch", messages + http + sockets + files},
 
 	".": {"config dnscache dnsname dnsserver dnswire dockerjson engine feed forward heap host hostsfile index limit listener " +
-		"publish stats servicejson udpio watch web zone", ""},
+		"publish servicejson spool stats udpio watch web zone", ""},
 
 	// No part of the program.
 	"internal/dnstest":  {"dnsname dnswire listener stats", ""},
