@@ -298,7 +298,8 @@ func (r *registry) set(id string, p publish.Patch, now time.Time) (s *publish.Se
 		if h.fromAPI == nil && r.made >= maxMade {
 			return nil, false, errTooManyMade
 		}
-		base := &publish.Service{ID: id, Origin: publish.Origin{Since: now.UTC().Truncate(time.Second)}}
+		base := &publish.Service{ID: id, Extras: new(publish.Extras)}
+		base.Origin.Since = now.UTC().Truncate(time.Second)
 		if h.fromAPI != nil {
 			base.Origin.Since = h.fromAPI.Origin.Since
 		}

@@ -224,7 +224,7 @@ func TestCacheAndOurs(t *testing.T) {
 	id := strings.Repeat("a", 64)
 	shop := &publish.Service{
 		ID: id, OwnerNames: []dnsname.Name{zonetest.Name(t, "shop.web.docker"), zonetest.Name(t, "shop.example.com")},
-		Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, TTL: publish.DefaultTTL,
+		Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, TTL: publish.DefaultTTL, Extras: new(publish.Extras),
 	}
 	r.ix.Put(id, shop)
 	ask("a container's", "shop.example.com.", "NOERROR aa ra; shop.example.com. 5 A 10.0.0.1")

@@ -55,7 +55,7 @@ func mustName(t testing.TB, s string) dnsname.Name {
 func testService(t testing.TB, r *rig, id, part, image, addr string, aliases ...string) *publish.Service {
 	t.Helper()
 	s := &publish.Service{
-		ID: id, ContainerLabel: part, ImageLabel: image, TTL: publish.DefaultTTL,
+		ID: id, ContainerLabel: part, ImageLabel: image, TTL: publish.DefaultTTL, Extras: new(publish.Extras),
 		Origin: publish.Origin{Engine: "e", Container: part, Image: image},
 	}
 	for text := range strings.FieldsSeq(addr) {

@@ -112,7 +112,7 @@ func hostServices(rules publish.NameRules, zones []dnsname.Name) map[dnsname.Nam
 	hosts := make(map[dnsname.Name]*Set)
 	for _, zone := range zones {
 		t := Singleton(&publish.Service{
-			ID: "host", ContainerLabel: "host", TTL: publish.DefaultTTL,
+			ID: "host", ContainerLabel: "host", TTL: publish.DefaultTTL, Extras: new(publish.Extras),
 			Addrs: []netip.Addr{{}}, OwnerNames: []dnsname.Name{hostLabel + zone},
 		})
 		t.kinds |= publish.Varies

@@ -82,7 +82,9 @@ func TestShortIDs(t *testing.T) {
 	s := testService(t, r, id("fedcba987654"), "e", "x", "10.0.0.1")
 	s.OwnerNames = []dnsname.Name{mustName(t, "e.x.other.docker")}
 	r.put(s.ID, s)
-	r.put("aaaaaaaaaaaabb", &publish.Service{ID: "aaaaaaaaaaaabb", OwnerNames: []dnsname.Name{mustName(t, "h.docker")}}) // by hand
+	hand := &publish.Service{ID: "aaaaaaaaaaaabb", Extras: new(publish.Extras)}
+	hand.OwnerNames = []dnsname.Name{mustName(t, "h.docker")}
+	r.put(hand.ID, hand)
 	f := func(q string, want ...string) {
 		t.Helper()
 		if got := matched(t, r, q); got != strings.Join(want, " ") {

@@ -58,7 +58,7 @@ func TestSet(t *testing.T) {
 			}
 			delete(want, id)
 		} else {
-			n := &publish.Service{ID: id, TTL: rnd.IntN(5) - 1}
+			n := &publish.Service{ID: id, TTL: rnd.IntN(5) - 1, Extras: new(publish.Extras)}
 			switch rnd.IntN(4) {
 			case 0:
 				n.CNAME = "\x01a\x00"
@@ -106,7 +106,7 @@ func checkKind(t *testing.T, s *Set, k publish.Kind, want map[string]*publish.Se
 	if !slices.Equal(got, ids) || s.Has(k) != (len(ids) > 0) {
 		t.Errorf("kind %b: has %t, %v; want %v", k, s.Has(k), got, ids)
 	}
-	views := []*Set{s, Singleton(&publish.Service{ID: "x"}), s}
+	views := []*Set{s, Singleton(&publish.Service{ID: "x", Extras: new(publish.Extras)}), s}
 	for range 20 { // from a random one on, each once for each view
 		got = nil
 		for n := range Shuffled(views, k) {
@@ -114,7 +114,7 @@ func checkKind(t *testing.T, s *Set, k publish.Kind, want map[string]*publish.Se
 		}
 		slices.Sort(got)
 		twice := slices.Concat(ids, ids)
-		if (&publish.Service{}).Kinds()&k != 0 {
+		if (&publish.Service{Extras: new(publish.Extras)}).Kinds()&k != 0 {
 			twice = append(twice, "x")
 		}
 		slices.Sort(twice)
@@ -131,7 +131,8 @@ func TestSetParts(t *testing.T) {
 	} {
 		var s *Set
 		for i := range 10_000 {
-			s = s.with(Singleton(&publish.Service{ID: fmt.Sprintf("%06d", 20_000+next(i))}))
+			id := fmt.Sprintf("%06d", 20_000+next(i))
+			s = s.with(Singleton(&publish.Service{ID: id, Extras: new(publish.Extras)}))
 		}
 		checkSet(t, s)
 		if n := len(s.parts); s.Len() != 10_000 || n > 2*10_000/maxPart+1 {
@@ -153,7 +154,7 @@ func TestSetWithPrefix(t *testing.T) {
 		t.Errorf("got %v of none", got)
 	}
 	for i := range 3000 {
-		s = s.with(Singleton(&publish.Service{ID: fmt.Sprintf("%04d", i)}))
+		s = s.with(Singleton(&publish.Service{ID: fmt.Sprintf("%04d", i), Extras: new(publish.Extras)}))
 	}
 	for prefix, want := range map[string]int{"": 3000, "0": 1000, "1": 1000, "29": 100, "299": 10, "2999": 1, "3": 0, "/": 0, "29990": 0, "0000": 1} {
 		if got := s.withPrefix(prefix); len(got) != want {

@@ -156,7 +156,7 @@ func TestAliasDomains(t *testing.T) {
 				t.Errorf("%v, %s: taken %t, problems %v; want %t", n.AliasDomains, c.alias, got, problems, want)
 			}
 			alias := mustName(t, c.alias)
-			_, err := n.Patched(&Service{ID: "x", Addrs: []netip.Addr{{}}}, Patch{Aliases: &[]dnsname.Name{alias}})
+			_, err := n.Patched(&Service{ID: "x", Addrs: []netip.Addr{{}}, Extras: new(Extras)}, Patch{Aliases: &[]dnsname.Name{alias}})
 			if (err == nil) != want {
 				t.Errorf("%v, %s by the API: %v; want taken %t", n.AliasDomains, c.alias, err, want)
 			}

@@ -165,7 +165,7 @@ func TestNamingBareAlias(t *testing.T) {
 	if got, want := fmt.Sprint(s.OwnerNames), "[redis.dev.docker.]"; got != want {
 		t.Errorf("without a container part: owners %v; want %v", got, want)
 	}
-	made := &Service{ContainerLabel: "a", ImageLabel: "b"}
+	made := &Service{ContainerLabel: "a", ImageLabel: "b", Extras: new(Extras)}
 	if err := n.SetOwnerNames(made); err != nil || len(made.OwnerNames) != 1 {
 		t.Errorf("made by hand: owners %v, %v; want only the full name", made.OwnerNames, err)
 	}

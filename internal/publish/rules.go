@@ -32,13 +32,13 @@ func (n NameRules) ServiceOf(c *Container, engine string) (*Service, []Problem) 
 	}
 	m := newLabelReader(c)
 	s := &Service{
-		ID:      c.ID,
-		Records: Records{CNAME: m.cname(), TXT: m.txt(), Ports: m.ports()},
-		TTL:     m.ttl(),
-		Aliases: m.aliases(n),
+		ID:    c.ID,
+		Ports: m.ports(),
+		TTL:   m.ttl(),
 		Origin: Origin{
 			Engine: engine, Container: c.Name, Image: shared(c.Image), State: shared(c.State), Since: c.Since,
 		},
+		Extras: &Extras{CNAME: m.cname(), TXT: m.txt(), Aliases: m.aliases(n)},
 	}
 	if s.CNAME == "" {
 		s.setAddrs(m.endpoints(n.Networks))
@@ -50,6 +50,7 @@ func (n NameRules) ServiceOf(c *Container, engine string) (*Service, []Problem) 
 	s.HostName = m.hostName(n)
 	s.SecondNames = m.secondNames(n)
 	m.setFullName(n, s)
+	s.shareExtras()
 	if len(s.Addrs) == 0 && s.CNAME == "" && s.Outside == nil {
 		return nil, m.problems
 	}
@@ -155,7 +156,8 @@ func (n NameRules) Patched(s *Service, p Patch) (*Service, error) {
 			}
 		}
 	}
-	t := *s
+	t, extras := *s, *s.Extras
+	t.Extras = &extras
 	if len(p.Addrs) > 0 || p.CNAME != nil && *p.CNAME != "" {
 		t.NetRuns, t.Outside = nil, nil
 	}
@@ -168,5 +170,6 @@ func (n NameRules) Patched(s *Service, p Patch) (*Service, error) {
 	old := n.hyphenated(s.OwnerNames)
 	isOld := func(name dnsname.Name) bool { return slices.Contains(old, name) }
 	t.SecondNames = slices.DeleteFunc(slices.Clone(s.SecondNames), isOld)
+	t.shareExtras()
 	return &t, n.SetOwnerNames(&t)
 }

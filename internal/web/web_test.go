@@ -52,7 +52,7 @@ func newSite(t testing.TB) *site {
 func (s *site) put(id, container, image, addr, aliases string, change ...func(*publish.Service)) {
 	s.t.Helper()
 	service := &publish.Service{
-		ID: id, ContainerLabel: container, ImageLabel: image, TTL: publish.DefaultTTL,
+		ID: id, ContainerLabel: container, ImageLabel: image, TTL: publish.DefaultTTL, Extras: new(publish.Extras),
 		Origin: publish.Origin{
 			Engine: s.engines[0].URL, Container: container, Image: image + ":7",
 			State: "running", Since: time.Now().Add(-3*time.Hour - time.Minute),

@@ -73,7 +73,7 @@ func Filled(t testing.TB, count int) *Index {
 func (ix *Index) Service(t testing.TB, id, name, image, addrs string, aliases ...string) *publish.Service {
 	t.Helper()
 	s := &publish.Service{
-		ID: id, ContainerLabel: name, ImageLabel: image, TTL: publish.DefaultTTL,
+		ID: id, ContainerLabel: name, ImageLabel: image, TTL: publish.DefaultTTL, Extras: new(publish.Extras),
 		Origin: publish.Origin{Engine: "e", Container: name, Image: image},
 	}
 	for text := range strings.FieldsSeq(addrs) {
@@ -111,7 +111,7 @@ func (ix *Index) Publish(t testing.TB, services ...string) {
 			t.Fatalf("%s: %v", body, err)
 		}
 		id := fmt.Sprintf("made%d", i)
-		s, err := ix.Rules.Patched(&publish.Service{ID: id}, p)
+		s, err := ix.Rules.Patched(&publish.Service{ID: id, Extras: new(publish.Extras)}, p)
 		if err != nil {
 			t.Fatalf("%s: %v", body, err)
 		}
