@@ -19,6 +19,8 @@ type front struct {
 	name string
 	addr string
 	args []string // its command line; nil for dnsdock, which runs already
+
+	files map[string]string // further ones that it has, by path
 }
 
 const unboundConf = `server:
@@ -65,14 +67,14 @@ MulticastDNS=no
 `
 
 var fronts = []front{
-	{"dnsdock", "127.0.0.1", nil},
-	{"unbound", "127.0.0.2", []string{"unbound", "-d", "-c", "/etc/unbound.conf"}},
+	{"dnsdock", "127.0.0.1", nil, nil},
+	{"unbound", "127.0.0.2", []string{"unbound", "-d", "-c", "/etc/unbound.conf"}, nil},
 	{"dnsmasq", "127.0.0.3", []string{
 		"dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file=", "--log-facility=-",
 		"--no-resolv", "--no-hosts", "--bind-interfaces", "--listen-address=127.0.0.3",
 		"--server=/docker/127.0.0.1#53", "--server=/10.in-addr.arpa/127.0.0.1", "--server=/d.f.ip6.arpa/127.0.0.1",
-	}},
-	{"systemd-resolved", "127.0.0.53", []string{findResolved()}},
+	}, nil},
+	{"systemd-resolved", "127.0.0.53", []string{findResolved()}, nil},
 }
 
 // findResolved returns the path of systemd-resolved. Debian does not install
@@ -142,15 +144,20 @@ func (s *netSpace) etc(t *testing.T, addr string) (dir string) {
 		"run/systemd/empty":         "",
 	}
 	for f, text := range files {
-		f = filepath.Join(dir, f)
-		if err := os.MkdirAll(filepath.Dir(f), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(f, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		writeFile(t, filepath.Join(dir, f), text)
 	}
 	return dir
+}
+
+// writeFile writes a file, and makes its directory.
+func writeFile(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // command returns a command that runs in the namespace, with dir, which etc
@@ -191,7 +198,16 @@ func (s *netSpace) start(t *testing.T, dir string, args ...string) (log *dnstest
 // startFront runs a server, and waits until it answers.
 func (s *netSpace) startFront(t *testing.T, f front) (dir string) {
 	t.Helper()
+	return s.runFront(t, f, "10.0.0.4")
+}
+
+// runFront runs a server, and waits until its answer for only4.nginx.docker is want.
+func (s *netSpace) runFront(t *testing.T, f front, want string) (dir string) {
+	t.Helper()
 	dir = s.etc(t, f.addr)
+	for file, text := range f.files {
+		writeFile(t, filepath.Join(dir, file), text)
+	}
 	if f.args == nil {
 		return dir
 	}
@@ -206,7 +222,7 @@ func (s *netSpace) startFront(t *testing.T, f front) (dir string) {
 		}
 		dig := s.command(t, dir, "dig", "+tries=1", "+time=1", "only4.nginx.docker", "A")
 		out, _ := dig.CombinedOutput() // an error is no answer
-		if got = parseMessage(string(out), "A"); got == "10.0.0.4" {
+		if got = parseMessage(string(out), "A"); got == want {
 			return dir
 		}
 	}
