@@ -8,7 +8,7 @@ _dnsdock() {
     flag=${COMP_WORDS[COMP_CWORD - 2]}
   fi
   case ${flag/#--/-} in
-    '') words=' -dns= -ttl= -match= -health -host-address= -domain= -environment= -alias -alias-domain= -names= -compose -nameserver= -allow= -cache= -forcettl -docker= -all -filter= -network= -published -tlsverify -tlscacert= -tlscert= -tlskey= -http= -http-token-file= -http-open -http-readonly -state= -hosts= -log= -verbose -debug -healthcheck -version -help' ;;
+    '') words=' -dns= -ttl= -match= -health -host-address= -domain= -environment= -alias -alias-domain= -names= -compose -nameserver= -allow= -cache= -forcettl -docker= -all -filter= -network= -published -swarm -tlsverify -tlscacert= -tlscert= -tlskey= -http= -http-token-file= -http-open -http-readonly -state= -hosts= -log= -verbose -debug -healthcheck -version -help' ;;
     -match) words='all closest' ;;
     -names) words='compose hostname alias id hyphen host' ;;
     -log) words='text json' ;;

@@ -20,6 +20,7 @@ complete -c dnsdock -o all -l all -d 'publish containers that exist but do not r
 complete -c dnsdock -o filter -l filter -x -d 'publish only containers that have this label, also as label=KEY=VALUE; several filters must all fit'
 complete -c dnsdock -o network -l network -x -d 'answer the addresses on these networks only, in this order; without it on all, the network of the default gateway first'
 complete -c dnsdock -o published -l published -d 'clients on no network of a container that publishes ports get the host\'s address, and in SRV the published ports; for clients on the LAN, and under Docker Desktop'
+complete -c dnsdock -o swarm -l swarm -d '-swarm=false: tasks of a swarm are containers as others are, and the swarm is not asked'
 complete -c dnsdock -o tlsverify -l tlsverify -d 'mutual TLS to the engines on TCP'
 complete -c dnsdock -o tlscacert -l tlscacert -r -F -d 'CA certificate; without it ca.pem in $DOCKER_CERTS, else in $DOCKER_CERT_PATH, else in $HOME/.docker'
 complete -c dnsdock -o tlscert -l tlscert -r -F -d 'client certificate; without it cert.pem in that directory'

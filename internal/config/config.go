@@ -42,6 +42,7 @@ type Docker struct {
 	TLS     *engine.TLSFiles // for the engines on TCP; nil: no TLS
 	Labels  []string         // KEY or KEY=VALUE: only containers that have all of them; nil: all containers
 
+	Swarm     bool // tasks have the names of their services
 	Published bool // clients on no network of a container reach it by the ports that it publishes
 }
 

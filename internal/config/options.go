@@ -106,6 +106,8 @@ func (d *draft) dockerOptions() []option {
 		{name: "published", set: value(&d.Docker.Published, parseBool),
 			help: "clients on no network of a container that publishes ports get the host's address," +
 				" and in SRV the published ports; for clients on the LAN, and under Docker Desktop"},
+		{name: "swarm", preset: "true", set: value(&d.Docker.Swarm, parseBool),
+			help: "`-swarm=false`: tasks of a swarm are containers as others are, and the swarm is not asked"},
 		{name: "tlsverify", env: "DOCKER_TLS_VERIFY", set: value(&d.tlsVerify, parseBool),
 			help: "mutual TLS to the engines on TCP"},
 		{name: "tlscacert", argument: "FILE", set: value(&d.tls.CA, verbatim),

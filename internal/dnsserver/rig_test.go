@@ -101,9 +101,10 @@ func containersOfEveryKind() []publish.Container {
 		{Name: "inside", Image: "nets2", Networks: on(at("!i", "10.8.3.2/24")), Exposed: port},
 		{Name: "one", Image: "sides", Networks: on(at("a", "10.8.1.3/24")), Exposed: port},
 		{Name: "two", Image: "sides", Networks: on(at("b", "10.8.2.3/24")), Exposed: port},
-		{Name: "out", Image: "sides", Networks: on(at("b", "10.8.2.4/24")), Exposed: port, Outside: &publish.Outside{
-			Addrs: []netip.Addr{netip.MustParseAddr("192.168.1.5")},
-			Ports: []publish.PublishedPort{{Number: 80, Proto: "tcp", Published: 8080}}}},
+		{Name: "out", Image: "sides", Networks: on(at("b", "10.8.2.4/24")), Exposed: port,
+			Placed: publish.Placed{Outside: &publish.Outside{
+				Addrs: []netip.Addr{netip.MustParseAddr("192.168.1.5")},
+				Ports: []publish.PublishedPort{{Number: 80, Proto: "tcp", Published: 8080}}}}},
 		{Name: "h", Image: "host", Networks: on(publish.HostNetwork())},
 		{Name: "well", Image: "health", Networks: on(at("a", "10.8.1.4/24"))},
 		{Name: "sick", Image: "health", Sick: true, Networks: on(at("a", "10.8.1.5/24 fd00:8:1::5/64"))},

@@ -20,6 +20,7 @@ type Summary struct {
 		PrivatePort, PublicPort uint16 // PublicPort is 0 if the port is not published
 		Type                    string
 	}
+	Labels          map[string]string
 	NetworkSettings struct{ Networks map[string]Endpoint }
 }
 
@@ -32,7 +33,17 @@ func (s *Summary) Fingerprint() watch.Fingerprint {
 			ports = append(ports, publish.PublishedPort{Number: p.PrivatePort, Proto: p.Type, Published: p.PublicPort})
 		}
 	}
-	return watch.NewFingerprint(s.name(), s.State, sick, endpoints(s.NetworkSettings.Networks), ports)
+	state := stateOf(s.State, s.Labels, strings.HasSuffix(s.Status, "(health: starting)"))
+	return watch.NewFingerprint(s.name(), state, sick, endpoints(s.NetworkSettings.Networks), ports)
+}
+
+// stateOf returns the state of a container: of a task whose health check has not
+// succeeded yet, watch.Starting.
+func stateOf(state string, labels map[string]string, starting bool) string {
+	if state == "running" && starting && publish.IsTask(labels) {
+		return watch.Starting
+	}
+	return state
 }
 
 // name returns the container's own name. Names of links have a second slash.
@@ -85,13 +96,14 @@ type Container struct {
 func (j *Container) Watched() *watch.Container {
 	name := strings.TrimPrefix(j.Name, "/")
 	sick := j.State.Health != nil && j.State.Health.Status == "unhealthy"
+	state := stateOf(j.State.Status, j.Config.Labels, j.State.Health != nil && j.State.Health.Status == "starting")
 	networks := endpoints(j.NetworkSettings.Networks)
 	c := &publish.Container{
 		ID:       j.ID,
 		Name:     name,
 		Image:    j.Config.Image,
 		ImageID:  j.Image,
-		State:    j.State.Status,
+		State:    state,
 		Sick:     sick,
 		Since:    j.since(),
 		Env:      publish.Variables(j.Config.Env),
@@ -126,7 +138,7 @@ func (j *Container) Watched() *watch.Container {
 		NetworkIDs:  ids,
 		Bindings:    bindings,
 		Restarts:    j.HostConfig.RestartPolicy.Name != "" && j.HostConfig.RestartPolicy.Name != "no",
-		Fingerprint: watch.NewFingerprint(name, j.State.Status, sick, networks, ports),
+		Fingerprint: watch.NewFingerprint(name, state, sick, networks, ports),
 	}
 }
 

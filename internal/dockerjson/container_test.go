@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/watch"
 )
 
 func TestAddrsOfEndpoint(t *testing.T) {
@@ -86,6 +87,27 @@ func TestClassicSwarm(t *testing.T) {
 		}
 		if got := publish.AddrTexts(c.Watched().Networks[0].Addrs); len(got) != 1 || got[0] != want {
 			t.Errorf("node %s: got %q; want %q", node, got, want)
+		}
+	}
+}
+
+// A task waits for its health check, in the list as where it is inspected; other
+// containers don't.
+func TestStarting(t *testing.T) {
+	task := map[string]string{"com.docker.swarm.task.id": "x7kq"}
+	for _, c := range []struct {
+		state    string
+		labels   map[string]string
+		starting bool
+		want     string
+	}{
+		{"running", task, true, watch.Starting},
+		{"running", task, false, "running"},
+		{"running", nil, true, "running"},
+		{"exited", task, true, "exited"},
+	} {
+		if got := stateOf(c.state, c.labels, c.starting); got != c.want {
+			t.Errorf("%v: got %q; want %q", c, got, c.want)
 		}
 	}
 }

@@ -23,8 +23,14 @@ type Container struct {
 	Exposed  []Port // without names
 	Host     HostName
 	Baked    Baked
-	Outside  *Outside // for clients on none of its networks; nil: its addresses on them
+	Placed
 	Borrowed
+}
+
+// Placed says where a container runs.
+type Placed struct {
+	Task    *Task    // nil: the container is not of a swarm, or its names are not wanted
+	Outside *Outside // for clients on none of its networks; nil: its addresses on them
 }
 
 // Borrowed says whose addresses a container has in place of its own.

@@ -37,6 +37,7 @@ func (n NameRules) ServiceOf(c *Container, engine string) (*Service, []Problem) 
 		TTL:   m.ttl(),
 		Origin: Origin{
 			Engine: engine, Container: c.Name, Image: shared(c.Image), State: shared(c.State), Since: c.Since,
+			Task: c.Task,
 		},
 		Extras: &Extras{CNAME: m.cname(), TXT: m.txt(), Aliases: m.aliases(n)},
 	}

@@ -44,6 +44,9 @@ func (m *labelReader) secondNames(n NameRules) []dnsname.Name {
 	if number, service, project := m.composeParts(); n.Second.Compose && service != "" {
 		add(composeService, number+"."+service+"."+project, number, service, project)
 	}
+	if n.Second.Compose {
+		m.swarmNames(add)
+	}
 	if host, _ := m.splitHost(); n.Second.Hostname && host != "" {
 		add("hostname", m.Host.Name, host)
 	}

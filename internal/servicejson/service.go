@@ -37,6 +37,11 @@ type Origin struct {
 	Engine    string `json:"engine,omitempty"`
 	Container string `json:"container,omitempty"`
 	Image     string `json:"image,omitempty"`
+	Service   string `json:"service,omitempty"` // of Swarm, like what follows
+	Task      string `json:"task,omitempty"`    // ID
+	Slot      int    `json:"slot,omitempty"`    // none: the service is global
+	Node      string `json:"node,omitempty"`    // host name
+	Stack     string `json:"stack,omitempty"`
 }
 
 // Of returns s as clients see it.
@@ -56,12 +61,20 @@ func Of(s *publish.Service) Service {
 		Names:       dnsname.Texts(s.OwnerNames),
 		SecondNames: dnsname.Texts(s.SecondNames),
 		Unicode:     spellings(append(s.AllNames(), s.CNAME)),
-		Origin:      Origin{s.Origin.Engine, s.Origin.Container, s.Origin.Image},
+		Origin:      originOf(s.Origin),
 		State:       s.Origin.State,
 		Since:       s.Origin.Since,
 	}
 	if j.IPs == nil {
 		j.IP, j.IPs = new(string), &[]string{}
+	}
+	return j
+}
+
+func originOf(o publish.Origin) Origin {
+	j := Origin{Engine: o.Engine, Container: o.Container, Image: o.Image}
+	if t := o.Task; t != nil {
+		j.Service, j.Task, j.Slot, j.Node, j.Stack = t.Service, t.ID, t.Slot, t.Node, t.Stack
 	}
 	return j
 }

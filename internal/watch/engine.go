@@ -99,6 +99,10 @@ type Container struct {
 	Fingerprint Fingerprint
 }
 
+// Starting is the state of a task that runs, but whose health check has not
+// succeeded yet.
+const Starting = "starting"
+
 // A Fingerprint is a hash of everything that both a list and Inspect tell of a
 // container and that may change while the container exists. So a list shows
 // which containers must be inspected again. 12 bytes of SHA-256 are enough.

@@ -12,6 +12,9 @@ import (
 // service returns what a container publishes, nil for nothing, and the values
 // of it that can't be used.
 func (w *Watcher) service(c *publish.Container) (*publish.Service, []publish.Problem) {
+	if c.State == Starting && !(w.Swarm && w.Naming.Health) {
+		c.State = "running" // for all containers but tasks, it is
+	}
 	hasAddrs := func(e publish.Endpoint) bool { return len(e.Addrs) > 0 }
 	switch {
 	case c.State == "running":

@@ -42,6 +42,9 @@ type Config struct {
 	URL    string            // of the engine, as configured
 	Naming publish.NameRules // must not change any more
 
+	// Swarm makes tasks of a swarm have the names of their services.
+	Swarm bool
+
 	// Published makes clients on no network of a container reach it by the ports
 	// that it publishes. Clients of an engine elsewhere always do.
 	Published bool
@@ -296,6 +299,9 @@ func (w *Watcher) reconcile(ctx context.Context, id string) error {
 	c.ID = id // the same text, once in memory
 	if err := w.complete(ctx, c); err != nil {
 		return err
+	}
+	if w.Swarm {
+		c.Task = publish.TaskOf(c.Labels, "")
 	}
 	s, problems := w.service(c.Container)
 	failedBefore := w.queue.remember(id, c.Fingerprint)

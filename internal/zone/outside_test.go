@@ -21,11 +21,11 @@ func TestAnswersOutside(t *testing.T) {
 	reg.PutContainers(t,
 		publish.Container{Name: "web", Image: "nginx", Exposed: tcp,
 			Networks: []publish.Endpoint{zonetest.Endpoint("a", "10.1.0.11/24")},
-			Outside: &publish.Outside{Addrs: machine, Ports: []publish.PublishedPort{
+			Placed: publish.Placed{Outside: &publish.Outside{Addrs: machine, Ports: []publish.PublishedPort{
 				{Number: 80, Proto: "tcp", Published: 8080}, {Number: 80, Proto: "tcp", Published: 8081},
-			}}},
+			}}}},
 		publish.Container{Name: "hosted", Image: "app", Exposed: tcp[:1],
-			Outside: &publish.Outside{Addrs: machine}},
+			Placed: publish.Placed{Outside: &publish.Outside{Addrs: machine}}},
 	)
 	for _, c := range []struct {
 		client, qname string

@@ -1,0 +1,87 @@
+package publish
+
+import (
+	"cmp"
+	"errors"
+	"strconv"
+	"strings"
+)
+
+// A Task is what a swarm says of one of its containers. It is never written again.
+type Task struct {
+	ID      string
+	Service string // as docker service ls shows it
+	Stack   string // empty: the service is not of a stack
+	Slot    int    // 0: the service is global, or the slot is unknown
+	Node    string // host name of the node; empty: unknown
+}
+
+// Labels that Swarm sets:
+// https://github.com/moby/moby/blob/master/daemon/cluster/executor/container/container.go
+const (
+	swarmTaskID   = "com.docker.swarm.task.id"
+	swarmTaskName = "com.docker.swarm.task.name"
+	swarmService  = "com.docker.swarm.service.name"
+	swarmStack    = "com.docker.stack.namespace"
+)
+
+// IsTask reports whether labels are those of a task's container.
+func IsTask(labels map[string]string) bool { return labels[swarmTaskID] != "" }
+
+// TaskOf returns the task of a container on the node with that host name, by the labels that
+// its engine sets. It is nil for a container that is no task.
+func TaskOf(labels map[string]string, node string) *Task {
+	t := &Task{ID: labels[swarmTaskID], Service: labels[swarmService], Stack: labels[swarmStack], Node: node}
+	if t.ID == "" || t.Service == "" {
+		return nil
+	}
+	t.Slot = slotIn(labels[swarmTaskName], t.Service)
+	return t
+}
+
+// slotIn returns the slot in the name of a task, as in web.1.x7kq; 0 if the
+// service is global, whose tasks have the ID of the node in its place.
+func slotIn(name, service string) int {
+	text, _ := strings.CutPrefix(name, service+".")
+	text, _, _ = strings.Cut(text, ".")
+	n, err := strconv.ParseInt(text, 10, 32) // the ID of a node has 25 characters
+	if err != nil || n < 0 {
+		return 0
+	}
+	return int(n)
+}
+
+func (t *Task) equal(u *Task) bool { return t == u || t != nil && u != nil && *t == *u }
+
+// names returns the parts of each name that the task has in its swarm, with
+// the slot in front and without.
+func (t *Task) names() (list [][]string) {
+	slot := strings.ToLower(t.Node)
+	if t.Slot > 0 {
+		slot = strconv.Itoa(t.Slot)
+	}
+	fronts := []string{cmp.Or(slot, "tasks"), "tasks"}
+	list = [][]string{{t.Service}}
+	for _, front := range fronts {
+		list = append(list, []string{front, t.Service})
+		if short, ok := strings.CutPrefix(t.Service, t.Stack+"_"); ok && t.Stack != "" {
+			list = append(list, []string{front, short, t.Stack})
+		}
+	}
+	return list
+}
+
+// swarmNames passes the parts of the names that the container has as a task to add.
+func (m *labelReader) swarmNames(add func(source, value string, parts ...string)) {
+	t := m.Task
+	switch {
+	case t == nil:
+	case strings.Contains(t.Stack, "."):
+		m.problem(swarmStack, t.Stack,
+			errors.New("write a stack's name without a dot: with one, it has no names of the swarm"))
+	default:
+		for _, parts := range t.names() {
+			add(swarmTaskName, strings.Join(parts, "."), parts...)
+		}
+	}
+}
