@@ -19,11 +19,12 @@ type asker struct {
 	port    string
 }
 
-// ask returns the rcode and the data of the answers, in the order of the reply.
-func (a *asker) ask(t *testing.T, query string) string {
+// ask returns for each query the rcode and the data of the answers, in the order of the reply. One dig asks them all,
+// because a container takes a second to start.
+func (a *asker) ask(t *testing.T, queries ...string) (got []string) {
 	t.Helper()
 	args := []string{"@" + a.server, "-p", a.port, "+noall", "+comments", "+answer", "+tries=3", "+time=5"}
-	args = append(args, strings.Fields(query)...)
+	args = append(args, strings.Fields(strings.Join(queries, " "))...)
 	var out string
 	if a.network == "" {
 		b, err := exec.Command("dig", args...).CombinedOutput()
@@ -34,16 +35,29 @@ func (a *asker) ask(t *testing.T, query string) string {
 	} else {
 		out = a.inside(t, a.network, nil, "dig", args...)
 	}
-	rcode, data := parseDig(out)
-	return strings.Join(append([]string{rcode}, data...), " ")
+	for _, reply := range strings.Split(out, ";; Got answer:")[1:] {
+		rcode, data := parseDig(reply)
+		got = append(got, strings.Join(append([]string{rcode}, data...), " "))
+	}
+	if len(got) != len(queries) {
+		t.Fatalf("%s: got %d replies to %d queries:\n%s", a.what, len(got), len(queries), out)
+	}
+	return got
 }
 
-func (a *asker) want(t *testing.T, query, want string) {
+// want asks queries, each of which is followed by its answer.
+func (a *asker) want(t *testing.T, pairs ...string) {
 	t.Helper()
-	got := a.ask(t, query)
-	t.Logf("| %s | %s | %s |", a.what, strings.ReplaceAll(query, a.prefix+"-", ""), got)
-	if got != want {
-		t.Errorf("%s, %s: got %q; want %q", a.what, query, got, want)
+	var queries []string
+	for pair := range slices.Chunk(pairs, 2) {
+		queries = append(queries, pair[0])
+	}
+	for i, got := range a.ask(t, queries...) {
+		query, want := pairs[2*i], pairs[2*i+1]
+		t.Logf("| %s | %s | %s |", a.what, strings.ReplaceAll(query, a.prefix+"-", ""), got)
+		if got != want {
+			t.Errorf("%s, %s: got %q; want %q", a.what, query, got, want)
+		}
 	}
 }
 
@@ -130,20 +144,22 @@ func testClientsOnNetworks(t *testing.T, s *stage) {
 			continue // the host has no address there
 		}
 		a := &asker{s, c.what, c.network, c.server, port}
-		a.want(t, s.fqdn(multi)+" A", c.multi)
-		a.want(t, s.fqdn(multi)+" AAAA", strings.TrimSpace("NOERROR "+c.multi6))
-		a.want(t, s.fqdn(only)+" A", strings.TrimSpace("NOERROR "+c.only))
-		a.want(t, s.fqdn(hosted)+" A", "NOERROR "+c.hosted)
-		a.want(t, s.fqdn(shared)+" A", c.shared)
-		a.want(t, s.fqdn(far)+" A +tcp", "NOERROR "+c.theFar)
+		a.want(t,
+			s.fqdn(multi)+" A", c.multi,
+			s.fqdn(multi)+" AAAA", strings.TrimSpace("NOERROR "+c.multi6),
+			s.fqdn(only)+" A", strings.TrimSpace("NOERROR "+c.only),
+			s.fqdn(hosted)+" A", "NOERROR "+c.hosted,
+			s.fqdn(shared)+" A", c.shared,
+			s.fqdn(far)+" A +tcp", "NOERROR "+c.theFar)
 	}
 	gateway6 := s.docker(t, "network", "inspect", `--format={{range .IPAM.Config}}{{.Subnet}} {{end}}`, six)
 	for text := range strings.FieldsSeq(gateway6) {
 		if base, ok := strings.CutSuffix(text, "::/64"); ok {
 			a := &asker{s, "IPv6 network, by IPv6", six, base + "::1", port}
-			a.want(t, s.fqdn(multi)+" A", "NOERROR "+multi6)
-			a.want(t, s.fqdn(multi)+" AAAA", "NOERROR "+multi66)
-			a.want(t, s.fqdn(hosted)+" AAAA", "NOERROR "+netip.MustParseAddr(base+"::1").String())
+			a.want(t,
+				s.fqdn(multi)+" A", "NOERROR "+multi6,
+				s.fqdn(multi)+" AAAA", "NOERROR "+multi66,
+				s.fqdn(hosted)+" AAAA", "NOERROR "+netip.MustParseAddr(base+"::1").String())
 		}
 	}
 	limited := s.dnsdock(t, "-network="+two+","+inside)
@@ -179,9 +195,10 @@ func testBehindProxy(t *testing.T, s *stage) {
 			continue // its firewall drops packets between networks
 		}
 		a := &asker{s, c.what, c.network, c.server, c.port}
-		a.want(t, s.fqdn(multi)+" A", c.want)
-		a.want(t, s.fqdn(multi)+" A +tcp", c.want)
-		a.want(t, s.fqdn(hosted)+" A", "NOERROR "+at)
+		a.want(t,
+			s.fqdn(multi)+" A", c.want,
+			s.fqdn(multi)+" A +tcp", c.want,
+			s.fqdn(hosted)+" A", "NOERROR "+at)
 	}
 }
 
