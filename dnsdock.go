@@ -198,14 +198,7 @@ func (p *program) follow(cfg *config.Config, e config.Engine) {
 
 // newForwarder returns the forwarder that cfg asks for.
 func newForwarder(cfg *config.Config, log *slog.Logger) *forward.Forwarder {
-	routes := make(forward.Routes)
-	for domain, list := range cfg.Forward.Nameservers {
-		routes[domain] = nil
-		for _, n := range list {
-			routes[domain] = append(routes[domain], forward.Server(n))
-		}
-	}
-	fwd := forward.New(routes, cfg.Forward.Allow, cfg.Forward.CacheSize, log)
+	fwd := forward.New(cfg.Forward.Nameservers, cfg.Forward.Allow, cfg.Forward.CacheSize, log)
 	fwd.ForceTTL = cfg.Forward.ForceTTL
 	fwd.IsSelf = func(a netip.AddrPort) bool { return cfg.OwnAddr(a) != "" }
 	if err := fwd.Load(); err != nil {

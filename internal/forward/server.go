@@ -6,32 +6,12 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/rayje/dnsdock/internal/config"
 	"github.com/rayje/dnsdock/internal/dnsname"
 )
 
-// A Server is where an upstream is, as -nameserver says.
-type Server struct {
-	Addr     netip.AddrPort
-	TCP      bool   // never UDP
-	TLS      bool   // DNS over TLS, RFC 7858
-	CertName string // the name in its certificate; empty: its address
-	File     string // path of a resolv.conf, which names servers; the other fields are empty then
-}
-
-// String returns the server as -nameserver takes it.
-func (s Server) String() string {
-	switch {
-	case s.File != "":
-		return s.File
-	case s.CertName != "":
-		return "tls://" + s.Addr.String() + "#" + s.CertName
-	case s.TLS:
-		return "tls://" + s.Addr.String()
-	case s.TCP:
-		return "tcp://" + s.Addr.String()
-	}
-	return s.Addr.String()
-}
+// A Server is where an upstream is.
+type Server = config.Nameserver
 
 // Routes are the nameservers for the names at or below each domain; those of the root are for all other names. A
 // domain may have none.

@@ -43,7 +43,7 @@ var rooms = map[string]room{
 	"internal/config":    {"dnsname engine host hostsfile publish", messages + http},
 
 	"internal/index":   {"dnsname dnswire publish", http + sockets + files},
-	"internal/forward": {"dnscache dnsname dnswire host limit stats udpio", http},
+	"internal/forward": {"config dnscache dnsname dnswire host limit stats udpio", http},
 
 	"internal/zone": {"dnscache dnsname dnswire forward index publish stats", http + sockets + files},
 
