@@ -24,6 +24,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rayje/dnsdock/internal/config"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnstest"
 	"github.com/rayje/dnsdock/internal/engine"
@@ -1142,4 +1143,21 @@ func mustName(t testing.TB, s string) dnsname.Name {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// With -dns=:0, which is a port that the system chooses, a nameserver of a file that is on this machine is not dnsdock.
+func TestNameserverHereIsNotDnsdock(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "resolv.conf")
+	if err := os.WriteFile(file, []byte("nameserver 127.0.0.1\nnameserver 192.0.2.53\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for listen, want := range map[string]string{":0": "[127.0.0.1:53 192.0.2.53:53]", ":53": "[192.0.2.53:53]"} {
+		cfg, err := config.Parse([]string{"-dns=" + listen, "-nameserver=" + file}, func(string) string { return "" })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, got := newForwarder(cfg, slog.New(slog.DiscardHandler)).Route(dnsname.Root); fmt.Sprint(got) != want {
+			t.Errorf("-dns=%s: nameservers %v; want %s", listen, got, want)
+		}
+	}
 }

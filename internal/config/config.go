@@ -246,7 +246,7 @@ func (c *Config) EngineDomains() (domains []dnsname.Name) {
 func (c *Config) OwnAddr(a netip.AddrPort) string {
 	for _, addr := range c.DNS {
 		text, port, _ := net.SplitHostPort(addr) // no error: parseListen made it
-		if port != strconv.Itoa(int(a.Port())) {
+		if !a.IsValid() || port != strconv.Itoa(int(a.Port())) { // a file of nameservers has no address
 			continue
 		}
 		ip, err := netip.ParseAddr(text)

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/miekg/dns"
 
@@ -131,6 +132,37 @@ func TestFreshness(t *testing.T) {
 			t.Errorf("a failure of 5 s ago has freshness %d; want %d", got, Dead)
 		}
 	})
+}
+
+// wallEarlier returns t with another reading of the wall clock, as if the monotonic one had stood still for d. It knows
+// the layout of time.Time: in the first word, seconds of the wall clock are above 30 bits of nanoseconds.
+func wallEarlier(t *testing.T, at time.Time, d time.Duration) time.Time {
+	t.Helper()
+	was := at
+	*(*uint64)(unsafe.Pointer(&at)) -= uint64(d/time.Second) << 30
+	if at.Sub(was) != 0 || was.UnixNano()-at.UnixNano() != int64(d) {
+		t.Fatalf("time.Time has another layout: %v before %v became %v", d, was, at)
+	}
+	return at
+}
+
+// Nothing is fresh after a night in which a laptop, and so the monotonic clock, slept; and a wall clock that is set
+// back makes nothing fresh again.
+func TestAgeOverSleep(t *testing.T) {
+	const night = 8 * time.Hour
+	kept := func() *Response { return response(t, "www.example", 60) }
+	awake, slept, setBack := kept(), kept(), kept()
+	slept.Born = wallEarlier(t, slept.Born, night)
+	setBack.Born = wallEarlier(t, setBack.Born.Add(-night), -2*night)
+	for _, tt := range []struct {
+		what string
+		*Response
+		want Freshness
+	}{{"slept", slept, Stale}, {"set back", setBack, Stale}, {"awake", awake, Fresh}} {
+		if age := tt.Age(); tt.At(age) != tt.want || tt.want == Stale && age < night {
+			t.Errorf("%s: got freshness %d at %v; want %d", tt.what, tt.At(age), age, tt.want)
+		}
+	}
 }
 
 // A question becomes a query that the library reads as it was meant, and a
