@@ -184,6 +184,7 @@ func newProgram(ctx context.Context, cfg *config.Config, log *slog.Logger) *prog
 func (p *program) follow(cfg *config.Config, e config.Engine) {
 	wc := watch.Config{URL: e.Text, Naming: cfg.Names, Labels: cfg.Docker.Labels, Self: host.ContainerID()}
 	wc.Published, wc.Swarm = cfg.Docker.Published, cfg.Docker.Swarm
+	wc.SetGuests = p.reg.index.SetGuests
 	wc.Naming.Apex = cmp.Or(e.Domain, wc.Naming.Apex)
 	if len(p.watchers) > 0 {
 		wc.Suffix = "@" + e.Text

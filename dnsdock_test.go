@@ -627,6 +627,43 @@ func TestFiltersOfEngine(t *testing.T) {
 	}
 }
 
+// The addresses that containers have on Swarm's bridge to their machine, as Docker
+// 20.10 tells them; an engine without that bridge has none.
+func TestGatewayBridge(t *testing.T) {
+	for _, c := range []struct {
+		status  int
+		body    string
+		want    map[string]netip.Addr
+		refused bool
+	}{
+		{200, `{"Name": "docker_gwbridge", "Containers": {
+			"1ccd1183de03": {"Name": "gateway_6cbe807f8014", "IPv4Address": "10.45.20.3/24", "IPv6Address": ""},
+			"ingress-sbox": {"Name": "gateway_ingress-sbox", "IPv4Address": "10.45.20.2/24"}, "odd": {"IPv4Address": "x"}}}`,
+			map[string]netip.Addr{
+				"1ccd1183de03": netip.MustParseAddr("10.45.20.3"), "ingress-sbox": netip.MustParseAddr("10.45.20.2"),
+			}, false},
+		{200, `{"Containers": null}`, map[string]netip.Addr{}, false},
+		{404, `{"message": "network docker_gwbridge not found"}`, map[string]netip.Addr{}, false},
+		{403, "no", nil, true},
+	} {
+		var path string
+		u := startEngine(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			path = r.URL.Path
+			w.WriteHeader(c.status)
+			fmt.Fprint(w, c.body)
+		}))
+		client := newDockerClient(u, nil, slog.New(slog.DiscardHandler))
+		got, err := client.GatewayBridge(t.Context())
+		if !maps.Equal(got, c.want) || errors.Is(err, watch.ErrRefused) != c.refused || (err != nil) != c.refused {
+			t.Errorf("%d %s: got %v, %v; want %v", c.status, c.body, got, err, c.want)
+		}
+		if path != "/networks/docker_gwbridge" {
+			t.Errorf("asked for %s", path)
+		}
+		client.reload()
+	}
+}
+
 // What an engine sends wrongly is an error of that call, and never the end of a
 // container.
 func TestClientGarbage(t *testing.T) {

@@ -300,6 +300,29 @@ func (c *dockerClient) Networks(ctx context.Context) (all watch.Networks, err er
 	return all, nil
 }
 
+// GatewayBridge implements watch.Engine.
+//
+// Docker API 1.51: GET /networks/{id}.
+func (c *dockerClient) GatewayBridge(ctx context.Context) (map[string]netip.Addr, error) {
+	var n struct {
+		Containers map[string]struct{ IPv4Address string } // by ID; ingress-sbox is Swarm's own
+	}
+	decode := func(d *json.Decoder) error { return d.Decode(&n) }
+	err := c.fetch(ctx, "/networks/docker_gwbridge", nil, maxInspect, decode)
+	if _, refused := errors.AsType[*engine.StatusError](err); refused && !engine.IsGone(err) {
+		return nil, fmt.Errorf("inspect network: %w: %w", watch.ErrRefused, err)
+	} else if err != nil && !refused {
+		return nil, fmt.Errorf("inspect network: %w", err)
+	}
+	addrs := make(map[string]netip.Addr, len(n.Containers))
+	for id, e := range n.Containers {
+		if p, err := netip.ParsePrefix(e.IPv4Address); err == nil {
+			addrs[id] = p.Addr()
+		}
+	}
+	return addrs, nil
+}
+
 // eventJSON is a line of GET /events, Docker API 1.24 to 1.51. The top-level
 // status, id and from are gone in 1.52.
 type eventJSON struct {

@@ -14,6 +14,7 @@ import (
 type addresses struct {
 	addrs    table[netip.Addr, *Set]                    // by each address that is answered
 	networks table[intern.Handle[publish.Network], int] // number of services on each network
+	guests
 }
 
 // At returns the services that have the address whose reverse name n is. It is
@@ -125,9 +126,9 @@ func (x *addresses) count(s *publish.Service, by int) {
 
 // gatewayFor returns the addresses of the host on a network that the client is
 // on. It is empty if the client is on none.
-func (x *addresses) gatewayFor(client netip.Addr) (addrs []netip.Addr) {
+func (x *addresses) gatewayFor(client ...netip.Addr) (addrs []netip.Addr) {
 	for net := range x.networks.all() {
-		if n := net.Value(); n.Has(client) {
+		if n := net.Value(); n.Has(client...) {
 			if addrs := n.HostAddrs(); len(addrs) > 0 {
 				return addrs
 			}
@@ -138,9 +139,9 @@ func (x *addresses) gatewayFor(client netip.Addr) (addrs []netip.Addr) {
 
 // isNear reports whether a client is on a network of a service. If it reports
 // false, no service can be on the client's network.
-func (x *addresses) isNear(client netip.Addr) bool {
+func (x *addresses) isNear(client ...netip.Addr) bool {
 	for n := range x.networks.all() {
-		if n.Value().Has(client) {
+		if n.Value().Has(client...) {
 			return true
 		}
 	}

@@ -153,7 +153,7 @@ func TestHostName(t *testing.T) {
 	r.put("w", s)
 	f := func(q, client, local, want string) {
 		t.Helper()
-		c := Viewer{Addr: netip.MustParseAddr(client), Local: netip.MustParseAddr(local)}
+		c := Viewer{Places: r.Places(netip.MustParseAddr(client)), Local: netip.MustParseAddr(local)}
 		addrs, _, _ := r.Rrset(r.Match(mustName(t, q)).Sets, true, 9, c)
 		if got := strings.Trim(fmt.Sprint(addrs), "[]"); got != want {
 			t.Errorf("%s from %s: got %s; want %s", q, client, got, want)

@@ -39,7 +39,10 @@ func MostSpecific(services *Set, limit int) (list []dnsname.Name) {
 }
 
 // A Viewer is who a query is from, and which address of ours it asks.
-type Viewer struct{ Addr, Local netip.Addr }
+type Viewer struct {
+	Places []netip.Addr // that the client is known by, of Index.Places
+	Local  netip.Addr
+}
 
 // Rrset returns the addresses of views for a viewer, IPv4 or IPv6, without
 // duplicates (RFC 2181 section 5), and the TTL in seconds that they share: the
@@ -74,7 +77,7 @@ func (x *Index) Rrset(views []*Set, v4 bool, limit int, c Viewer) (addrs []netip
 			}
 		}
 		if far.count == limit && !isFull {
-			isFull, isFar = true, !x.isNear(c.Addr)
+			isFull, isFar = true, !x.isNear(c.Places...)
 		}
 		if near.count == limit || isFar {
 			break
@@ -126,7 +129,7 @@ func (x *Index) Giving(views []*Set, v4 bool, c Viewer) iter.Seq[*publish.Servic
 // addrsFor is service.addrsFor, in an order that changes where that does not
 // matter, with the host's addresses.
 func (x *Index) addrsFor(s *publish.Service, c Viewer) (addrs []netip.Addr, near bool) {
-	addrs, near = s.AddrsFor(c.Addr)
+	addrs, near = s.AddrsFor(c.Places...)
 	if s.IsStopped() {
 		isLost := func(a netip.Addr) bool { return x.isLost(s, a) }
 		addrs = slices.DeleteFunc(slices.Clone(addrs), isLost)
@@ -137,7 +140,7 @@ func (x *Index) addrsFor(s *publish.Service, c Viewer) (addrs []netip.Addr, near
 	}
 	if at := slices.Index(addrs, netip.Addr{}); at >= 0 {
 		host := x.hostAddrs(c.Local)
-		if gateway := x.gatewayFor(c.Addr); x.isHost(s) && len(gateway) > 0 {
+		if gateway := x.gatewayFor(c.Places...); x.isHost(s) && len(gateway) > 0 {
 			host = gateway
 		}
 		addrs = slices.Concat(addrs[:at], host, addrs[at+1:])
@@ -171,7 +174,7 @@ func (x *Index) anyWell(views []*Set, c Viewer) bool {
 		return false
 	}
 	for s := range Shuffled(views, publish.IsWell) {
-		if addrs, _ := s.AddrsFor(c.Addr); len(addrs) > 0 {
+		if addrs, _ := s.AddrsFor(c.Places...); len(addrs) > 0 {
 			return true
 		}
 	}
@@ -182,8 +185,13 @@ func (x *Index) anyWell(views []*Set, c Viewer) bool {
 // the same networks of services, and so get the same addresses; 0 for a
 // client on none.
 func (x *Index) NetworksOf(client netip.Addr) (sum uint64) {
+	one := [1]netip.Addr{client}
+	places := one[:]
+	if x.guests.all.Load() != nil {
+		places = x.Places(client)
+	}
 	for n := range x.networks.all() {
-		if n.Value().Has(client) {
+		if n.Value().Has(places...) {
 			sum += maphash.Comparable(x.seed, n)
 		}
 	}

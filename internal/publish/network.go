@@ -44,8 +44,15 @@ func NewIPNet(addr string, bits int, gateway string) (n IPNet) {
 	return n
 }
 
-// Has reports whether a client is a container on the network.
-func (n Network) Has(client netip.Addr) bool { return n.V4.has(client) || n.V6.has(client) }
+// Has reports whether a client, which is known by these addresses, is a container on the network.
+func (n Network) Has(client ...netip.Addr) bool {
+	for _, a := range client {
+		if n.V4.has(a) || n.V6.has(a) {
+			return true
+		}
+	}
+	return false
+}
 
 func (n Network) hasGateway() bool { return n.V4.Gateway.IsValid() || n.V6.Gateway.IsValid() }
 

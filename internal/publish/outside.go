@@ -44,19 +44,19 @@ func (o *Outside) at(p Port) (numbers []uint16) {
 // NumbersFor returns where a client reaches a port of s: at the port itself, or
 // at those that the machine publishes for it. It returns none if the port is
 // not published to a client outside.
-func (s *Service) NumbersFor(client netip.Addr, p Port) []uint16 {
-	if s.IsOutside(client) {
+func (s *Service) NumbersFor(p Port, client ...netip.Addr) []uint16 {
+	if s.IsOutside(client...) {
 		return s.Outside.at(p)
 	}
 	return []uint16{p.Number}
 }
 
 // IsOutside reports whether a client is answered the machine that publishes the ports of s.
-func (s *Service) IsOutside(client netip.Addr) bool {
+func (s *Service) IsOutside(client ...netip.Addr) bool {
 	if s.Outside == nil {
 		return false
 	}
-	_, near := s.AddrsFor(client)
+	_, near := s.AddrsFor(client...)
 	return !near
 }
 

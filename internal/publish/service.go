@@ -94,14 +94,15 @@ func (s *Service) CatchesAll() bool { return slices.Contains(s.Aliases, dnsname.
 // AddrsFor returns the addresses of s that a client gets, the best first: those
 // on its own network, if it is on one with s; else those of the machine that
 // publishes its ports, or those on all networks that can be reached from elsewhere.
-func (s *Service) AddrsFor(client netip.Addr) (addrs []netip.Addr, near bool) {
+// The client is known by the addresses that it is given.
+func (s *Service) AddrsFor(client ...netip.Addr) (addrs []netip.Addr, near bool) {
 	if s.NetRuns == nil && s.Outside == nil {
 		return s.Addrs, false
 	}
 	at, open := 0, 0
 	for _, run := range s.NetRuns {
 		next := at + int(run.Count)
-		if run.Net.Value().Has(client) {
+		if run.Net.Value().Has(client...) {
 			return s.Addrs[at:next], true
 		}
 		at = next

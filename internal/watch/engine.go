@@ -33,6 +33,11 @@ type Engine interface {
 	// engine, or a proxy in front of it, refuses the call.
 	Networks(ctx context.Context) (Networks, error)
 
+	// GatewayBridge returns the address of each container, by ID, on the network
+	// docker_gwbridge; none if there is no such network. The error is ErrRefused
+	// if the engine, or a proxy in front of it, refuses the call.
+	GatewayBridge(ctx context.Context) (map[string]netip.Addr, error)
+
 	// Machine returns the address at which the engine was last reached, if
 	// that is none of this machine's; else it is not valid.
 	Machine() netip.Addr

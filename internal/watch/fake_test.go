@@ -37,6 +37,7 @@ type fakeEngine struct {
 	internal   []string                 // the internal networks; nil: Networks is refused
 	images     map[string]publish.Baked // what images set, by ID; the others set nothing
 	noImages   bool                     // Image is refused
+	bridge     map[string]netip.Addr    // addresses on the bridge, by ID; nil: GatewayBridge is refused
 
 	list    func(ctx context.Context) error            // if not nil, and it returns an error, List does so
 	inspect func(ctx context.Context, id string) error // the same for Inspect
@@ -211,6 +212,18 @@ func (e *fakeEngine) Inspect(ctx context.Context, ref string) (*Container, error
 	return nil, ErrGone
 }
 
+func (e *fakeEngine) GatewayBridge(ctx context.Context) (map[string]netip.Addr, error) {
+	if err := e.enter(ctx, "GatewayBridge"); err != nil {
+		return nil, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.bridge == nil {
+		return nil, fmt.Errorf("inspect network: %w", ErrRefused)
+	}
+	return e.bridge, nil
+}
+
 func (e *fakeEngine) Machine() netip.Addr { return e.machine }
 
 func (e *fakeEngine) Networks(ctx context.Context) (n Networks, err error) {
@@ -315,6 +328,7 @@ type fakeSink struct {
 	listed   bool
 	news     []string // "found" and "lost"
 	gone     []string // IDs that were forgotten
+	guests   map[netip.Addr][]netip.Addr
 }
 
 func (k *fakeSink) Put(id string, s *publish.Service) {
@@ -324,6 +338,12 @@ func (k *fakeSink) Put(id string, s *publish.Service) {
 		panic(fmt.Sprintf("put %s under %s", s.ID, id))
 	}
 	k.services[id] = s
+}
+
+func (k *fakeSink) setGuests(_ string, guests map[netip.Addr][]netip.Addr) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.guests = guests
 }
 
 func (k *fakeSink) Forget(id string) {
@@ -414,10 +434,11 @@ func inBubble(t *testing.T, n publish.NameRules, up bool, f func(w *watched)) {
 		}
 		w.engine.setDown(!up)
 		n.Apex = "\x06docker\x00"
-		w.watcher = New(w.engine, Config{URL: "fake", Naming: n}, w.sink, slog.New(slog.DiscardHandler))
+		cfg := Config{URL: "fake", Naming: n, SetGuests: w.sink.setGuests}
+		w.watcher = New(w.engine, cfg, w.sink, slog.New(slog.DiscardHandler))
 		w.watcher.log = slog.New(dnstest.Unlocked(t, w.log,
 			&w.watcher.queue.mu, &w.watcher.followers.mu, &w.watcher.networks.mu, &w.watcher.images.mu,
-			&w.watcher.problems.mu))
+			&w.watcher.problems.mu, &w.watcher.networks.bridge.mu))
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		wg.Go(func() {

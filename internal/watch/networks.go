@@ -18,6 +18,7 @@ type networks struct {
 	mu      sync.Mutex // guards what follows, and is held while the engine is asked
 	known   Networks   // Kinds is nil before the engine is asked on this connection
 	refused bool       // the engine refused to tell, which was logged
+	bridge  bridge
 }
 
 // begin starts a new connection, on which the networks may be others.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -48,6 +49,10 @@ type Config struct {
 	// Published makes clients on no network of a container reach it by the ports
 	// that it publishes. Clients of an engine elsewhere always do.
 	Published bool
+
+	// SetGuests is told by which addresses those clients of an engine are known that
+	// are on networks of several machines, by the address that their queries come from.
+	SetGuests func(engine string, guests map[netip.Addr][]netip.Addr)
 
 	// Labels are KEY or KEY=VALUE. Only containers that have all of them are published.
 	Labels []string
@@ -94,6 +99,7 @@ func New(e Engine, cfg Config, sink Sink, log *slog.Logger) *Watcher {
 		resyncNow:  make(chan struct{}, 1),
 		resyncSoon: make(chan struct{}, 1),
 	}
+	w.networks.bridge.changed = make(chan struct{}, 1)
 	w.status.Store(&engine.Status{URL: cfg.URL})
 	return w
 }
@@ -145,6 +151,7 @@ func (w *Watcher) session(ctx context.Context) (lived time.Duration, err error) 
 	var synced time.Time // when the first list was read
 	var wg sync.WaitGroup
 	wg.Go(func() { cancel(w.read(stream)) })
+	wg.Go(func() { w.followBridge(ctx) })
 	wg.Go(func() { // after the stream is open, so that no change falls between the two
 		err := w.resync(ctx)
 		if err == nil {
@@ -214,6 +221,7 @@ func (w *Watcher) resync(ctx context.Context) error {
 		return err
 	}
 	w.resyncs.Add(1)
+	wakeUp(w.networks.bridge.changed)
 	if w.queue.endList(changed) {
 		w.sink.Listed(w.URL, w.isGone)
 	}
@@ -291,6 +299,7 @@ func (w *Watcher) reconcile(ctx context.Context, id string) error {
 		w.queue.forget(id)
 		w.problems.forget(id)
 		w.followers.forget(id)
+		w.networks.bridge.set(id, nil)
 		w.queue.add(w.followers.of(id, "", Fingerprint{})...)
 		return nil
 	case err != nil:
@@ -303,6 +312,7 @@ func (w *Watcher) reconcile(ctx context.Context, id string) error {
 	if w.Swarm {
 		c.Task = publish.TaskOf(c.Labels, "")
 	}
+	w.networks.bridge.set(id, c.Networks)
 	s, problems := w.service(c.Container)
 	failedBefore := w.queue.remember(id, c.Fingerprint)
 	// Also if it is as before: its followers may have seen a change that was missed here.

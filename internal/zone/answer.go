@@ -33,7 +33,12 @@ type Client struct {
 	Quick      bool   // Decide returns nil for what takes longer than a few services do
 }
 
-func (c Client) viewer() index.Viewer { return index.Viewer{Addr: c.Addr, Local: c.Local} }
+// places returns the addresses that the client is known by.
+func (a *Answer) places() []netip.Addr { return a.resolver.Reg.Places(a.client.Addr) }
+
+func (a *Answer) viewer() index.Viewer {
+	return index.Viewer{Places: a.places(), Local: a.client.Local}
+}
 
 // An Answer is what a reply says. It may be larger than the client takes.
 type Answer struct {

@@ -185,6 +185,9 @@ func (d *decision) explain(q Query, top dnsname.Name, f found) {
 	if d.isOutside(f) {
 		rule += "; this client is on none of their networks, so it gets the machine that publishes their ports"
 	}
+	if places := d.places(); len(places) > 1 {
+		rule += fmt.Sprintf("; this client is a container, and known by %v too", places[1:])
+	}
 	d.trace.note(n, rule)
 	switch {
 	case f.owners != nil:
@@ -197,7 +200,7 @@ func (d *decision) explain(q Query, top dnsname.Name, f found) {
 	case f.cname != nil:
 		d.trace.sources(index.Singleton(f.cname).All(publish.HasCNAME), f.second, d.Reg.Answers(n))
 	case q.Type == dns.TypeA, q.Type == dns.TypeAAAA:
-		d.trace.sources(d.Reg.Giving(f.views, q.Type == dns.TypeA, d.client.viewer()), f.second, d.Reg.Answers(n))
+		d.trace.sources(d.Reg.Giving(f.views, q.Type == dns.TypeA, d.viewer()), f.second, d.Reg.Answers(n))
 	case q.Type == dns.TypeTXT:
 		d.trace.sources(index.Shuffled(f.views, publish.HasTXT), f.second, d.Reg.Answers(n))
 	default:
@@ -208,9 +211,9 @@ func (d *decision) explain(q Query, top dnsname.Name, f found) {
 // isOutside reports whether a service of f is answered by the machine that publishes its ports.
 func (d *decision) isOutside(f found) bool {
 	for s := range index.Shuffled(f.views, publish.Varies) {
-		if s.IsOutside(d.client.Addr) {
+		if s.IsOutside(d.places()...) {
 			return true
 		}
 	}
-	return slices.ContainsFunc(f.ports, func(p servicePort) bool { return p.IsOutside(d.client.Addr) })
+	return slices.ContainsFunc(f.ports, func(p servicePort) bool { return p.IsOutside(d.places()...) })
 }

@@ -151,7 +151,7 @@ func (d *decision) addAddrs(section int, owner dnsname.Name, f found, qtype uint
 	case len(f.views) > 0:
 		var differs bool
 		limit := d.limit(total(f.views))
-		addrs, ttl, differs = d.Reg.Rrset(f.views, v4, limit, d.client.viewer())
+		addrs, ttl, differs = d.Reg.Rrset(f.views, v4, limit, d.viewer())
 		if differs {
 			d.basis.By |= ByNetwork
 		}

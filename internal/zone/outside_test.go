@@ -54,3 +54,54 @@ func TestAnswersOutside(t *testing.T) {
 		t.Errorf("explanation: got %+v, %v; want the rule", r, err)
 	}
 }
+
+// A container on two overlays whose queries come over the bridge to its machine is
+// on both: it gets the containers themselves, and others get their machine.
+func TestAnswersGuests(t *testing.T) {
+	reg := zonetest.New(t, "docker", 0)
+	z := newResolver(t, reg)
+	port := []publish.Port{{Number: 80, Proto: "tcp"}}
+	out := &publish.Outside{Addrs: []netip.Addr{netip.MustParseAddr("192.168.1.5")},
+		Ports: []publish.PublishedPort{{Number: 80, Proto: "tcp", Published: 8080}}}
+	for i, network := range []string{"a", "b"} {
+		addr := "10." + string(rune('1'+i)) + ".0.11/24"
+		reg.PutContainers(t, publish.Container{Name: network, Image: "nginx", Exposed: port,
+			Placed:   publish.Placed{Outside: out},
+			Networks: []publish.Endpoint{zonetest.Endpoint(network, addr)}})
+	}
+	bridge := netip.MustParseAddr("172.18.0.3")
+	for range 2 {
+		for qname, want := range map[string]string{
+			"a.nginx.docker.": "NOERROR 192.168.1.5", "b.nginx.docker.": "NOERROR 192.168.1.5",
+		} {
+			if got := answersTo(z, bridge.String(), "", qname, dns.TypeA); got != want {
+				t.Errorf("unknown: %s: got %q; want %q", qname, got, want)
+			}
+		}
+		before := reg.Version()
+		reg.SetGuests("engine", map[netip.Addr][]netip.Addr{
+			bridge: {bridge, netip.MustParseAddr("10.1.0.99"), netip.MustParseAddr("10.2.0.99")},
+		})
+		if reg.Version() == before || reg.NetworksOf(bridge) == 0 {
+			t.Error("kept answers to the client stay after its networks are known")
+		}
+		for _, c := range []struct {
+			qname string
+			qtype uint16
+			want  string
+		}{
+			{"a.nginx.docker.", dns.TypeA, "NOERROR 10.1.0.11"},
+			{"b.nginx.docker.", dns.TypeA, "NOERROR 10.2.0.11"},
+			{"_80._tcp.b.nginx.docker.", dns.TypeSRV, "NOERROR b.nginx.docker.80 10.2.0.11"},
+		} {
+			if got := answersTo(z, bridge.String(), "", c.qname, c.qtype); got != c.want {
+				t.Errorf("guest: %s: got %q; want %q", c.qname, got, c.want)
+			}
+		}
+		r, err := z.Explain(zonetest.Name(t, "a.nginx.docker"), dns.TypeA, newClientAt(bridge.String(), ""))
+		if err != nil || len(r.Why) != 1 || !strings.Contains(r.Why[0].Rule, "known by [10.1.0.99 10.2.0.99]") {
+			t.Errorf("explanation: got %+v, %v; want how the client is known", r, err)
+		}
+		reg.SetGuests("engine", nil)
+	}
+}

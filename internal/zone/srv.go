@@ -33,7 +33,7 @@ func (d *decision) addSRV(owner dnsname.Name, ports []servicePort) {
 		if p.Outside != nil {
 			d.basis.By |= ByNetwork
 		}
-		for _, number := range p.NumbersFor(d.client.Addr, p.Port) {
+		for _, number := range p.NumbersFor(p.Port, d.places()...) {
 			t := target{p.OwnerNames[0], number}
 			if seen[t] {
 				continue
