@@ -245,7 +245,7 @@ func (c *Config) EngineDomains() (domains []dnsname.Name) {
 // if there is none.
 func (c *Config) OwnAddr(a netip.AddrPort) string {
 	for _, addr := range c.DNS {
-		text, port, _ := net.SplitHostPort(addr) // no error: parseListen made it
+		text, port, _ := net.SplitHostPort(addr)                 // no error: parseListen made it
 		if !a.IsValid() || port != strconv.Itoa(int(a.Port())) { // a file of nameservers has no address
 			continue
 		}
