@@ -27,6 +27,7 @@ import (
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/servicejson"
 	"github.com/rayje/dnsdock/internal/stats"
+	"github.com/rayje/dnsdock/internal/transfer"
 	"github.com/rayje/dnsdock/internal/web"
 	"github.com/rayje/dnsdock/internal/zone"
 )
@@ -42,6 +43,7 @@ const (
 type api struct {
 	zone    *zone.Resolver
 	traffic *stats.Traffic
+	zones   *transfer.Server
 	reg     *registry
 	auth    *web.WriteAuth
 	engines []func() engine.Status
@@ -50,9 +52,10 @@ type api struct {
 
 // newAPI returns the handler of all HTTP requests. Each function of engines returns how one engine is.
 func newAPI(
-	z *zone.Resolver, traffic *stats.Traffic, reg *registry, auth *web.WriteAuth, engines ...func() engine.Status,
+	z *zone.Resolver, traffic *stats.Traffic, zones *transfer.Server, reg *registry, auth *web.WriteAuth,
+	engines ...func() engine.Status,
 ) http.Handler {
-	a := &api{zone: z, traffic: traffic, reg: reg, auth: auth, engines: engines, started: time.Now()}
+	a := &api{zone: z, traffic: traffic, zones: zones, reg: reg, auth: auth, engines: engines, started: time.Now()}
 	mux, routes := http.NewServeMux(), a.routes()
 	for pattern, h := range routes {
 		mux.Handle(pattern, h)
@@ -77,6 +80,7 @@ func (a *api) routes() map[string]http.Handler {
 		"DELETE /cache":         jsonHandler(a.clearCache),
 		"GET /resolve":          jsonHandler(a.resolve),
 		"GET /events":           &web.Events{Feed: a.reg.feed, Encode: encodeChange},
+		"GET /zone":             http.HandlerFunc(a.zoneText),
 		"GET /status":           jsonHandler(a.status),
 		"GET /metrics":          http.HandlerFunc(a.metrics),
 		"GET /healthz":          jsonHandler(a.healthz),
@@ -133,7 +137,7 @@ var errNotSaved = errors.New("the change is made, but a restart of dnsdock may l
 func statusFor(err error) int {
 	_, tooLarge := errors.AsType[*http.MaxBytesError](err)
 	switch {
-	case errors.Is(err, errNotFound):
+	case errors.Is(err, errNotFound), errors.Is(err, transfer.ErrNoZone):
 		return http.StatusNotFound
 	case errors.Is(err, errAmbiguous), errors.Is(err, errNotPublished):
 		return http.StatusConflict
@@ -141,7 +145,7 @@ func statusFor(err error) int {
 		return http.StatusRequestEntityTooLarge
 	case errors.Is(err, errTooManyMade):
 		return http.StatusInsufficientStorage
-	case errors.Is(err, zone.ErrBusy):
+	case errors.Is(err, zone.ErrBusy), errors.Is(err, transfer.ErrUnknown):
 		return http.StatusServiceUnavailable
 	case errors.Is(err, errNotSaved):
 		return http.StatusInternalServerError
@@ -302,11 +306,30 @@ func (a *api) current() web.Status {
 		Hour:     a.traffic.LastHour(),
 		Engines:  []engine.Status{},
 		Status:   a.zone.Fwd.Status(),
+
+		Secondaries: a.zones.Status(),
 	}
 	for _, status := range a.engines {
 		s.Engines = append(s.Engines, status())
 	}
 	return s
+}
+
+// zoneText: GET /zone?name=DOMAIN, 200 with the zone as a master file (RFC 1035 section 5); 400, 404, 503. The domain
+// is the apex unless it is given.
+func (a *api) zoneText(w http.ResponseWriter, r *http.Request) {
+	n := a.reg.index.Rules.Apex
+	if text := r.URL.Query().Get("name"); text != "" {
+		var err error
+		if n, err = dnsname.ParseQuestion(text); err != nil {
+			web.WriteError(w, http.StatusBadRequest, fmt.Errorf("parameter name: %w", err))
+			return
+		}
+	}
+	w.Header().Set("Content-Type", "text/dns; charset=us-ascii") // RFC 4027
+	if err := a.zones.WriteText(w, n); errors.Is(err, transfer.ErrNoZone) || errors.Is(err, transfer.ErrUnknown) {
+		web.WriteError(w, statusFor(err), err)
+	} // any other error says that the client went away
 }
 
 // status: GET /status, 200 with engines, upstreams and counts of queries.
@@ -391,6 +414,7 @@ func (a *api) metrics(w http.ResponseWriter, _ *http.Request) {
 	a.traffic.Write(&p)
 	writeEngines(&p, s.Engines)
 	writeForwarder(&p, s)
+	writeSecondaries(&p, s.Secondaries)
 	p.Metric("dnsdock_services", "gauge", "Services that are published.", float64(s.Services))
 	p.Metric("dnsdock_ready", "gauge", "1 once the containers are known for the first time.", stats.OneIf(s.Ready))
 	p.Metric("dnsdock_event_listeners", "gauge", "Clients of /events.", float64(a.reg.feed.Count()))
@@ -414,6 +438,22 @@ func writeEngines(p *stats.Exposition, engines []engine.Status) {
 		func(e engine.Status) float64 { return float64(e.Events) })
 	each("dnsdock_engine_resyncs_total", "counter", "Lists of all containers that were read.",
 		func(e engine.Status) float64 { return float64(e.Resyncs) })
+}
+
+func writeSecondaries(p *stats.Exposition, list []transfer.Secondary) {
+	each := func(name, kind, help string, value func(transfer.Secondary) float64) {
+		p.Family(name, kind, help)
+		for _, s := range list {
+			p.Sample("", value(s), "secondary", s.Addr.String())
+		}
+	}
+	unix := func(t time.Time) float64 { return float64(max(0, t.Unix())) }
+	each("dnsdock_secondary_serial", "gauge", "Serial that the secondary has since its last transfer; 0: none.",
+		func(s transfer.Secondary) float64 { return float64(s.Serial) })
+	each("dnsdock_secondary_transfer_timestamp_seconds", "gauge", "Unix time of its last transfer; 0: there was none.",
+		func(s transfer.Secondary) float64 { return unix(s.Transferred) })
+	each("dnsdock_secondary_notify_timestamp_seconds", "gauge", "Unix time of the NOTIFY that it took last; 0: none.",
+		func(s transfer.Secondary) float64 { return unix(s.Notified) })
 }
 
 func writeForwarder(p *stats.Exposition, s web.Status) {

@@ -44,6 +44,7 @@ import (
 	"github.com/rayje/dnsdock/internal/listener"
 	"github.com/rayje/dnsdock/internal/spool"
 	"github.com/rayje/dnsdock/internal/stats"
+	"github.com/rayje/dnsdock/internal/transfer"
 	"github.com/rayje/dnsdock/internal/watch"
 	"github.com/rayje/dnsdock/internal/web"
 	"github.com/rayje/dnsdock/internal/zone"
@@ -119,6 +120,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if cfg.HostsFile != "" {
 		p.start("hosts file", func() error { return p.keepHosts(cfg.HostsFile) })
 	}
+	p.start("transfers", func() error { return p.transfer.Run(p.ctx) })
 	p.start("history", func() error { return p.traffic.Run(p.ctx) })
 	p.start("trimmer", func() error { return heap.Trim(p.ctx) })
 	p.start("reloader", func() error { return p.reloadOn(hangups) })
@@ -141,6 +143,7 @@ type program struct {
 	zone     *zone.Resolver
 	dns      *dnsserver.Server
 	traffic  *stats.Traffic
+	transfer *transfer.Server
 	watchers []*watch.Watcher
 	auth     *web.WriteAuth
 	reloads  []func() // called on SIGHUP
@@ -163,6 +166,7 @@ func newProgram(ctx context.Context, cfg *config.Config, log *slog.Logger) *prog
 	p.zone = zone.New(answering, p.reg.index, p.fwd, log)
 	p.traffic = new(stats.Traffic)
 	p.dns = dnsserver.New(answering, p.zone, p.reg.index, p.fwd, p.traffic, log)
+	p.serveZones(cfg)
 	p.auth = &web.WriteAuth{
 		ReadOnly:  cfg.HTTP.ReadOnly,
 		TokenFile: cfg.HTTP.TokenFile,
@@ -172,12 +176,23 @@ func newProgram(ctx context.Context, cfg *config.Config, log *slog.Logger) *prog
 		},
 		Log: log,
 	}
-	p.reloads = []func(){p.fwd.Reload, p.auth.Reload}
+	p.reloads = []func(){p.fwd.Reload, p.auth.Reload, p.transfer.Reload}
 	for _, e := range cfg.Docker.Engines {
 		p.follow(cfg, e)
 	}
 	log.Info("dnsdock starts", "version", buildVersion(), "domain", cfg.Names.Apex, "engines", cfg.Docker.Engines)
 	return p
+}
+
+// serveZones makes what gives whole zones to other nameservers.
+func (p *program) serveZones(cfg *config.Config) {
+	p.transfer = transfer.New(p.zone, transfer.Config{
+		Allow: cfg.Transfer.Allow, Notify: cfg.Transfer.Notify, KeyFile: cfg.Transfer.KeyFile, Local: cfg.FirstDNS(),
+	}, p.log)
+	p.zone.Secondaries = cfg.Transfer.NS
+	if p.transfer.IsOn() {
+		p.reg.index.Paced, p.dns.Transfers = true, p.transfer
+	}
 }
 
 // follow makes the watcher of an engine.
@@ -240,7 +255,7 @@ func (p *program) serveHTTP(ln net.Listener) {
 	for _, w := range p.watchers {
 		engines = append(engines, w.Status)
 	}
-	srv := web.NewServer(p.ctx, newAPI(p.zone, p.traffic, p.reg, p.auth, engines...), p.log)
+	srv := web.NewServer(p.ctx, newAPI(p.zone, p.traffic, p.transfer, p.reg, p.auth, engines...), p.log)
 	serve := func() error {
 		err := srv.Serve(listener.Persistent(ln, "http", p.log))
 		if !errors.Is(err, http.ErrServerClosed) {

@@ -33,6 +33,7 @@ import (
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/servicejson"
 	"github.com/rayje/dnsdock/internal/stats"
+	"github.com/rayje/dnsdock/internal/transfer"
 	"github.com/rayje/dnsdock/internal/watch"
 	"github.com/rayje/dnsdock/internal/web"
 	"github.com/rayje/dnsdock/internal/zone"
@@ -894,9 +895,11 @@ func newTestAPI(t testing.TB) (http.Handler, *registry) {
 }
 
 // apiOf returns the HTTP side of a registry, open to all.
-func apiOf(t testing.TB, reg *registry) http.Handler {
+func apiOf(t testing.TB, reg *registry, engines ...func() engine.Status) http.Handler {
 	t.Helper()
-	return newAPI(newTestZone(t, reg), new(stats.Traffic), reg, &web.WriteAuth{Open: true})
+	z := newTestZone(t, reg)
+	zones := transfer.New(z, transfer.Config{}, reg.log)
+	return newAPI(z, new(stats.Traffic), zones, reg, &web.WriteAuth{Open: true}, engines...)
 }
 
 // An engine that can't come back makes dnsdock unhealthy, so that somebody restarts it.
@@ -904,7 +907,7 @@ func TestLostEngineIsUnhealthy(t *testing.T) {
 	reg := newTestRegistry(t, "docker")
 	var status engine.Status
 	up := func() engine.Status { return status }
-	h := newAPI(newTestZone(t, reg), new(stats.Traffic), reg, &web.WriteAuth{Open: true}, up)
+	h := apiOf(t, reg, up)
 	for _, lost := range []bool{false, true, false} {
 		status.Lost = lost
 		want := http.StatusOK

@@ -8,11 +8,11 @@ _dnsdock() {
     flag=${COMP_WORDS[COMP_CWORD - 2]}
   fi
   case ${flag/#--/-} in
-    '') words=' -dns= -ttl= -match= -health -host-address= -domain= -environment= -alias -alias-domain= -names= -compose -nameserver= -allow= -cache= -forcettl -docker= -all -filter= -network= -published -swarm -tlsverify -tlscacert= -tlscert= -tlskey= -http= -http-token-file= -http-open -http-readonly -state= -hosts= -log= -verbose -debug -healthcheck -version -help' ;;
+    '') words=' -dns= -ttl= -match= -health -host-address= -domain= -environment= -alias -alias-domain= -names= -compose -nameserver= -allow= -cache= -forcettl -transfer= -transfer-ns= -transfer-key-file= -docker= -all -filter= -network= -published -swarm -tlsverify -tlscacert= -tlscert= -tlskey= -http= -http-token-file= -http-open -http-readonly -state= -hosts= -log= -verbose -debug -healthcheck -version -help' ;;
     -match) words='all closest' ;;
     -names) words='compose hostname alias id hyphen host' ;;
     -log) words='text json' ;;
-    -tlscacert | -tlscert | -tlskey | -http-token-file | -state | -hosts)
+    -transfer-key-file | -tlscacert | -tlscert | -tlskey | -http-token-file | -state | -hosts)
       compopt -o filenames 2>/dev/null
       IFS=$'\n'
       COMPREPLY=($(compgen -f -- "$cur"))

@@ -17,6 +17,7 @@ import (
 	"github.com/rayje/dnsdock/internal/host"
 	"github.com/rayje/dnsdock/internal/hostsfile"
 	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/tsig"
 )
 
 // A Config is what the command line and the environment say. It is read-only
@@ -32,6 +33,7 @@ type Config struct {
 	Names     publish.NameRules
 	Docker    Docker
 	Forward   Forward
+	Transfer  Transfer
 	HTTP      HTTP
 	Log       Log
 }
@@ -66,6 +68,14 @@ type Forward struct {
 	Allow       []netip.Prefix                // clients beside the local ones
 	CacheSize   int64                         // bytes; 0: no cache
 	ForceTTL    bool                          // forwarded answers get Config.TTL
+}
+
+// Transfer says who gets whole zones.
+type Transfer struct {
+	Allow   []netip.Prefix   // the clients that may ask for them
+	Notify  []netip.AddrPort // those that are told of changes; each is in Allow
+	NS      []dnsname.Name   // their names, for NS records
+	KeyFile string           // keys for TSIG; empty: none
 }
 
 // HTTP says where HTTP is served, and who may change something by it.
@@ -183,6 +193,10 @@ func (d *draft) finish() (err error) {
 	if d.Names.Apex, err = parseApex(d.environment, d.domain); err != nil {
 		return err
 	}
+	if len(d.Transfer.Allow) == 0 && (len(d.Transfer.NS) > 0 || d.Transfer.KeyFile != "") {
+		return errors.New("-transfer-ns and -transfer-key-file are for those that -transfer names: add it," +
+			" as in -transfer=192.0.2.53")
+	}
 	if d.HTTP.Open && (d.HTTP.ReadOnly || d.HTTP.TokenFile != "") {
 		return errors.New("-http-open lets everyone change services, -http-readonly and -http-token-file do not:" +
 			" write one of the three")
@@ -213,6 +227,11 @@ func (d *draft) readFiles(getenv func(string) string) error {
 			return invalid(d.HostsFile, "flag -hosts", err)
 		}
 	}
+	if d.Transfer.KeyFile != "" {
+		if _, err := tsig.ReadFile(d.Transfer.KeyFile); err != nil {
+			return invalid(d.Transfer.KeyFile, "flag -transfer-key-file", err)
+		}
+	}
 	if !d.tlsVerify || !slices.ContainsFunc(d.Docker.Engines, func(e Engine) bool { return e.Network == "tcp" }) {
 		return nil
 	}
@@ -239,6 +258,16 @@ func (c *Config) EngineDomains() (domains []dnsname.Name) {
 		}
 	}
 	return domains
+}
+
+// FirstDNS returns the first IP address of -dns that is not all of them. It is not valid if there is none.
+func (c *Config) FirstDNS() netip.Addr {
+	for _, addr := range c.DNS {
+		if a, err := netip.ParseAddrPort(addr); err == nil && !a.Addr().IsUnspecified() {
+			return a.Addr().Unmap()
+		}
+	}
+	return netip.Addr{}
 }
 
 // OwnAddr returns the value of -dns at which dnsdock itself answers a, empty

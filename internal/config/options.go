@@ -26,6 +26,7 @@ type section struct {
 func (d *draft) sections() []section {
 	return []section{
 		{"DNS", d.dnsOptions()}, {"Names", d.nameOptions()}, {"Other names", d.forwardOptions()},
+		{"Zone transfer", d.transferOptions()},
 		{"Docker", d.dockerOptions()}, {"HTTP", d.httpOptions()}, {"The rest", d.otherOptions()},
 	}
 }
@@ -87,6 +88,19 @@ func (d *draft) forwardOptions() []option {
 			help: "memory for what nameservers answer, in bytes, `KB`, `MB` or `GB`; `-cache=0`: nothing is kept"},
 		{name: "forcettl", set: value(&d.Forward.ForceTTL, parseBool),
 			help: "forwarded answers get `-ttl` as their TTL"},
+	}
+}
+
+func (d *draft) transferOptions() []option {
+	return []option{
+		{name: "transfer", argument: "ADDR,...", many: true, set: d.addSecondaries,
+			help: "these may transfer the domain, by AXFR and IXFR: `IP`, `IP:PORT` or a `CIDR`;" +
+				" an IP is also sent NOTIFY when something changes; without it nobody"},
+		{name: "transfer-ns", argument: "NAME,...", many: true, set: list(&d.Transfer.NS, parseServerName),
+			help: "further nameservers of the domain, for its NS records"},
+		{name: "transfer-key-file", argument: "FILE", set: value(&d.Transfer.KeyFile, verbatim),
+			help: "transfers need one of the TSIG keys in this file, which `tsig-keygen` makes;" +
+				" replies and NOTIFY are signed"},
 	}
 }
 

@@ -87,7 +87,7 @@ func TestZoneCuts(t *testing.T) {
 	r := forwarding(t, dnstest.Patience, up.serve())
 	ix := zonetest.New(t, "dev.docker", 5, pub("web", "nginx", 0, "172.17.0.2 9.9.9.9", "shop.example.com db.corp"))
 	r = rigWith(t, ix, r.fwd)
-	const soa = "dev.docker. 5 SOA dnsdock.dev.docker. hostmaster.dev.docker. 7 3600 600 86400 5"
+	const soa = "dev.docker. 5 SOA dnsdock.dev.docker. hostmaster.dev.docker. 7 60 10 604800 5"
 	root, com, arpa := "; . 300 SOA a.root. nstld.root. 1 2 3 4 300", "; com. 300 SOA ns.com. host.com. 1 2 3 4 300",
 		"; in-addr.arpa. 300 SOA ns.arpa. host.arpa. 1 2 3 4 300"
 	for _, tt := range []struct{ question, want, asked string }{
@@ -95,7 +95,7 @@ func TestZoneCuts(t *testing.T) {
 		{"nginx.dev.docker. DS", "NOERROR aa ra;; " + soa, ""},
 		{"x.dev.docker. DS", "NXDOMAIN aa ra;; " + soa, ""},
 		{"shop.example.com. DS", "NOERROR ra;" + com, "shop.example.com. DS"},
-		{"www.shop.example.com. DS", "NOERROR aa ra;; shop.example.com. 5 SOA dnsdock.dev.docker. hostmaster.shop.example.com. 7 3600 600 86400 5", ""},
+		{"www.shop.example.com. DS", "NOERROR aa ra;; shop.example.com. 5 SOA dnsdock.dev.docker. hostmaster.shop.example.com. 7 60 10 604800 5", ""},
 		{"17.172.in-addr.arpa. DS", "NOERROR ra;" + arpa, "17.172.in-addr.arpa. DS"},
 		{"127.in-addr.arpa. DS", "NOERROR ra;" + arpa, "127.in-addr.arpa. DS"},
 		{"9.9.9.9.in-addr.arpa. DS", "NOERROR ra;" + arpa, "9.9.9.9.in-addr.arpa. DS"},
@@ -154,7 +154,7 @@ func TestUpstreamCNAMEs(t *testing.T) {
 	ix.Publish(t, `{"name":"back","image":"cname","cname":"round.example"}`)
 	r = rigWith(t, ix, fwd)
 	addr := "127.0.0.1:" + serveZone(t, r, "127.0.0.1:0")
-	const soa = "docker. 5 SOA dnsdock.docker. hostmaster.docker. 7 3600 600 86400 5"
+	const soa = "docker. 5 SOA dnsdock.docker. hostmaster.docker. 7 60 10 604800 5"
 	for _, tt := range []struct{ question, want string }{
 		{"ours.example. A", "NOERROR ra; ours.example. 60 CNAME web.nginx.docker., web.nginx.docker. 30 A 10.0.0.1"},
 		{"Twice.example. A", "NOERROR ra; Twice.example. 60 CNAME b.example., b.example. 50 CNAME web.nginx.docker., web.nginx.docker. 30 A 10.0.0.1"},

@@ -131,12 +131,12 @@ func TestRoutes(t *testing.T) {
 		"x.blocked.test.":           "REFUSED ra",
 		"2.0.0.10.in-addr.arpa.":    "NOERROR ra; 2.0.0.10.in-addr.arpa. 77 A 192.0.2.4",
 		"10.in-addr.arpa.":          "NOERROR ra; 10.in-addr.arpa. 77 A 192.0.2.4",
-		"1.0.0.10.in-addr.arpa.":    "NOERROR aa ra;; 1.0.0.10.in-addr.arpa. 5 SOA dnsdock.docker. hostmaster.1.0.0.10.in-addr.arpa. 7 3600 600 86400 5", // a container's
+		"1.0.0.10.in-addr.arpa.":    "NOERROR aa ra;; 1.0.0.10.in-addr.arpa. 5 SOA dnsdock.docker. hostmaster.1.0.0.10.in-addr.arpa. 7 60 10 604800 5", // a container's
 		"2.0.5.10.in-addr.arpa.":    "REFUSED ra",
 		"1.1.168.192.in-addr.arpa.": "REFUSED ra",
 		"x.onion.":                  "NOERROR ra; x.onion. 77 A 192.0.2.5",
 		"x.shop.example.com.":       "NOERROR aa ra; x.shop.example.com. 0 A 10.0.0.1, x.shop.example.com. 0 A 10.5.0.1",
-		"1.16.172.in-addr.arpa.":    "NXDOMAIN aa ra;; 16.172.in-addr.arpa. 5 SOA dnsdock.docker. hostmaster.16.172.in-addr.arpa. 7 3600 600 86400 5",
+		"1.16.172.in-addr.arpa.":    "NXDOMAIN aa ra;; 16.172.in-addr.arpa. 5 SOA dnsdock.docker. hostmaster.16.172.in-addr.arpa. 7 60 10 604800 5",
 	} {
 		m := r.reply(new(dns.Msg).SetQuestion(qname, dns.TypeA), netip.Addr{}, 512)
 		if got := dnstest.ShowSorted(m); got != want {
@@ -231,7 +231,7 @@ func TestCacheAndOurs(t *testing.T) {
 	ask("below it", "a.shop.example.com.", "NOERROR aa ra; a.shop.example.com. 5 A 10.0.0.1")
 	r.ix.Put(id, nil)
 	const gone = "NXDOMAIN aa ra;; shop.example.com. 0 SOA " +
-		"dnsdock.docker. hostmaster.shop.example.com. 2 3600 600 86400 0"
+		"dnsdock.docker. hostmaster.shop.example.com. 2 60 10 604800 0"
 	serialless := func(m *dns.Msg) string { m.Ns[0].(*dns.SOA).Serial = 2; return dnstest.ShowSorted(m) }
 	for _, qname := range []string{"shop.example.com.", "a.shop.example.com."} {
 		if got := serialless(both(t, r, new(dns.Msg).SetQuestion(qname, dns.TypeA))); got != gone {

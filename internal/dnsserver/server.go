@@ -50,6 +50,8 @@ type Changes interface {
 
 // A Server answers the queries that come to its sockets.
 type Server struct {
+	Transfers Transfers // nil: there are none. Read-only after start
+
 	authority Authority
 	changes   Changes
 	fwd       *forward.Forwarder // asked in bursts

@@ -112,7 +112,7 @@ func TestLongAliasNoData(t *testing.T) {
 	alias := strings.Repeat(label, 4) + "bcdef." // 255 bytes on the wire
 	z := newRig(t, zonetest.New(t, "docker", 0, pub("web", "nginx", 0, "10.0.0.1", alias)))
 	m, _, err := packed(z, new(dns.Msg).SetQuestion(alias, dns.TypeAAAA), netip.Addr{}, dns.MaxMsgSize)
-	want := fmt.Sprintf("NOERROR aa;; %s 0 SOA dnsdock.docker. %s 7 3600 600 86400 0", alias, alias)
+	want := fmt.Sprintf("NOERROR aa;; %s 0 SOA dnsdock.docker. %s 7 60 10 604800 0", alias, alias)
 	if got := dnstest.ShowSorted(m); got != want || err != nil {
 		t.Errorf("got %v, %v; want %v", got, err, want)
 	}

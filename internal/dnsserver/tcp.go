@@ -195,6 +195,12 @@ func (s *TCP) serveConn(c *tcpConn) {
 		if c.answer(b) {
 			continue
 		}
+		if s.server.takes(b, true) {
+			if s.transfer(c, b, from) != nil {
+				return
+			}
+			continue
+		}
 		packet, reply := dnswire.SanitizeQuery(b)
 		t := task{Server: s.server, from: from, over: stats.TCP, begun: time.Now()}
 		var ok bool
@@ -326,23 +332,28 @@ func (c *tcpConn) send(b []byte) error {
 // endLocked sets the length of the message at start. It writes all messages once they
 // fill tcpBuffer.
 func (c *tcpConn) endLocked(start int) error {
-	binary.BigEndian.PutUint16(c.out[start:], uint16(len(c.out)-start-2))
+	c.setLength(start)
 	if len(c.out) < tcpBuffer {
 		return nil
 	}
-	return c.flushLocked()
+	return c.flushLocked(tcpWrite)
+}
+
+// setLength sets the length of the message at start, which is the last.
+func (c *tcpConn) setLength(start int) {
+	binary.BigEndian.PutUint16(c.out[start:], uint16(len(c.out)-start-2))
 }
 
 // flush writes all messages.
 func (c *tcpConn) flush() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.flushLocked()
+	return c.flushLocked(tcpWrite)
 }
 
 // flushLocked writes all messages. It closes the connection of a client that
-// does not take them, because the next one would begin in the middle of another.
-func (c *tcpConn) flushLocked() error {
+// does not take them in time, because the next one would begin in the middle of another.
+func (c *tcpConn) flushLocked(limit time.Duration) error {
 	if len(c.out) == 0 {
 		return nil
 	}
@@ -350,7 +361,7 @@ func (c *tcpConn) flushLocked() error {
 	if c.replay.hasUntimed() {
 		c.replay.took(now.Sub(time.Unix(0, c.used.Load())))
 	}
-	err := c.SetWriteDeadline(now.Add(tcpWrite))
+	err := c.SetWriteDeadline(now.Add(limit))
 	if err == nil {
 		_, err = c.Write(c.out)
 	}

@@ -100,6 +100,10 @@ func (u *UDP) handle(packet []byte) {
 	if u.replay.missed != "" && u.ask(u.at) {
 		return
 	}
+	if u.takes(packet, false) {
+		u.transfer(packet)
+		return
+	}
 	packet, reply := dnswire.SanitizeQuery(packet)
 	switch {
 	case packet != nil:

@@ -28,7 +28,7 @@ func TestNoDataForManyServices(t *testing.T) {
 			z := newRig(t, zonetest.New(t, "docker", 0, pubs...))
 			addr := "127.0.0.1:" + serveZone(t, z, "127.0.0.1:0")
 			for _, network := range []string{"udp", "tcp"} {
-				const want = "NOERROR aa;; docker. 0 SOA dnsdock.docker. hostmaster.docker. 7 3600 600 86400 0"
+				const want = "NOERROR aa;; docker. 0 SOA dnsdock.docker. hostmaster.docker. 7 60 10 604800 0"
 				r := dnstest.Exchange(t, network, addr, new(dns.Msg).SetQuestion("redis.docker.", dns.TypeAAAA))
 				if got := dnstest.ShowSorted(r); got != want {
 					t.Errorf("AAAA over %s: got %v; want %v", network, got, want)

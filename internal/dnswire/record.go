@@ -58,6 +58,18 @@ func skipName(b []byte, off int) (end int, compressed, ok bool) {
 	return off, false, false
 }
 
+// SkipQuestions returns where the questions of a message end, which has HeaderLen bytes or more. It reports false if
+// one is not well-formed.
+func SkipQuestions(b []byte) (end int, ok bool) {
+	end, ok = HeaderLen, true
+	for range binary.BigEndian.Uint16(b[4:]) {
+		if end, ok = skipQuestion(b, end); !ok {
+			return HeaderLen, false
+		}
+	}
+	return end, true
+}
+
 // skipQuestion returns where the question at off ends. It reports false if the question is not well-formed, or its name
 // is compressed: nothing comes before the first name of a message.
 func skipQuestion(b []byte, off int) (end int, ok bool) {

@@ -21,13 +21,7 @@ func SanitizeQuery(b []byte) (query, reply []byte) {
 	if flags&flagQR != 0 {
 		return nil, nil
 	}
-	end, ok := HeaderLen, true
-	for range questions {
-		if end, ok = skipQuestion(b, end); !ok {
-			end = HeaderLen
-			break
-		}
-	}
+	end, ok := SkipQuestions(b)
 	var opt []byte
 	if ok {
 		opt, ok = findOPT(b, end)

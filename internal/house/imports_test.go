@@ -40,21 +40,23 @@ var rooms = map[string]room{
 	"internal/udpio":     {"", messages + http},
 	"internal/listener":  {"stats udpio", messages + http},
 	"internal/dnscache":  {"dnsname dnswire", http + sockets + files},
-	"internal/config":    {"dnsname engine host hostsfile publish", messages + http},
+	"internal/tsig":      {"dnswire host", http + sockets + files},
+	"internal/config":    {"dnsname engine host hostsfile publish tsig", messages + http},
 
 	"internal/index":   {"dnsname dnswire publish", http + sockets + files},
 	"internal/forward": {"config dnscache dnsname dnswire host limit stats udpio", http},
 
 	"internal/zone": {"dnscache dnsname dnswire forward index publish stats", http + sockets + files},
 
+	"internal/transfer":    {"dnsname dnswire tsig zone", http},
 	"internal/dnsserver":   {"dnscache dnsname dnswire forward limit stats udpio zone", http},
-	"internal/web":         {"dnsname engine feed forward host limit publish stats zone", messages},
+	"internal/web":         {"dnsname engine feed forward host limit publish stats transfer zone", messages},
 	"internal/servicejson": {"dnsname publish", messages + http + sockets + files + "sync log/slog"},
 	"internal/watch":       {"dnsname engine publish", messages + http + sockets},
 	"internal/dockerjson":  {"publish watch", messages + http + sockets + files},
 
 	".": {"config dnscache dnsname dnsserver dnswire dockerjson engine feed forward heap host hostsfile index limit listener " +
-		"publish servicejson spool stats udpio watch web zone", ""},
+		"publish servicejson spool stats transfer udpio watch web zone", ""},
 
 	// No part of the program.
 	"internal/dnstest":  {"dnsname dnswire listener stats", ""},
@@ -67,6 +69,7 @@ var rooms = map[string]room{
 // testsUse are packages that only the tests of a package import.
 var testsUse = map[string]string{
 	"internal/zone":      "zonetest",
+	"internal/transfer":  "dnsname forward index zonetest",
 	"internal/dnsserver": "listener publish zonetest",
 }
 

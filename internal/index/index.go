@@ -23,6 +23,7 @@ type Index struct {
 	addresses
 	removed removedAliases
 	changes
+	Touched touched
 }
 
 // New returns an empty index with a default TTL in seconds. Zones are the
@@ -87,7 +88,12 @@ type state struct {
 	Known  atomic.Bool   // each engine has listed its containers or is away, and one has listed them
 	Away   atomic.Int32  // engines that can't be asked now
 
+	// Paced says that whoever transfers zones sets Serial, because it must not run ahead of the clock: it would not
+	// grow over a restart then. Read-only after start.
+	Paced bool
+
 	zones   *zones
+	listed  table[dnsname.Name, bool] // zones of which enough is known for a transfer
 	settled table[dnsname.Name, bool] // zones of which all is known, while it is not of others
 
 	listing   table[dnsname.Name, bool] // zones of which an engine's first list is being read
@@ -96,6 +102,20 @@ type state struct {
 
 // SOASerial returns the serial for SOA records.
 func (s *state) SOASerial() uint32 { return s.Serial.Load() }
+
+// bump notes that the records of a zone change.
+func (s *state) bump() {
+	if !s.Paced {
+		s.Serial.Add(1)
+	}
+}
+
+// IsListed reports whether the containers of each engine of a zone that answered were published once, so that a copy of
+// the zone is worth having.
+func (s *state) IsListed(zone dnsname.Name) bool {
+	ok, _ := s.listed.load(zone)
+	return ok
+}
 
 // IsReady reports whether all is known of the zone that n is in.
 func (s *state) IsReady(n dnsname.Name) bool {

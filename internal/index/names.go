@@ -77,14 +77,20 @@ func (x *names) pathsOf(s *publish.Service) (p paths) {
 	}
 	zoneOf := func(n dnsname.Name) dnsname.Name { zone, _ := x.zones.ZoneOf(n); return zone }
 	p.second = publish.Paths(s.SecondNames, zoneOf)
-	zone := zoneOf(s.OwnerNames[0])
-	if id := shortID(s); id != "" && zone != "" {
-		p.id = dnsname.Name([]byte{byte(len(id))}) + dnsname.Name(id) + zone
-	}
+	p.id = x.pathOfID(s)
 	if s.CatchesAll() {
-		p.zone = zone
+		p.zone = zoneOf(s.OwnerNames[0])
 	}
 	return p
+}
+
+// pathOfID returns the name of the short ID of s; empty: it has none.
+func (x *names) pathOfID(s *publish.Service) (n dnsname.Name) {
+	zone, ok := x.zones.ZoneOf(s.OwnerNames[0])
+	if id := shortID(s); ok && id != "" {
+		n = dnsname.Name([]byte{byte(len(id))}) + dnsname.Name(id) + zone
+	}
+	return n
 }
 
 // swapNames puts the service of single at the names of now, and takes old from

@@ -19,13 +19,17 @@ func (x *Index) Replace(old, s *publish.Service, died bool) {
 	unknown := x.names.swap(old, single, before, now)
 	x.addresses.swap(old, single)
 	x.noteRemoved(old, s, died)
-	x.Serial.Add(1)
+	x.bump()
 	x.noteChange(old, s, before, now)
+	x.Touched.note(before, now)
 	for _, other := range append(x.stoppedAt(old), x.stoppedAt(s)...) { // which may lose the address, or get it back
-		x.noteChange(other, nil, x.pathsOf(other))
+		paths := x.pathsOf(other)
+		x.noteChange(other, nil, paths)
+		x.Touched.note(paths)
 	}
 	if unknown {
 		x.noteChangeOfAll()
+		x.Touched.noteAll()
 	}
 	if before.zone != "" || now.zone != "" { // all names that are unknown otherwise
 		x.noteChangeOfAll()
@@ -35,8 +39,9 @@ func (x *Index) Replace(old, s *publish.Service, died bool) {
 // SetTTL sets the default TTL in seconds.
 func (x *Index) SetTTL(ttl uint32) {
 	x.TTL.Store(ttl)
-	x.Serial.Add(1)
+	x.bump()
 	x.noteChangeOfAll()
+	x.Touched.noteAll()
 }
 
 // A Zone says how far the containers of a zone's engines are known.
@@ -58,6 +63,10 @@ func (x *Index) SetZones(zones map[dnsname.Name]Zone, away int) {
 		isKnown := !z.HasEngine || !z.Unknown
 		x.settled.store(name, isKnown)
 		x.listing.store(name, z.Waits)
+		if was := x.IsListed(name); !was && (!z.HasEngine || z.Listed && !z.Waits) {
+			x.listed.store(name, true)
+			x.Touched.noteAll()
+		}
 		all = all && isKnown
 	}
 	if any.Listed && !any.Waits {

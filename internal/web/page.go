@@ -21,6 +21,7 @@ import (
 	"github.com/rayje/dnsdock/internal/engine"
 	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/transfer"
 	"github.com/rayje/dnsdock/internal/zone"
 )
 
@@ -59,6 +60,8 @@ type Status struct {
 	Queries  map[string]uint64 `json:"queries"` // that were answered, by kind
 	Engines  []engine.Status   `json:"engines"`
 
+	Secondaries []transfer.Secondary `json:"secondaries,omitempty"`
+
 	Hour map[string][]uint64 `json:"hour"` // queries in each minute of the last hour, by kind; the newest is last
 
 	forward.Status
@@ -74,17 +77,18 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	parts := map[string]func(*markup){
-		"nonce":     func(m *markup) { m.put("%s", nonce) },
-		"domain":    func(m *markup) { m.put("%s", s.Domain) },
-		"name":      func(m *markup) { m.put("%s", q.Get("name")) },
-		"type":      func(m *markup) { m.put("%s", cmp.Or(q.Get("type"), "A")) },
-		"client":    func(m *markup) { m.put("%s", q.Get("client")) },
-		"search":    func(m *markup) { m.put("%s", q.Get("q")) },
-		"facts":     func(m *markup) { m.putFacts(s) },
-		"plots":     func(m *markup) { m.putPlots(s) },
-		"engines":   func(m *markup) { m.putEngines(s.Engines) },
-		"upstreams": func(m *markup) { m.putUpstreams(s.Upstreams) },
-		"services":  func(m *markup) { m.putServices(first, found, q.Get("q"), s) },
+		"nonce":       func(m *markup) { m.put("%s", nonce) },
+		"domain":      func(m *markup) { m.put("%s", s.Domain) },
+		"name":        func(m *markup) { m.put("%s", q.Get("name")) },
+		"type":        func(m *markup) { m.put("%s", cmp.Or(q.Get("type"), "A")) },
+		"client":      func(m *markup) { m.put("%s", q.Get("client")) },
+		"search":      func(m *markup) { m.put("%s", q.Get("q")) },
+		"facts":       func(m *markup) { m.putFacts(s) },
+		"plots":       func(m *markup) { m.putPlots(s) },
+		"engines":     func(m *markup) { m.putEngines(s.Engines) },
+		"upstreams":   func(m *markup) { m.putUpstreams(s.Upstreams) },
+		"secondaries": func(m *markup) { m.putSecondaries(s.Secondaries) },
+		"services":    func(m *markup) { m.putServices(first, found, q.Get("q"), s) },
 		"answer": func(m *markup) {
 			if q.Get("name") != "" {
 				m.putAnswer(p.Resolve(r))

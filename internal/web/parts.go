@@ -6,12 +6,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/engine"
 	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
+	"github.com/rayje/dnsdock/internal/transfer"
 	"github.com/rayje/dnsdock/internal/zone"
 )
 
@@ -83,6 +85,29 @@ func (m *markup) putUpstreams(upstreams []forward.UpstreamStatus) {
 			m.putState(u.Up, "answers", "silent")
 		}
 		m.put(`<td>%s<td>%s</tr>`, fmt.Sprint(u.Queries), fmt.Sprint(u.Failures))
+	}
+	m.put(`</tbody></table>`)
+}
+
+// putSecondaries puts the nameservers that transfer zones, if there are any.
+func (m *markup) putSecondaries(list []transfer.Secondary) {
+	if len(list) == 0 {
+		return
+	}
+	m.put(`<h2>Secondaries</h2><table><thead>`)
+	m.put(`<tr><th>address<th>last NOTIFY<th>last transfer<th>serial</tr></thead><tbody>`)
+	ago := func(t time.Time) string {
+		if t.IsZero() {
+			return "none"
+		}
+		return age(t) + " ago"
+	}
+	for _, s := range list {
+		m.put(`<tr><td><code>%s</code>`, s.Addr.String())
+		if why := cmp.Or(s.Refused, s.NotifyError); why != "" {
+			m.put(`<br><span class="bad">%s</span>`, why)
+		}
+		m.put(`<td>%s<td>%s %s<td>%s</tr>`, ago(s.Notified), ago(s.Transferred), s.Kind, fmt.Sprint(s.Serial))
 	}
 	m.put(`</tbody></table>`)
 }

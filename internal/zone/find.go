@@ -95,11 +95,18 @@ func (z *Resolver) findLocal(f *found, n, top dnsname.Name) {
 // findOwn looks up a name of services.
 func (z *Resolver) findOwn(f *found, n, top dnsname.Name) {
 	var hasPorts bool
+	f.ports, hasPorts = z.findPorts(n, top)
+	z.findServices(f, n, top, hasPorts)
+}
+
+// findServices looks up a name of services whose ports are found. The argument hasPorts reports whether they make
+// the name exist.
+func (z *Resolver) findServices(f *found, n, top dnsname.Name, hasPorts bool) {
+	f.isZone = n == top && z.Reg.IsZone(top)
 	m := z.Reg.Match(n)
 	f.views, f.second = m.Sets, m.Kind == index.BySecondName
 	f.hasData = index.AnyHas(f.views, publish.HasData)
 	f.isHost = n == z.host && !f.hasData
-	f.ports, hasPorts = z.findPorts(n, top)
 	f.exists = f.isZone || f.isHost || hasPorts || len(f.views) > 0 || z.Reg.IsAboveSecond(n) || z.Reg.IsAboveZone(n)
 	mayBeCNAME := !f.isZone && n != z.host // what has SOA and NS, and what these name, must not
 	if mayBeCNAME && index.AnyHas(f.views, publish.HasCNAME) {
@@ -190,11 +197,16 @@ func (z *Resolver) findPorts(n, top dnsname.Name) (list []servicePort, exists bo
 			list = append(list, servicePort{s, p})
 		}
 	}
-	isWell := func(p servicePort) bool { return !p.Sick }
-	if slices.ContainsFunc(list, isWell) {
+	list = wellPorts(list)
+	return list, len(list) > 0
+}
+
+// wellPorts returns the ports of services that are well, all if none is. It may overwrite list.
+func wellPorts(list []servicePort) []servicePort {
+	if slices.ContainsFunc(list, func(p servicePort) bool { return !p.Sick }) {
 		list = slices.DeleteFunc(list, func(p servicePort) bool { return p.Sick })
 	}
-	return list, len(list) > 0
+	return list
 }
 
 func isProtoLabel(label string) bool {

@@ -18,7 +18,7 @@ import (
 func TestLocalZones(t *testing.T) {
 	z := newResolver(t, zonetest.New(t, "docker", 60, pub("web", "nginx", 0, "10.0.0.1 fe80::1", "")))
 	soa := func(top string) string {
-		return fmt.Sprintf(" %s 5 SOA dnsdock.docker. hostmaster.%s 7 3600 600 86400 5", top, top)
+		return fmt.Sprintf(" %s 5 SOA dnsdock.docker. hostmaster.%s 7 60 10 604800 5", top, top)
 	}
 	zeros := strings.Repeat("0.", 31)
 	for _, tt := range []struct{ qname, qtype, want string }{

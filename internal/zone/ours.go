@@ -17,7 +17,7 @@ const (
 
 	hostmaster dnsname.Name = "\x0ahostmaster" // the label before a zone's name, RFC 2142 section 7
 
-	soaRefresh, soaRetry, soaExpire = 3600, 600, 86400 // seconds; for secondaries, of which there are none
+	soaRefresh, soaRetry, soaExpire = 60, 10, 7 * 86400 // seconds; for secondaries of a zone that changes often
 )
 
 // ours answers q, whose name's highest name of ours is top. If the name is a
@@ -41,9 +41,7 @@ func (d *decision) ours(q Query, top dnsname.Name) (next dnsname.Name) {
 	}
 	d.explain(q, top, f)
 	if f.cname != nil {
-		data := d.begin(answerSection, n, dns.TypeCNAME, d.Reg.TTLOf(f.cname))
-		d.name(f.cname.CNAME)
-		d.end(data)
+		d.addCNAME(n, f)
 		if q.Type == dns.TypeCNAME || q.Type == dns.TypeANY {
 			return ""
 		}
@@ -62,6 +60,13 @@ func (d *decision) ours(q Query, top dnsname.Name) (next dnsname.Name) {
 		d.addSOA(authoritySection, top, maxNegative) // RFC 2308 section 3
 	}
 	return ""
+}
+
+// addCNAME adds the record of f, which is the only one of its name.
+func (d *decision) addCNAME(n dnsname.Name, f found) {
+	data := d.begin(answerSection, n, dns.TypeCNAME, d.Reg.TTLOf(f.cname))
+	d.name(f.cname.CNAME)
+	d.end(data)
 }
 
 // notReady says that the answer is not known yet, RFC 8914 section 4.15.
@@ -113,9 +118,11 @@ func (d *decision) addRecords(q Query, f found) {
 		}
 	case dns.TypeNS:
 		if f.isZone {
-			data := d.begin(answerSection, n, q.Type, d.Reg.TTL.Load())
-			d.name(d.host)
-			d.end(data)
+			for _, server := range append([]dnsname.Name{d.host}, d.Secondaries...) {
+				data := d.begin(answerSection, n, q.Type, d.Reg.TTL.Load())
+				d.name(server)
+				d.end(data)
+			}
 			d.addAddrsOf(d.host, d.apex)
 		}
 	case dns.TypeANY:
@@ -172,7 +179,7 @@ func (d *decision) addAddrs(section int, owner dnsname.Name, f found, qtype uint
 
 // addBothAddrs adds the IPv4 and the IPv6 addresses of f to the additional section.
 func (d *decision) addBothAddrs(owner dnsname.Name, f found) {
-	if f.cname != nil {
+	if f.cname != nil || d.plain {
 		return
 	}
 	d.addAddrs(additionalSection, owner, f, dns.TypeA)
@@ -182,6 +189,9 @@ func (d *decision) addBothAddrs(owner dnsname.Name, f found) {
 // addAddrsOf adds the addresses of another name than the one that was asked,
 // whose highest name of ours is top.
 func (d *decision) addAddrsOf(n, top dnsname.Name) {
+	if d.plain {
+		return
+	}
 	f := d.find(n, top)
 	d.readOther()
 	d.noteReads(n, f)

@@ -34,6 +34,7 @@ type packer struct {
 	base  int                     // where records begins in the message
 	names []packedName            // those in the message, the question's first
 	exact map[dnsname.Name]uint16 // where others are; nil while names has room
+	plain bool                    // the records are no message: names are whole, and there is no additional section
 }
 
 // A packedName is a name that is in the message.
@@ -94,7 +95,7 @@ func (p *packer) text(s string) {
 // name appends n, with a pointer to the longest ending of it that is in the
 // message.
 func (p *packer) name(n dnsname.Name) {
-	for rest := n; rest != dnsname.Root; rest = rest.Parent() {
+	for rest := n; rest != dnsname.Root && !p.plain; rest = rest.Parent() {
 		if at, ok := p.find(rest); ok {
 			p.note(n, len(n)-len(rest))
 			p.records = append(p.records, n[:len(n)-len(rest)]...)
@@ -127,7 +128,7 @@ func (p *packer) find(n dnsname.Name) (at uint16, ok bool) {
 func (p *packer) note(n dnsname.Name, written int) {
 	at := p.base + len(p.records)
 	switch {
-	case written == 0, at > maxPointer-len(n):
+	case written == 0, p.plain, at > maxPointer-len(n):
 	case len(p.names) < maxNames:
 		p.names = append(p.names, packedName{n, at})
 	default:

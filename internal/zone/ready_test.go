@@ -17,7 +17,7 @@ func TestNotReady(t *testing.T) {
 	reg := zonetest.New(t, "docker", 0, pub("web", "nginx", publish.DefaultTTL, "10.0.0.1", "shop.example.com"))
 	reg.Ready.Store(false)
 	z := newResolver(t, reg)
-	const soa = " docker. 0 SOA dnsdock.docker. hostmaster.docker. 7 3600 600 86400 0"
+	const soa = " docker. 0 SOA dnsdock.docker. hostmaster.docker. 7 60 10 604800 0"
 	for _, tt := range []struct {
 		qname string
 		qtype uint16
@@ -79,7 +79,7 @@ func TestOwnNameOfContainer(t *testing.T) {
 		want  string
 	}{
 		{dns.TypeA, "NOERROR aa; dnsdock.docker. 11 A 172.17.0.9"},
-		{dns.TypeAAAA, "NOERROR aa;; docker. 0 SOA dnsdock.docker. hostmaster.docker. 7 3600 600 86400 0"},
+		{dns.TypeAAAA, "NOERROR aa;; docker. 0 SOA dnsdock.docker. hostmaster.docker. 7 60 10 604800 0"},
 	} {
 		for _, local := range []string{"127.0.0.1", "::1"} {
 			m := reply(newResolver(t, reg), new(dns.Msg).SetQuestion("dnsdock.docker.", tt.qtype),

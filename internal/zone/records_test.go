@@ -29,7 +29,7 @@ func TestRecords(t *testing.T) {
 		`{"name":"long","image":"text","ip":"10.0.0.8","txt":"`+strings.Repeat("x", 300)+`"}`,
 	)
 	const (
-		soa     = " docker. 5 SOA dnsdock.docker. hostmaster.docker. 7 3600 600 86400 5"
+		soa     = " docker. 5 SOA dnsdock.docker. hostmaster.docker. 7 60 10 604800 5"
 		noData  = "NOERROR aa;;" + soa
 		unknown = "NXDOMAIN aa;;" + soa
 		extra1  = " web1.nginx.docker. 30 A 10.0.0.1, web1.nginx.docker. 30 AAAA fd00::1"

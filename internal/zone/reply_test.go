@@ -22,13 +22,13 @@ func TestReply(t *testing.T) {
 		pub("under_score", "a.b", publish.DefaultTTL, "172.17.0.7", "deep.er.example.net"),
 	)
 	const (
-		soa     = " docker. 5 SOA dnsdock.docker. hostmaster.docker. 7 3600 600 86400 5"
+		soa     = " docker. 5 SOA dnsdock.docker. hostmaster.docker. 7 60 10 604800 5"
 		noData  = "NOERROR aa;;" + soa
 		unknown = "NXDOMAIN aa;;" + soa
 		foreign = "REFUSED"
 
-		soa17    = " 17.172.in-addr.arpa. 5 SOA dnsdock.docker. hostmaster.17.172.in-addr.arpa. 7 3600 600 86400 5"
-		unknown6 = "NXDOMAIN aa;; d.f.ip6.arpa. 5 SOA dnsdock.docker. hostmaster.d.f.ip6.arpa. 7 3600 600 86400 5"
+		soa17    = " 17.172.in-addr.arpa. 5 SOA dnsdock.docker. hostmaster.17.172.in-addr.arpa. 7 60 10 604800 5"
+		unknown6 = "NXDOMAIN aa;; d.f.ip6.arpa. 5 SOA dnsdock.docker. hostmaster.d.f.ip6.arpa. 7 60 10 604800 5"
 		hinfo    = ` 60 HINFO "RFC8482" ""`
 	)
 	ip6 := func(digits string) string {
@@ -79,8 +79,8 @@ func TestReply(t *testing.T) {
 		{"docker.", "NS", "NOERROR aa; docker. 60 NS dnsdock.docker."},
 		{"redis.docker.", "NS", noData},
 		{"redis.docker.", "SOA", noData},
-		{"shop.example.com.", "SOA", "NOERROR aa;; shop.example.com. 5 SOA dnsdock.docker. hostmaster.shop.example.com. 7 3600 600 86400 5"},
-		{"shop.example.com.", "NS", "NOERROR aa;; shop.example.com. 5 SOA dnsdock.docker. hostmaster.shop.example.com. 7 3600 600 86400 5"},
+		{"shop.example.com.", "SOA", "NOERROR aa;; shop.example.com. 5 SOA dnsdock.docker. hostmaster.shop.example.com. 7 60 10 604800 5"},
+		{"shop.example.com.", "NS", "NOERROR aa;; shop.example.com. 5 SOA dnsdock.docker. hostmaster.shop.example.com. 7 60 10 604800 5"},
 		// ANY gets a minimal answer.
 		{"redis.docker.", "ANY", "NOERROR aa; redis.docker." + hinfo},
 		{"docker.", "ANY", "NOERROR aa; docker." + hinfo},
@@ -118,8 +118,8 @@ func TestReply(t *testing.T) {
 		{"*.shop.example.com.", "A", "NOERROR aa; *.shop.example.com. 30 A 172.17.0.2"},
 		// Aliases outside the domain, and what is above and beside them.
 		{"shop.example.com.", "A", "NOERROR aa; shop.example.com. 30 A 172.17.0.2"},
-		{"shop.example.com.", "TXT", "NOERROR aa;; shop.example.com. 5 SOA dnsdock.docker. hostmaster.shop.example.com. 7 3600 600 86400 5"},
-		{"www.shop.example.com.", "TXT", "NOERROR aa;; shop.example.com. 5 SOA dnsdock.docker. hostmaster.shop.example.com. 7 3600 600 86400 5"},
+		{"shop.example.com.", "TXT", "NOERROR aa;; shop.example.com. 5 SOA dnsdock.docker. hostmaster.shop.example.com. 7 60 10 604800 5"},
+		{"www.shop.example.com.", "TXT", "NOERROR aa;; shop.example.com. 5 SOA dnsdock.docker. hostmaster.shop.example.com. 7 60 10 604800 5"},
 		{"www.shop.example.com.", "A", "NOERROR aa; www.shop.example.com. 30 A 172.17.0.2"},
 		{"shop2.example.com.", "A", foreign},
 		{"example.com.", "A", foreign},
@@ -127,7 +127,7 @@ func TestReply(t *testing.T) {
 		{"er.example.net.", "A", foreign},
 		// An alias of one label answers itself only.
 		{"org.", "A", "NOERROR aa; org. 60 A 172.17.0.4"},
-		{"org.", "AAAA", "NOERROR aa;; org. 5 SOA dnsdock.docker. hostmaster.org. 7 3600 600 86400 5"},
+		{"org.", "AAAA", "NOERROR aa;; org. 5 SOA dnsdock.docker. hostmaster.org. 7 60 10 604800 5"},
 		{"www.org.", "A", foreign},
 		{"BOX.", "A", "NOERROR aa; BOX. 60 A 172.17.0.4"},
 		{"x.box.", "A", foreign},
@@ -195,7 +195,7 @@ func TestReplyApex(t *testing.T) {
 		{"dev.docker", "docker.", "REFUSED"},
 		{"dev.docker", "redis.docker.", "REFUSED"},
 		{"dev.docker", "redis.prod.docker.", "REFUSED"},
-		{"dev.docker", "x.dev.docker.", "NXDOMAIN aa;; dev.docker. 0 SOA dnsdock.dev.docker. hostmaster.dev.docker. 7 3600 600 86400 0"},
+		{"dev.docker", "x.dev.docker.", "NXDOMAIN aa;; dev.docker. 0 SOA dnsdock.dev.docker. hostmaster.dev.docker. 7 60 10 604800 0"},
 		{"docker.example.com", "one.redis.docker.example.com.", "NOERROR aa; one.redis.docker.example.com. 0 A 10.0.0.1"},
 		{"docker.example.com", "example.com.", "REFUSED"},
 		{"docker.example.com", "docker.", "REFUSED"},

@@ -77,7 +77,7 @@ func TestExplain(t *testing.T) {
 		{z, "name=a.corp.example&client=10.0.0.9", "forwarded; a.corp.example: it is not ours, so the nameservers of -nameserver=corp.example= are; to tls://10.0.0.53:853#ns.corp.example 192.0.2.53:53"},
 		{z, "name=a.corp.example&client=198.51.100.7", "refused REFUSED; a.corp.example: it is not ours, and nothing is forwarded for this client"},
 		{z, "name=a.blocked.test", "refused REFUSED; a.blocked.test: it is not ours, and there is no -nameserver"},
-		{z, "name=docker&type=SOA", "own NOERROR dnsdock.docker. hostmaster.docker. 7 3600 600 86400 5; docker by web.nginx.docker one.redis.docker two.redis.docker db.one.redis.docker srv.img.docker: all names"},
+		{z, "name=docker&type=SOA", "own NOERROR dnsdock.docker. hostmaster.docker. 7 60 10 604800 5; docker by web.nginx.docker one.redis.docker two.redis.docker db.one.redis.docker srv.img.docker: all names"},
 		{z, "name=docker&type=AXFR", "refused REFUSED; docker: questions of this type"},
 		{z, "name=www.example.org&type=AXFR", "refused REFUSED; www.example.org: questions of this type"},
 		{z, "name=www.example.org&type=OPT", "refused FORMERR; www.example.org: questions of this type"},

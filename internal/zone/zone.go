@@ -24,8 +24,11 @@ import (
 //  6. A service with a CNAME stands for its target: the resolution starts again with the target.
 //  7. Any other name is forwarded, unless it was an alias not long ago: then it is NXDOMAIN.
 type Resolver struct {
-	Reg   *index.Index
-	Fwd   *forward.Forwarder
+	Reg *index.Index
+	Fwd *forward.Forwarder
+	// Secondaries are the further nameservers in the NS records of zones. Read-only after start.
+	Secondaries []dnsname.Name
+
 	apex  dnsname.Name
 	host  dnsname.Name          // dnsdock.<apex>: the name of dnsdock itself
 	local map[dnsname.Name]bool // the zones of localZones
