@@ -1,9 +1,11 @@
 package index
 
 import (
+	"iter"
 	"net/netip"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	intern "unique"
 
 	"github.com/rayje/dnsdock/internal/dnsname"
@@ -12,10 +14,14 @@ import (
 
 // addresses find services by address.
 type addresses struct {
-	addrs    table[netip.Addr, *Set]                    // by each address that is answered
-	networks table[intern.Handle[publish.Network], int] // number of services on each network
+	addrs    table[netip.Addr, *Set] // by each address that is answered
+	networks map[network]int         // number of services on each network; used by writers only
+	prefixes table[netip.Prefix, []network]
+	lengths  [129]atomic.Int32 // number of networks with a prefix of that many bits
 	guests
 }
+
+type network = intern.Handle[publish.Network]
 
 // At returns the services that have the address whose reverse name n is. It is
 // nil if there are none.
@@ -115,11 +121,53 @@ func (x *addresses) swap(old *publish.Service, single *Set) {
 // count adds to the number of services on the networks of s.
 func (x *addresses) count(s *publish.Service, by int) {
 	for _, run := range s.NetRuns {
-		n, _ := x.networks.load(run.Net)
-		if n += by; n > 0 {
-			x.networks.store(run.Net, n)
+		x.networks[run.Net] += by
+		switch n := x.networks[run.Net]; {
+		case n == 0:
+			delete(x.networks, run.Net)
+			x.addPrefixes(run.Net, -1)
+		case n == by: // the first service
+			x.addPrefixes(run.Net, 1)
+		}
+	}
+}
+
+// addPrefixes adds a network to those of its prefixes, or removes it if by is -1.
+func (x *addresses) addPrefixes(net network, by int32) {
+	for _, p := range []netip.Prefix{net.Value().V4.Prefix, net.Value().V6.Prefix} {
+		if !p.IsValid() {
+			continue
+		}
+		old, _ := x.prefixes.load(p)
+		next := slices.DeleteFunc(slices.Clone(old), func(n network) bool { return n == net })
+		if by > 0 {
+			next = append(next, net)
+		}
+		if len(next) > 0 {
+			x.prefixes.store(p, next)
 		} else {
-			x.networks.remove(run.Net)
+			x.prefixes.remove(p)
+		}
+		x.lengths[p.Bits()].Add(by)
+	}
+}
+
+// networksAt iterates over the networks that a client with an address is on.
+// With 1,000 networks a look at each would cost 50 times as much as the rest of
+// an answer.
+func (x *addresses) networksAt(client netip.Addr) iter.Seq[network] {
+	return func(yield func(network) bool) {
+		for bits := range client.BitLen() + 1 {
+			if x.lengths[bits].Load() == 0 {
+				continue
+			}
+			p, _ := client.Prefix(bits) // no error: there are so many bits
+			list, _ := x.prefixes.load(p)
+			for _, n := range list {
+				if n.Value().Has(client) && !yield(n) {
+					return
+				}
+			}
 		}
 	}
 }
@@ -127,9 +175,9 @@ func (x *addresses) count(s *publish.Service, by int) {
 // gatewayFor returns the addresses of the host on a network that the client is
 // on. It is empty if the client is on none.
 func (x *addresses) gatewayFor(client ...netip.Addr) (addrs []netip.Addr) {
-	for net := range x.networks.all() {
-		if n := net.Value(); n.Has(client...) {
-			if addrs := n.HostAddrs(); len(addrs) > 0 {
+	for _, a := range client {
+		for n := range x.networksAt(a) {
+			if addrs := n.Value().HostAddrs(); len(addrs) > 0 {
 				return addrs
 			}
 		}
@@ -140,8 +188,8 @@ func (x *addresses) gatewayFor(client ...netip.Addr) (addrs []netip.Addr) {
 // isNear reports whether a client is on a network of a service. If it reports
 // false, no service can be on the client's network.
 func (x *addresses) isNear(client ...netip.Addr) bool {
-	for n := range x.networks.all() {
-		if n.Value().Has(client...) {
+	for _, a := range client {
+		for range x.networksAt(a) {
 			return true
 		}
 	}

@@ -30,9 +30,10 @@ type Index struct {
 // domains that single engines have.
 func New(rules publish.NameRules, ttl uint32, domains ...dnsname.Name) *Index {
 	x := &Index{
-		Rules:   rules,
-		zones:   zones{publish.Dedup(append(domains, rules.Apex))},
-		changes: changes{seed: maphash.MakeSeed()},
+		Rules:     rules,
+		zones:     zones{publish.Dedup(append(domains, rules.Apex))},
+		changes:   changes{seed: maphash.MakeSeed()},
+		addresses: addresses{networks: make(map[network]int)},
 	}
 	slices.SortFunc(x.Zones, func(a, b dnsname.Name) int {
 		return cmp.Or(cmp.Compare(len(b), len(a)), strings.Compare(string(a), string(b)))

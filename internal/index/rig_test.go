@@ -111,8 +111,8 @@ func (r *rig) check(t testing.TB) {
 	}
 	r.checkNodes(t, "owner names", &r.owned, owned)
 	r.checkNodes(t, "second names", &r.second, second)
-	if got := maps.Collect(r.networks.all()); !maps.Equal(got, networks) {
-		t.Fatalf("networks %v; want %v", got, networks)
+	if !maps.Equal(r.networks, networks) {
+		t.Fatalf("networks %v; want %v", r.networks, networks)
 	}
 	got := make(map[netip.Addr]map[string]bool)
 	for a, set := range r.addrs.all() {

@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
-	intern "unique"
 
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/publish"
@@ -58,11 +57,11 @@ func (x *Index) Rrset(views []*Set, v4 bool, limit int, c Viewer) (addrs []netip
 	}
 	isFar, isFull := false, false // the viewer is on no network of a service, which is asked for once
 	var near, far rotation
-	var network intern.Handle[publish.Network]
+	var last network
 	isFirst := true
 	for s, got := range x.giving(views, v4, c) {
-		differs = differs || !isFirst && s.Network() != network
-		network, isFirst = s.Network(), false
+		differs = differs || !isFirst && s.Network() != last
+		last, isFirst = s.Network(), false
 		group := &far
 		if got.near {
 			group = &near
@@ -190,8 +189,8 @@ func (x *Index) NetworksOf(client netip.Addr) (sum uint64) {
 	if x.guests.all.Load() != nil {
 		places = x.Places(client)
 	}
-	for n := range x.networks.all() {
-		if n.Value().Has(places...) {
+	for _, a := range places {
+		for n := range x.networksAt(a) {
 			sum += maphash.Comparable(x.seed, n)
 		}
 	}
