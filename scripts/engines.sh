@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs TestRealEngine against several engines, each in a network namespace of
-# its own. With -record it also records their answers for the ordinary tests:
+# its own, and TestSwarm with engines as docker-28.5 is. With -record it also records their answers for the ordinary tests:
 #
 #   scripts/engines.sh [-record] [docker-20.10|docker-26.1|docker-28.5|docker-28.5-min-1.44|podman]...
 #
@@ -104,7 +104,8 @@ start() {
     [ "$name" != docker-26.1 ] || suite=trixie
     unpack "$suite"
     root=$tmp/$suite/root
-    command=("$root/usr/sbin/dockerd" "${docker[@]}" --userland-proxy-path "$root/usr/sbin/docker-proxy")
+    dockerd=("$root/usr/sbin/dockerd" --userland-proxy-path "$root/usr/sbin/docker-proxy")
+    command=("${dockerd[@]}" "${docker[@]}")
     ;;
   podman)
     # Without these limits it needs more rights.
@@ -213,8 +214,11 @@ for name; do
   if [ -n "$record" ]; then
     answers "$name"
   fi
+  tests='^TestRealEngine$'
+  [ "$name" != docker-28.5 ] || tests='^Test(RealEngine|Swarm)$'
   # In the package's directory, as go test does.
-  if ! (cd internal/e2e && exec nsenter --net="/run/netns/$netns" "$tmp/tests" -test.run '^TestRealEngine$' -test.v) \
+  if ! (cd internal/e2e && DNSDOCK_DOCKERD="${dockerd[*]-}" exec nsenter --net="/run/netns/$netns" \
+    "$tmp/tests" -test.run "$tests" -test.v) \
     >"$tmp/$name.out" 2>&1; then
     failed="$failed $name"
     grep -vE '^=== ' "$tmp/$name.out" | tail -n 300

@@ -1,10 +1,13 @@
 package e2e
 
 import (
+	"cmp"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -25,11 +28,12 @@ func sendSignal(t *testing.T, sig, pid string) {
 // own.
 type ownEngine struct {
 	liveEngine
-	dir   string
-	netns string
-	cmd   *exec.Cmd
-	ended chan struct{} // closed when cmd has ended
-	log   *dnstest.Log
+	dir     string
+	netns   string
+	wrapper []string // the command that starts the engine, if it is not started as it is
+	cmd     *exec.Cmd
+	ended   chan struct{} // closed when cmd has ended
+	log     *dnstest.Log
 }
 
 // newOwnEngine prepares an engine and does not start it. It skips the test if
@@ -74,10 +78,12 @@ func (e *ownEngine) launch(t *testing.T, args ...string) (ok bool) {
 	t.Helper()
 	e.log, e.ended = dnstest.NewLog(), make(chan struct{})
 	at := func(name string) string { return filepath.Join(e.dir, name) }
-	e.cmd = exec.Command("nsenter", append([]string{
-		"--net=/run/netns/" + e.netns, "dockerd", "--config-file=" + at("daemon.json"), "--data-root=" + at("data"),
+	dockerd := strings.Fields(cmp.Or(os.Getenv("DNSDOCK_DOCKERD"), "dockerd")) // set by scripts/engines.sh
+	e.cmd = exec.Command("nsenter", slices.Concat([]string{"--net=/run/netns/" + e.netns}, e.wrapper, dockerd, []string{
+		"--config-file=" + at("daemon.json"), "--data-root=" + at("data"),
 		"--exec-root=" + at("exec"), "--host=unix://" + e.socket, "--pidfile=" + at("pid"),
-	}, args...)...)
+		"--cgroup-parent=/" + e.netns,
+	}, args)...)
 	e.cmd.Stdout, e.cmd.Stderr = e.log, e.log
 	e.cmd.WaitDelay = time.Second // containerd has the pipe too, and may run on
 	if err := e.cmd.Start(); err != nil {
@@ -138,6 +144,7 @@ func (e *ownEngine) clear(t *testing.T) {
 	for _, pid := range strings.Fields(string(pids)) {
 		_ = exec.Command("kill", "-KILL", pid).Run() // it may be gone
 	}
+	e.clearCgroups()
 	mounts, _ := os.ReadFile("/proc/self/mounts")
 	for line := range strings.Lines(string(mounts)) {
 		if f := strings.Fields(line); len(f) > 1 && strings.HasPrefix(f[1], e.dir+"/") {
@@ -146,5 +153,31 @@ func (e *ownEngine) clear(t *testing.T) {
 	}
 	if out, err := exec.Command("ip", "netns", "del", e.netns).CombinedOutput(); err != nil {
 		t.Errorf("ip netns del: %v: %s", err, out)
+	}
+}
+
+// clearCgroups ends the containers that run on after their engine was killed,
+// and removes the engine's cgroups: of version 1 one for each controller.
+func (e *ownEngine) clearCgroups() {
+	tops, _ := filepath.Glob("/sys/fs/cgroup/*/" + e.netns) // the pattern is right
+	for _, top := range append(tops, "/sys/fs/cgroup/"+e.netns) {
+		var dirs []string
+		_ = filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() {
+				dirs = append(dirs, path)
+			}
+			return nil // what can't be read is gone
+		})
+		for _, dir := range slices.Backward(dirs) {
+			for end := time.Now().Add(dnstest.Patience / 4); os.Remove(dir) != nil && time.Now().Before(end); {
+				pids, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+				if err != nil {
+					break
+				}
+				for _, pid := range strings.Fields(string(pids)) {
+					_ = exec.Command("kill", "-KILL", pid).Run() // it may be gone
+				}
+			}
+		}
 	}
 }

@@ -1,0 +1,221 @@
+package e2e
+
+import (
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rayje/dnsdock/internal/dnstest"
+)
+
+// A swarm is three engines on one machine, each in a network namespace of its
+// own, on a bridge in the first one's: 10.45.0.11 to 13.
+type swarm struct {
+	nodes [3]*ownEngine
+	dns   [3]*process // dnsdock on each node, for the engine there; nil: it was not started
+}
+
+// newSwarm makes a swarm of managers, with two overlay networks.
+func newSwarm(t *testing.T) *swarm {
+	t.Helper()
+	dnstest.Needs(t, "hostname", "unshare")
+	s := new(swarm)
+	for i := range s.nodes {
+		s.nodes[i] = newOwnEngine(t)
+	}
+	hub := s.nodes[0].netns
+	s.ip(t, "-n "+hub+" link add hub type bridge")
+	s.ip(t, "-n "+hub+" addr add 10.45.0.11/24 dev hub")
+	s.ip(t, "-n "+hub+" link set hub up")
+	for i, e := range s.nodes {
+		s.ip(t, "-n "+e.netns+" link set lo up")
+		if i > 0 {
+			port := fmt.Sprint("port", i)
+			s.ip(t, "-n "+hub+" link add "+port+" type veth peer name eth0 netns "+e.netns)
+			s.ip(t, "-n "+hub+" link set "+port+" master hub up")
+			s.ip(t, fmt.Sprintf("-n %s addr add %s/24 dev eth0", e.netns, nodeAddr(i)))
+			s.ip(t, "-n "+e.netns+" link set eth0 up")
+		}
+		e.wrapper = []string{"unshare", "--uts", "sh", "-c", `hostname "$0" && exec "$@"`, fmt.Sprint("node", i+1)}
+		s.start(t, i)
+	}
+	s.nodes[0].importApp(t)
+	s.nodes[0].docker(t, "save", "--output="+s.nodes[0].dir+"/image", s.nodes[0].image)
+	for _, e := range s.nodes[1:] {
+		e.docker(t, "load", "--quiet", "--input="+s.nodes[0].dir+"/image")
+	}
+	listen := func(i int) []string {
+		return []string{"--advertise-addr=" + nodeAddr(i), "--listen-addr=" + nodeAddr(i) + ":2377"}
+	}
+	s.docker(t, 0, append([]string{"swarm", "init", "--default-addr-pool=10.45.128.0/17",
+		"--default-addr-pool-mask-length=24"}, listen(0)...)...)
+	token := s.docker(t, 0, "swarm", "join-token", "--quiet", "manager")
+	for i := range s.nodes[1:] {
+		s.docker(t, i+1, append([]string{"swarm", "join", "--token=" + token, nodeAddr(0) + ":2377"}, listen(i+1)...)...)
+	}
+	for _, network := range []string{"one", "two"} {
+		s.docker(t, 0, "network", "create", "--driver=overlay", "--attachable", network)
+	}
+	return s
+}
+
+func nodeAddr(i int) string { return fmt.Sprint("10.45.0.1", i+1) }
+
+func (s *swarm) ip(t *testing.T, args string) {
+	t.Helper()
+	if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
+		t.Fatalf("ip %s: %v: %s", args, err, out)
+	}
+}
+
+// start starts the engine of a node, again if it was stopped.
+func (s *swarm) start(t *testing.T, i int) {
+	t.Helper()
+	s.nodes[i].start(t, "--storage-driver=vfs", "--shutdown-timeout=2", fmt.Sprintf("--bip=10.45.3%d.1/24", i+1),
+		"--default-address-pool=base=10.45.20.0/22,size=24") // docker_gwbridge is equal on all nodes
+}
+
+// docker runs the docker command on a node. A change of the swarm is tried again while
+// the swarm does not know its leader yet.
+func (s *swarm) docker(t *testing.T, i int, args ...string) (out string) {
+	t.Helper()
+	var err error
+	for end := time.Now().Add(dnstest.Patience); time.Now().Before(end); {
+		if out, err = s.nodes[i].try(nil, args...); err == nil {
+			return out
+		}
+	}
+	t.Fatal(err)
+	return ""
+}
+
+// service makes a service of the test's image, which waits for nothing.
+func (s *swarm) service(t *testing.T, name string, args ...string) {
+	t.Helper()
+	create := []string{"service", "create", "--detach", "--no-resolve-image", "--name=" + name,
+		"--stop-grace-period=1s", "--network=one"}
+	s.docker(t, 0, slices.Concat(create, args, []string{s.nodes[0].image})...)
+}
+
+// dnsdock starts dnsdock on a node, for the engines with these flags.
+func (s *swarm) dnsdock(t *testing.T, i int, args ...string) {
+	t.Helper()
+	binary, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := []string{"--net=/run/netns/" + s.nodes[i].netns, binary, "-nameserver=",
+		"-docker=unix://" + s.nodes[i].socket}
+	s.dns[i] = startCommand(t, "nsenter", append(command, args...)...)
+	s.dns[i].log.Wait(t, "engine found")
+}
+
+// query asks the dnsdock of a node from its host, or from a container there.
+func (s *swarm) query(t *testing.T, i int, container, query string) string {
+	t.Helper()
+	args := append([]string{"--net=/run/netns/" + s.nodes[i].netns, "dig", "@127.0.0.1"}, strings.Fields(query)...)
+	if container != "" {
+		pid := s.docker(t, i, "inspect", "--format={{.State.Pid}}", container)
+		args = append([]string{"--net=/proc/" + pid + "/ns/net", "dig", "@10.45.20.1"}, strings.Fields(query)...)
+	}
+	args = append(args, "+noall", "+comments", "+answer", "+tries=1", "+time=5")
+	out, err := exec.Command("nsenter", args...).CombinedOutput()
+	if err != nil {
+		return err.Error()
+	}
+	rcode, data := parseDig(string(out))
+	slices.Sort(data)
+	return strings.Join(append([]string{rcode}, data...), " ")
+}
+
+// soon asks until the answer is want.
+func (s *swarm) soon(t *testing.T, i int, container, query, want string) {
+	t.Helper()
+	got, began := "", time.Now()
+	for time.Since(began) < dnstest.Patience {
+		if got = s.query(t, i, container, query); got == want {
+			t.Logf("node %d, %s: %s after %.1f s", i+1, query, got, time.Since(began).Seconds())
+			return
+		}
+	}
+	t.Fatalf("node %d, from %q, %s: got %q; want %q", i+1, container, query, got, want)
+}
+
+// task waits for a running task of a service on a node. It returns its
+// container, its slot, and its address on a network.
+func (s *swarm) task(t *testing.T, i int, service, network string) (id, slot, addr string) {
+	t.Helper()
+	for end := time.Now().Add(dnstest.Patience); time.Now().Before(end); {
+		id = s.docker(t, i, "ps", "--quiet", "--filter=label=com.docker.swarm.service.name="+service)
+		if id != "" && !strings.Contains(id, "\n") {
+			format := "{{.Name}} {{(index .NetworkSettings.Networks \"" + network + "\").IPAddress}}"
+			name, addr, _ := strings.Cut(s.docker(t, i, "inspect", "--format="+format, id), " ")
+			return id, strings.Split(name, ".")[1], addr
+		}
+	}
+	t.Fatalf("no task of %s on node %d: %s", service, i+1, s.docker(t, 0, "service", "ps", "--no-trunc", service))
+	return "", "", ""
+}
+
+// Tasks on three engines, each with a dnsdock that knows them by their labels:
+// names, addresses by who asks, health checks, drain, and a leader that dies.
+func TestSwarm(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes a minute")
+	}
+	s := newSwarm(t)
+	for i := range s.nodes {
+		s.dnsdock(t, i, "-dns=:53", "-http=")
+	}
+	s.service(t, "shop_web", "--replicas=3", "--replicas-max-per-node=1", "--network=two", "--publish=8080:80",
+		"--label=com.docker.stack.namespace=shop", "--container-label=com.docker.stack.namespace=shop")
+	s.service(t, "sick", "--replicas=1", "--constraint=node.hostname==node1", "--health-cmd=test -e /ready",
+		"--health-interval=1s", "--health-start-period=1m", "--mount=type=bind,source=/usr,target=/usr,readonly")
+	for i := range s.nodes {
+		_, slot, one := s.task(t, i, "shop_web", "one")
+		_, _, two := s.task(t, i, "shop_web", "two")
+		t.Run("names", func(t *testing.T) {
+			for _, name := range []string{slot + ".shop_web", slot + ".web.shop"} {
+				got := ""
+				for end := time.Now().Add(dnstest.Patience); time.Now().Before(end); {
+					if got = s.query(t, i, "", name+".docker A"); strings.HasPrefix(got, "NOERROR 1") {
+						break
+					}
+				}
+				t.Logf("node %d: %s: %s", i+1, name, got)
+				if got != "NOERROR "+nodeAddr(i) && got != "NOERROR "+min(one, two)+" "+max(one, two) {
+					t.Errorf("%s: got %q; want the addresses on the overlays only, or the node's", name, got)
+				}
+			}
+		})
+		t.Run("client on an overlay", func(t *testing.T) {
+			client := fmt.Sprint("client", i)
+			s.docker(t, i, "run", "--detach", "--rm", "--name="+client, "--network=two", s.nodes[0].image)
+			s.soon(t, i, client, slot+".shop_web.docker A", "NOERROR "+two)
+		})
+	}
+	t.Run("health", func(t *testing.T) {
+		id, _, addr := s.task(t, 0, "sick", "one")
+		s.soon(t, 0, "", "sick.docker A", "NXDOMAIN")
+		s.docker(t, 0, "exec", id, "touch", "/ready")
+		s.soon(t, 0, "", "sick.docker A", "NOERROR "+addr)
+	})
+	_, slot, _ := s.task(t, 1, "shop_web", "one")
+	_, _, two := s.task(t, 1, "shop_web", "two")
+	t.Run("leader killed", func(t *testing.T) {
+		s.nodes[0].stop(t, "KILL")
+		for range 20 {
+			if got := s.query(t, 1, "client1", slot+".shop_web.docker A"); got != "NOERROR "+two {
+				t.Errorf("without the leader: got %q; want %s", got, two)
+			}
+		}
+		s.start(t, 0)
+	})
+	t.Run("drain", func(t *testing.T) {
+		s.docker(t, 2, "node", "update", "--availability=drain", "node2")
+		s.soon(t, 1, "client1", slot+".shop_web.docker A", "NXDOMAIN")
+	})
+}
