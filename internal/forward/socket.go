@@ -22,6 +22,7 @@ const (
 	udpIdle    = 2 * time.Second  // after which a shared UDP socket is closed
 	streamIdle = 30 * time.Second // after which a connection is closed: a TLS handshake takes 2 round trips
 	writeTime  = 2 * time.Second  // for a peer to take a query over a stream
+	maxPending = 1 << 15          // queries on a socket: every second ID is free still, so that one is soon found
 	maxStrays  = 8                // replies to one query that wait to be looked at; further ones are dropped
 )
 
@@ -104,8 +105,11 @@ func (s *socket) begin(query []byte) (*waiter, error) {
 func (s *socket) add(w *waiter) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.err != nil {
+	switch {
+	case s.err != nil:
 		return s.err
+	case len(s.waiting) >= maxPending:
+		return errFull
 	}
 	for w.id = randomUint16(); s.waiting[w.id] != nil; w.id = randomUint16() {
 	}

@@ -394,3 +394,23 @@ func TestTLSIdleEndsAfterSlowHandshake(t *testing.T) {
 		t.Errorf("the connection is never idle: %d queries are pending, though nobody waits", s.pending)
 	}
 }
+
+// A connection with very many queries takes no more, instead of a search for an ID that is free.
+func TestFullConnection(t *testing.T) {
+	a, b := net.Pipe()
+	defer b.Close()
+	s := newSocket(a, 0)
+	defer a.Close()
+	for i := range maxPending {
+		if _, err := s.begin(make([]byte, 12)); err != nil {
+			t.Fatalf("query %d: %v", i, err)
+		}
+	}
+	w, err := s.begin(make([]byte, 12))
+	if !errors.Is(err, errFull) {
+		t.Errorf("got %v; want %v", err, errFull)
+	}
+	if s.end(w); len(s.waiting) != maxPending {
+		t.Errorf("%d queries wait; want %d", len(s.waiting), maxPending)
+	}
+}

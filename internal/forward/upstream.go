@@ -27,6 +27,7 @@ var (
 	errTimeout = errors.New("no answer in time")
 	errClosed  = errors.New("the connection ended")
 	errJunk    = errors.New("what came is no reply to the query")
+	errFull    = errors.New("too many queries wait on the connection")
 	errAway    = errors.New("it was tried often enough in this second")
 
 	errUnreadable = errors.New("its reply can't be read")
