@@ -119,7 +119,7 @@ func (c *chain) add(rrs []dns.RR, qtype uint16) (target string) {
 			if !slices.Contains(c.kept, rr) { // it may be above several
 				c.kept = append(c.kept, rr)
 			}
-		case !EqualNames(h.Name, c.last):
+		case !strings.EqualFold(h.Name, c.last): // the library escapes all but ASCII
 		case about == qtype || qtype == dns.TypeANY:
 			c.found = true
 			c.kept = append(c.kept, rr)
@@ -180,10 +180,6 @@ func signers(r *dns.Msg, c chain) (zones []string) {
 	}
 	return zones
 }
-
-// EqualNames compares names as miekg/dns gives those of messages, in which only the case of ASCII letters can
-// differ.
-func EqualNames(a, b string) bool { return strings.EqualFold(a, b) }
 
 // maxErrorText is how many bytes of an upstream's text about an error are passed on.
 const maxErrorText = 120

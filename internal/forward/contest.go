@@ -8,15 +8,6 @@ import (
 	"time"
 )
 
-// A bugError is a panic in a try.
-type bugError struct {
-	bug   any
-	stack []byte
-}
-
-// Error implements error.
-func (e *bugError) Error() string { return fmt.Sprintf("bug: %v", e.bug) }
-
 // A contest is several ways to get one thing, which are tried one after the other, but not given up before one
 // succeeds.
 type contest[T any] struct {
@@ -81,11 +72,11 @@ func (c contest[T]) run(ctx context.Context) (won T, err error) {
 	return won, err
 }
 
-// tryOne is try without panics.
+// tryOne is try, with a panic as an error.
 func (c contest[T]) tryOne(ctx context.Context, i int) (value T, err error) {
 	defer func() {
 		if bug := recover(); bug != nil {
-			err = &bugError{bug, debug.Stack()}
+			err = fmt.Errorf("bug: %v\n%s", bug, debug.Stack())
 		}
 	}()
 	return c.try(ctx, i)

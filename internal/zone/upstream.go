@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/miekg/dns"
@@ -11,7 +12,6 @@ import (
 	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnswire"
-	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/stats"
 )
 
@@ -117,7 +117,7 @@ func (a *Answer) append(r *dnscache.Response, target dnsname.Name) bool {
 		return false
 	}
 	if target != "" {
-		isAbout := func(rr dns.RR) bool { return forward.EqualNames(rr.Header().Name, target.String()) }
+		isAbout := func(rr dns.RR) bool { return strings.EqualFold(rr.Header().Name, target.String()) }
 		if i := slices.IndexFunc(said.Answer, isAbout); i >= 0 {
 			said.Answer = said.Answer[:i]
 		}
