@@ -53,6 +53,7 @@ import (
 const (
 	shutdownTimeout = 5 * time.Second // for clients to read their last replies; docker stop sends SIGKILL after 10
 	httpDrain       = time.Second     // for HTTP clients to read their last replies, which take milliseconds
+	firstList       = time.Second     // for the engines to list their containers; resolvers wait as long
 	checkTimeout    = 4 * time.Second // of -healthcheck; HEALTHCHECK in Dockerfile.scratch allows 5
 )
 
@@ -102,18 +103,21 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	defer signal.Stop(brokenPipes)
 	log, end := startLog(cfg.Log, stderr)
 	defer end()
-	socks, err := listener.Open(cfg.DNS, cfg.HTTP.Addr)
+	socks, err := openSockets(cfg, getenv, log)
 	if err != nil {
 		return err
 	}
 	p := newProgram(ctx, cfg, log)
+	for _, w := range p.watchers {
+		p.start("watcher", func() error { return w.Run(p.ctx) })
+	}
+	if getenv("NOTIFY_SOCKET") != "" {
+		p.awaitList()
+	}
 	p.serveDNS(socks)
 	p.serveHTTP(socks.HTTP)
 	p.start("answers", func() error { return p.dns.Run(p.ctx) })
 	p.start("forwarder", func() error { return p.fwd.Run(p.ctx) })
-	for _, w := range p.watchers {
-		p.start("watcher", func() error { return w.Run(p.ctx) })
-	}
 	if p.state != nil {
 		p.start("state", func() error { return p.state.run(p.ctx) })
 	}
@@ -273,6 +277,23 @@ func (p *program) serveHTTP(ln net.Listener) {
 	p.log.Info("listening", "for", "http", "addr", ln.Addr())
 }
 
+// awaitList returns when all containers are known, after firstList, or at the end. Until
+// then queries wait in sockets that systemd has kept, and whoever waits for the start of the service waits.
+func (p *program) awaitList() {
+	late := time.After(firstList)
+	tick := time.NewTicker(firstList / 200)
+	defer tick.Stop()
+	for !p.reg.index.IsKnown() {
+		select {
+		case <-p.ctx.Done():
+			return
+		case <-late:
+			return
+		case <-tick.C:
+		}
+	}
+}
+
 // keepHosts keeps all names in a hosts file until the end.
 func (p *program) keepHosts(file string) error {
 	changes, _, err := p.reg.feed.Listen(netip.Addr{})
@@ -305,23 +326,6 @@ func (p *program) reloadOn(hangups <-chan os.Signal) error {
 				reload()
 			}
 		}
-	}
-}
-
-// notify tells systemd the state of the service, sd_notify(3). It does nothing
-// if systemd did not start the program.
-func notify(getenv func(string) string, state string, log *slog.Logger) {
-	socket := getenv("NOTIFY_SOCKET")
-	if socket == "" {
-		return
-	}
-	c, err := net.Dial("unixgram", socket) // package net knows the abstract ones, which begin with '@'
-	if err == nil {
-		defer c.Close()
-		_, err = io.WriteString(c, state)
-	}
-	if err != nil {
-		log.Warn("systemd can't be told", "state", state, "err", err)
 	}
 }
 

@@ -209,37 +209,6 @@ func TestHealth(t *testing.T) {
 	want("/healthz", 200)
 }
 
-// systemd is told when the program serves, and when it ends.
-func TestNotify(t *testing.T) {
-	dnstest.Needs(t, "env", "go")
-	binary, err := built()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{filepath.Join(t.TempDir(), "notify"), "@dnsdock-test-" + random()} {
-		socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
-		if err != nil {
-			t.Skipf("no socket %s here: %v", name, err)
-		}
-		defer socket.Close()
-		_ = socket.SetReadDeadline(time.Now().Add(dnstest.Patience))
-		p := startCommand(t, "env", "NOTIFY_SOCKET="+name, binary, "-dns=127.0.0.1:0", "-http=", noEngine(t))
-		for _, want := range []string{"READY=1", "STOPPING=1"} {
-			b := make([]byte, 100)
-			n, err := socket.Read(b)
-			if got := string(b[:n]); err != nil || got != want {
-				t.Errorf("got %q, %v; want %s", got, err, want)
-			}
-			if want == "READY=1" {
-				p.signal(t, os.Interrupt)
-			}
-		}
-		if code := p.wait(t); code != 0 {
-			t.Errorf("got exit code %d; want 0", code)
-		}
-	}
-}
-
 // metrics returns the values of all series.
 func (in *instance) metrics(t *testing.T) map[string]float64 {
 	t.Helper()

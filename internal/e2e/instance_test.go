@@ -81,11 +81,17 @@ func startProcess(t *testing.T, args ...string) *process {
 // startCommand is startProcess for another command, which runs the program.
 func startCommand(t *testing.T, name string, args ...string) *process {
 	t.Helper()
+	return startWith(t, nil, name, args...)
+}
+
+// startWith is startCommand with files open, from descriptor 3 on.
+func startWith(t *testing.T, files []*os.File, name string, args ...string) *process {
+	t.Helper()
 	p := &process{
 		cmd: exec.Command(name, args...), stdout: new(bytes.Buffer), log: dnstest.NewLog(), ended: make(chan struct{}),
 	}
 	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env = p.stdout, p.log, []string{}
-	p.cmd.SysProcAttr = endsWithTests()
+	p.cmd.ExtraFiles, p.cmd.SysProcAttr = files, endsWithTests()
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -33,6 +33,7 @@ var rooms = map[string]room{
 
 	"internal/limit":     {"", messages + http + sockets + files},
 	"internal/host":      {"", messages + http},
+	"internal/systemd":   {"", messages + http},
 	"internal/hostsfile": {"host", messages + http + sockets},
 	"internal/feed":      {"limit", messages + http + sockets + files},
 	"internal/engine":    {"", messages},
@@ -56,7 +57,7 @@ var rooms = map[string]room{
 	"internal/dockerjson":  {"publish watch", messages + http + sockets + files},
 
 	".": {"config dnscache dnsname dnsserver dnswire dockerjson engine feed forward heap host hostsfile index limit listener " +
-		"publish servicejson spool stats transfer udpio watch web zone", ""},
+		"publish servicejson spool stats systemd transfer udpio watch web zone", ""},
 
 	// No part of the program.
 	"internal/dnstest":  {"dnsname dnswire listener stats", ""},
@@ -141,7 +142,7 @@ func TestRooms(t *testing.T) {
 }
 
 // top are the Go files that may lie on the top level.
-var top = []string{"api.go", "dnsdock.go", "dnsdock_test.go", "dockerapi.go", "registry.go", "state.go"}
+var top = []string{"api.go", "dnsdock.go", "dnsdock_test.go", "dockerapi.go", "registry.go", "state.go", "systemd.go"}
 
 func TestTopLevel(t *testing.T) {
 	var got []string

@@ -24,30 +24,91 @@ type Set struct {
 	UDP  []*net.UDPConn
 	TCP  []net.Listener
 	HTTP net.Listener // nil: no HTTP
+
+	// ByName holds all of them, but for a socket in the file system, by a name that stands
+	// for their address: what Reopen takes.
+	ByName map[string][]syscall.Conn
 }
 
 // Open opens the sockets for DNS on each address of dns, and the one for HTTP
 // unless http is empty. If one of them can't be opened, it closes the others.
 // Its errors name the flag and say what to write instead.
-func Open(dns []string, http string) (s Set, err error) {
+func Open(dns []string, http string) (Set, error) { return Reopen(nil, dns, http) }
+
+// Reopen is Open with sockets that are open already, by name as in Set.ByName. It
+// uses those that fit, and removes them from kept.
+func Reopen(kept map[string][]*os.File, dns []string, http string) (s Set, err error) {
+	s.ByName = make(map[string][]syscall.Conn)
 	defer func() {
 		if err != nil {
 			s.Close()
 		}
 	}()
 	for _, addr := range dns {
-		udp, tcp, err := openDNS(addr)
+		udp, tcp := keptDNS(kept, addr)
+		if tcp == nil {
+			udp, tcp, err = openDNS(addr)
+		}
 		if err != nil {
 			return s, explain("dns", addr, err)
 		}
 		s.UDP, s.TCP = append(s.UDP, udp...), append(s.TCP, tcp)
-	}
-	if http != "" {
-		if s.HTTP, err = openHTTP(http); err != nil {
-			return s, explain("http", http, err)
+		for _, c := range udp {
+			s.ByName["udp "+addr] = append(s.ByName["udp "+addr], c)
 		}
+		s.ByName["tcp "+addr] = []syscall.Conn{tcp.(*net.TCPListener)}
+	}
+	if http == "" {
+		return s, nil
+	}
+	s.HTTP = keptTCP(kept, "http "+http)
+	if s.HTTP == nil {
+		s.HTTP, err = openHTTP(http)
+	}
+	if err != nil {
+		return s, explain("http", http, err)
+	}
+	if ln, ok := s.HTTP.(*net.TCPListener); ok {
+		s.ByName["http "+http] = []syscall.Conn{ln}
 	}
 	return s, nil
+}
+
+// keptDNS returns the sockets for DNS on addr that are in kept, and removes
+// them from it. Without those for both TCP and UDP it returns none.
+func keptDNS(kept map[string][]*os.File, addr string) (udp []*net.UDPConn, tcp net.Listener) {
+	if len(kept["udp "+addr]) == 0 || len(kept["tcp "+addr]) == 0 {
+		return nil, nil
+	}
+	tcp = keptTCP(kept, "tcp "+addr)
+	files := kept["udp "+addr]
+	delete(kept, "udp "+addr)
+	for _, f := range files {
+		pc, err := net.FilePacketConn(f) // a copy
+		_ = f.Close()
+		if c, ok := pc.(*net.UDPConn); ok && err == nil {
+			udp = append(udp, c)
+		}
+	}
+	if tcp != nil && len(udp) == len(files) {
+		return udp, tcp
+	}
+	s := Set{UDP: udp, HTTP: tcp} // they are no such sockets
+	s.Close()
+	return nil, nil
+}
+
+// keptTCP returns the listener in kept by its name, nil if there is none, and removes it from kept.
+func keptTCP(kept map[string][]*os.File, name string) (ln net.Listener) {
+	files := kept[name]
+	delete(kept, name)
+	for _, f := range files {
+		if l, err := net.FileListener(f); err == nil && ln == nil { // a copy
+			ln = l
+		}
+		_ = f.Close()
+	}
+	return ln
 }
 
 // Close closes the sockets. Nothing may have been read from them, or queries are lost.
