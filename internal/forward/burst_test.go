@@ -112,6 +112,7 @@ func TestLargeAnswerInBurstsOnce(t *testing.T) {
 
 // A client has no more queries out than the bound, those with something stale included.
 func TestBoundOfStale(t *testing.T) {
+	t.Parallel()
 	f := newForwarder(t, dnstest.StartUpstream(t, dnstest.Answer(t, dnstest.Rcode(dns.RcodeServerFailure)), nil),
 		dnstest.StartUpstream(t, dnstest.Silent, nil))
 	f.Cache = dnscache.New(64 << 20)

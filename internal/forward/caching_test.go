@@ -186,6 +186,7 @@ func TestServeStale(t *testing.T) {
 // A client does not wait for an upstream that takes long, where there is
 // something to answer.
 func TestServeStaleSoon(t *testing.T) {
+	t.Parallel()
 	var silence atomic.Bool
 	f := newCachingForwarder(t, dnstest.StartUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
 		if silence.Load() {

@@ -52,6 +52,7 @@ func TestForwardChecksReply(t *testing.T) {
 	req := func() *dns.Msg { return queryFor("www.example.com.") }
 	for _, what := range slices.Sorted(maps.Keys(fakes)) {
 		t.Run(what, func(t *testing.T) {
+			t.Parallel()
 			t.Run("first", func(t *testing.T) {
 				f := newForwarder(t, dnstest.StartUpstream(t, func(q *dns.Msg, _ netip.AddrPort) [][]byte {
 					return [][]byte{fakes[what](q), fakes[what](q), dnstest.AnswerTo(t, q, dnstest.Address("192.0.2.2"))}

@@ -94,7 +94,7 @@ func TestBareErrors(t *testing.T) {
 				}
 				begun := time.Now()
 				got := show(asker(t, f, bursts)(queryFor("www.example.com.")))
-				if got != want || time.Since(begun) > resendAfter || f.upstream(0).health.isAway() {
+				if got != want || time.Since(begun) > patience/8 || f.upstream(0).health.isAway() {
 					t.Errorf("%s, bare %t, in bursts %t: got %v after %v; want %v at once",
 						dns.RcodeToString[code], bare, bursts, got, time.Since(begun), want)
 				}
@@ -122,6 +122,7 @@ func TestSilence(t *testing.T) {
 		{"all", func(dns.Question) bool { return true }, []string{"a.example.com. A"}, true},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
+			t.Parallel()
 			var works atomic.Bool
 			up := dnstest.StartUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
 				if tt.silent(q.Question[0]) && !works.Load() {
@@ -131,7 +132,7 @@ func TestSilence(t *testing.T) {
 			}, nil)
 			other := dnstest.StartUpstream(t, dnstest.Answer(t, dnstest.Rcode(dns.RcodeNameError)), nil)
 			f := newForwarder(t, up, other)
-			f.Timeout = 200 * time.Millisecond
+			f.Timeout = probeWait
 			for _, text := range tt.asked {
 				qname, qtype, _ := strings.Cut(text, " ")
 				if got := show(reply(t, f, new(dns.Msg).SetQuestion(qname,
@@ -144,6 +145,7 @@ func TestSilence(t *testing.T) {
 				waitFor(t, h.isAway)
 			} else {
 				waitFor(t, func() bool { h.mu.Lock(); defer h.mu.Unlock(); return !h.probing })
+				f.Timeout = patience
 			}
 			want := "NOERROR ra; host.corp.example. 77 A 192.0.2.1"
 			if tt.away {
@@ -327,6 +329,7 @@ func TestTCPUpstream(t *testing.T) {
 
 // A connection on which nothing comes any more costs a query about a second.
 func TestHalfOpenConnection(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	ca := dnstest.NewAuthority(t, dir, "ca.pem")
 	cert := ca.Issue(dir, "cert.pem", "key.pem", "dns.example", time.Now().Add(time.Hour))
@@ -342,11 +345,10 @@ func TestHalfOpenConnection(t *testing.T) {
 		}
 	})
 	f := newTLSForwarder(t, ca, Server{Addr: addr, CertName: "dns.example"})
-	f.Timeout = UpstreamTimeout
 	reply(t, f, queryFor("a.example.com."))
 	begun := time.Now()
 	m := reply(t, f, queryFor("b.example.com."))
-	if took := time.Since(begun); m.Rcode != dns.RcodeSuccess || took > 3*resendAfter ||
+	if took := time.Since(begun); m.Rcode != dns.RcodeSuccess || took > patience/8 ||
 		f.upstream(0).health.isAway() {
 		t.Errorf("got %v after %v; want an answer after about %v", show(m), took, resendAfter)
 	}
@@ -372,7 +374,7 @@ func TestPeerThatStopsReading(t *testing.T) {
 	u.health.isAway()
 	u.link.socket.heardSince(begun)
 	u.connection()
-	if took := time.Since(begun); took > writeTime/4 {
+	if took := time.Since(begun); took > 3*writeTime/4 {
 		t.Errorf("took %v while a write is blocked", took)
 	}
 }

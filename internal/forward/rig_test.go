@@ -20,7 +20,7 @@ import (
 
 const (
 	patience     = dnstest.Patience
-	shortTimeout = 50 * time.Millisecond // of the first of two upstreams, if one is silent on purpose
+	shortTimeout = 250 * time.Millisecond // of the first of two upstreams, if one is silent on purpose
 )
 
 // closedUpstream returns an address of loopback on which no program listens.

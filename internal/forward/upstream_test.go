@@ -240,6 +240,7 @@ func TestForwardFreshPortAndID(t *testing.T) {
 
 // Shared sockets that nobody uses are closed, and what was out on them ends.
 func TestSharedSocketsEnd(t *testing.T) {
+	t.Parallel()
 	was := dnstest.LoadNow()
 	t.Run("flood", func(t *testing.T) {
 		f := newForwarder(t, dnstest.StartUpstream(t, dnstest.Silent, nil))
@@ -303,6 +304,7 @@ func TestManyFailures(t *testing.T) {
 // An upstream that was away is asked again by and by, and no client waits for
 // that.
 func TestUpstreamComesBack(t *testing.T) {
+	t.Parallel()
 	var works atomic.Bool
 	var asked atomic.Int32
 	first := dnstest.StartUpstream(t, func(q *dns.Msg, from netip.AddrPort) [][]byte {
