@@ -103,7 +103,7 @@ func NewOutside(machine []netip.Addr, bindings []Binding) *Outside {
 // SortPorts sorts ports by number and leaves out those that come twice: most
 // are bound for IPv4 and for IPv6. It changes list.
 func SortPorts(list []PublishedPort) []PublishedPort {
-	slices.SortFunc(list, func(p, q PublishedPort) int {
+	slices.SortStableFunc(list, func(p, q PublishedPort) int {
 		return cmp.Or(cmp.Compare(p.Number, q.Number), strings.Compare(p.Proto, q.Proto),
 			cmp.Compare(p.Published, q.Published))
 	})

@@ -133,7 +133,7 @@ func (m *labelReader) ports() (list []Port) {
 		_, inLabels := m.value(source)
 		return inEnv || inLabels
 	})
-	slices.SortFunc(list, Port.Compare)
+	slices.SortStableFunc(list, Port.Compare)
 	if len(list) > MaxPorts {
 		m.problem("ports", fmt.Sprint(len(list)), ErrPorts)
 		list = list[:MaxPorts]

@@ -192,7 +192,7 @@ func readPorts(value json.RawMessage) (*[]publish.Port, error) {
 	if errors.Is(err, publish.ErrTooMany) {
 		err = publish.ErrPorts
 	}
-	slices.SortFunc(ports, publish.Port.Compare)
+	slices.SortStableFunc(ports, publish.Port.Compare)
 	return &ports, err
 }
 

@@ -51,7 +51,7 @@ func (s *Server) Status() []Secondary {
 	for _, o := range s.second {
 		list = append(list, *o)
 	}
-	slices.SortFunc(list, func(a, b Secondary) int { return a.Addr.Compare(b.Addr) })
+	slices.SortStableFunc(list, func(a, b Secondary) int { return a.Addr.Compare(b.Addr) })
 	return list
 }
 

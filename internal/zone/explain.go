@@ -163,7 +163,7 @@ func (t *trace) sources(services iter.Seq[*publish.Service], second bool, fits f
 		}
 		r.Services = append(r.Services, source)
 	}
-	slices.SortFunc(r.Services, func(a, b Source) int { return strings.Compare(a.ID, b.ID) })
+	slices.SortStableFunc(r.Services, func(a, b Source) int { return strings.Compare(a.ID, b.ID) })
 }
 
 // explain adds to the trace why q, whose name's highest name of ours is top, is answered from f.

@@ -75,6 +75,6 @@ func (z *Resolver) hostAddrs(n dnsname.Name) (addrs []netip.Addr) {
 			}
 		}
 	}
-	slices.SortFunc(addrs, netip.Addr.Compare)
+	slices.SortStableFunc(addrs, netip.Addr.Compare)
 	return addrs
 }
