@@ -74,7 +74,7 @@ func (s *swarm) ip(t *testing.T, args string) {
 // start starts the engine of a node, again if it was stopped.
 func (s *swarm) start(t *testing.T, i int) {
 	t.Helper()
-	s.nodes[i].start(t, "--storage-driver=vfs", "--shutdown-timeout=2", fmt.Sprintf("--bip=10.45.3%d.1/24", i+1),
+	s.nodes[i].start(t, "--storage-driver=vfs", "--shutdown-timeout=1", fmt.Sprintf("--bip=10.45.3%d.1/24", i+1),
 		"--default-address-pool=base=10.45.20.0/22,size=24") // docker_gwbridge is equal on all nodes
 }
 
@@ -172,6 +172,7 @@ func TestSwarm(t *testing.T) {
 	}
 	s.service(t, "shop_web", "--replicas=3", "--replicas-max-per-node=1", "--network=two", "--publish=8080:80",
 		"--label=com.docker.stack.namespace=shop", "--container-label=com.docker.stack.namespace=shop")
+	s.service(t, "open", "--mode=global", "--publish=mode=host,published=8000,target=80")
 	s.service(t, "sick", "--replicas=1", "--constraint=node.hostname==node1", "--health-cmd=test -e /ready",
 		"--health-interval=1s", "--health-start-period=1m", "--mount=type=bind,source=/usr,target=/usr,readonly")
 	for i := range s.nodes {
@@ -195,27 +196,50 @@ func TestSwarm(t *testing.T) {
 			client := fmt.Sprint("client", i)
 			s.docker(t, i, "run", "--detach", "--rm", "--name="+client, "--network=two", s.nodes[0].image)
 			s.soon(t, i, client, slot+".shop_web.docker A", "NOERROR "+two)
+			s.soon(t, i, client, "open.docker A", "NOERROR 10.45.20.1") // it is on another overlay: by its port
+			s.soon(t, i, "", "open.docker A", "NOERROR 127.0.0.1")
+			if got := s.query(t, i, "", "_80._tcp.open.docker SRV"); !strings.HasPrefix(got, "NOERROR 0 1 8000 open.") {
+				t.Errorf("SRV of a port in host mode: got %q", got)
+			}
 		})
 	}
+	t.Run("global service", func(t *testing.T) { testGlobalService(t, s) })
 	t.Run("health", func(t *testing.T) {
 		id, _, addr := s.task(t, 0, "sick", "one")
 		s.soon(t, 0, "", "sick.docker A", "NXDOMAIN")
 		s.docker(t, 0, "exec", id, "touch", "/ready")
 		s.soon(t, 0, "", "sick.docker A", "NOERROR "+addr)
 	})
-	_, slot, _ := s.task(t, 1, "shop_web", "one")
-	_, _, two := s.task(t, 1, "shop_web", "two")
-	t.Run("leader killed", func(t *testing.T) {
-		s.nodes[0].stop(t, "KILL")
-		for range 20 {
-			if got := s.query(t, 1, "client1", slot+".shop_web.docker A"); got != "NOERROR "+two {
-				t.Errorf("without the leader: got %q; want %s", got, two)
-			}
-		}
-		s.start(t, 0)
-	})
-	t.Run("drain", func(t *testing.T) {
+	t.Run("node drained", func(t *testing.T) {
+		_, slot, _ := s.task(t, 1, "shop_web", "one")
 		s.docker(t, 2, "node", "update", "--availability=drain", "node2")
 		s.soon(t, 1, "client1", slot+".shop_web.docker A", "NXDOMAIN")
 	})
+	t.Run("leader killed", func(t *testing.T) { testLeaderKilled(t, s) })
+}
+
+// testLeaderKilled kills the leader's engine, and starts it again.
+func testLeaderKilled(t *testing.T, s *swarm) {
+	_, slot, _ := s.task(t, 2, "shop_web", "one")
+	_, _, two := s.task(t, 2, "shop_web", "two")
+	s.nodes[0].stop(t, "KILL")
+	for range 20 {
+		if got := s.query(t, 2, "client2", slot+".shop_web.docker A"); got != "NOERROR "+two {
+			t.Errorf("without the leader: got %q; want %s", got, two)
+		}
+	}
+	s.start(t, 0)
+}
+
+// testGlobalService starts dnsdock as the manual says, but on one node, and on a port of its own.
+func testGlobalService(t *testing.T, s *swarm) {
+	image := "dnsdock-test-" + random() + "/dnsdock:1"
+	s.nodes[0].importImage(t, image, "dnsdock", goBuild(t, s.nodes[0].arch, program))
+	s.docker(t, 0, "service", "create", "--detach", "--no-resolve-image", "--name=dnsdock", "--mode=global",
+		"--constraint=node.hostname==node1", "--network=host",
+		"--mount=type=bind,source="+s.nodes[0].dir+",target=/var/run,readonly", image, "-dns=10.45.20.1:5300", "-http=")
+	defer s.docker(t, 1, "service", "rm", "dnsdock")
+	_, slot, _ := s.task(t, 0, "shop_web", "one")
+	_, _, two := s.task(t, 0, "shop_web", "two")
+	s.soon(t, 0, "client0", "-p 5300 "+slot+".web.shop.docker A", "NOERROR "+two)
 }

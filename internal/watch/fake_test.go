@@ -434,7 +434,7 @@ func inBubble(t *testing.T, n publish.NameRules, up bool, f func(w *watched)) {
 		}
 		w.engine.setDown(!up)
 		n.Apex = "\x06docker\x00"
-		cfg := Config{URL: "fake", Naming: n, SetGuests: w.sink.setGuests}
+		cfg := Config{URL: "fake", Naming: n, Swarm: true, SetGuests: w.sink.setGuests}
 		w.watcher = New(w.engine, cfg, w.sink, slog.New(slog.DiscardHandler))
 		w.watcher.log = slog.New(dnstest.Unlocked(t, w.log,
 			&w.watcher.queue.mu, &w.watcher.followers.mu, &w.watcher.networks.mu, &w.watcher.images.mu,

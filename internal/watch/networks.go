@@ -37,7 +37,7 @@ func (w *Watcher) markNetworks(ctx context.Context, c *Container) error {
 		w.log.Warn("internal networks can't be told, and are answered as others are: allow GET /networks",
 			"err", refused)
 	}
-	c.Outside = w.outside(c.Bindings)
+	c.Outside = w.outside(c)
 	return err
 }
 

@@ -60,18 +60,19 @@ func (w *Watcher) replaceHost(addrs []netip.Addr) []netip.Addr {
 	return addrs
 }
 
-// outside returns what clients on no network of a container with these
-// bindings get: the engine's machine, if that is another one than this or
-// such clients can't reach containers here. Else it is nil.
-func (w *Watcher) outside(bindings []publish.Binding) *publish.Outside {
+// outside returns what clients on no network of c get, if it publishes ports: the
+// engine's machine, if that is another one than this or such clients can't reach
+// c, as tasks on overlays. Else it is nil.
+func (w *Watcher) outside(c *Container) *publish.Outside {
 	machine := w.machine()
+	isUnreachable := w.Published || w.Swarm && publish.IsTask(c.Labels)
 	switch {
 	case machine.IsValid():
-		return publish.NewOutside([]netip.Addr{machine}, bindings)
-	case w.Published && w.Naming.Host != nil:
-		return publish.NewOutside(w.Naming.Host, bindings)
-	case w.Published:
-		return publish.NewOutside([]netip.Addr{{}}, bindings)
+		return publish.NewOutside([]netip.Addr{machine}, c.Bindings)
+	case isUnreachable && w.Naming.Host != nil:
+		return publish.NewOutside(w.Naming.Host, c.Bindings)
+	case isUnreachable:
+		return publish.NewOutside([]netip.Addr{{}}, c.Bindings)
 	}
 	return nil
 }

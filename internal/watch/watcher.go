@@ -310,9 +310,9 @@ func (w *Watcher) reconcile(ctx context.Context, id string) error {
 		return err
 	}
 	if w.Swarm {
+		w.networks.bridge.set(id, c.Networks)
 		c.Task = publish.TaskOf(c.Labels, "")
 	}
-	w.networks.bridge.set(id, c.Networks)
 	s, problems := w.service(c.Container)
 	failedBefore := w.queue.remember(id, c.Fingerprint)
 	// Also if it is as before: its followers may have seen a change that was missed here.
