@@ -46,6 +46,7 @@ type api struct {
 	zones   *transfer.Server
 	reg     *registry
 	auth    *web.WriteAuth
+	lines   *web.Lines
 	engines []func() engine.Status
 	started time.Time
 }
@@ -53,9 +54,11 @@ type api struct {
 // newAPI returns the handler of all HTTP requests. Each function of engines returns how one engine is.
 func newAPI(
 	z *zone.Resolver, traffic *stats.Traffic, zones *transfer.Server, reg *registry, auth *web.WriteAuth,
-	engines ...func() engine.Status,
+	lines *web.Lines, engines ...func() engine.Status,
 ) http.Handler {
-	a := &api{zone: z, traffic: traffic, zones: zones, reg: reg, auth: auth, engines: engines, started: time.Now()}
+	a := &api{
+		zone: z, traffic: traffic, zones: zones, reg: reg, auth: auth, lines: lines, engines: engines, started: time.Now(),
+	}
 	mux, routes := http.NewServeMux(), a.routes()
 	for pattern, h := range routes {
 		mux.Handle(pattern, h)
@@ -67,24 +70,25 @@ func newAPI(
 
 // routes returns what answers which method of which path.
 func (a *api) routes() map[string]http.Handler {
-	page := &web.Page{Status: a.current, Services: a.services, Resolve: a.explain}
+	page := &web.Page{Status: a.current, Services: a.services, Resolve: a.explain, Lines: a.lines.About}
 	return map[string]http.Handler{
-		"GET /{$}":              page,
-		"GET /services":         http.HandlerFunc(a.list),
-		"GET /services/{id}":    jsonHandler(a.get),
-		"PUT /services/{id}":    a.change(a.put),
-		"PATCH /services/{id}":  a.change(a.patch),
-		"DELETE /services/{id}": a.change(a.remove),
-		"GET /ttl":              jsonHandler(a.ttl),
-		"PUT /set/ttl":          a.change(a.setTTL),
-		"DELETE /cache":         jsonHandler(a.clearCache),
-		"GET /resolve":          jsonHandler(a.resolve),
-		"GET /events":           &web.Events{Feed: a.reg.feed, Encode: encodeChange},
-		"GET /zone":             http.HandlerFunc(a.zoneText),
-		"GET /status":           jsonHandler(a.status),
-		"GET /metrics":          http.HandlerFunc(a.metrics),
-		"GET /healthz":          jsonHandler(a.healthz),
-		"GET /readyz":           jsonHandler(a.readyz),
+		"GET /{$}":               page,
+		"GET /services":          http.HandlerFunc(a.list),
+		"GET /services/{id}":     jsonHandler(a.get),
+		"GET /services/{id}/log": jsonHandler(a.log),
+		"PUT /services/{id}":     a.change(a.put),
+		"PATCH /services/{id}":   a.change(a.patch),
+		"DELETE /services/{id}":  a.change(a.remove),
+		"GET /ttl":               jsonHandler(a.ttl),
+		"PUT /set/ttl":           a.change(a.setTTL),
+		"DELETE /cache":          jsonHandler(a.clearCache),
+		"GET /resolve":           jsonHandler(a.resolve),
+		"GET /events":            &web.Events{Feed: a.reg.feed, Encode: encodeChange},
+		"GET /zone":              http.HandlerFunc(a.zoneText),
+		"GET /status":            jsonHandler(a.status),
+		"GET /metrics":           http.HandlerFunc(a.metrics),
+		"GET /healthz":           jsonHandler(a.healthz),
+		"GET /readyz":            jsonHandler(a.readyz),
 	}
 }
 
@@ -196,6 +200,15 @@ func (a *api) get(r *http.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	return http.StatusOK, servicejson.Of(s), nil
+}
+
+// log: GET /services/{id}/log, 200 with the newest lines of the log about the service; 404, 409.
+func (a *api) log(r *http.Request) (int, any, error) {
+	s, err := a.reg.lookup(r.PathValue("id"))
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, append([]web.Line{}, a.lines.About(s)...), nil
 }
 
 // put: PUT /services/{id} with a whole service, 201 if it is new, else 200; 400, 409, 413, 507.

@@ -141,6 +141,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 type program struct {
 	*group
 	log      *slog.Logger
+	lines    *web.Lines // of log
 	reg      *registry
 	state    *stateFile // nil: there is none
 	fwd      *forward.Forwarder
@@ -158,7 +159,9 @@ type program struct {
 
 // newProgram makes the parts. It starts nothing.
 func newProgram(ctx context.Context, cfg *config.Config, log *slog.Logger) *program {
-	p := &program{group: newGroup(ctx), log: log, httpEnded: make(chan struct{})}
+	lines := new(web.Lines)
+	log = slog.New(lines.Keep(log.Handler()))
+	p := &program{group: newGroup(ctx), log: log, lines: lines, httpEnded: make(chan struct{})}
 	p.reg = newRegistry(cfg.Names, cfg.TTL, log, cfg.EngineDomains()...)
 	if cfg.StateFile != "" {
 		p.state = newStateFile(p.reg, cfg.StateFile, log)
@@ -259,7 +262,8 @@ func (p *program) serveHTTP(ln net.Listener) {
 	for _, w := range p.watchers {
 		engines = append(engines, w.Status)
 	}
-	srv := web.NewServer(p.ctx, newAPI(p.zone, p.traffic, p.transfer, p.reg, p.auth, engines...), p.log)
+	handler := newAPI(p.zone, p.traffic, p.transfer, p.reg, p.auth, p.lines, engines...)
+	srv := web.NewServer(p.ctx, handler, p.log)
 	serve := func() error {
 		err := srv.Serve(listener.Persistent(ln, "http", p.log))
 		if !errors.Is(err, http.ErrServerClosed) {

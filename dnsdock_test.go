@@ -899,7 +899,7 @@ func apiOf(t testing.TB, reg *registry, engines ...func() engine.Status) http.Ha
 	t.Helper()
 	z := newTestZone(t, reg)
 	zones := transfer.New(z, transfer.Config{}, reg.log)
-	return newAPI(z, new(stats.Traffic), zones, reg, &web.WriteAuth{Open: true}, engines...)
+	return newAPI(z, new(stats.Traffic), zones, reg, &web.WriteAuth{Open: true}, new(web.Lines), engines...)
 }
 
 // An engine that can't come back makes dnsdock unhealthy, so that somebody restarts it.

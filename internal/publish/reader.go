@@ -46,10 +46,7 @@ func newLabelReader(c *Container) *labelReader {
 // problem notes that the value of a source can't be used.
 func (m *labelReader) problem(source, value string, err error) {
 	if len(m.problems) < maxProblems {
-		if len(value) > maxShown {
-			value = value[:maxShown] + "..."
-		}
-		m.problems = append(m.problems, Problem{strings.TrimPrefix(source, "$"), value, err})
+		m.problems = append(m.problems, Problem{strings.TrimPrefix(source, "$"), shortened(value), err})
 	}
 }
 

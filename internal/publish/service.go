@@ -62,6 +62,7 @@ type Origin struct {
 	State     string    // of the container: "running", "exited", ...
 	Since     time.Time // when the container started, or the service was made; zero if unknown
 	Task      *Task     // of a swarm; nil: none
+	Notes     *Notes    // nil: none
 }
 
 // An addrRun says that the next addresses of a service are on a network.
@@ -171,7 +172,7 @@ func (s *Service) Equal(t *Service) bool {
 
 func (o Origin) equal(p Origin) bool {
 	return o.Engine == p.Engine && o.Container == p.Container && o.Image == p.Image &&
-		o.State == p.State && o.Since.Equal(p.Since) && o.Task.equal(p.Task)
+		o.State == p.State && o.Since.Equal(p.Since) && o.Task.equal(p.Task) && o.Notes.equal(p.Notes)
 }
 
 // Paths returns each name at or above one of names, but not above top. Its value

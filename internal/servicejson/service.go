@@ -28,8 +28,10 @@ type Service struct {
 	SecondNames []string          `json:"second_names,omitempty"` // answered only if no other name matches
 	Unicode     map[string]string `json:"unicode,omitempty"`      // spelling with U-labels, by the one with A-labels
 	Origin      Origin            `json:"origin"`
-	State       string            `json:"state,omitempty"` // the container's state
-	Since       time.Time         `json:"since,omitzero"`  // when the container started, or the service was made
+	State       string            `json:"state,omitempty"`    // the container's state
+	Settings    map[string]string `json:"settings,omitempty"` // labels and, with $ in front, variables that were read
+	Problems    []string          `json:"problems,omitempty"` // values that can't be used
+	Since       time.Time         `json:"since,omitzero"`     // when the container started, or the service was made
 }
 
 // An Origin says where a service comes from. It is empty if the service was made through the API.
@@ -42,6 +44,7 @@ type Origin struct {
 	Slot      int    `json:"slot,omitempty"`    // none: the service is global
 	Node      string `json:"node,omitempty"`    // host name
 	Stack     string `json:"stack,omitempty"`
+	Project   string `json:"project,omitempty"` // of Compose
 }
 
 // Of returns s as clients see it.
@@ -64,6 +67,12 @@ func Of(s *publish.Service) Service {
 		Origin:      originOf(s.Origin),
 		State:       s.Origin.State,
 		Since:       s.Origin.Since,
+	}
+	if n := s.Origin.Notes; n != nil {
+		j.Origin.Project, j.Problems, j.Settings = n.Project, n.Problems, make(map[string]string, len(n.Settings))
+		for _, set := range n.Settings {
+			j.Settings[set.Source] = set.Value
+		}
 	}
 	if j.IPs == nil {
 		j.IP, j.IPs = new(string), &[]string{}

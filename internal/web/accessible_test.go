@@ -14,13 +14,17 @@ var checks = map[string]string{
 		.filter(e => !(e.labels.length && e.labels[0].innerText.trim())).map(e => e.name)`,
 	"names of what can be used (4.1.2)": `[...document.querySelectorAll('button, a, summary')]
 		.filter(e => !(e.innerText || e.getAttribute('aria-label') || '').trim()).map(e => e.outerHTML)`,
-	"names of regions and pictures (1.1.1, 2.4.1)": `[...document.querySelectorAll('section, [role=img]')]
+	"names of regions and pictures (1.1.1, 2.4.1)": `[...document.querySelectorAll('section, [role=img], [role=region]')]
 		.filter(e => !e.getAttribute('aria-label')).map(e => e.outerHTML.slice(0, 60))`,
 	"headers of tables (1.3.1)": `[...document.querySelectorAll('#services table, #ends table')]
 		.filter(t => [...t.querySelectorAll('thead th')].some(h => !h.innerText.trim())).map(t => t.outerHTML.slice(0, 60))`,
+	"regions that scroll, by the keyboard too (2.1.1)": `[...document.querySelectorAll('*')]
+		.filter(e => ['auto', 'scroll'].includes(getComputedStyle(e).overflowY) && e.tabIndex < 0).map(e => e.id)`,
+	"places of rows in the whole table (1.3.1)": `[...document.querySelectorAll('#services tr')]
+		.filter((e, i) => +e.ariaRowIndex !== i + 1).map(e => e.outerHTML.slice(0, 60))`,
 	"ids that are there once (4.1.1)": `[...document.querySelectorAll('[id]')].map(e => e.id)
 		.filter((id, i, all) => all.indexOf(id) !== i)`,
-	"a visible focus (2.4.7)": `[...document.querySelectorAll('button, a, input, summary')].filter(e => {
+	"a visible focus (2.4.7)": `[...document.querySelectorAll('button, a, input, select, summary, [tabindex]')].filter(e => {
 		e.focus({focusVisible: true});
 		const style = getComputedStyle(e);
 		return document.activeElement === e && (style.outlineStyle === 'none' || parseFloat(style.outlineWidth) < 1);
@@ -54,6 +58,8 @@ func pageIsAccessible(t *testing.T, b *browser, s *site, _ string) {
 	s.update(func() { s.engines[0].Error = "an error" })
 	s.put("e0", "sick", "redis", "172.17.0.9", "", sick)
 	b.wait(hasRow("unhealthy"))
+	b.eval("document.querySelectorAll('details').forEach(d => d.open = true)")
+	b.wait("document.querySelectorAll('select').length > 0")
 	for _, scheme := range []string{"light", "dark"} {
 		for _, width := range []int{1100, 360} {
 			b.size(width, 900, scheme)

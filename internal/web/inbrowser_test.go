@@ -3,6 +3,7 @@ package web
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -52,6 +53,10 @@ func TestPageInBrowser(t *testing.T) {
 	s.put("b0", "shop_web_1", "nginx", "172.17.0.7 fd00:dd::7", "shop.example.com www.docker",
 		func(s *publish.Service) {
 			s.TTL, s.TXT = 30, []string{"v=1, a b"}
+			s.Origin.Notes = &publish.Notes{
+				Project:  "shop",
+				Settings: []publish.Setting{{Source: "$DNSDOCK_TTL", Value: "x"}}, Problems: []string{"not a number"},
+			}
 			s.Ports = []publish.Port{{Number: 80, Proto: "tcp", Name: "http"}}
 		})
 	s.resolves("redis.docker", `{"kind": "own", "rcode": "NOERROR", "client": "127.0.0.1",
@@ -69,7 +74,7 @@ func TestPageInBrowser(t *testing.T) {
 		name string
 		test func(*testing.T, *browser, *site, string)
 	}{
-		{"live", pageIsLive}, {"search", pageSearches}, {"resolve", pageResolves}, {"copy", pageCopies}, {"plots", pagePlots}, {"sizes", pageFits},
+		{"live", pageIsLive}, {"search", pageSearches}, {"filters", pageFilters}, {"window", pageScrolls}, {"resolve", pageResolves}, {"copy", pageCopies}, {"plots", pagePlots}, {"sizes", pageFits},
 		{"details", pageHasDetails}, {"keyboard", pageHasKeys}, {"accessible", pageIsAccessible},
 		{"hostile text", pageEscapes}, {"other name", pageByName}, {"engine", pageShowsEngine}, {"no script", pageWithoutScript},
 	} {
@@ -121,10 +126,10 @@ func pageSearches(_ *testing.T, b *browser, _ *site, _ string) {
 	b.write("REDIS")
 	b.wait(rows(2))
 	b.write(" nothing")
-	b.wait(rows(0) + " && document.getElementById('services').innerText.includes('No service')")
-	b.eval("search.value = '172.17.0.7'; search.dispatchEvent(new Event('input'))")
+	b.wait(rows(0) + " && document.getElementById('services').innerText.includes('No service fits')")
+	b.eval("search.value = '172.17.0.7'; search.dispatchEvent(new Event('input', {bubbles: true}))")
 	b.wait(rows(1))
-	b.eval("search.value = ''; search.dispatchEvent(new Event('input'))")
+	b.eval("search.value = ''; search.dispatchEvent(new Event('input', {bubbles: true}))")
 	b.wait(rows(3))
 }
 
@@ -196,10 +201,17 @@ func pageFits(t *testing.T, b *browser, _ *site, _ string) {
 // A row opens to all that is known of a service, and stays open while others change.
 func pageHasDetails(_ *testing.T, b *browser, s *site, _ string) {
 	details := "document.querySelector('tr[data-id=b0] details')"
+	for key, value := range map[string]string{"id": "b0", "container": "shop_web_1"} {
+		slog.New(s.lines.Keep(slog.DiscardHandler)).Warn("a line by "+key, key, value)
+	}
+	b.eval("refresh()")
+	b.wait(details + ".textContent.includes('a line by id')")
 	b.wait("!" + details + ".open && !" + details + ".innerText.includes('80/tcp')")
 	b.eval(details + ".querySelector('summary').click()")
 	b.wait(details + ".open && " + details + ".innerText.includes('80/tcp=http')")
-	b.wait(details + ".innerText.includes('v=1, a b')")
+	for _, want := range []string{"v=1, a b", "shop", "$DNSDOCK_TTL=x", "not a number", "WARN a line by id", "WARN a line by container"} {
+		b.wait(fmt.Sprintf("%s.innerText.includes(%q)", details, want))
+	}
 	b.eval(details + ".querySelector('summary').focus()")
 	s.put("c0", "late", "redis", "172.17.0.9", "")
 	b.wait(hasRow("late.redis.docker"))

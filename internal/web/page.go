@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"html"
 	"iter"
+	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,16 +33,19 @@ import (
 var pageHTML string
 
 const (
-	maxRows     = 1000 // services on the page; the search finds the others
+	maxRows     = 200  // services on the page at once; its script asks for the next ones as the user scrolls
+	maxChoices  = 1000 // values that a filter offers
 	maxSearches = 32   // requests that search or wait for that; with 100,000 services each takes 0.1 seconds
 )
 
-// A Page serves the overview page. The query parameter q selects the services that contain a text;
-// name, type and client ask for an answer, as for /resolve. No field may be nil.
+// A Page serves the overview page. The query parameter q selects the services that contain a text, the parameters of
+// filters those that have a value, and from says how many of them to skip; name, type and client ask for an answer, as
+// for /resolve. No field may be nil.
 type Page struct {
 	Status   func() Status
 	Services iter.Seq[*publish.Service]                    // all that are published; lets others run during long walks
 	Resolve  func(*http.Request) (*zone.Resolution, error) // answers what the request asks for
+	Lines    func(*publish.Service) []Line                 // of the log
 
 	searches  atomic.Int32 // requests in search
 	searching sync.Mutex   // held by the one request that walks Services
@@ -70,7 +75,7 @@ type Status struct {
 // ServeHTTP implements http.Handler.
 func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	q, s, nonce := r.URL.Query(), p.Status(), rand.Text() // neither script nor style works without the nonce
-	first, found, err := p.search(r.Context(), q.Get("q"))
+	found, err := p.search(r.Context(), q)
 	if err != nil {
 		w.Header().Set("Retry-After", "1")
 		WriteError(w, http.StatusServiceUnavailable, err)
@@ -88,7 +93,9 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"engines":     func(m *markup) { m.putEngines(s.Engines) },
 		"upstreams":   func(m *markup) { m.putUpstreams(s.Upstreams) },
 		"secondaries": func(m *markup) { m.putSecondaries(s.Secondaries) },
-		"services":    func(m *markup) { m.putServices(first, found, q.Get("q"), s) },
+		"filters":     func(m *markup) { m.putFilters(found) },
+		"services":    func(m *markup) { m.putServices(found, s, p.Lines) },
+		"count":       func(m *markup) { m.putCount(found) },
 		"answer": func(m *markup) {
 			if q.Get("name") != "" {
 				m.putAnswer(p.Resolve(r))
@@ -109,39 +116,91 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = strings.NewReplacer(oldNew...).WriteString(w, pageHTML)
 }
 
-// search returns the services that contain a text, sorted by name, maxRows of them at most, and
-// how many there are. One request searches at a time: with 100,000 services a search
+// filters are the parameters that select services by one value. Each function returns the values of a service.
+var filters = []struct {
+	name   string
+	values func(*publish.Service) []string
+}{
+	{"engine", func(s *publish.Service) []string { return []string{s.Origin.Engine} }},
+	{"network", func(s *publish.Service) (names []string) {
+		for _, e := range s.Endpoints() {
+			names = append(names, e.Name)
+		}
+		return names
+	}},
+	{"project", func(s *publish.Service) []string { return []string{s.Origin.Project()} }},
+	{"image", func(s *publish.Service) []string { return []string{s.Origin.Image} }},
+}
+
+// A finding is what a search found.
+type finding struct {
+	query   url.Values
+	window  []*publish.Service  // sorted by name, maxRows at most
+	from    int                 // services before the window
+	count   int                 // services in all
+	choices map[string][]string // by filter, the values of all services, sorted
+}
+
+// search returns the services that a request asks for. One request searches at a time: with 100,000 services a search
 // takes as long as many queries.
-func (p *Page) search(
-	ctx context.Context, text string,
-) (first []*publish.Service, count int, err error) {
+func (p *Page) search(ctx context.Context, query url.Values) (*finding, error) {
 	defer p.searches.Add(-1)
 	if p.searches.Add(1) > maxSearches {
-		return nil, 0, errors.New("too many searches wait for their turn: try again")
+		return nil, errors.New("too many searches wait for their turn: try again")
 	}
 	p.searching.Lock()
 	defer p.searching.Unlock()
 	if err := ctx.Err(); err != nil {
-		return nil, 0, err // the client went away meanwhile
+		return nil, err // the client went away meanwhile
 	}
-	text = strings.ToLower(strings.TrimSpace(text))
 	type hit struct {
 		name string
 		*publish.Service
 	}
 	var hits []hit
+	text := strings.ToLower(strings.TrimSpace(query.Get("q")))
+	choices := make(map[string]map[string]bool, len(filters))
+	for _, f := range filters {
+		choices[f.name] = make(map[string]bool)
+		if v := query.Get(f.name); v != "" {
+			choices[f.name][v] = true // also if no service has it any more
+		}
+	}
 	for s := range p.Services {
-		if contains(s, text) {
+		if passes(s, query, choices) && contains(s, text) {
 			hits = append(hits, hit{dnsname.Text(s.OwnerNames[0]), s})
 		}
 	}
 	slices.SortFunc(hits, func(a, b hit) int {
 		return cmp.Or(strings.Compare(a.name, b.name), strings.Compare(a.ID, b.ID))
 	})
-	for _, h := range hits[:min(len(hits), maxRows)] {
-		first = append(first, h.Service)
+	from, _ := strconv.Atoi(query.Get("from")) // 0 if it is no number
+	f := &finding{query: query, count: len(hits), choices: make(map[string][]string)}
+	f.from = max(0, min(from, len(hits)-1))
+	for _, h := range hits[f.from:min(len(hits), f.from+maxRows)] {
+		f.window = append(f.window, h.Service)
 	}
-	return first, len(hits), nil
+	for name, values := range choices {
+		f.choices[name] = slices.Sorted(maps.Keys(values))
+	}
+	return f, nil
+}
+
+// passes reports whether s has all the values that a query asks for, and adds its own values to choices.
+func passes(s *publish.Service, query url.Values, choices map[string]map[string]bool) bool {
+	ok := true
+	for _, f := range filters {
+		values := f.values(s)
+		for _, v := range values {
+			if v != "" && len(choices[f.name]) < maxChoices {
+				choices[f.name][v] = true
+			}
+		}
+		if wanted := query.Get(f.name); wanted != "" && !slices.Contains(values, wanted) {
+			ok = false
+		}
+	}
+	return ok
 }
 
 // contains reports whether a lower-case text is in what the page shows of s. Names contain it in
@@ -150,7 +209,7 @@ func contains(s *publish.Service, text string) bool {
 	has := func(shown string) bool { return strings.Contains(strings.ToLower(shown), text) }
 	hasName := func(n dnsname.Name) bool { return has(dnsname.Text(n)) || has(dnsname.Unicode(n)) }
 	return text == "" || has(s.ID) || has(s.Origin.State) ||
-		has(s.Origin.Container) || has(s.Origin.Image) || has(s.Origin.Engine) ||
+		has(s.Origin.Container) || has(s.Origin.Image) || has(s.Origin.Engine) || has(s.Origin.Project()) ||
 		slices.ContainsFunc(s.Endpoints(), func(e publish.Endpoint) bool { return has(e.Name) }) ||
 		s.CNAME != "" && hasName(s.CNAME) || slices.ContainsFunc(s.AllNames(), hasName) ||
 		slices.ContainsFunc(publish.AddrTexts(s.Addrs), has)
@@ -194,25 +253,4 @@ func age(t time.Time) string {
 	default:
 		return fmt.Sprintf("%d days", int(d.Hours()/24))
 	}
-}
-
-// putServices puts the table of the first services of those that were found.
-func (m *markup) putServices(first []*publish.Service, found int, search string, status Status) {
-	switch {
-	case found == 0 && search != "":
-		m.put(`<p class="dim">No service holds this text.</p>`)
-	case found == 0:
-		m.put(`<p class="dim">No service is published.</p>`)
-	default:
-		m.put(`<table><thead><tr><th>names<th>addresses<th>TTL<th>origin<th>state<th>age</tr></thead><tbody>`)
-		for _, s := range first {
-			m.putService(s, status)
-		}
-		m.put(`</tbody></table>`)
-	}
-	m.put(`<p id="count" class="dim">%s of %s shown`, strconv.Itoa(len(first)), strconv.Itoa(found))
-	if found > len(first) {
-		m.put(`; search for the others, or read <a href="/services">all as JSON</a>`)
-	}
-	m.put(`</p>`)
 }

@@ -27,12 +27,17 @@ func TestPageIsBounded(t *testing.T) {
 	}
 	s.resolves("c1777", `{"kind": "refused", "rcode": "REFUSED"}`)
 	for query, want := range map[string][]string{
-		"":             {fmt.Sprintf("%d of %d shown", maxRows, 2*maxRows)},
-		"?q=C1777.":    {"1 of 1 shown", "c1777.image177.docker"},
-		"?q=nothing":   {"0 of 0 shown", "No service holds this text"},
-		"?name=a..b":   {"not for a..b"},
-		"?name=c1777":  {"REFUSED"},
-		"?q=+10.0.0.1": {fmt.Sprintf("%d of %d shown", maxRows, 2*maxRows), "search for the others"},
+		"":                {fmt.Sprintf("%d found", 2*maxRows), `href="/?from=200"`},
+		"?q=C377.":        {"1 found", "c377.image377.docker"},
+		"?q=nothing":      {"0 found", "No service fits"},
+		"?name=a..b":      {"not for a..b"},
+		"?name=c1777":     {"REFUSED"},
+		"?q=+10.0.0.1":    {fmt.Sprintf("%d found", 2*maxRows), "those after"},
+		"?from=200":       {`href="/?from=0"`, `aria-rowindex="202"`, `data-rows="200"`},
+		"?from=9999":      {`aria-rowindex="401"`},
+		"?from=-1":        {`aria-rowindex="2"`},
+		"?image=image7:7": {"1 found", "c7.image7.docker", `<option value="image7:7" selected>`},
+		"?image=gone":     {"0 found", `<option value="gone" selected>`},
 	} {
 		r := call(t, s.handler(), "GET", "/"+query, "")
 		if r.Code != http.StatusOK || !dnstest.ContainsAll(r.Body.String(), want) {
@@ -87,10 +92,10 @@ func TestPageShowsAll(t *testing.T) {
 		}
 	}
 	f("web.shop", ">host<", ">1.web.shop.docker<", ">shop.example.com<", ">unhealthy<",
-		"at unix:///var/run/docker.sock", "1 of 1 shown")
-	f("WWW.example", "CNAME <code>www.example.com<", "by hand", "1 of 1 shown", "no &lt;route&gt;")
-	f("byhand", "1 of 1 shown")
-	f("running", "2 of 2 shown")
+		"at unix:///var/run/docker.sock", "1 found")
+	f("WWW.example", "CNAME <code>www.example.com<", "by hand", "1 found", "no &lt;route&gt;")
+	f("byhand", "1 found")
+	f("running", "2 found")
 }
 
 // Names are shown in both spellings and found by either. Second names are apart.
@@ -106,7 +111,7 @@ func TestPageShowsBothSpellings(t *testing.T) {
 			{"id": "id", "names": ["a.docker"], "second_names": ["b.docker"]}]}]}`)
 	for _, query := range []string{"q=b%C3%BCcher", "q=B%C3%9CCHER.example", "q=XN--bcher", "q=bcher-kva", "q=1.web.shop"} {
 		body := call(t, s.handler(), "GET", "/?"+query, "").Body.String()
-		for _, part := range []string{"1 of 1 shown", ">xn--bcher-kva.example<", ">bücher.example<"} {
+		for _, part := range []string{"1 found", ">xn--bcher-kva.example<", ">bücher.example<"} {
 			if !strings.Contains(body, part) {
 				t.Errorf("the page for %q has no %s", query, part)
 			}
@@ -157,7 +162,7 @@ func TestPageSearchesAreBounded(t *testing.T) {
 	s, release := newSite(t), make(chan bool)
 	s.put("id", "web", "nginx", "10.0.0.1", "")
 	var walking atomic.Int32
-	page := &Page{Status: s.status, Resolve: s.resolve, Services: func(yield func(*publish.Service) bool) {
+	page := &Page{Status: s.status, Resolve: s.resolve, Lines: s.lines.About, Services: func(yield func(*publish.Service) bool) {
 		if walking.Add(1) > 1 {
 			t.Error("two searches at once")
 		}
@@ -186,7 +191,7 @@ func TestPageSearchesAreBounded(t *testing.T) {
 	cancel() // the clients went away, so there is no search for those who wait
 	release <- true
 	for range maxSearches {
-		if r := <-replies; r.Code == 200 && !strings.Contains(r.Body.String(), "1 of 1 shown") {
+		if r := <-replies; r.Code == 200 && !strings.Contains(r.Body.String(), "1 found") {
 			t.Errorf("got %s; want a page with the service", r.Body)
 		}
 	}

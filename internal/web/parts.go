@@ -8,10 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/engine"
 	"github.com/rayje/dnsdock/internal/forward"
-	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/stats"
 	"github.com/rayje/dnsdock/internal/transfer"
 	"github.com/rayje/dnsdock/internal/zone"
@@ -149,93 +147,5 @@ func (m *markup) putAnswer(res *zone.Resolution, err error) {
 		m.put(`<p>Asked in this order:`)
 		m.putCodes(res.Forward)
 		m.put(`</p>`)
-	}
-}
-
-// putService puts a service as a row of the table.
-func (m *markup) putService(s *publish.Service, status Status) {
-	m.put(`<tr data-id="%s"><td data-label="names"><div>`, s.ID)
-	m.putNames(s.OwnerNames)
-	if len(s.SecondNames) > 0 {
-		m.put(`<div class="second"><span class="dim">where no other name fits:</span>`)
-		m.putNames(s.SecondNames)
-		m.put(`</div>`)
-	}
-	m.put(`</div><td data-label="addresses"><div>`)
-	if s.CNAME != "" {
-		m.put(`CNAME <code>%s</code>`, dnsname.Text(s.CNAME))
-		m.putUnicode(s.CNAME)
-	}
-	m.putCodes(publish.AddrTexts(publish.FirstFew(s.Addrs)))
-	m.putMore(len(s.Addrs) - len(publish.FirstFew(s.Addrs)))
-	ttl := int(status.TTL)
-	if s.TTL != publish.DefaultTTL {
-		ttl = s.TTL
-	}
-	m.put(`</div><td data-label="TTL" class="short">%s s<td data-label="origin"><div>`, strconv.Itoa(ttl))
-	if s.IsByHand() {
-		m.put(`by hand <span class="dim">%s</span>`, s.ID)
-	} else {
-		m.put(`%s <span class="dim">of %s`, s.Origin.Container, s.Origin.Image)
-		if len(status.Engines) > 1 {
-			m.put(` at %s`, s.Origin.Engine)
-		}
-		m.put(`</span>`)
-	}
-	m.putDetails(s)
-	m.put(`</div><td data-label="state">%s`, s.Origin.State)
-	if s.Sick {
-		m.put(` <span class="bad">unhealthy</span>`)
-	}
-	m.put(`<td data-label="age" class="short">%s</tr>`, age(s.Origin.Since))
-}
-
-// putDetails puts what has no place in the row, behind a click.
-func (m *markup) putDetails(s *publish.Service) {
-	var networks, ports []string
-	for _, e := range s.Endpoints() {
-		if e.Name != "" {
-			networks = append(networks, e.Name+" "+strings.Join(publish.AddrTexts(publish.FirstFew(e.Addrs)), " "))
-		}
-	}
-	for _, p := range publish.FirstFew(s.Ports) {
-		ports = append(ports, p.String())
-	}
-	m.put(`<details><summary>more</summary><dl>`)
-	m.putDetail("ID", []string{s.ID})
-	m.putDetail("networks", networks)
-	m.putDetail("ports", ports)
-	m.putMore(len(s.Ports) - len(ports))
-	m.putDetail("TXT", publish.FirstFew(s.TXT))
-	m.put(`</dl></details>`)
-}
-
-func (m *markup) putDetail(what string, values []string) {
-	if len(values) > 0 {
-		m.put(`<dt>%s<dd>`, what)
-		m.putCodes(values)
-	}
-}
-
-// putNames puts names that can be copied.
-func (m *markup) putNames(names []dnsname.Name) {
-	for _, n := range publish.FirstFew(names) {
-		m.put(`<button class="copy" type="button" title="copy">%s</button>`, dnsname.Text(n))
-		m.putUnicode(n)
-	}
-	m.putMore(len(names) - len(publish.FirstFew(names)))
-}
-
-// putUnicode puts a name as people read it, if its labels are A-labels.
-func (m *markup) putUnicode(n dnsname.Name) {
-	if u := dnsname.Unicode(n); u != dnsname.Text(n) {
-		m.put(` <span class="dim">%s</span>`, u)
-	}
-}
-
-// putMore says that a list is longer than what is shown of it.
-func (m *markup) putMore(count int) {
-	if count > 0 {
-		m.put(`<span class="dim">and %s more</span>`, strconv.Itoa(count))
 	}
 }

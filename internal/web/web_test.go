@@ -35,7 +35,8 @@ type site struct {
 	engines  []engine.Status
 	upstream forward.UpstreamStatus
 	answers  map[string]*zone.Resolution // of /resolve, by name
-	writes   int                         // requests that came through the guard to change something
+	lines    Lines
+	writes   int // requests that came through the guard to change something
 }
 
 func newSite(t testing.TB) *site {
@@ -124,7 +125,7 @@ func (s *site) resolve(r *http.Request) (*zone.Resolution, error) {
 // handler returns what serves the site, behind the guard.
 func (s *site) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /{$}", &Page{Status: s.status, Services: s.all, Resolve: s.resolve})
+	mux.Handle("GET /{$}", &Page{Status: s.status, Services: s.all, Resolve: s.resolve, Lines: s.lines.About})
 	mux.Handle("GET /events", &Events{Feed: s.feed, Encode: encodeChange})
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
 		WriteJSON(w, http.StatusOK, s.status())
