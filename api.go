@@ -47,24 +47,19 @@ type api struct {
 	reg     *registry
 	auth    *web.WriteAuth
 	lines   *web.Lines
-	engines []func() engine.Status
-	started time.Time
+	engines []func() engine.Status // each returns how one engine is
+	started time.Time              // set by newAPI
 }
 
-// newAPI returns the handler of all HTTP requests. Each function of engines returns how one engine is.
-func newAPI(
-	z *zone.Resolver, traffic *stats.Traffic, zones *transfer.Server, reg *registry, auth *web.WriteAuth,
-	lines *web.Lines, engines ...func() engine.Status,
-) http.Handler {
-	a := &api{
-		zone: z, traffic: traffic, zones: zones, reg: reg, auth: auth, lines: lines, engines: engines, started: time.Now(),
-	}
+// newAPI returns the handler of all HTTP requests, of which a says what it shows and changes.
+func newAPI(a *api) http.Handler {
+	a.started = time.Now()
 	mux, routes := http.NewServeMux(), a.routes()
 	for pattern, h := range routes {
 		mux.Handle(pattern, h)
 	}
 	mux.Handle("/", unknown(mux, slices.Sorted(maps.Keys(routes))))
-	guard := &web.Guard{Apexes: append([]dnsname.Name{reg.index.Rules.Apex}, reg.index.Zones...), Auth: auth}
+	guard := &web.Guard{Apexes: append([]dnsname.Name{a.reg.index.Rules.Apex}, a.reg.index.Zones...), Auth: a.auth}
 	return guard.Wrap(http.MaxBytesHandler(mux, maxBody))
 }
 

@@ -262,7 +262,9 @@ func (p *program) serveHTTP(ln net.Listener) {
 	for _, w := range p.watchers {
 		engines = append(engines, w.Status)
 	}
-	handler := newAPI(p.zone, p.traffic, p.transfer, p.reg, p.auth, p.lines, engines...)
+	handler := newAPI(&api{
+		zone: p.zone, traffic: p.traffic, zones: p.transfer, reg: p.reg, auth: p.auth, lines: p.lines, engines: engines,
+	})
 	srv := web.NewServer(p.ctx, handler, p.log)
 	serve := func() error {
 		err := srv.Serve(listener.Persistent(ln, "http", p.log))

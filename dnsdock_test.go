@@ -899,7 +899,10 @@ func apiOf(t testing.TB, reg *registry, engines ...func() engine.Status) http.Ha
 	t.Helper()
 	z := newTestZone(t, reg)
 	zones := transfer.New(z, transfer.Config{}, reg.log)
-	return newAPI(z, new(stats.Traffic), zones, reg, &web.WriteAuth{Open: true}, new(web.Lines), engines...)
+	return newAPI(&api{
+		zone: z, traffic: new(stats.Traffic), zones: zones, reg: reg, auth: &web.WriteAuth{Open: true},
+		lines: new(web.Lines), engines: engines,
+	})
 }
 
 // An engine that can't come back makes dnsdock unhealthy, so that somebody restarts it.

@@ -89,7 +89,7 @@ func TestAPI(t *testing.T) {
 	const (
 		web = `{"name":"web","image":"nginx","ip":"172.17.0.2","ips":["172.17.0.2","fd00::2"],"ttl":-1,` +
 			`"aliases":["www.docker"],"names":["web.nginx.docker","www.docker"],` +
-			`"origin":{"container":"web","image":"nginx"}}`
+			`"origin":{"container":"web","image":"nginx"},"settings":{"$DNSDOCK_ALIAS":"www.docker"}}`
 		redis = `{"name":"one","image":"redis","ip":"172.17.0.3","ips":["172.17.0.3"],"ttl":-1,` +
 			`"aliases":[],"names":["one.redis.docker"],"origin":{"container":"one","image":"redis"}}`
 		manual = `{"name":"foo","image":"bar","ip":"192.168.0.3","ips":["192.168.0.3"],"ttl":30,` +
@@ -146,7 +146,8 @@ func TestAPI(t *testing.T) {
 		{"PUT", "/services/a%2Fb%20c", manualBody, 201, manual},
 		{"PUT", "/services/" + strings.Repeat("x", 255), manualBody, 201, manual},
 		{"PUT", "/services/" + strings.Repeat("x", 256), manualBody, 400, "255 bytes"},
-		{"PUT", "/services/aaaa1", manualBody, 200, with(manual, `"origin":{}`, `"origin":{"container":"web","image":"nginx"}`)},
+		{"PUT", "/services/aaaa1", manualBody, 200, with(manual, `"origin":{}`,
+			`"origin":{"container":"web","image":"nginx"},"settings":{"$DNSDOCK_ALIAS":"www.docker"}`)},
 		{"PUT", "/services/aaaa", manualBody, 409, "write more digits"},
 		{"PUT", "/services/bbbb", manualBody, 409, "choose another id"},
 		{"PUT", "/services/cccc", manualBody, 201, manual},

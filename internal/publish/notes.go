@@ -33,8 +33,8 @@ func (o Origin) Project() string {
 	return ""
 }
 
-// notes returns what m read, and nil if that is nothing.
-func (m *labelReader) notes(ports []Port) *Notes {
+// notesOf returns what m read, and nil if that is nothing.
+func notesOf(m *labelReader, ports []Port) *Notes {
 	n := &Notes{Project: shared(m.Labels[composeProject])}
 	sources := slices.Concat(nameSources, imageSources, regionSources, aliasSources, addrSources, prefixSources,
 		networkSources, cnameSources, txtSources, ttlSources, healthSources, []string{oneOffLabel})

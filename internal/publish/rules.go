@@ -51,7 +51,7 @@ func (n NameRules) ServiceOf(c *Container, engine string) (*Service, []Problem) 
 	s.HostName = m.hostName(n)
 	s.SecondNames = m.secondNames(n)
 	m.setFullName(n, s)
-	s.Origin.Notes = m.notes(s.Ports)
+	s.Origin.Notes = notesOf(m, s.Ports)
 	s.shareExtras()
 	if len(s.Addrs) == 0 && s.CNAME == "" && s.Outside == nil {
 		return nil, m.problems

@@ -126,7 +126,8 @@ func setProperty(p *publish.Patch, k string, value json.RawMessage) (err error) 
 		p.TTL, err = readTTL(value)
 	case "aliases":
 		p.Aliases, err = readAliases(value)
-	case "names", "second_names", "unicode", "origin", "state", "since", "settings", "problems": // read-only: PUT takes what GET gave
+	case "names", "second_names", "unicode", "origin", "state", "since", "settings", "problems":
+		// They are read-only: PUT takes what GET gave.
 	default:
 		err = errors.New("unknown: write name, image, ip, ips, cname, txt, ports, ttl or aliases")
 	}

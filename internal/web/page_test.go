@@ -162,14 +162,15 @@ func TestPageSearchesAreBounded(t *testing.T) {
 	s, release := newSite(t), make(chan bool)
 	s.put("id", "web", "nginx", "10.0.0.1", "")
 	var walking atomic.Int32
-	page := &Page{Status: s.status, Resolve: s.resolve, Lines: s.lines.About, Services: func(yield func(*publish.Service) bool) {
+	page := &Page{Status: s.status, Resolve: s.resolve, Lines: s.lines.About}
+	page.Services = func(yield func(*publish.Service) bool) {
 		if walking.Add(1) > 1 {
 			t.Error("two searches at once")
 		}
 		<-release
 		walking.Add(-1)
 		s.all(yield)
-	}}
+	}
 	replies := make(chan *httptest.ResponseRecorder, maxSearches)
 	search := func(ctx context.Context) {
 		w := httptest.NewRecorder()

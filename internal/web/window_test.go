@@ -11,10 +11,12 @@ import (
 // Filters combine, are kept in the URL's fragment, and come back with it.
 func pageFilters(t *testing.T, b *browser, s *site, url string) {
 	choose := func(field, value string) {
-		b.eval(fmt.Sprintf("{const f = document.forms.search.elements[%q]; f.focus(); f.value = %q; "+
+		b.eval(fmt.Sprintf("{const f = search.form.elements[%q]; f.focus(); f.value = %q; "+
 			"f.dispatchEvent(new Event('input', {bubbles: true}))}", field, value))
 	}
-	s.put("c0", "late", "nginx", "172.17.0.9", "", func(s *publish.Service) { s.Origin.Notes = &publish.Notes{Project: "bank"} })
+	s.put("c0", "late", "nginx", "172.17.0.9", "", func(s *publish.Service) {
+		s.Origin.Notes = &publish.Notes{Project: "bank"}
+	})
 	b.wait("document.forms.search.elements.project?.options.length === 3")
 	choose("project", "shop")
 	b.wait(rows(1) + " && " + hasRow("shop_web_1") + " && location.hash === '#project=shop'")
@@ -50,8 +52,8 @@ func pageScrolls(t *testing.T, b *browser, s *site, _ string) {
 		rowsOf + ".length)); watch.observe(" + box + ", {childList: true, subtree: true}); refresh()")
 	b.wait(count + ".startsWith('10003 found')")
 	visible := func(text string) string {
-		return fmt.Sprintf("%s.some(r => r.innerText.includes(%q) && r.getBoundingClientRect().bottom > %[3]s.getBoundingClientRect().top"+
-			" && r.getBoundingClientRect().top < %[3]s.getBoundingClientRect().bottom)", rowsOf, text, box)
+		return fmt.Sprintf("%s.some(row => { const r = row.getBoundingClientRect(), all = %s.getBoundingClientRect(); "+
+			"return row.innerText.includes(%q) && r.bottom > all.top && r.top < all.bottom })", rowsOf, box, text)
 	}
 	b.eval(box + ".scrollTop = " + box + ".scrollHeight / 2")
 	b.wait(visible("m0"))
@@ -65,7 +67,8 @@ func pageScrolls(t *testing.T, b *browser, s *site, _ string) {
 	b.eval("search.value = ''; search.dispatchEvent(new Event('input', {bubbles: true}))")
 	b.wait(count + ".startsWith('10003 found') && " + visible("m00000"))
 	b.wait("document.querySelector('#services table').ariaRowCount === '10004'")
-	if most, nodes := b.eval("most").(float64), b.eval("document.querySelectorAll('*').length").(float64); most > maxRows || nodes > 40*maxRows {
+	most, nodes := b.eval("most").(float64), b.eval("document.querySelectorAll('*').length").(float64)
+	if most > maxRows || nodes > 40*maxRows {
 		t.Errorf("the page had %v rows and has %v elements; want at most %d rows", most, nodes, maxRows)
 	}
 	b.eval("watch.disconnect()")
