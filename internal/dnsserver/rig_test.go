@@ -83,6 +83,9 @@ func everyKind(t testing.TB) rig {
 		`{"name":"loop","image":"loop","cname":"x.loop.docker"}`)
 	ix.Rules.Second.Compose, ix.Rules.Health = true, true
 	ix.PutContainers(t, containersOfEveryKind()...)
+	ix.SetGuests("engine", map[netip.Addr][]netip.Addr{
+		guest: {guest, netip.MustParseAddr("10.8.1.10"), netip.MustParseAddr("10.8.2.10")},
+	})
 	return newRig(t, ix)
 }
 
@@ -114,9 +117,12 @@ func containersOfEveryKind() []publish.Container {
 	}
 }
 
+// guest is a client on two networks of everyKind, whose queries come from a third one.
+var guest = netip.MustParseAddr("172.18.0.3")
+
 // nearby are clients on and off the networks of everyKind.
 func nearby() (list []zone.Client) {
-	for _, text := range []string{"192.0.2.1", "10.8.1.9", "fd00:8:1::9", "10.8.2.9", "10.8.3.9", "10.8.1.1"} {
+	for _, text := range []string{"192.0.2.1", "10.8.1.9", "fd00:8:1::9", "10.8.2.9", "10.8.3.9", "10.8.1.1", guest.String()} {
 		for _, local := range []string{"10.8.1.1", "127.0.0.1"} {
 			list = append(list, zone.Client{Addr: netip.MustParseAddr(text), Local: netip.MustParseAddr(local)})
 		}

@@ -50,14 +50,15 @@ func TestGuests(t *testing.T) {
 	})
 }
 
-// The bridge of another machine has the same addresses: it is not asked for.
+// The bridge of another machine has the same addresses: it is not asked for, nor is any with -swarm=false.
 // An engine that refuses to tell is done without, and that is logged once.
 func TestGuestsUnknown(t *testing.T) {
 	task := &fakeContainer{name: "task", image: "app", state: "running",
 		networks: map[string]fakeEndpoint{"lan": {"id-lan", "10.9.0.5"}}}
-	f := func(machine netip.Addr, calls, warnings int) {
+	f := func(machine netip.Addr, swarm bool, calls, warnings int) {
 		inBubble(t, publish.NameRules{}, false, func(w *watched) {
 			w.engine.update(func() { w.engine.internal, w.engine.machine = []string{}, machine })
+			w.watcher.Swarm = swarm
 			w.engine.set("aa", task)
 			w.engine.setDown(false)
 			time.Sleep(3 * ResyncPeriod / 2)
@@ -70,6 +71,7 @@ func TestGuestsUnknown(t *testing.T) {
 			}
 		})
 	}
-	f(netip.MustParseAddr("203.0.113.5"), 0, 0)
-	f(netip.Addr{}, 1, 1)
+	f(netip.MustParseAddr("203.0.113.5"), true, 0, 0)
+	f(netip.Addr{}, true, 1, 1)
+	f(netip.Addr{}, false, 0, 0)
 }
