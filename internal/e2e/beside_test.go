@@ -54,18 +54,40 @@ func TestNegativeTrustAnchors(t *testing.T) {
 		f := f
 		f.files = maps.Clone(f.files)
 		f.files["etc/dnssec-trust-anchors.d/dnsdock.negative"] = anchors
-		dir := s.startFront(t, f)
-		for query, want := range map[string]string{
-			"web.nginx.docker A": "10.0.0.1", "nosuch.nginx.docker A": nxdomain, "only4.nginx.docker AAAA": nodata,
-			"1.0.0.10.in-addr.arpa PTR": "web.nginx.docker", "_http._tcp.web.nginx.docker SRV": "0 1 80 web.nginx.docker",
-		} {
-			name, qtype, _ := strings.Cut(query, " ")
-			out, _ := s.command(t, dir, "dig", "+tries=1", name, qtype).CombinedOutput() // an error is no answer
-			if got := parseMessage(string(out), qtype); got != want {
-				t.Errorf("%s: got %s; want %s\n%s", query, got, want, out)
-			}
-		}
+		s.wantBehind(t, s.startFront(t, f))
 	})
+}
+
+// A BIND that validates believes dnsdock with the manual's words. It has only the root's key, and no way to the root.
+// It listens on addresses of interfaces only.
+func TestBIND(t *testing.T) {
+	t.Parallel()
+	words := strings.NewReplacer("17.172.in-addr.arpa", "10.in-addr.arpa", "172.17.0.1", "127.0.0.1").Replace(
+		manualOn(t, `\*\*BIND\*\*[^:]*:\n\n((?:(?:    .*)?\n)+)`))
+	except, zones, _ := strings.Cut(words, "\n\n")
+	options := "options { directory \"/tmp\"; listen-on { 192.0.2.1; }; listen-on-v6 { none; }; pid-file none; " +
+		"session-keyfile none; dnssec-validation yes; %s };\n" +
+		"trust-anchors { . static-ds 20326 8 2 " +
+		"\"E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D\"; };\n"
+	s := newNetSpace(t)
+	s.publish(t, "127.0.0.1:53")
+	s.wantBehind(t, s.startFront(t, front{"BIND", "192.0.2.1", []string{"named", "-g", "-c", "/etc/named.conf"},
+		map[string]string{"etc/named.conf": fmt.Sprintf(options, except) + zones}}))
+}
+
+// wantBehind asks a server in front of dnsdock, which dir has as its nameserver.
+func (s *netSpace) wantBehind(t *testing.T, dir string) {
+	t.Helper()
+	for query, want := range map[string]string{
+		"web.nginx.docker A": "10.0.0.1", "nosuch.nginx.docker A": nxdomain, "only4.nginx.docker AAAA": nodata,
+		"1.0.0.10.in-addr.arpa PTR": "web.nginx.docker", "_http._tcp.web.nginx.docker SRV": "0 1 80 web.nginx.docker",
+	} {
+		name, qtype, _ := strings.Cut(query, " ")
+		out, _ := s.command(t, dir, "dig", "+tries=1", name, qtype).CombinedOutput() // an error is no answer
+		if got := parseMessage(string(out), qtype); got != want {
+			t.Errorf("%s: got %s; want %s\n%s", query, got, want, out)
+		}
+	}
 }
 
 // haproxy with the manual's words finds all servers of an SRV record that does not fit into a packet, and none flaps.

@@ -73,6 +73,7 @@ var fronts = []front{
 		"dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file=", "--log-facility=-",
 		"--no-resolv", "--no-hosts", "--bind-interfaces", "--listen-address=127.0.0.3",
 		"--server=/docker/127.0.0.1#53", "--server=/10.in-addr.arpa/127.0.0.1", "--server=/d.f.ip6.arpa/127.0.0.1",
+		"--stop-dns-rebind", "--rebind-domain-ok=/docker/",
 	}, nil},
 	{"systemd-resolved", "127.0.0.53", []string{findResolved()}, nil},
 }
