@@ -52,7 +52,7 @@ func (t *trimmer) look() bool {
 	sinceLook, sinceTrim := allocated-t.allocated, allocated-t.trimmed
 	t.allocated = allocated
 	spare := held - min(live, held)
-	if spare < max(live/4, minSpare) || sinceLook > spare/4 || sinceTrim < spare/2 {
+	if spare < max(live/8, minSpare) || sinceLook > spare/4 || sinceTrim < spare/2 {
 		return false
 	}
 	t.trimmed = allocated
