@@ -1,0 +1,209 @@
+#!/usr/bin/env bash
+# Tries dnsdock.service under a systemd of its own as PID 1, in Debian 12 and 13:
+#
+#   scripts/host.sh [DIRECTORY]
+#
+# It makes a root for each by debootstrap in DIRECTORY, from the mirror that this
+# machine's apt uses, or takes those that are there. It needs root, Go, debootstrap
+# and systemd-nspawn. The machine itself is not changed. Without DIRECTORY the
+# roots are removed at the end.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+work=${1:-$(mktemp -d)}
+mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | grep -m 1 debian)
+include=systemd,systemd-sysv,systemd-resolved,libnss-resolve,dbus,iproute2,iptables,ca-certificates,procps,docker.io
+leader=
+mkdir -p "$work"
+
+end() {
+  stop_machine
+  [ -n "${1:-}" ] || rm -rf "$work"
+}
+trap 'end "$@"' EXIT
+
+# inside runs a command in the machine.
+inside() { nsenter -t "$leader" -m -u -i -n -p -C -- "$@"; }
+
+stop_machine() {
+  [ -z "$leader" ] || inside systemctl poweroff 2>/dev/null || true
+  [ -z "$leader" ] || wait "$nspawn" || true
+  leader=
+}
+
+# soon waits until a command succeeds.
+soon() {
+  local try
+  for ((try = 0; try < 200; try++)); do
+    if "$@" >/dev/null 2>&1; then return; fi
+    sleep 0.1
+  done
+  echo "FAIL: $*"
+  return 1
+}
+
+# check asks for a container and for a foreign name, as programs do.
+check() {
+  local web foreign
+  foreign=$(inside timeout 20 getent ahostsv4 example.org | head -n 1) || true
+  web=$(inside timeout 20 getent hosts web.docker) || true
+  printf '%-34s web.docker: %-28s example.org: %s\n' "$1" "${web:-none}" "${foreign:-none}"
+  [[ $foreign == 192.0.2.80* ]] || failed=yes
+  if [ "${2:-yes}" = no ]; then
+    [ -z "$web" ] || failed=yes
+  else
+    [[ $web == 172.17.0.* ]] || failed=yes
+  fi
+}
+
+# boot starts the machine in a root. The unit is enabled and the engine is not.
+boot() {
+  SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 systemd-nspawn -q --register=no --keep-unit --private-network --capability=all \
+    --system-call-filter='@keyring bpf' \
+    -D "$1" -M "dnsdock-$$" -b >"$work/console" 2>&1 &
+  nspawn=$!
+  soon pgrep -P "$nspawn"
+  leader=$(pgrep -P "$nspawn" | head -n 1)
+  soon inside systemctl is-active systemd-resolved
+  # A link with a nameserver for all other names.
+  inside ip link add up0 type veth peer name up1
+  inside ip link set up1 up
+  inside ip address add 10.9.9.1/24 dev up0
+  inside ip link set up0 up
+  inside systemd-run -q /usr/local/bin/peer serve 10.9.9.1:53
+  inside resolvectl dns up0 10.9.9.1
+  inside resolvectl default-route up0 yes
+}
+
+try_release() {
+  local root=$work/$1 pid
+  printf '\n== Debian %s\n' "$1"
+  if ! [ -e "$root/usr/bin/docker" ]; then
+    debootstrap --variant=minbase --include="$include$([ "$1" = bookworm ] || echo ,docker-cli)" \
+      "$1" "$root" "$mirror" >"$work/log" 2>&1 || { tail "$work/log"; exit 1; }
+  fi
+  install -m 755 "$work/dnsdock" "$work/peer" "$root/usr/local/bin/"
+  cp dnsdock.service "$root/etc/systemd/system/"
+  systemctl -q --root="$root" enable dnsdock
+  systemctl -q --root="$root" mask docker.service docker.socket
+  boot "$root"
+  inside systemctl --version | head -n 1
+  inside systemd-analyze security --no-pager dnsdock.service | tail -n 1
+  check 'no engine yet' no
+  inside systemctl -q unmask docker.service docker.socket
+  inside systemctl start docker
+  inside tar -C /usr/local/bin -c dnsdock | inside docker import - web:1 >/dev/null
+  inside docker rm -f web >/dev/null 2>&1 || true
+  inside docker run -d --restart=always --name web web:1 \
+    /dnsdock -dns=127.0.0.1:5300 -http= -docker=unix:///none >/dev/null
+  soon inside systemctl is-active dnsdock
+  soon inside getent hosts web.docker
+  check 'engine up later'
+  inside systemctl restart docker
+  soon inside docker exec web /dnsdock -version
+  check 'engine restarted'
+  pid=$(inside systemctl show -P MainPID dnsdock)
+  inside kill -KILL "$pid"
+  check 'dnsdock killed'
+  inside systemctl reload dnsdock
+  check 'reloaded'
+  inside systemctl restart dnsdock
+  check 'restarted'
+  silence
+  inside systemctl stop dnsdock
+  check 'stopped' no
+  [[ $(inside resolvectl dns docker0) != *172.17.0.1* ]] || failed=yes
+  inside systemctl start dnsdock
+  check 'started'
+  stop_machine
+}
+
+# silence shows how long clients wait while dnsdock is restarted.
+silence() {
+  inside /usr/local/bin/peer ask 172.17.0.1:53 2s >"$work/silence" &
+  local asking=$!
+  sleep 0.5
+  inside systemctl restart dnsdock
+  wait "$asking" || failed=yes
+  cat "$work/silence"
+}
+
+# A nameserver for example.org, and a client that asks for web.docker every
+# millisecond and tells how many answers came and the longest wait for one.
+cat >"$work/peer.go" <<'GO'
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"time"
+)
+
+func main() {
+	if os.Args[1] == "serve" {
+		pc, err := net.ListenPacket("udp", os.Args[2])
+		if err != nil {
+			panic(err)
+		}
+		for b := make([]byte, 1500); ; {
+			n, from, err := pc.ReadFrom(b)
+			if err != nil || n < 17 {
+				continue
+			}
+			end := 12
+			for b[end] != 0 {
+				end += 1 + int(b[end])
+			}
+			end += 5
+			reply := append([]byte{b[0], b[1], 0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0}, b[12:end]...)
+			switch {
+			case string(b[12:end-4]) != "\x07example\x03org\x00":
+				reply[3] = 0x83 // NXDOMAIN
+			case b[end-3] == 1:
+				reply[7] = 1
+				reply = append(reply, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4, 192, 0, 2, 80)
+			}
+			pc.WriteTo(reply, from)
+		}
+	}
+	lasts, _ := time.ParseDuration(os.Args[3])
+	begin, sent := time.Now(), make(map[uint16]time.Time)
+	c, err := net.Dial("udp", os.Args[2])
+	if err != nil {
+		panic(err)
+	}
+	asked, good, longest, b := 0, 0, time.Duration(0), make([]byte, 1500)
+	for time.Since(begin) < lasts+3*time.Second && (time.Since(begin) < lasts || good < asked) {
+		if time.Since(begin) < lasts {
+			asked++
+			id := uint16(asked)
+			sent[id] = time.Now()
+			c.Write(append([]byte{byte(id >> 8), byte(id), 1, 0, 0, 1, 0, 0, 0, 0, 0, 0}, "\x03web\x06docker\x00\x00\x01\x00\x01"...))
+		}
+		c.SetReadDeadline(time.Now().Add(time.Millisecond))
+		for {
+			n, err := c.Read(b)
+			if err != nil {
+				break
+			}
+			if n > 12 && b[3]&15 == 0 && b[7] > 0 {
+				good++
+				longest = max(longest, time.Since(sent[uint16(b[0])<<8|uint16(b[1])]))
+			}
+		}
+	}
+	fmt.Printf("restart: %d queries, %d answers, the longest wait %v\n", asked, good, longest)
+	if good != asked || longest > 500*time.Millisecond {
+		os.Exit(1)
+	}
+}
+GO
+CGO_ENABLED=0 go build -o "$work/peer" "$work/peer.go"
+CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$work/dnsdock" .
+failed=
+for release in ${RELEASES:-bookworm trixie}; do
+  try_release "$release"
+done
+[ -z "$failed" ] || { printf '\nFAIL\n'; exit 1; }
+printf '\nall is well\n'
