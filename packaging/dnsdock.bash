@@ -1,4 +1,4 @@
-# Written by: go test ./internal/config -run TestPackaging -update
+# Written by: go test ./internal/config -run TestFlagList -update
 _dnsdock() {
   local cur=${COMP_WORDS[COMP_CWORD]} flag= words= word IFS=$' \n'
   COMPREPLY=()

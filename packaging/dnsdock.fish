@@ -1,4 +1,4 @@
-# Written by: go test ./internal/config -run TestPackaging -update
+# Written by: go test ./internal/config -run TestFlagList -update
 complete -c dnsdock -f
 complete -c dnsdock -o dns -l dns -x -d 'listen for DNS, UDP and TCP, on these addresses'
 complete -c dnsdock -o ttl -l ttl -x -d 'TTL of the records of containers'

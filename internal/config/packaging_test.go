@@ -23,7 +23,7 @@ var generated = map[string]func() string{
 }
 
 // The man page and what shells complete have the flags that the program has.
-func TestPackaging(t *testing.T) {
+func TestFlagListInPackages(t *testing.T) {
 	for name, text := range generated {
 		file := filepath.Join(packaging, name)
 		b, err := os.ReadFile(file)
@@ -88,7 +88,7 @@ func (o option) choicesOf() []string {
 	return nil
 }
 
-const generatedBy = "# Written by: go test ./internal/config -run TestPackaging -update\n"
+const generatedBy = "# Written by: go test ./internal/config -run TestFlagList -update\n"
 
 func bashCompletion() string {
 	var flags, files, cases string
@@ -178,7 +178,7 @@ func fishCompletion() string {
 	return b.String()
 }
 
-const manHead = `.\" Written by: go test ./internal/config -run TestPackaging -update
+const manHead = `.\" Written by: go test ./internal/config -run TestFlagList -update
 .TH DNSDOCK 1
 .SH NAME
 dnsdock \- DNS server that discovers Docker containers
@@ -209,7 +209,7 @@ SIGHUP makes it list all containers and read its files again.
 .SH FILES
 .I /etc/default/dnsdock
 .RS
-flags for the service of systemd, where dnsdock is installed as a package
+variables of the service of systemd, FLAGS among them
 .RE
 .SH EXAMPLES
 .nf
