@@ -126,6 +126,17 @@ func TestPages(t *testing.T) {
 	}
 }
 
+// README.md links to each page, so that a reader finds what he looks for with one click.
+func TestPagesAreLinked(t *testing.T) {
+	all := pages(t)
+	linked := find(all["README.md"], `\]\(([^):#]+)`)
+	for name := range all {
+		if name != "README.md" && !slices.Contains(linked, name) {
+			t.Errorf("README.md does not link to %s", name)
+		}
+	}
+}
+
 // Links between pages lead to a file, and to a heading in it.
 func TestLinks(t *testing.T) {
 	all := pages(t)
