@@ -16,7 +16,7 @@ import (
 
 const (
 	gather = 200 * time.Millisecond // for which changes are gathered to one version
-	pause  = time.Second            // between two versions at least: serials are Unix times
+	pause  = time.Second            // between two versions at most, if the clock is set back: serials are Unix times
 )
 
 // A Config says who may transfer the zones.
@@ -103,14 +103,11 @@ func (s *Server) Run(ctx context.Context) error {
 		notifiers.Go(func() { s.notifyAll(ctx, t) })
 	}
 	wake := s.zone.Reg.Touched.Watch()
-	serial := s.zone.Reg.Serial.Load()
-	for last := time.Now(); ; {
-		if !sleep(ctx, max(gather, pause-time.Since(last))) {
-			return nil
-		}
-		last = time.Now()
-		serial = max(serial+1, uint32(time.Now().Unix()))
-		if s.step(serial) {
+	serial := s.zone.Reg.Serial.Load() // the second of the start
+	for sleep(ctx, untilNext(serial)) {
+		next := max(serial+1, uint32(time.Now().Unix()))
+		if s.step(next) {
+			serial = next
 			for _, t := range s.targets {
 				t.tell()
 			}
@@ -121,6 +118,13 @@ func (s *Server) Run(ctx context.Context) error {
 		case <-wake:
 		}
 	}
+	return nil
+}
+
+// untilNext returns how long to wait before the version that follows a serial. The Unix time must be larger than it, so
+// that the serial never runs ahead of the clock: after a restart at once it would not grow.
+func untilNext(serial uint32) time.Duration {
+	return max(gather, min(pause, time.Until(time.Unix(int64(serial)+1, 0))))
 }
 
 // sleep waits, and returns false if ctx is done before that.
