@@ -137,12 +137,17 @@ type questioner struct {
 	conn *dns.Conn
 }
 
-// ask returns the rcode, the AA bit and the sorted answers.
+const truncated = "truncated" // more records than a message holds
+
+// ask returns the rcode, the AA bit and the sorted answers; truncated if they are not all.
 func (q *questioner) ask(name string, qtype uint16) (string, error) {
 	m := new(dns.Msg).SetQuestion(dns.Fqdn(name), qtype)
 	m.RecursionDesired = false
 	for try := 0; ; try++ {
 		r, err := q.once(m)
+		if err == nil && r.Truncated {
+			return truncated, nil
+		}
 		if err == nil {
 			text := []string{dns.RcodeToString[r.Rcode], fmt.Sprint("aa=", r.Authoritative)}
 			var list []string
@@ -235,7 +240,7 @@ func (f *follower) asTheOther(t *testing.T, rnd *rand.Rand, count int) {
 		if err != nil {
 			t.Fatalf("%s: %v\n%s", f.program, err, f.log)
 		}
-		if got != want {
+		if got != want && want != truncated { // of which the zone has those that fit
 			if faults++; faults < 5 {
 				t.Errorf("%s %s: %s says\n%.2000s\ndnsdock says\n%.2000s", name, dns.Type(qtype), f.program, got, want)
 			}
@@ -354,10 +359,14 @@ func (f *follower) test(t *testing.T, rnd *rand.Rand) {
 	f.instance = startDnsdock(t, append(args, "-dns="+at)...)
 	f.marked(t, "restarted")
 
+	f.stop()
+	f.instance.log.Mark()
 	f.many(t)
+	f.start(t)
+	f.instance.log.Wait(t, "zone transferred", "kind=AXFR") // so many changes are not remembered
 	f.marked(t, "many")
-	if kind := f.lastKind(t); kind != "AXFR" && kind != "none" {
-		t.Errorf("after 10,000 changes the last transfer is %s", kind)
+	if kind := f.lastKind(t); kind != "IXFR" {
+		t.Errorf("after one change more the last transfer is %s; want IXFR", kind)
 	}
 	f.asTheOther(t, rnd, 500)
 }
