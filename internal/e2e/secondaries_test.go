@@ -55,7 +55,7 @@ var nameservers = []nameserver{
 	{
 		program: "unbound", heading: "unbound", args: []string{"-d", "-c", "DIR/conf"}, unsigned: true,
 		more: "server:\n    interface: IP\n    port: PORT\n    username: \"\"\n    chroot: \"\"\n    directory: DIR\n" +
-			"    pidfile: DIR/pid\n    use-syslog: no\n    do-daemonize: no\n    do-not-query-localhost: no\n    verbosity: 4\n" +
+			"    pidfile: DIR/pid\n    use-syslog: no\n    do-daemonize: no\n    do-not-query-localhost: no\n" +
 			"    module-config: iterator\n    local-zone: \"docker.\" transparent\n",
 	},
 }
@@ -187,7 +187,8 @@ func (q *questioner) close() {
 // marked publishes a service of a new name, and waits until the follower answers it.
 func (f *follower) marked(t *testing.T, mark string) {
 	t.Helper()
-	if status, reply := f.call(t, "PUT", "/services/mark", `{"name":"`+mark+`","image":"mark","ip":"10.9.9.9"}`); status > 201 {
+	status, reply := f.call(t, "PUT", "/services/mark", `{"name":"`+mark+`","image":"mark","ip":"10.9.9.9"}`)
+	if status > 201 {
 		t.Fatal(reply)
 	}
 	q := &questioner{addr: f.addr}
@@ -322,7 +323,8 @@ func TestSecondaries(t *testing.T) {
 
 func (f *follower) test(t *testing.T, rnd *rand.Rand) {
 	e := dnstest.NewEngine()
-	key := "key \"dnsdock\" {\n\talgorithm hmac-sha256;\n\tsecret \"b25lIHNlY3JldCBvZiBtb3JlIHRoYW4gMTYgYnl0ZXM=\";\n};\n"
+	key := "key \"dnsdock\" {\n\talgorithm hmac-sha256;\n" +
+		"\tsecret \"b25lIHNlY3JldCBvZiBtb3JlIHRoYW4gMTYgYnl0ZXM=\";\n};\n"
 	keyFile := filepath.Join(t.TempDir(), "key")
 	if err := os.WriteFile(keyFile, []byte(key), 0o600); err != nil {
 		t.Fatal(err)
@@ -379,8 +381,9 @@ func (f *follower) many(t *testing.T) {
 		all.Go(func() {
 			for i := from; i < 10_000; i += 4 {
 				id := i % 5000
-				f.call(t, "PUT", fmt.Sprintf("/services/m%d", id), fmt.Sprintf(
-					`{"name":"m%d","image":"many","ip":"10.%d.%d.%d","aliases":["b%d.docker"]}`, id, 2+i/5000, id>>8, id&255, id))
+				body := fmt.Sprintf(`{"name":"m%d","image":"many","ip":"10.%d.%d.%d","aliases":["b%d.docker"]}`,
+					id, 2+i/5000, id>>8, id&255, id)
+				f.call(t, "PUT", fmt.Sprintf("/services/m%d", id), body)
 			}
 		})
 	}
