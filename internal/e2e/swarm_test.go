@@ -42,10 +42,11 @@ func newSwarm(t *testing.T) *swarm {
 		e.wrapper = []string{"unshare", "--uts", "sh", "-c", `hostname "$0" && exec "$@"`, fmt.Sprint("node", i+1)}
 		s.start(t, i)
 	}
-	s.nodes[0].importApp(t)
-	s.nodes[0].docker(t, "save", "--output="+s.nodes[0].dir+"/image", s.nodes[0].image)
-	for _, e := range s.nodes[1:] {
-		e.docker(t, "load", "--quiet", "--input="+s.nodes[0].dir+"/image")
+	last := s.nodes[2] // its engine runs until the end
+	last.importApp(t)
+	last.docker(t, "save", "--output="+last.dir+"/image", last.image)
+	for _, e := range s.nodes[:2] {
+		e.docker(t, "load", "--quiet", "--input="+last.dir+"/image")
 	}
 	listen := func(i int) []string {
 		return []string{"--advertise-addr=" + nodeAddr(i), "--listen-addr=" + nodeAddr(i) + ":2377"}
@@ -71,7 +72,7 @@ func (s *swarm) ip(t *testing.T, args string) {
 	}
 }
 
-// start starts the engine of a node, again if it was stopped.
+// start starts the engine of a node.
 func (s *swarm) start(t *testing.T, i int) {
 	t.Helper()
 	s.nodes[i].start(t, "--storage-driver=vfs", "--shutdown-timeout=1", fmt.Sprintf("--bip=10.45.3%d.1/24", i+1),
@@ -97,7 +98,7 @@ func (s *swarm) service(t *testing.T, name string, args ...string) {
 	t.Helper()
 	create := []string{"service", "create", "--detach", "--no-resolve-image", "--name=" + name,
 		"--stop-grace-period=1s", "--network=one"}
-	s.docker(t, 0, slices.Concat(create, args, []string{s.nodes[0].image})...)
+	s.docker(t, 0, slices.Concat(create, args, []string{s.nodes[2].image})...)
 }
 
 // dnsdock starts dnsdock on a node, for the engines with these flags.
@@ -194,7 +195,7 @@ func TestSwarm(t *testing.T) {
 		})
 		t.Run("client on an overlay", func(t *testing.T) {
 			client := fmt.Sprint("client", i)
-			s.docker(t, i, "run", "--detach", "--rm", "--name="+client, "--network=two", s.nodes[0].image)
+			s.docker(t, i, "run", "--detach", "--rm", "--name="+client, "--network=two", s.nodes[2].image)
 			s.soon(t, i, client, slot+".shop_web.docker A", "NOERROR "+two)
 			s.soon(t, i, client, "open.docker A", "NOERROR 10.45.20.1") // it is on another overlay: by its port
 			s.soon(t, i, "", "open.docker A", "NOERROR 127.0.0.1")
@@ -210,36 +211,43 @@ func TestSwarm(t *testing.T) {
 		s.docker(t, 0, "exec", id, "touch", "/ready")
 		s.soon(t, 0, "", "sick.docker A", "NOERROR "+addr)
 	})
+	_, slot, _ := s.task(t, 1, "shop_web", "one")
+	_, _, two := s.task(t, 1, "shop_web", "two")
+	t.Run("worker", func(t *testing.T) {
+		s.docker(t, 2, "node", "demote", "node2")
+		s.soon(t, 1, "client1", slot+".shop_web.docker A", "NOERROR "+two)
+	})
 	t.Run("node drained", func(t *testing.T) {
-		_, slot, _ := s.task(t, 1, "shop_web", "one")
 		s.docker(t, 2, "node", "update", "--availability=drain", "node2")
 		s.soon(t, 1, "client1", slot+".shop_web.docker A", "NXDOMAIN")
 	})
 	t.Run("leader killed", func(t *testing.T) { testLeaderKilled(t, s) })
 }
 
-// testLeaderKilled kills the leader's engine, and starts it again.
+// testLeaderKilled kills the leader's engine, without which the only other
+// manager has no quorum.
 func testLeaderKilled(t *testing.T, s *swarm) {
 	_, slot, _ := s.task(t, 2, "shop_web", "one")
-	_, _, two := s.task(t, 2, "shop_web", "two")
+	id, _, two := s.task(t, 2, "shop_web", "two")
 	s.nodes[0].stop(t, "KILL")
 	for range 20 {
 		if got := s.query(t, 2, "client2", slot+".shop_web.docker A"); got != "NOERROR "+two {
 			t.Errorf("without the leader: got %q; want %s", got, two)
 		}
 	}
-	s.start(t, 0)
+	s.docker(t, 2, "kill", id)
+	s.soon(t, 2, "client2", slot+".shop_web.docker A", "NXDOMAIN")
 }
 
 // testGlobalService starts dnsdock as the manual says, but on one node, and on a port of its own.
 func testGlobalService(t *testing.T, s *swarm) {
 	image := "dnsdock-test-" + random() + "/dnsdock:1"
-	s.nodes[0].importImage(t, image, "dnsdock", goBuild(t, s.nodes[0].arch, program))
+	s.nodes[2].importImage(t, image, "dnsdock", goBuild(t, s.nodes[2].arch, program))
 	s.docker(t, 0, "service", "create", "--detach", "--no-resolve-image", "--name=dnsdock", "--mode=global",
-		"--constraint=node.hostname==node1", "--network=host",
-		"--mount=type=bind,source="+s.nodes[0].dir+",target=/var/run,readonly", image, "-dns=10.45.20.1:5300", "-http=")
+		"--constraint=node.hostname==node3", "--network=host",
+		"--mount=type=bind,source="+s.nodes[2].dir+",target=/var/run,readonly", image, "-dns=10.45.20.1:5300", "-http=")
 	defer s.docker(t, 1, "service", "rm", "dnsdock")
-	_, slot, _ := s.task(t, 0, "shop_web", "one")
-	_, _, two := s.task(t, 0, "shop_web", "two")
-	s.soon(t, 0, "client0", "-p 5300 "+slot+".web.shop.docker A", "NOERROR "+two)
+	_, slot, _ := s.task(t, 2, "shop_web", "one")
+	_, _, two := s.task(t, 2, "shop_web", "two")
+	s.soon(t, 2, "client2", "-p 5300 "+slot+".web.shop.docker A", "NOERROR "+two)
 }
