@@ -2,7 +2,6 @@ package transfer
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -187,8 +186,10 @@ func TestRefusals(t *testing.T) {
 	check(client, dns.TypeIXFR, 100, dns.RcodeSuccess, 1)
 	check(client, dns.TypeIXFR, 1<<31, dns.RcodeSuccess, 1) // of the future
 	check(client, dns.TypeIXFR, 99, dns.RcodeSuccess, 4)
-	if !s.begin(client) || !s.begin(client) {
-		t.Fatal("two transfers of a client are too many")
+	for range maxOfClient {
+		if !s.begin(client) {
+			t.Fatal("two transfers of a client are too many")
+		}
 	}
 	check(client, dns.TypeAXFR, 0, dns.RcodeServerFailure, 0)
 	s.end(client)
@@ -214,11 +215,8 @@ func FuzzServe(f *testing.F) {
 			return
 		}
 		replies := 0
-		_ = s.Serve(b, client, true, func([]byte) []byte { return nil }, func(b []byte) error {
+		_ = s.Serve(b, client, true, func([]byte) []byte { return nil }, func([]byte) error {
 			replies++
-			if b != nil && binary.BigEndian.Uint16(b)>>15 > 1 {
-				t.Error("no message")
-			}
 			return context.Canceled // the client goes away
 		})
 		if replies != 1 {
