@@ -41,7 +41,7 @@ func testIdle(t *testing.T, s *stage) {
 	s.docker(t, "rename", ids["renamed"], s.name("other"))
 	s.docker(t, "restart", "--time=1", ids["restarted"])
 
-	p := newCountingProxy(t, s.engine.socket)
+	p := newCountingProxy(t, s.engine.socket, nil)
 	in := startDnsdock(t, "-docker=unix://"+p.socket, "-debug")
 	in.ready(t)
 	before := p.inspects()
@@ -65,11 +65,10 @@ type countingProxy struct {
 
 	mu    sync.Mutex
 	count map[string]int // inspects by container ID; guarded by mu
-
-	only *regexp.Regexp // the requests that pass; nil: all. Set before the first call
 }
 
-func newCountingProxy(t *testing.T, engine string) *countingProxy {
+// newCountingProxy starts one. Only are the requests that pass; nil: all.
+func newCountingProxy(t *testing.T, engine string, only *regexp.Regexp) *countingProxy {
 	t.Helper()
 	p := &countingProxy{socket: filepath.Join(t.TempDir(), "proxy.sock"), count: make(map[string]int)}
 	ln, err := net.Listen("unix", p.socket)
@@ -92,7 +91,7 @@ func newCountingProxy(t *testing.T, engine string) *countingProxy {
 			p.count[parts[len(parts)-2]]++
 			p.mu.Unlock()
 		}
-		if p.only != nil && !p.only.MatchString(r.Method+" "+r.URL.Path) {
+		if only != nil && !only.MatchString(r.Method+" "+r.URL.Path) {
 			http.Error(w, "<html>forbidden</html>", http.StatusForbidden)
 			return
 		}
@@ -115,8 +114,8 @@ func (p *countingProxy) inspects() map[string]int {
 // testReadOnlyProxy has a proxy in front of the engine that lets only those
 // requests through that the manual says are enough.
 func testReadOnlyProxy(t *testing.T, s *stage) {
-	p := newCountingProxy(t, s.engine.socket)
-	p.only = regexp.MustCompile(`^GET (/v1\.[0-9]+)?(/_ping|/events|/containers/json|/containers/[^/]+/json)$`)
+	only := regexp.MustCompile(`^GET (/v1\.[0-9]+)?(/_ping|/events|/containers/json|/containers/[^/]+/json)$`)
+	p := newCountingProxy(t, s.engine.socket, only)
 	in := startDnsdock(t, "-docker=unix://"+p.socket)
 	lan := s.network(t, "inside", "--internal")
 	web := s.name("web")

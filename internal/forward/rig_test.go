@@ -19,8 +19,10 @@ import (
 )
 
 const (
-	patience     = dnstest.Patience
-	shortTimeout = 250 * time.Millisecond // of the first of two upstreams, if one is silent on purpose
+	patience = dnstest.Patience
+	// shortTimeout is that of the first of two upstreams, if one is silent on
+	// purpose. Twice this is less than resendAfter.
+	shortTimeout = 450 * time.Millisecond
 )
 
 // closedUpstream returns an address of loopback on which no program listens.

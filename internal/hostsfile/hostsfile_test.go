@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -223,16 +224,17 @@ func TestRun(t *testing.T) {
 		f.Log = slog.New(slog.NewTextHandler(log, nil))
 		ctx, cancel := context.WithCancel(t.Context())
 		changes, ended := make(chan int, 10), make(chan error, 1)
-		calls, known := 0, false
+		var known atomic.Bool
+		calls := 0
 		go func() {
 			ended <- Run(ctx, f, changes, func() ([]Host, bool) {
 				calls++
-				return []Host{hostAt(fmt.Sprintf("a%d.docker", calls), "10.0.0.1")}, known
+				return []Host{hostAt(fmt.Sprintf("a%d.docker", calls), "10.0.0.1")}, known.Load()
 			})
 		}()
 		synctest.Wait()
 		f.want(t, "rest\n")
-		known = true
+		known.Store(true)
 		time.Sleep(gather + 1)
 		synctest.Wait()
 		f.want(t, "rest\n"+blockOf("", "10.0.0.1\ta2.docker\n"))
