@@ -37,12 +37,18 @@ func (x *Index) SetGuests(engine string, list map[netip.Addr][]netip.Addr) {
 	x.noteChangeOfAll()
 }
 
+// placesOf returns the addresses that a guest is known by, and none for another client.
+func (g *guests) placesOf(client netip.Addr) []netip.Addr {
+	if all := g.all.Load(); all != nil {
+		return (*all)[client]
+	}
+	return nil
+}
+
 // Places returns the addresses that a client is known by.
 func (g *guests) Places(client netip.Addr) []netip.Addr {
-	if all := g.all.Load(); all != nil {
-		if places := (*all)[client]; places != nil {
-			return places
-		}
+	if places := g.placesOf(client); places != nil {
+		return places
 	}
 	return []netip.Addr{client}
 }

@@ -186,8 +186,8 @@ func (x *Index) anyWell(views []*Set, c Viewer) bool {
 func (x *Index) NetworksOf(client netip.Addr) (sum uint64) {
 	one := [1]netip.Addr{client}
 	places := one[:]
-	if x.guests.all.Load() != nil {
-		places = x.Places(client)
+	if of := x.placesOf(client); of != nil { // Places would allocate
+		places = of
 	}
 	for _, a := range places {
 		for n := range x.networksAt(a) {
