@@ -95,7 +95,10 @@ func TestPageInBrowser(t *testing.T) {
 	_ = srv.Config.Close()
 	b.wait("document.getElementById('live').textContent.startsWith('not live')")
 	for _, text := range troubles {
-		t.Errorf("the console says: %.300s", text)
+		// Chromium gives up what it loads when an interface of this machine comes or goes.
+		if !strings.Contains(text, "net::ERR_NETWORK_CHANGED") {
+			t.Errorf("the console says: %.300s", text)
+		}
 	}
 	for _, url := range slices.Compact(slices.Sorted(slices.Values(b.urls))) {
 		if !strings.HasPrefix(url, srv.URL) && !strings.HasPrefix(url, "http://dnsdock.docker:") && url != "data:," {
