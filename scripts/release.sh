@@ -28,7 +28,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 umask 022
 
-SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) # of all files; dpkg-deb reads it too
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)} # of all files; dpkg-deb reads it too
 export SOURCE_DATE_EPOCH
 created=$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)
 certs=${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}
