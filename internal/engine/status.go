@@ -12,4 +12,21 @@ type Status struct {
 	Resyncs uint64    `json:"resyncs"`         // full lists of containers that were read
 	Error   string    `json:"error,omitempty"` // why the engine is not up
 	Lost    bool      `json:"lost,omitempty"`  // no retry will help: see ErrSocketDeleted
+	Swarm   *Swarm    `json:"swarm,omitempty"` // nil: the engine is of none
+}
+
+// A Swarm is what users see of a swarm, as one of its engines knows it.
+type Swarm struct {
+	Role     string    `json:"role"`               // "manager" or "worker"
+	Cluster  string    `json:"cluster,omitempty"`  // ID of the swarm, which workers are not told
+	Node     string    `json:"node"`               // host name of the engine's machine
+	Up       bool      `json:"up"`                 // the tasks of other nodes are known as they are now
+	Since    time.Time `json:"since,omitzero"`     // when Up changed last
+	Services int       `json:"services,omitempty"` // of the swarm
+	Tasks    int       `json:"tasks"`              // that are to run, or that the engine hears of
+	Nodes    int       `json:"nodes,omitempty"`    // of the swarm
+	Networks int       `json:"networks,omitempty"` // overlay networks that a worker listens on
+	Polls    uint64    `json:"polls"`              // lists of tasks that this engine was asked for
+	Took     float64   `json:"took"`               // seconds that those took, from the first octet of the reply on
+	Error    string    `json:"error,omitempty"`    // why it is not up
 }

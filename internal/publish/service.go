@@ -42,13 +42,16 @@ type Extras struct {
 	Aliases  []dnsname.Name // further absolute names
 	HostName dnsname.Name   // what the container calls itself, a full name; empty: none
 	Outside  *Outside       // for clients on none of the networks; nil: they get Addrs and Ports too
+	VIP      string         // ID of the swarm's service whose virtual addresses these are; empty: they are none
+	IsNode   bool           // it is a machine of a swarm, whose address has its PTR record elsewhere
 }
 
 var noExtras Extras // is never written
 
 // shareExtras makes s use noExtras if it has none. Its extras must not be written after that.
 func (s *Service) shareExtras() {
-	if s.CNAME == "" && s.HostName == "" && len(s.TXT) == 0 && len(s.Aliases) == 0 && s.Outside == nil {
+	if s.CNAME == "" && s.HostName == "" && len(s.TXT)+len(s.Aliases) == 0 && s.Outside == nil && s.VIP == "" &&
+		!s.IsNode {
 		s.Extras = &noExtras
 	}
 }
@@ -165,7 +168,7 @@ func (s *Service) Equal(t *Service) bool {
 		s.TTL == t.TTL && s.CNAME == t.CNAME && s.HostName == t.HostName && s.Sick == t.Sick &&
 		s.Origin.equal(t.Origin) &&
 		slices.Equal(s.Addrs, t.Addrs) && slices.Equal(s.NetRuns, t.NetRuns) &&
-		s.Outside.equal(t.Outside) &&
+		s.Outside.equal(t.Outside) && s.VIP == t.VIP && s.IsNode == t.IsNode &&
 		slices.Equal(s.TXT, t.TXT) && slices.Equal(s.Ports, t.Ports) && slices.Equal(s.Aliases, t.Aliases) &&
 		slices.Equal(s.OwnerNames, t.OwnerNames) && slices.Equal(s.SecondNames, t.SecondNames)
 }

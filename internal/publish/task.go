@@ -9,20 +9,22 @@ import (
 
 // A Task is what a swarm says of one of its containers. It is never written again.
 type Task struct {
-	ID      string
-	Service string // as docker service ls shows it
-	Stack   string // empty: the service is not of a stack
-	Slot    int    // 0: the service is global, or the slot is unknown
-	Node    string // host name of the node; empty: unknown
+	ID        string
+	ServiceID string
+	Service   string // as docker service ls shows it
+	Stack     string // empty: the service is not of a stack
+	Slot      int    // 0: the service is global, or the slot is unknown
+	Node      string // host name of the node; empty: unknown
 }
 
 // Labels that Swarm sets:
 // https://github.com/moby/moby/blob/master/daemon/cluster/executor/container/container.go
 const (
-	swarmTaskID   = "com.docker.swarm.task.id"
-	swarmTaskName = "com.docker.swarm.task.name"
-	swarmService  = "com.docker.swarm.service.name"
-	swarmStack    = "com.docker.stack.namespace"
+	swarmTaskID    = "com.docker.swarm.task.id"
+	swarmTaskName  = "com.docker.swarm.task.name"
+	swarmServiceID = "com.docker.swarm.service.id"
+	swarmService   = "com.docker.swarm.service.name"
+	swarmStack     = "com.docker.stack.namespace"
 )
 
 // IsTask reports whether labels are those of a task's container.
@@ -31,7 +33,10 @@ func IsTask(labels map[string]string) bool { return labels[swarmTaskID] != "" }
 // TaskOf returns the task of a container on the node with that host name, by the labels that
 // its engine sets. It is nil for a container that is no task.
 func TaskOf(labels map[string]string, node string) *Task {
-	t := &Task{ID: labels[swarmTaskID], Service: labels[swarmService], Stack: labels[swarmStack], Node: node}
+	t := &Task{
+		ID: labels[swarmTaskID], ServiceID: labels[swarmServiceID], Service: labels[swarmService],
+		Stack: labels[swarmStack], Node: node,
+	}
 	if t.ID == "" || t.Service == "" {
 		return nil
 	}
