@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Tries dnsdock.service under a systemd of its own as PID 1, in Debian 12 and 13:
+# Tries dnsdock.service and the package under a systemd of its own as PID 1, in
+# Debian 12 and 13, and what the manual says of other resolvers:
 #
 #   scripts/host.sh [DIRECTORY]
 #
 # It makes a root for each by debootstrap in DIRECTORY, from the mirror that this
-# machine's apt uses, or takes those that are there. It needs root, Go, debootstrap
-# and systemd-nspawn. The machine itself is not changed. Without DIRECTORY the
-# roots are removed at the end.
+# machine's apt uses, or takes those that are there. It needs root, debootstrap,
+# systemd-nspawn, and what scripts/release.sh needs. The machine itself is not changed.
+# Without DIRECTORY the roots are removed at the end.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -75,18 +76,38 @@ boot() {
   inside resolvectl default-route up0 yes
 }
 
+# make_root makes a root of a release.
+make_root() {
+  debootstrap --variant=minbase --include="$include$([ "$1" = bookworm ] || echo ,docker-cli)" "$1" "$2" "$mirror"
+  systemd-nspawn -q --register=no --keep-unit --resolv-conf=off -E DEBIAN_FRONTEND=noninteractive \
+    --bind-ro=/etc/resolv.conf:/run/systemd/resolve/stub-resolv.conf -D "$2" \
+    sh -c 'apt-get update && apt-get install -y --no-install-recommends network-manager dnsmasq-base'
+  systemctl -q --root="$2" mask NetworkManager
+}
+
 try_release() {
-  local root=$work/$1 pid
+  local root=$work/$1
   printf '\n== Debian %s\n' "$1"
-  if ! [ -e "$root/usr/bin/docker" ]; then
-    debootstrap --variant=minbase --include="$include$([ "$1" = bookworm ] || echo ,docker-cli)" \
-      "$1" "$root" "$mirror" >"$work/log" 2>&1 || { tail "$work/log"; exit 1; }
+  if ! [ -e "$root/usr/sbin/NetworkManager" ]; then
+    make_root "$1" "$root" >"$work/log" 2>&1 </dev/null || { tail "$work/log"; exit 1; }
   fi
   install -m 755 "$work/dnsdock" "$work/peer" "$root/usr/local/bin/"
   cp dnsdock.service "$root/etc/systemd/system/"
   systemctl -q --root="$root" enable dnsdock
   systemctl -q --root="$root" mask docker.service docker.socket
   boot "$root"
+  try_unit
+  try_hosts_file "$root"
+  inside systemctl -q disable --now dnsdock
+  rm "$root/etc/systemd/system/dnsdock.service" "$root/usr/local/bin/dnsdock"
+  inside systemctl daemon-reload
+  try_package "$root"
+  try_other_resolvers "$root"
+  stop_machine
+}
+
+try_unit() {
+  local pid
   inside systemctl --version | head -n 1
   inside systemd-analyze security --no-pager dnsdock.service | tail -n 1
   check 'no engine yet' no
@@ -109,23 +130,97 @@ try_release() {
   check 'reloaded'
   inside systemctl restart dnsdock
   check 'restarted'
-  silence
+  silence 2s inside systemctl restart dnsdock
   inside systemctl stop dnsdock
   check 'stopped' no
   [[ $(inside resolvectl dns docker0) != *172.17.0.1* ]] || failed=yes
   inside systemctl start dnsdock
   check 'started'
-  stop_machine
 }
 
-# silence shows how long clients wait while dnsdock is restarted.
+# silence runs a command that restarts dnsdock, and shows how long clients wait meanwhile, and what of it
+# is systemd's: from the end of one dnsdock to the first line in the log of the next.
 silence() {
-  inside /usr/local/bin/peer ask 172.17.0.1:53 2s >"$work/silence" &
-  local asking=$!
+  inside /usr/local/bin/peer ask 172.17.0.1:53 "$1" >"$work/silence" &
+  local asking=$! ended
   sleep 0.5
-  inside systemctl restart dnsdock
+  "${@:2}" >"$work/log" 2>&1 || { cat "$work/log"; failed=yes; }
   wait "$asking" || failed=yes
   cat "$work/silence"
+  ended=$(inside systemctl show -P InactiveEnterTimestampMonotonic dnsdock)
+  inside journalctl -u dnsdock -o short-monotonic -n 100 --no-pager | awk -F '[][]' -v ended="$ended" '
+    /dnsdock starts/ { begun = $2 } /for=dns/ { answers = $2 }
+    END { printf "         of it systemd %.0f ms, dnsdock %.0f ms\n", (begun - ended / 1e6) * 1e3, (answers - begun) * 1e3 }'
+}
+
+# try_hosts_file has the unit keep names in /etc/hosts, as docs/setup.md says.
+try_hosts_file() {
+  cp "$1/etc/hosts" "$work/hosts"
+  mkdir -p "$1/etc/systemd/system/dnsdock.service.d"
+  printf '[Service]\nDynamicUser=no\nUser=root\nReadWritePaths=/etc/hosts\n' \
+    >"$1/etc/systemd/system/dnsdock.service.d/hosts.conf"
+  echo 'FLAGS="-dns=172.17.0.1:53 -http=127.0.0.1:8053 -hosts=/etc/hosts"' >"$1/etc/default/dnsdock"
+  inside systemctl daemon-reload
+  inside systemctl restart dnsdock
+  soon inside grep -q web.web.docker /etc/hosts
+  printf '%-34s %s\n' 'hosts file' "$(inside getent -s hosts:files hosts web.web.docker || echo none)"
+  [ -n "$(inside getent -s hosts:files hosts web.web.docker)" ] || failed=yes
+  inside systemctl stop dnsdock
+  cmp "$1/etc/hosts" "$work/hosts" || failed=yes
+  rm -r "$1/etc/systemd/system/dnsdock.service.d" "$1/etc/default/dnsdock"
+  inside systemctl daemon-reload
+  inside systemctl start dnsdock
+}
+
+# try_package installs, upgrades, removes and purges the package.
+try_package() {
+  local root=$1 left
+  cp "$work"/v0.0.1/*.deb "$work"/v0.0.2/*.deb "$root/root/"
+  inside dpkg -i /root/dnsdock_0.0.1_amd64.deb >/dev/null
+  soon inside systemctl is-active dnsdock
+  check 'package installed'
+  inside sh -c 'echo "FLAGS=\"-dns=172.17.0.1:53 -http=127.0.0.1:8053 -state=/var/lib/dnsdock/state.json\"" \
+    >>/etc/default/dnsdock && systemctl restart dnsdock'
+  silence 10s inside dpkg -i /root/dnsdock_0.0.2_amd64.deb
+  check 'package upgraded'
+  [[ $(inside dnsdock -version) == 'dnsdock v0.0.2 '* ]] || failed=yes
+  inside sh -c 'tr "\0" " " <"/proc/$(systemctl show -P MainPID dnsdock)/cmdline"' | grep -q state.json || failed=yes
+  inside dpkg -r dnsdock >/dev/null
+  check 'package removed' no
+  [[ $(inside resolvectl dns docker0) != *172.17.0.1* ]] || failed=yes
+  grep -q state.json "$root/etc/default/dnsdock" || failed=yes
+  inside dpkg -P dnsdock >/dev/null
+  left=$(find "$root" -xdev -path "$root/var/lib/docker" -prune -o -path "$root/root/dnsdock*.deb" -prune -o \
+    -name '*dnsdock*' -print)
+  printf '%-34s left: %s\n' 'package purged' "${left:-nothing}"
+  [ -z "$left" ] || failed=yes
+}
+
+# try_other_resolvers does what docs/setup.md says of NetworkManager's dnsmasq and a plain resolv.conf.
+try_other_resolvers() {
+  local root=$1
+  inside systemctl -q mask --now systemd-resolved
+  rm "$root/etc/resolv.conf"
+  mkdir -p "$root/etc/NetworkManager/dnsmasq.d"
+  printf '[main]\ndns=dnsmasq\n[global-dns-domain-*]\nservers=10.9.9.1\n' >"$root/etc/NetworkManager/conf.d/test.conf"
+  printf 'server=/docker/172.17.0.1\nrev-server=172.17.0.0/16,172.17.0.1\n' \
+    >"$root/etc/NetworkManager/dnsmasq.d/dnsdock.conf"
+  inside dpkg -i /root/dnsdock_0.0.2_amd64.deb >/dev/null
+  inside systemctl -q unmask NetworkManager
+  inside systemctl start NetworkManager
+  soon inside systemctl is-active dnsdock
+  soon inside getent hosts web.docker
+  check "NetworkManager's dnsmasq"
+  inside getent hosts 172.17.0.2
+  inside systemctl -q mask --now NetworkManager
+  echo 'FLAGS="-dns=172.17.0.1:53 -http= -nameserver=10.9.9.1"' >>"$root/etc/default/dnsdock"
+  inside systemctl restart dnsdock
+  echo 'nameserver 172.17.0.1' >"$root/etc/resolv.conf"
+  check 'plain resolv.conf'
+  inside dpkg -P dnsdock >/dev/null
+  rm "$root/etc/NetworkManager/dnsmasq.d/dnsdock.conf" "$root/etc/NetworkManager/conf.d/test.conf"
+  ln -sf ../run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
+  inside systemctl -q unmask systemd-resolved
 }
 
 # A nameserver for example.org, and a client that asks for web.docker every
@@ -201,6 +296,10 @@ func main() {
 GO
 CGO_ENABLED=0 go build -o "$work/peer" "$work/peer.go"
 CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$work/dnsdock" .
+for version in v0.0.1 v0.0.2; do
+  rm -rf "${work:?}/$version"
+  PLATFORMS=linux-amd64 scripts/release.sh "$version" "$work/$version" >/dev/null
+done
 failed=
 for release in ${RELEASES:-bookworm trixie}; do
   try_release "$release"

@@ -5,9 +5,10 @@
 #
 # DIRECTORY, which is dist if it is not given, gets static binaries, packages for
 # Debian, images, a list of what the binary is made of, and SHA256SUMS. VERSION is
-# as v1.2.3. The same commit, Go and CA certificates give the same bytes. It needs Go,
-# git, jq, dpkg-deb, and GNU tar. The images load with docker load, podman load and
-# skopeo: each is an OCI archive that holds docker save's manifest too.
+# as v1.2.3. PLATFORMS="linux-amd64" makes it for these only. The same commit, Go and
+# CA certificates give the same bytes. It needs Go, git, jq, dpkg-deb, and GNU tar. The
+# images load with docker load, podman load and skopeo: each is an OCI archive that
+# holds docker save's manifest too.
 set -euo pipefail
 shopt -s inherit_errexit
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -24,6 +25,7 @@ if [ -n "$(ls -A "$dist")" ]; then
   echo "release.sh: $dist is not empty: remove what is in it, or name another directory" >&2
   exit 2
 fi
+platforms=${PLATFORMS:-linux-amd64 linux-arm64 linux-armv7 linux-riscv64 darwin-amd64 darwin-arm64}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 umask 022
@@ -125,7 +127,7 @@ image() {
 
 # components lists the modules that the binary is made of, as CycloneDX 1.5.
 components() {
-  go version -m -json "$dist/dnsdock-$version-linux-amd64" |
+  go version -m -json "$dist/dnsdock-$version-${platforms%% *}" |
     jq --arg version "$version" --arg created "$created" '{
       bomFormat: "CycloneDX", specVersion: "1.5", version: 1,
       metadata: {timestamp: $created, component: {type: "application", name: "dnsdock", version: $version}},
@@ -135,15 +137,16 @@ components() {
     }' >"$dist/dnsdock-$version.cdx.json"
 }
 
-for platform in linux-amd64 linux-arm64 linux-armv7 linux-riscv64 darwin-amd64 darwin-arm64; do
+for platform in $platforms; do
   binary "$platform"
+  case $platform in
+  linux-armv7) package "$platform" armhf ;;
+  linux-*) package "$platform" "${platform#linux-}" ;;
+  esac
+  case $platform in
+  linux-amd64 | linux-arm64) image "${platform#linux-}" ;;
+  esac
 done
-package linux-amd64 amd64
-package linux-arm64 arm64
-package linux-armv7 armhf
-package linux-riscv64 riscv64
-image amd64
-image arm64
 components
 (cd "$dist" && sha256sum dnsdock* >SHA256SUMS)
 ls -l "$dist"
