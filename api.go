@@ -172,7 +172,7 @@ func (a *api) change(f jsonHandler) jsonHandler {
 func (a *api) list(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	before, after := "{", "{}\n"
-	for s := range a.reg.index.Published().All(^publish.Kind(0)) {
+	for s := range a.reg.index.Everything {
 		id, _ := json.Marshal(s.ID) // no errors: it is strings and numbers
 		service, _ := json.MarshalIndent(servicejson.Of(s), "  ", "  ")
 		if _, err := fmt.Fprintf(w, "%s\n  %s: %s", before, id, service); err != nil {
@@ -185,7 +185,7 @@ func (a *api) list(w http.ResponseWriter, _ *http.Request) {
 
 // services iterates over all services, and lets others run during long walks.
 func (a *api) services(yield func(*publish.Service) bool) {
-	a.reg.index.Published().All(publish.AnyKind)(index.Pausing(yield))
+	a.reg.index.Everything(index.Pausing(yield))
 }
 
 // get: GET /services/{id}, 200 with the service; 404, 409.
@@ -309,7 +309,7 @@ func (a *api) current() web.Status {
 		Domain:   dnsname.Text(a.reg.index.Rules.Apex),
 		TTL:      a.reg.index.TTL.Load(),
 		Writes:   a.auth.Mode(),
-		Services: a.reg.index.Published().Len(),
+		Services: a.reg.index.Len(),
 		Queries:  a.traffic.ByKind(),
 		Hour:     a.traffic.LastHour(),
 		Engines:  []engine.Status{},

@@ -334,7 +334,7 @@ func (r *registry) update(id string, p publish.Patch) (*publish.Service, error) 
 			p = h.change.Over(p)
 		}
 		_, err := r.namesOf(h.fromEngine).Patched(h.fromEngine, p)
-		if errors.Is(err, publish.ErrNoAddress) || err != nil && setsName {
+		if errors.Is(err, publish.ErrNoAddress) || errors.Is(err, publish.ErrNotOurs) || err != nil && setsName {
 			return nil, err
 		}
 		h.change = &change{Patch: p}
@@ -474,7 +474,7 @@ func (r *registry) tellLocked(id string, old, s *publish.Service) {
 		what, about = "removed", old
 	}
 	r.feed.Publish("service-"+what, id, about)
-	facts := []any{"id", id, "names", publish.FirstFew(about.OwnerNames)}
+	facts := []any{"id", id, "names", publish.FirstFew(about.MainNames())}
 	if s != nil {
 		facts = append(facts, "addrs", publish.AddrTexts(publish.FirstFew(s.Addrs)))
 	}

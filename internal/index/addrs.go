@@ -100,7 +100,7 @@ func (x *addresses) swap(old *publish.Service, single *Set) {
 	kept := make(map[netip.Addr]bool, len(now))
 	for _, a := range now {
 		kept[a] = true
-		if a.IsValid() { // else it is the host's
+		if a.IsValid() && !single.services[0].IsNode { // else it is the host's, or has its name elsewhere
 			t, _ := x.addrs.load(a)
 			x.addrs.store(a, t.with(single))
 		}

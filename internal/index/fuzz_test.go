@@ -105,8 +105,8 @@ func (w *world) byOwnerName(q string) (ids, closest []string) {
 }
 
 // bySecondName returns the IDs of the services of which a second name matches
-// q: those that are not shorter than q, else the longest. '*' in front is nothing. A q directly under
-// the apex is answered from what has that very name.
+// q: those that are not shorter than q, else the longest, but for those with names of the same service directly
+// below. '*' in front is nothing. A q directly under the apex is answered from what has that very name.
 func (w *world) bySecondName(q string) (ids []string) {
 	longest := -100
 	isDirect := len(split(q)) == len(split(w.apex))+1
@@ -116,7 +116,9 @@ func (w *world) bySecondName(q string) (ids []string) {
 	for id, s := range w.services {
 		for _, o := range s.SecondNames {
 			by := o.Labels() - len(split(q))
-			if !linear(q, o.String(), w.apex) || isDirect && by > 0 {
+			isSlot := func(n dnsname.Name) bool { return n.Parent() == o }
+			isClosed := by < 0 && slices.ContainsFunc(s.SecondNames, isSlot)
+			if !linear(q, o.String(), w.apex) || isDirect && by > 0 || isClosed {
 				continue
 			}
 			if by = min(by, 0); by > longest {

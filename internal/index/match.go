@@ -84,7 +84,7 @@ func (x *names) walkWild(q dnsname.Name, names func(*publish.Service) []dnsname.
 	answers func(a, q dnsname.Name) bool, onlyClosest bool) (found []*Set) {
 	labels := q.Split()
 	closest := -len(labels)
-	for s := range Shuffled([]*Set{x.Published()}, publish.AnyKind) {
+	for s := range Shuffled([]*Set{x.Published(), x.nameless.Load()}, publish.HasData|publish.HasCNAME) {
 		best := closest - 1
 		for _, o := range names(s) {
 			if ok, more := dnsname.Matches(labels, o); ok && (more >= 0 || answers(o, q)) {

@@ -122,7 +122,7 @@ func (r *rig) check(t testing.TB) {
 		t.Fatalf("addresses %v; want %v", got, addrs)
 	}
 	var all []string
-	for s := range r.Published().All(publish.AnyKind) {
+	for s := range r.Everything {
 		all = append(all, s.ID)
 	}
 	if want := publish.SortedKeys(r.services); !slices.Equal(all, want) {

@@ -40,7 +40,7 @@ func (x *names) matchOther(q dnsname.Name) Match {
 }
 
 // matchSecond finds q among the second names: those at or below it, else the
-// nearest one above it. A q directly under its zone is answered from what has
+// nearest one above it that is not closed. A q directly under its zone is answered from what has
 // that very name, because the name of a project is nothing that a service has.
 // Each '*' in front is as if it were left out.
 func (x *names) matchSecond(q, zone dnsname.Name) Match {
@@ -49,14 +49,18 @@ func (x *names) matchSecond(q, zone dnsname.Name) Match {
 		q = q.Parent()
 	}
 	if q.HasWildcard() {
+		labels := q.Labels()
 		second := func(s *publish.Service) []dnsname.Name {
-			isBelow := func(n dnsname.Name) bool { return isDirect && n.Parent() != zone }
-			return slices.DeleteFunc(slices.Clone(s.SecondNames), isBelow)
+			closed := s.ClosedNames()
+			isOut := func(n dnsname.Name) bool {
+				return isDirect && n.Parent() != zone || closed[n] && n.Labels() < labels
+			}
+			return slices.DeleteFunc(slices.Clone(s.SecondNames), isOut)
 		}
 		always := func(_, _ dnsname.Name) bool { return true }
 		return Match{Kind: BySecondName, Sets: x.walkWild(q, second, always, true)}
 	}
-	n, _ := x.second.load(q)
+	n := x.secondAt(q)
 	if isDirect {
 		n.subtree = n.exact
 	}
@@ -64,8 +68,8 @@ func (x *names) matchSecond(q, zone dnsname.Name) Match {
 		return Match{Kind: BySecondName, Sets: []*Set{n.subtree}, Exact: n.exact, Below: n.subtree}
 	}
 	for a := q.Parent(); len(a) > len(zone); a = a.Parent() {
-		if n, _ := x.second.load(a); n.exact != nil {
-			return Match{Kind: BySecondName, Sets: []*Set{n.exact}}
+		if n, _ := x.second.load(a); n.open != nil {
+			return Match{Kind: BySecondName, Sets: []*Set{n.open}}
 		}
 	}
 	return Match{}
@@ -74,8 +78,20 @@ func (x *names) matchSecond(q, zone dnsname.Name) Match {
 // IsAboveSecond reports whether n, which nothing answers, is above a second
 // name: then it exists (RFC 8020).
 func (x *names) IsAboveSecond(n dnsname.Name) bool {
-	_, ok := x.second.load(n)
-	return ok
+	return x.secondAt(n).subtree != nil
+}
+
+// secondAt returns the node of a second name. Where there are virtual addresses alone, there is nothing.
+func (x *names) secondAt(n dnsname.Name) node {
+	at, _ := x.second.load(n)
+	const real = publish.HasData | publish.HasCNAME
+	if !at.subtree.Has(real) {
+		return node{}
+	}
+	if !at.exact.Has(real) {
+		at.exact = nil
+	}
+	return at
 }
 
 // shortID returns the digits of a container's ID that docker ps shows. It is
@@ -98,7 +114,7 @@ func (x *names) byShortID(n, zone dnsname.Name) *Set {
 	}
 	list := x.Published().withPrefix(id)
 	list = slices.DeleteFunc(list, func(s *publish.Service) bool {
-		own, _ := x.zones.ZoneOf(s.OwnerNames[0])
+		own, _ := x.zones.ZoneOf(s.FullName())
 		return own != zone || shortID(s) != id
 	})
 	return newSet(list)

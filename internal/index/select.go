@@ -12,7 +12,7 @@ import (
 )
 
 // MostSpecific returns the names for a PTR record of services: what they call
-// themselves first, then the owner names with the most labels first, and limit
+// themselves first, then the main names with the most labels first, and limit
 // names at most. Stopped containers are left out if a running one of their
 // engine is there.
 func MostSpecific(services *Set, limit int) (list []dnsname.Name) {
@@ -21,14 +21,14 @@ func MostSpecific(services *Set, limit int) (list []dnsname.Name) {
 	if services.Has(publish.HasStopped) {
 		runs = runsAt(services)
 	}
-	for s := range Shuffled([]*Set{services}, publish.HasData) {
+	for s := range Shuffled([]*Set{services}, publish.AnyKind) { // none has a CNAME
 		if runs[s.Origin.Engine] && s.IsStopped() {
 			continue
 		}
 		if s.HostName != "" {
 			list = append(list, s.HostName)
 		}
-		for _, o := range s.OwnerNames {
+		for _, o := range s.MainNames() {
 			byLabels[o.Labels()] = append(byLabels[o.Labels()], o)
 		}
 	}
@@ -93,16 +93,17 @@ type choice struct {
 }
 
 // giving iterates over the services of views that have addresses of a family
-// for a viewer, starting at a random one. Sick ones are left out if others are well.
+// for a viewer, starting at a random one. Sick ones are left out if others are well, and
+// tasks of a swarm's service whose virtual address the viewer gets.
 func (x *Index) giving(views []*Set, v4 bool, c Viewer) iter.Seq2[*publish.Service, choice] {
 	family := publish.HasAAAA
 	if v4 {
 		family = publish.HasA
 	}
 	return func(yield func(*publish.Service, choice) bool) {
-		well := x.anyWell(views, c)
+		well, replaced := x.anyWell(views, c), virtualIn(views, c)
 		for s := range Shuffled(views, family) {
-			if s.Sick && well {
+			if s.Sick && well || replaced[swarmServiceOf(s)] != (s.VIP != "") {
 				continue
 			}
 			addrs, near := x.addrsFor(s, c)

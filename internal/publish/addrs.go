@@ -36,13 +36,17 @@ func (m *labelReader) endpoints(networks []string) (list []Endpoint) {
 	for _, e := range m.Networks {
 		isOut := func(a netip.Addr) bool { return a.IsValid() && !within(a) }
 		e.Addrs = slices.DeleteFunc(slices.Clone(e.Addrs), isOut)
-		if networks == nil || slices.Contains(networks, e.Name) {
-			list = append(list, e)
-		}
+		list = append(list, e)
 	}
+	return chosen(list, networks)
+}
+
+// chosen returns the endpoints on networks that are wanted, the best first; nil: on all. It may change list.
+func chosen(list []Endpoint, networks []string) []Endpoint {
 	if networks == nil {
 		return gatewayFirst(list)
 	}
+	list = slices.DeleteFunc(list, func(e Endpoint) bool { return !slices.Contains(networks, e.Name) })
 	slices.SortStableFunc(list, func(a, b Endpoint) int {
 		return cmp.Compare(slices.Index(networks, a.Name), slices.Index(networks, b.Name))
 	})

@@ -19,6 +19,7 @@ const (
 	HasHost                     // the host's address, which depends on the address that the client asked
 	Runs                        // data, and no stopped container
 	HasStopped                  // data of a container that does not run
+	IsVIP                       // virtual addresses, which are no data: others have the name
 
 	AnyKind = ^Kind(0) // every service has some of it
 )
@@ -28,24 +29,11 @@ func (s *Service) Kinds() (k Kind) {
 	if s.CNAME != "" {
 		return HasCNAME
 	}
-	k = HasData
-	addrs := s.Addrs
-	if s.Outside != nil {
-		addrs = slices.Concat(addrs, s.Outside.Addrs)
+	k = s.addrKinds()
+	if s.VIP != "" {
+		return k | IsVIP
 	}
-	for _, a := range addrs {
-		switch {
-		case !a.IsValid():
-			k |= HasA | HasAAAA | HasHost
-		case a.Is4():
-			k |= HasA
-		default:
-			k |= HasAAAA
-		}
-	}
-	if s.Outside != nil || len(s.NetRuns) > 1 || len(s.NetRuns) == 1 && s.NetRuns[0].Internal {
-		k |= Varies
-	}
+	k |= HasData
 	if s.Sick {
 		k |= IsSick
 	} else {
@@ -64,6 +52,28 @@ func (s *Service) Kinds() (k Kind) {
 	}
 	if s.TTL == DefaultTTL {
 		k |= HasDefault
+	}
+	return k
+}
+
+// addrKinds returns what addresses s has.
+func (s *Service) addrKinds() (k Kind) {
+	addrs := s.Addrs
+	if s.Outside != nil {
+		addrs = slices.Concat(addrs, s.Outside.Addrs)
+	}
+	for _, a := range addrs {
+		switch {
+		case !a.IsValid():
+			k |= HasA | HasAAAA | HasHost
+		case a.Is4():
+			k |= HasA
+		default:
+			k |= HasAAAA
+		}
+	}
+	if s.Outside != nil || s.VIP != "" || len(s.NetRuns) > 1 || len(s.NetRuns) == 1 && s.NetRuns[0].Internal {
+		k |= Varies
 	}
 	return k
 }

@@ -158,6 +158,9 @@ func (n NameRules) Patched(s *Service, p Patch) (*Service, error) {
 			}
 		}
 	}
+	if s.isVirtual() {
+		return nil, ErrNotOurs
+	}
 	t, extras := *s, *s.Extras
 	t.Extras = &extras
 	if len(p.Addrs) > 0 || p.CNAME != nil && *p.CNAME != "" {

@@ -37,7 +37,8 @@ func (m *labelReader) secondNames(n NameRules) []dnsname.Name {
 		switch {
 		case err != nil:
 			m.problem(source, value, err)
-		case name != n.Apex:
+		case name == n.Apex, source == swarmTaskName && name == n.ownName():
+		default:
 			list = append(list, name)
 		}
 	}

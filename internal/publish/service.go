@@ -97,7 +97,8 @@ func (s *Service) CatchesAll() bool { return slices.Contains(s.Aliases, dnsname.
 
 // AddrsFor returns the addresses of s that a client gets, the best first: those
 // on its own network, if it is on one with s; else those of the machine that
-// publishes its ports, or those on all networks that can be reached from elsewhere.
+// publishes its ports, or those on all networks that can be reached from elsewhere,
+// where virtual ones are not.
 // The client is known by the addresses that it is given.
 func (s *Service) AddrsFor(client ...netip.Addr) (addrs []netip.Addr, near bool) {
 	if s.NetRuns == nil && s.Outside == nil {
@@ -114,8 +115,11 @@ func (s *Service) AddrsFor(client ...netip.Addr) (addrs []netip.Addr, near bool)
 			open = at // internal ones are the last
 		}
 	}
-	if s.Outside != nil {
+	switch {
+	case s.Outside != nil:
 		return s.Outside.Addrs, false
+	case s.VIP != "":
+		return nil, false
 	}
 	return s.Addrs[:open], false
 }

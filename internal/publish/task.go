@@ -56,6 +56,8 @@ func slotIn(name, service string) int {
 	return int(n)
 }
 
+var errStackWithDot = errors.New("write a stack's name without a dot: with one, it has no names of the swarm")
+
 func (t *Task) equal(u *Task) bool { return t == u || t != nil && u != nil && *t == *u }
 
 // names returns the parts of each name that the task has in its swarm, with
@@ -81,9 +83,8 @@ func (m *labelReader) swarmNames(add func(source, value string, parts ...string)
 	t := m.Task
 	switch {
 	case t == nil:
-	case strings.Contains(t.Stack, "."):
-		m.problem(swarmStack, t.Stack,
-			errors.New("write a stack's name without a dot: with one, it has no names of the swarm"))
+	case t.hasStackWithDot():
+		m.problem(swarmStack, t.Stack, errStackWithDot)
 	default:
 		for _, parts := range t.names() {
 			add(swarmTaskName, strings.Join(parts, "."), parts...)

@@ -168,7 +168,11 @@ func (p *Page) search(ctx context.Context, query url.Values) (*finding, error) {
 	}
 	for s := range p.Services {
 		if passes(s, query, choices) && contains(s, text) {
-			hits = append(hits, hit{dnsname.Text(s.OwnerNames[0]), s})
+			var name string
+			if names := s.MainNames(); len(names) > 0 {
+				name = dnsname.Text(names[0])
+			}
+			hits = append(hits, hit{name, s})
 		}
 	}
 	slices.SortFunc(hits, func(a, b hit) int {

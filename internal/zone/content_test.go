@@ -180,5 +180,15 @@ func publishRandom(t *testing.T, reg *zonetest.Index, rnd *rand.Rand, name strin
 		e.Aliases = append(e.Aliases, random(2))
 	}
 	c.Networks = []publish.Endpoint{e}
+	if rnd.IntN(3) == 0 {
+		c.Task = &publish.Task{ID: c.ID, ServiceID: "s", Service: random(1), Slot: rnd.IntN(3), Node: random(2)}
+	}
 	reg.PutContainers(t, c)
+	if rnd.IntN(4) == 0 {
+		vip, _ := reg.Rules.VIPOf(publish.Task{ServiceID: "s", Service: random(1)}, []publish.Endpoint{
+			zonetest.Endpoint(network, "10.1.0.100/24")}, "e")
+		node, _ := reg.Rules.NodeOf(name, random(2), netip.MustParseAddr("192.0.2.7"), "e")
+		reg.Put("vip:s", vip)
+		reg.Put("node:"+name, node)
+	}
 }

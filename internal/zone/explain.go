@@ -156,7 +156,7 @@ func (t *trace) sources(services iter.Seq[*publish.Service], second bool, fits f
 			return dnsname.Texts(publish.FirstFew(names))
 		}
 		source := Source{ID: s.ID, Container: s.Origin.Container, Names: []string{}}
-		if second {
+		if second || len(s.OwnerNames) == 0 {
 			source.SecondNames = fitting(s.SecondNames)
 		} else {
 			source.Names = fitting(s.OwnerNames)
@@ -191,10 +191,10 @@ func (d *decision) explain(q Query, top dnsname.Name, f found) {
 	d.trace.note(n, rule)
 	switch {
 	case f.owners != nil:
-		d.trace.sources(f.owners.All(publish.HasData), false, func(dnsname.Name) bool { return true })
+		d.trace.sources(f.owners.All(publish.AnyKind), false, func(dnsname.Name) bool { return true })
 	case len(f.ports) > 0:
 		for _, p := range f.ports {
-			isFull := func(o dnsname.Name) bool { return o == p.OwnerNames[0] }
+			isFull := func(o dnsname.Name) bool { return o == p.FullName() }
 			d.trace.sources(index.Singleton(p.Service).All(publish.HasPorts), false, isFull)
 		}
 	case f.cname != nil:

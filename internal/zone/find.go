@@ -49,7 +49,7 @@ func (z *Resolver) find(n, top dnsname.Name) (f found) {
 // isShared reports whether several containers may have n, at which f was found:
 // it is not at or below the full name of one.
 func (f *found) isShared(n dnsname.Name) bool {
-	owns := func(s *publish.Service) bool { return s.ContainerLabel != "" && n.Under(s.OwnerNames[0]) }
+	owns := func(s *publish.Service) bool { return s.ContainerLabel != "" && n.Under(s.FullName()) }
 	for _, v := range f.views {
 		for s := range v.All(^publish.Kind(0)) {
 			if owns(s) {

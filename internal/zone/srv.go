@@ -34,7 +34,7 @@ func (d *decision) addSRV(owner dnsname.Name, ports []servicePort) {
 			d.basis.By |= ByNetwork
 		}
 		for _, number := range p.NumbersFor(p.Port, d.places()...) {
-			t := target{p.OwnerNames[0], number}
+			t := target{p.FullName(), number}
 			if seen[t] {
 				continue
 			}

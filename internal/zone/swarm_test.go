@@ -1,0 +1,188 @@
+package zone
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/miekg/dns"
+
+	"github.com/rayje/dnsdock/internal/dnsname"
+	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/zonetest"
+)
+
+// newSwarm returns an index of two tasks of the service shop_web on an overlay, and one
+// of a service dnsdock, without the virtual address of the first.
+func newSwarm(t *testing.T) *zonetest.Index {
+	t.Helper()
+	reg := zonetest.New(t, "docker", 7)
+	reg.Rules.Second = publish.SecondNames{Compose: true, Alias: true}
+	task := func(id, service string, slot int, addr string) publish.Container {
+		e := zonetest.Endpoint("over", addr)
+		placed := publish.Placed{Task: &publish.Task{ID: id, ServiceID: service + "-id", Service: service, Slot: slot}}
+		if service == "shop_web" {
+			placed.Task.Stack = "shop"
+			placed.Outside = &publish.Outside{Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.7")}}
+		}
+		return publish.Container{
+			ID: id, Name: id, Image: "img", Networks: []publish.Endpoint{e}, Placed: placed,
+			Exposed: []publish.Port{{Number: 80, Proto: "tcp"}},
+		}
+	}
+	reg.PutContainers(t, task("w1", "shop_web", 1, "10.0.1.3/24"), task("w2", "shop_web", 2, "10.0.1.4/24"),
+		task("d1", "dnsdock", 1, "10.0.1.5/24"))
+	return reg
+}
+
+func putVIP(t *testing.T, reg *zonetest.Index, addrs ...publish.Endpoint) {
+	t.Helper()
+	vip, problems := reg.Rules.VIPOf(publish.Task{ServiceID: "shop_web-id", Service: "shop_web", Stack: "shop"}, addrs, "e")
+	if vip == nil || len(problems) > 0 {
+		t.Fatalf("got %v, %v", vip, problems)
+	}
+	reg.Put(vip.ID, vip)
+}
+
+const (
+	inside  = "10.0.1.9"
+	outside = "198.51.100.1"
+)
+
+// inOrder is answersTo with what is answered sorted.
+func inOrder(z *Resolver, client, qname string, qtype uint16) string {
+	got := strings.Fields(answersTo(z, client, "192.0.2.1", qname, qtype))
+	slices.Sort(got[1:])
+	return strings.Join(got, " ")
+}
+
+// Clients on a network of a service get its virtual address in place of its tasks'.
+func TestVirtualAddress(t *testing.T) {
+	reg := newSwarm(t)
+	z := newResolver(t, reg)
+	f := func(client, qname string, qtype uint16, want string) {
+		t.Helper()
+		if got := inOrder(z, client, qname, qtype); got != want {
+			t.Errorf("%s %s from %s: got %s; want %s", qname, dns.Type(qtype), client, got, want)
+		}
+	}
+	f(inside, "web.shop.docker.", dns.TypeA, "NOERROR 10.0.1.3 10.0.1.4")
+	putVIP(t, reg, zonetest.Endpoint("over", "10.0.1.2/24"), zonetest.Endpoint("second", "10.0.2.2/24"))
+	for _, name := range []string{"shop_web.docker.", "web.shop.docker."} {
+		f(inside, name, dns.TypeA, "NOERROR 10.0.1.2")
+		f("10.0.2.9", name, dns.TypeA, "NOERROR 10.0.2.2")
+		f(outside, name, dns.TypeA, "NOERROR 192.0.2.7")
+		f(inside, name, dns.TypeAAAA, "NOERROR")
+		f(inside, "tasks."+name, dns.TypeA, "NOERROR 10.0.1.3 10.0.1.4")
+		f(inside, "2."+name, dns.TypeA, "NOERROR 10.0.1.4")
+		f(inside, "7."+name, dns.TypeA, "NXDOMAIN")
+		f(inside, "_80._tcp."+name, dns.TypeSRV,
+			"NOERROR 10.0.1.3 10.0.1.4 w1.img.docker.80 w2.img.docker.80")
+	}
+	f(inside, "w1.img.docker.", dns.TypeA, "NOERROR 10.0.1.3")
+	f(inside, "img.docker.", dns.TypeA, "NOERROR 10.0.1.3 10.0.1.4 10.0.1.5")
+	f(inside, "docker.", dns.TypeA, "NOERROR 10.0.1.3 10.0.1.4 10.0.1.5")
+
+	query := new(dns.Msg).SetQuestion("web.shop.docker.", dns.TypeA)
+	for _, client := range []string{inside, outside} {
+		_, a := decided(z, query, newClientAt(client, "192.0.2.1"))
+		if b, ok := a.Basis(); !ok || b.By&ByNetwork == 0 {
+			t.Errorf("from %s: kept %t, by %b; want it to be kept by network", client, ok, b.By)
+		}
+	}
+	res, err := z.Explain(zonetest.Name(t, "web.shop.docker"), dns.TypeA, newClientAt(inside, "192.0.2.1"))
+	if err != nil || len(res.Why) != 1 || len(res.Why[0].Services) != 1 || res.Why[0].Services[0].ID != "vip:shop_web-id" {
+		t.Errorf("why: got %+v, %v; want the virtual address", res, err)
+	}
+
+	m := replyTo(z, new(dns.Msg).SetQuestion("2.1.0.10.in-addr.arpa.", dns.TypePTR), newClientAt(inside, ""))
+	var names []string
+	for _, rr := range m.Answer {
+		names = append(names, rr.(*dns.PTR).Ptr)
+	}
+	if got := strings.Join(names, " "); got != "web.shop.docker. shop_web.docker." {
+		t.Errorf("PTR: got %s", got)
+	}
+}
+
+// Others that have the name go on being answered, and where no task is left, there is no such name.
+func TestVirtualAddressAndOthers(t *testing.T) {
+	reg := newSwarm(t)
+	putVIP(t, reg, zonetest.Endpoint("over", "10.0.1.2/24"))
+	e := zonetest.Endpoint("over", "10.0.1.8/24")
+	e.Aliases = []string{"shop_web"}
+	reg.PutContainers(t, publish.Container{ID: "o", Name: "o", Image: "other", Networks: []publish.Endpoint{e}})
+	z := newResolver(t, reg)
+	f := func(qname, want string) {
+		t.Helper()
+		if got := inOrder(z, inside, qname, dns.TypeA); got != want {
+			t.Errorf("%s: got %s; want %s", qname, got, want)
+		}
+	}
+	f("shop_web.docker.", "NOERROR 10.0.1.2 10.0.1.8")
+	f("x.shop_web.docker.", "NOERROR 10.0.1.8") // the alias answers below it too
+	reg.Put("w1", nil)
+	reg.Put("w2", nil)
+	f("shop_web.docker.", "NOERROR 10.0.1.8")
+	f("web.shop.docker.", "NXDOMAIN")
+	f("shop.docker.", "NXDOMAIN")
+	reg.Put("o", nil)
+	f("shop_web.docker.", "NXDOMAIN")
+	zone := zonetest.Name(t, "docker")
+	for n := range z.NamesIn(zone) {
+		if node := z.Node(n, zone, netip.Addr{}); node != nil && strings.Contains(node.Own+node.Wild, "\x0a\x00\x01\x02") {
+			t.Errorf("%v: the zone's copy has the virtual address", n)
+		}
+	}
+}
+
+func TestNodes(t *testing.T) {
+	reg := newSwarm(t)
+	for id, host := range map[string]string{"1": "Alpha", "2": "alpha", "3": "beta.example"} {
+		node, problems := reg.Rules.NodeOf(id, host, netip.MustParseAddr("192.0.2.10"+id), "e")
+		if len(problems) > 0 {
+			t.Fatal(problems)
+		}
+		reg.Put(node.ID, node)
+	}
+	z := newResolver(t, reg)
+	f := func(qname string, qtype uint16, want string) {
+		t.Helper()
+		if got := inOrder(z, outside, qname, qtype); got != want {
+			t.Errorf("%s: got %s; want %s", qname, got, want)
+		}
+	}
+	f("nodes.docker.", dns.TypeA, "NOERROR 192.0.2.101 192.0.2.102 192.0.2.103")
+	f("nodes.docker.", dns.TypeAAAA, "NOERROR")
+	f("alpha.nodes.docker.", dns.TypeA, "NOERROR 192.0.2.101 192.0.2.102")
+	f("beta.example.nodes.docker.", dns.TypeA, "NOERROR 192.0.2.103")
+	f("gamma.nodes.docker.", dns.TypeA, "NXDOMAIN")
+	f("x.alpha.nodes.docker.", dns.TypeA, "NOERROR 192.0.2.101 192.0.2.102")
+	f("docker.", dns.TypeA, "NOERROR 10.0.1.5 192.0.2.7") // no machines but of those that publish ports
+	if reg.At(zonetest.Name(t, "101.2.0.192.in-addr.arpa")) != nil {
+		t.Error("the address of a node has a name")
+	}
+}
+
+// A service called dnsdock leaves dnsdock its name.
+func TestServiceDnsdock(t *testing.T) {
+	reg := newSwarm(t)
+	z := newResolver(t, reg)
+	vip, _ := reg.Rules.VIPOf(publish.Task{ServiceID: "dnsdock-id", Service: "dnsdock"},
+		[]publish.Endpoint{zonetest.Endpoint("over", "10.0.1.2/24")}, "e")
+	reg.Put("vip:dnsdock-id", vip)
+	for qname, want := range map[string]string{
+		"dnsdock.docker.":       "NOERROR 192.0.2.1",
+		"1.dnsdock.docker.":     "NOERROR 10.0.1.5",
+		"tasks.dnsdock.docker.": "NOERROR 10.0.1.5",
+		"7.dnsdock.docker.":     "NXDOMAIN",
+	} {
+		if got := answersTo(z, inside, "192.0.2.1", qname, dns.TypeA); got != want {
+			t.Errorf("%s: got %s; want %s", qname, got, want)
+		}
+	}
+	if vip != nil {
+		t.Errorf("its virtual address has the names %v", dnsname.Texts(vip.SecondNames))
+	}
+}
