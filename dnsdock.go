@@ -150,6 +150,7 @@ type program struct {
 	traffic  *stats.Traffic
 	transfer *transfer.Server
 	watchers []*watch.Watcher
+	swarms   *watch.Swarms
 	auth     *web.WriteAuth
 	reloads  []func() // called on SIGHUP
 
@@ -163,6 +164,7 @@ func newProgram(ctx context.Context, cfg *config.Config, log *slog.Logger) *prog
 	log = slog.New(lines.Keep(log.Handler()))
 	p := &program{group: newGroup(ctx), log: log, lines: lines, httpEnded: make(chan struct{})}
 	p.reg = newRegistry(cfg.Names, cfg.TTL, log, cfg.EngineDomains()...)
+	p.swarms = watch.NewSwarms(p.reg)
 	if cfg.StateFile != "" {
 		p.state = newStateFile(p.reg, cfg.StateFile, log)
 		p.state.restore()
@@ -205,7 +207,10 @@ func (p *program) serveZones(cfg *config.Config) {
 // follow makes the watcher of an engine.
 func (p *program) follow(cfg *config.Config, e config.Engine) {
 	wc := watch.Config{URL: e.Text, Naming: cfg.Names, Labels: cfg.Docker.Labels, Self: host.ContainerID()}
-	wc.Published, wc.Swarm = cfg.Docker.Published, cfg.Docker.Swarm
+	wc.Published = cfg.Docker.Published
+	if cfg.Docker.Swarm {
+		wc.Swarms = p.swarms
+	}
 	wc.SetGuests = p.reg.index.SetGuests
 	wc.Naming.Apex = cmp.Or(e.Domain, wc.Naming.Apex)
 	if len(p.watchers) > 0 {

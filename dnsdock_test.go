@@ -27,6 +27,7 @@ import (
 	"github.com/rayje/dnsdock/internal/config"
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnstest"
+	"github.com/rayje/dnsdock/internal/dockerjson"
 	"github.com/rayje/dnsdock/internal/engine"
 	"github.com/rayje/dnsdock/internal/forward"
 	"github.com/rayje/dnsdock/internal/index"
@@ -518,10 +519,9 @@ func startEngine(t *testing.T, h http.Handler) engine.URL {
 // Whatever an engine sends as a list or as events is read to an end.
 func FuzzEngine(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
-		err := readList(json.NewDecoder(bytes.NewReader(data)), func(id string, _ watch.Fingerprint) {
-			if id == "" {
-				t.Fatal("the list has a container without an ID")
-			}
+		err := readElements(json.NewDecoder(bytes.NewReader(data)), func(s *dockerjson.Summary) error {
+			s.Fingerprint()
+			return nil
 		})
 		if first := bytes.TrimLeft(data, " \t\r\n"); err == nil && !bytes.HasPrefix(first, []byte("[")) {
 			t.Fatalf("%q is taken for a list", data)

@@ -12,12 +12,14 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"sync/atomic"
 
 	"github.com/rayje/dnsdock/internal/dockerjson"
 	"github.com/rayje/dnsdock/internal/engine"
 	"github.com/rayje/dnsdock/internal/host"
 	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/swarm"
 	"github.com/rayje/dnsdock/internal/watch"
 )
 
@@ -32,7 +34,7 @@ const (
 //
 // Four calls are enough, all of them GET: /_ping, /containers/json,
 // /containers/{id}/json and /events. GET /networks, where it is allowed,
-// returns which networks are internal.
+// returns which networks are internal; /info, /tasks, /services and /nodes tell of a swarm.
 type dockerClient struct {
 	engine engine.URL
 	base   string       // "http://docker" or "https://docker"
@@ -166,7 +168,7 @@ func (c *dockerClient) events(ctx context.Context, version string) (io.ReadClose
 		c.prefix = "/v" + version
 	}
 	resp, err := c.get(ctx, c.stream, c.prefix+"/events", engine.Filters(map[string][]string{
-		"type": {"container", "network"}, "event": watch.Actions, "label": c.labels,
+		"type": {"container", "network", "service", "node"}, "event": watch.Actions, "label": c.labels,
 	}))
 	if err != nil {
 		return nil, err
@@ -198,25 +200,32 @@ func (c *dockerClient) fetch(
 func (c *dockerClient) List(ctx context.Context, each func(id string, f watch.Fingerprint)) error {
 	query := engine.Filters(map[string][]string{"label": c.labels})
 	query.Set("all", "1")
-	decode := func(d *json.Decoder) error { return readList(d, each) }
+	decode := func(d *json.Decoder) error {
+		return readElements(d, func(s *dockerjson.Summary) error {
+			if s.ID != "" { // else there is nothing to ask for
+				each(s.ID, s.Fingerprint())
+			}
+			return nil
+		})
+	}
 	if err := c.fetch(ctx, "/containers/json", query, maxList, decode); err != nil {
 		return fmt.Errorf("list containers: %w", err)
 	}
 	return nil
 }
 
-// readList decodes one container at a time: the whole list would take much memory.
-func readList(d *json.Decoder, each func(id string, f watch.Fingerprint)) error {
+// readElements decodes one element of a list at a time: the whole list would take much memory.
+func readElements[T any](d *json.Decoder, each func(*T) error) error {
 	if t, err := d.Token(); err != nil || t != json.Delim('[') {
 		return cmp.Or(err, errors.New("no list"))
 	}
 	for d.More() {
-		var s dockerjson.Summary
-		if err := d.Decode(&s); err != nil {
+		var element T
+		if err := d.Decode(&element); err != nil {
 			return err
 		}
-		if s.ID != "" { // else there is nothing to ask for
-			each(s.ID, s.Fingerprint())
+		if err := each(&element); err != nil {
+			return err
 		}
 	}
 	_, err := d.Token()
@@ -245,6 +254,7 @@ type networkJSON struct {
 	Internal bool
 	Ingress  bool // the network of Swarm's routing mesh
 	Driver   string
+	Scope    string
 	IPAM     struct {
 		Config []struct{ Subnet string }
 	}
@@ -296,6 +306,9 @@ func (c *dockerClient) Networks(ctx context.Context) (all watch.Networks, err er
 				all.Subnets = append(all.Subnets, p)
 			}
 		}
+		if n.Driver == "overlay" && n.Scope == "swarm" && !n.Ingress {
+			all.Overlays = append(all.Overlays, n.ID)
+		}
 	}
 	return all, nil
 }
@@ -323,11 +336,62 @@ func (c *dockerClient) GatewayBridge(ctx context.Context) (map[string]netip.Addr
 	return addrs, nil
 }
 
+// refused makes err one of watch.ErrRefused if a proxy refused the call, or an
+// engine does not have it.
+func refused(what string, err error) error {
+	e, ok := errors.AsType[*engine.StatusError](err)
+	switch {
+	case err == nil:
+		return nil
+	case ok && slices.Contains([]int{403, 404, 405, 501}, e.Code):
+		return fmt.Errorf("%s: %w: %w", what, watch.ErrRefused, err)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// SwarmInfo implements watch.Engine.
+//
+// Docker API 1.51: GET /info.
+func (c *dockerClient) SwarmInfo(ctx context.Context) (info swarm.Info, err error) {
+	decode := func(d *json.Decoder) (err error) { info, err = swarm.ReadInfo(d); return err }
+	return info, refused("info", c.fetch(ctx, "/info", nil, maxInspect, decode))
+}
+
+// SwarmList implements watch.Engine.
+//
+// Docker API 1.51: GET /tasks, GET /services, GET /nodes.
+func (c *dockerClient) SwarmList(
+	ctx context.Context, list watch.SwarmList, begun func(), each func(raw []byte) error,
+) error {
+	var query url.Values
+	if list == watch.Tasks {
+		query = engine.Filters(map[string][]string{"desired-state": {"running"}})
+	}
+	decode := func(d *json.Decoder) error {
+		begun()
+		return readElements(d, func(raw *json.RawMessage) error { return each(*raw) })
+	}
+	return refused("list "+string(list), c.fetch(ctx, "/"+string(list), query, maxList, decode))
+}
+
+// Gossip implements watch.Engine.
+//
+// Docker API 1.51: GET /networks/{id}.
+func (c *dockerClient) Gossip(ctx context.Context, network string) (list []swarm.Heard, err error) {
+	decode := func(d *json.Decoder) (err error) { list, err = swarm.ReadGossip(d); return err }
+	err = c.fetch(ctx, "/networks/"+url.PathEscape(network), url.Values{"verbose": {"true"}}, maxList, decode)
+	if engine.IsGone(err) {
+		return nil, watch.ErrGone
+	}
+	return list, refused("inspect network", err)
+}
+
 // eventJSON is a line of GET /events, Docker API 1.24 to 1.51. The top-level
 // status, id and from are gone in 1.52.
 type eventJSON struct {
 	Type   string
 	Action string
+	Scope  string `json:"scope"` // "local" or "swarm"
 	Actor  struct {
 		ID         string
 		Attributes map[string]string
@@ -341,7 +405,14 @@ func (e *eventJSON) event() watch.Event {
 	if e.Type == "network" {
 		id = cmp.Or(e.Actor.Attributes["container"], id)
 	}
-	return watch.Event{Type: e.Type, Action: e.Action, Container: id}
+	w := watch.Event{Type: e.Type, Action: e.Action, Container: id}
+	switch {
+	case e.Type == "service", e.Type == "node", e.Scope == "swarm":
+		w.Container, w.Swarm = "", watch.AnyNews
+	case publish.IsTask(e.Actor.Attributes):
+		w.Swarm = watch.TaskNews
+	}
+	return w
 }
 
 // An eventStream reads the engine's events. Whoever opened it closes it.

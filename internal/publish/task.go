@@ -28,7 +28,13 @@ const (
 )
 
 // IsTask reports whether labels are those of a task's container.
-func IsTask(labels map[string]string) bool { return labels[swarmTaskID] != "" }
+func IsTask(labels map[string]string) bool { return TaskID(labels) != "" }
+
+// TaskID returns the ID of the task that labels are of, and "" if there is none.
+func TaskID(labels map[string]string) string { return labels[swarmTaskID] }
+
+// ServiceID returns the ID of that task's service.
+func ServiceID(labels map[string]string) string { return labels[swarmServiceID] }
 
 // TaskOf returns the task of a container on the node with that host name, by the labels that
 // its engine sets. It is nil for a container that is no task.

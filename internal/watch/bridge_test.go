@@ -58,7 +58,9 @@ func TestGuestsUnknown(t *testing.T) {
 	f := func(machine netip.Addr, swarm bool, calls, warnings int) {
 		inBubble(t, publish.NameRules{}, false, func(w *watched) {
 			w.engine.update(func() { w.engine.internal, w.engine.machine = []string{}, machine })
-			w.watcher.Swarm = swarm
+			if !swarm {
+				w.watcher.Swarms, w.watcher.member = nil, nil
+			}
 			w.engine.set("aa", task)
 			w.engine.setDown(false)
 			time.Sleep(3 * ResyncPeriod / 2)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rayje/dnsdock/internal/engine"
 	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/swarm"
 )
 
 // An Engine is a Docker Engine as a Watcher asks it. List, Inspect and Networks
@@ -42,6 +43,20 @@ type Engine interface {
 	// that is none of this machine's; else it is not valid.
 	Machine() netip.Addr
 
+	// SwarmInfo returns the engine's part in a swarm. The error is ErrRefused if the
+	// engine, or a proxy in front of it, refuses the call.
+	SwarmInfo(ctx context.Context) (swarm.Info, error)
+
+	// SwarmList calls each for each element of a list that managers have, as JSON
+	// that it does not keep, and begun when the reply begins. After an error the
+	// list is not whole. The error is ErrRefused if a proxy, or what is no
+	// manager, refuses the call.
+	SwarmList(ctx context.Context, list SwarmList, begun func(), each func(raw []byte) error) error
+
+	// Gossip returns what the engine hears of the tasks on an overlay network, by the
+	// ID of the network. The error is ErrRefused if the engine, or a proxy in front of it, refuses the call.
+	Gossip(ctx context.Context, network string) ([]swarm.Heard, error)
+
 	// Image returns what an image sets, by its ID. The error is ErrRefused if the
 	// engine, or a proxy in front of it, refuses the call.
 	Image(ctx context.Context, id string) (publish.Baked, error)
@@ -51,7 +66,28 @@ type Engine interface {
 type Networks struct {
 	Kinds   map[string]NetworkKind // by ID and by name: podman's containers know only the name
 	Subnets []netip.Prefix         // of those that are on the engine's machine only
+
+	// Overlays are the IDs of a swarm's networks for tasks.
+	Overlays []string
 }
+
+// A SwarmList is a list that managers of a swarm have, as in the path of its call.
+type SwarmList string
+
+const (
+	Tasks    SwarmList = "tasks" // that are to run
+	Services SwarmList = "services"
+	Nodes    SwarmList = "nodes"
+)
+
+// News is what an event may say of a swarm.
+type News int
+
+const (
+	NoNews   News = iota
+	TaskNews      // of a task
+	AnyNews       // of services or nodes too
+)
 
 // A NetworkKind says who can use the addresses on a network.
 type NetworkKind int
@@ -73,6 +109,7 @@ type Stream interface {
 type Event struct {
 	Type, Action string // "container" and "start", for example
 	Container    string // ID; empty if the event is not about a container
+	Swarm        News
 }
 
 // Actions are the actions of events that may change what is published.
@@ -80,6 +117,7 @@ var Actions = []string{
 	"create", "start", "die", "pause", "unpause", "rename", "destroy", "connect", "disconnect",
 	"health_status",  // followed by a colon and the health, but not in podman's
 	"died", "remove", // podman's die, which it calls die only when it sends it, and its destroy
+	"update", // of a swarm's service or node; these are created and removed too
 }
 
 // isWanted reports whether an event was asked for. A proxy may leave the filter

@@ -49,6 +49,13 @@ func (n *networks) has(a netip.Addr) (known, has bool) {
 	return !n.refused, slices.ContainsFunc(n.known.Subnets, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
+// overlays returns the networks of swarms that the engine has, as far as it was asked.
+func (n *networks) overlays() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.known.Overlays
+}
+
 // mark marks the networks of c. It asks the engine if one is new. The first
 // time that the engine refuses, it returns that error as refused.
 func (n *networks) mark(ctx context.Context, engine Engine, c *Container) (refused, err error) {

@@ -28,7 +28,7 @@ func TestHostOfAnEngineElsewhere(t *testing.T) {
 		if _, err := w.networks.mark(t.Context(), e, c); err != nil {
 			t.Fatal(err)
 		}
-		got := publish.AddrTexts(w.replaceHost(addrs))
+		got := publish.AddrTexts(w.replaceHost(addrs, w.machine()))
 		if got[0] != want || got[1] != "10.0.0.1" || addrs[0].IsValid() {
 			t.Errorf("engine at %q, -host-address %v: got %v; want %s", machine, ours, got, want)
 		}
@@ -90,21 +90,6 @@ func TestPublished(t *testing.T) {
 		got := w.outside(&Container{Container: new(publish.Container), Bindings: c.bindings})
 		if !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s: got %+v; want %+v", c.name, got, c.want)
-		}
-	}
-}
-
-// A task of a swarm is on overlays, which nobody outside reaches: there it is the
-// port that it publishes in host mode, also without -published.
-func TestPublishedByTasks(t *testing.T) {
-	task := &Container{
-		Container: &publish.Container{Labels: map[string]string{"com.docker.swarm.task.id": "x"}},
-		Bindings:  []publish.Binding{newBinding("0.0.0.0", 80, 8080)},
-	}
-	for _, swarm := range []bool{true, false} {
-		w := &Watcher{Config: Config{Swarm: swarm}, engine: newFakeEngine()}
-		if got := w.outside(task); (got != nil) != swarm {
-			t.Errorf("-swarm=%t: got %+v", swarm, got)
 		}
 	}
 }

@@ -16,7 +16,8 @@ type queue struct {
 	busy    map[string]bool           // IDs that are being reconciled
 	stuck   map[string]bool           // IDs whose inspect failed since the last list
 	waiting map[string]bool           // IDs of the first list that are still to be reconciled; nil before it
-	listed  bool                      // the first list was reconciled
+	awaits  bool                      // what is said of its swarm is still to come
+	listed  bool                      // the first list was reconciled, and nothing else awaited
 }
 
 // A knownContainer is a container that was inspected.
@@ -103,7 +104,7 @@ func (q *queue) endList(changed []string) (listed bool) {
 // isListedLocked reports whether the first list has been reconciled; it does so
 // once.
 func (q *queue) isListedLocked() bool {
-	if q.listed || q.waiting == nil || len(q.waiting) > 0 {
+	if q.listed || q.awaits || q.waiting == nil || len(q.waiting) > 0 {
 		return false
 	}
 	q.listed = true
@@ -117,7 +118,22 @@ func (q *queue) begin() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.stuck = make(map[string]bool)
-	q.listed, q.waiting = false, nil
+	q.listed, q.awaits, q.waiting = false, false, nil
+}
+
+// await makes the first list count only once what is said of the swarm has come too.
+func (q *queue) await() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.awaits = true
+}
+
+// arrive ends that. It reports whether the first list has been reconciled with that.
+func (q *queue) arrive() (listed bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.awaits = false
+	return q.isListedLocked()
 }
 
 // take moves an ID from dirty to busy, unless all that are dirty are busy too.

@@ -11,8 +11,9 @@ import (
 
 // service returns what a container publishes, nil for nothing, and the values
 // of it that can't be used.
-func (w *Watcher) service(c *publish.Container) (*publish.Service, []publish.Problem) {
-	if c.State == Starting && !(w.Swarm && w.Naming.Health) {
+// The host is at the machine, if that is valid.
+func (w *Watcher) service(c *publish.Container, machine netip.Addr) (*publish.Service, []publish.Problem) {
+	if c.State == Starting && !(w.Swarms != nil && w.Naming.Health) {
 		c.State = "running" // for all containers but tasks, it is
 	}
 	hasAddrs := func(e publish.Endpoint) bool { return len(e.Addrs) > 0 }
@@ -27,7 +28,7 @@ func (w *Watcher) service(c *publish.Container) (*publish.Service, []publish.Pro
 	s, problems := w.Naming.ServiceOf(c, w.URL)
 	if s != nil {
 		s.ID += w.Suffix
-		s.Addrs = w.replaceHost(s.Addrs)
+		s.Addrs = w.replaceHost(s.Addrs, machine)
 	}
 	return s, problems
 }
@@ -43,11 +44,9 @@ func (w *Watcher) machine() netip.Addr {
 	return a
 }
 
-// replaceHost returns addrs with the address of the engine's machine in place
-// of the host's address, if the engine runs elsewhere: the address at which a
-// client asked belongs to this machine then.
-func (w *Watcher) replaceHost(addrs []netip.Addr) []netip.Addr {
-	machine := w.machine()
+// replaceHost returns addrs with the address of a machine, if that is valid, in place
+// of the host's: the address at which a client asked belongs to this machine.
+func (w *Watcher) replaceHost(addrs []netip.Addr, machine netip.Addr) []netip.Addr {
 	if !machine.IsValid() || w.Naming.Host != nil {
 		return addrs
 	}
@@ -62,16 +61,15 @@ func (w *Watcher) replaceHost(addrs []netip.Addr) []netip.Addr {
 
 // outside returns what clients on no network of c get, if it publishes ports: the
 // engine's machine, if that is another one than this or such clients can't reach
-// c, as tasks on overlays. Else it is nil.
+// c. Else it is nil.
 func (w *Watcher) outside(c *Container) *publish.Outside {
 	machine := w.machine()
-	isUnreachable := w.Published || w.Swarm && publish.IsTask(c.Labels)
 	switch {
 	case machine.IsValid():
 		return publish.NewOutside([]netip.Addr{machine}, c.Bindings)
-	case isUnreachable && w.Naming.Host != nil:
+	case w.Published && w.Naming.Host != nil:
 		return publish.NewOutside(w.Naming.Host, c.Bindings)
-	case isUnreachable:
+	case w.Published:
 		return publish.NewOutside([]netip.Addr{{}}, c.Bindings)
 	}
 	return nil
@@ -108,11 +106,11 @@ func (p *problems) forget(id string) {
 	delete(p.logged, id)
 }
 
-// logProblems logs each problem of a container once in its life.
-func (w *Watcher) logProblems(c *publish.Container, list []publish.Problem) {
-	for _, p := range w.problems.add(c.ID, list) {
+// logProblems logs problems of a container.
+func (w *Watcher) logProblems(container string, list []publish.Problem) {
+	for _, p := range list {
 		w.log.Warn("value can't be used, the rest of the container is published",
-			"container", c.Name, "source", p.Source, "value", p.Value, "err", p.Err)
+			"container", container, "source", p.Source, "value", p.Value, "err", p.Err)
 	}
 }
 

@@ -10,7 +10,8 @@ import (
 // Status returns how the engine is.
 func (w *Watcher) Status() engine.Status {
 	s := *w.status.Load()
-	s.Events, s.Resyncs = w.events.Load(), w.resyncs.Load()
+	s.Events, s.Resyncs = w.counts.events.Load(), w.counts.resyncs.Load()
+	s.Swarm = w.Swarms.status(w.member)
 	return s
 }
 

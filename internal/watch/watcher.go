@@ -43,8 +43,8 @@ type Config struct {
 	URL    string            // of the engine, as configured
 	Naming publish.NameRules // must not change any more
 
-	// Swarm makes tasks of a swarm have the names of their services.
-	Swarm bool
+	// Swarms joins the tasks of swarms; nil: they are ordinary containers.
+	Swarms *Swarms
 
 	// Published makes clients on no network of a container reach it by the ports
 	// that it publishes. Clients of an engine elsewhere always do.
@@ -74,15 +74,16 @@ type Watcher struct {
 	sink   Sink
 	log    *slog.Logger
 
-	status          atomic.Pointer[engine.Status] // without the two counts; Since is zero before the first try
-	events, resyncs atomic.Uint64
+	status atomic.Pointer[engine.Status] // without the counts; Since is zero before the first try
+	counts struct{ events, resyncs atomic.Uint64 }
 
 	queue     *queue
 	followers followers
 	networks  networks
 	images    images
 	problems  problems
-	self      self // used by Run, and by the first list of a session
+	self      self    // used by Run, and by the first list of a session
+	member    *member // of Swarms; nil: there are none
 
 	resyncNow  chan struct{} // of capacity 1: list at once
 	resyncSoon chan struct{} // of capacity 1: list within retryPeriod
@@ -101,6 +102,9 @@ func New(e Engine, cfg Config, sink Sink, log *slog.Logger) *Watcher {
 	}
 	w.networks.bridge.changed = make(chan struct{}, 1)
 	w.status.Store(&engine.Status{URL: cfg.URL})
+	if cfg.Swarms != nil {
+		w.member = cfg.Swarms.join(w)
+	}
 	return w
 }
 
@@ -152,6 +156,9 @@ func (w *Watcher) session(ctx context.Context) (lived time.Duration, err error) 
 	var wg sync.WaitGroup
 	wg.Go(func() { cancel(w.read(stream)) })
 	wg.Go(func() { w.followBridge(ctx) })
+	if w.member != nil {
+		wg.Go(func() { w.member.follow(ctx) })
+	}
 	wg.Go(func() { // after the stream is open, so that no change falls between the two
 		err := w.resync(ctx)
 		if err == nil {
@@ -178,7 +185,10 @@ func (w *Watcher) read(stream Stream) error {
 		if err != nil {
 			return err
 		}
-		w.events.Add(1)
+		w.counts.events.Add(1)
+		if e.Swarm != NoNews && w.member != nil {
+			w.member.hint(e.Swarm)
+		}
 		if e.isWanted() {
 			w.log.Debug("event", "type", e.Type, "action", e.Action, "id", e.Container)
 			w.queue.add(e.Container)
@@ -210,6 +220,9 @@ func (w *Watcher) keepResyncing(ctx context.Context) error {
 
 // resync lists the containers and queues those that changed.
 func (w *Watcher) resync(ctx context.Context) error {
+	if w.member != nil {
+		w.member.ask(ctx)
+	}
 	w.queue.beginList()
 	var changed []string
 	err := w.engine.List(ctx, func(id string, f Fingerprint) {
@@ -220,7 +233,7 @@ func (w *Watcher) resync(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.resyncs.Add(1)
+	w.counts.resyncs.Add(1)
 	wakeUp(w.networks.bridge.changed)
 	if w.queue.endList(changed) {
 		w.sink.Listed(w.URL, w.isGone)
@@ -232,7 +245,7 @@ func (w *Watcher) resync(ctx context.Context) error {
 // engine that does not exist any more.
 func (w *Watcher) isGone(id string) bool {
 	id, ok := strings.CutSuffix(id, w.Suffix)
-	return ok && !strings.Contains(id, "@") && !w.queue.isKnown(id)
+	return ok && !strings.Contains(id, "@") && !w.queue.isKnown(id) && !w.Swarms.has(id)
 }
 
 // reconcileAll reconciles what is queued until ctx is done, MaxInspects
@@ -295,7 +308,9 @@ func (w *Watcher) reconcile(ctx context.Context, id string) error {
 	}
 	switch {
 	case errors.Is(err, ErrGone):
-		w.sink.Forget(id + w.Suffix)
+		if !w.Swarms.forgetOwn(w.member, id) {
+			w.sink.Forget(id + w.Suffix)
+		}
 		w.queue.forget(id)
 		w.problems.forget(id)
 		w.followers.forget(id)
@@ -309,18 +324,21 @@ func (w *Watcher) reconcile(ctx context.Context, id string) error {
 	if err := w.complete(ctx, c); err != nil {
 		return err
 	}
-	if w.Swarm {
+	if w.Swarms != nil {
 		w.networks.bridge.set(id, c.Networks)
-		c.Task = publish.TaskOf(c.Labels, "")
 	}
-	s, problems := w.service(c.Container)
 	failedBefore := w.queue.remember(id, c.Fingerprint)
 	// Also if it is as before: its followers may have seen a change that was missed here.
 	w.queue.add(w.followers.of(id, c.Name, c.Fingerprint)...)
-	w.sink.Put(id+w.Suffix, s)
+	if w.Swarms != nil && publish.IsTask(c.Labels) {
+		w.Swarms.setOwn(w.member, c, w.machine())
+	} else {
+		s, problems := w.service(c.Container, w.machine())
+		w.sink.Put(id+w.Suffix, s)
+		defer func() { w.logProblems(c.Name, w.problems.add(id, problems)) }()
+	}
 	if failedBefore {
 		w.log.Info("container can be inspected again", "container", c.Name, "id", id)
 	}
-	w.logProblems(c.Container, problems)
 	return nil
 }

@@ -1,0 +1,2 @@
+// Package swarm makes containers of what a swarm's managers list and its engines gossip.
+package swarm

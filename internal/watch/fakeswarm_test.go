@@ -1,0 +1,77 @@
+package watch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/rayje/dnsdock/internal/swarm"
+)
+
+// A fakeSwarm is what a fakeEngine says of its swarm.
+type fakeSwarm struct {
+	info    swarm.Info
+	lists   map[SwarmList][]string // as JSON; nil: 500, as without a leader
+	refused []string               // paths of calls that are refused
+	gossip  map[string][]swarm.Heard
+	hang    bool // lists hang, as in an election
+}
+
+func (s *fakeSwarm) refuse(call string) error {
+	for _, r := range s.refused {
+		if r == call {
+			return fmt.Errorf("%s: %w", call, ErrRefused)
+		}
+	}
+	return nil
+}
+
+func (e *fakeEngine) SwarmInfo(ctx context.Context) (info swarm.Info, err error) {
+	if err := e.enter(ctx, "SwarmInfo"); err != nil {
+		return info, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.swarm.info, e.swarm.refuse("/info")
+}
+
+func (e *fakeEngine) SwarmList(
+	ctx context.Context, list SwarmList, begun func(), each func(raw []byte) error,
+) error {
+	if err := e.enter(ctx, "SwarmList "+string(list)); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	elements, isHanging, err := e.swarm.lists[list], e.swarm.hang, e.swarm.refuse("/"+string(list))
+	has := e.swarm.lists != nil
+	e.mu.Unlock()
+	switch {
+	case err != nil:
+		return err
+	case isHanging:
+		<-ctx.Done()
+		return ctx.Err()
+	case !has:
+		return errors.New("500 The swarm does not have a leader")
+	}
+	begun()
+	for _, text := range elements {
+		if err := each([]byte(text)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *fakeEngine) Gossip(ctx context.Context, network string) ([]swarm.Heard, error) {
+	if err := e.enter(ctx, "Gossip"); err != nil {
+		return nil, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	list, ok := e.swarm.gossip[network]
+	if !ok {
+		return nil, ErrGone
+	}
+	return list, e.swarm.refuse("/networks/{id}")
+}
