@@ -420,7 +420,7 @@ func (a *api) metrics(w http.ResponseWriter, _ *http.Request) {
 	var p stats.Exposition
 	s := a.current()
 	a.traffic.Write(&p)
-	writeEngines(&p, s.Engines)
+	web.WriteEngines(&p, s.Engines)
 	writeForwarder(&p, s)
 	writeSecondaries(&p, s.Secondaries)
 	p.Metric("dnsdock_services", "gauge", "Services that are published.", float64(s.Services))
@@ -431,21 +431,6 @@ func (a *api) metrics(w http.ResponseWriter, _ *http.Request) {
 	stats.WriteRuntime(&p)
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	_, _ = w.Write(p.Bytes()) // it fails only if the client went away
-}
-
-func writeEngines(p *stats.Exposition, engines []engine.Status) {
-	each := func(name, kind, help string, value func(engine.Status) float64) {
-		p.Family(name, kind, help)
-		for _, e := range engines {
-			p.Sample("", value(e), "engine", e.URL)
-		}
-	}
-	each("dnsdock_engine_up", "gauge", "1 while the engine answers.",
-		func(e engine.Status) float64 { return stats.OneIf(e.Up) })
-	each("dnsdock_engine_events_total", "counter", "Events that the engine sent.",
-		func(e engine.Status) float64 { return float64(e.Events) })
-	each("dnsdock_engine_resyncs_total", "counter", "Lists of all containers that were read.",
-		func(e engine.Status) float64 { return float64(e.Resyncs) })
 }
 
 func writeSecondaries(p *stats.Exposition, list []transfer.Secondary) {

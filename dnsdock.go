@@ -150,7 +150,6 @@ type program struct {
 	traffic  *stats.Traffic
 	transfer *transfer.Server
 	watchers []*watch.Watcher
-	swarms   *watch.Swarms
 	auth     *web.WriteAuth
 	reloads  []func() // called on SIGHUP
 
@@ -164,7 +163,6 @@ func newProgram(ctx context.Context, cfg *config.Config, log *slog.Logger) *prog
 	log = slog.New(lines.Keep(log.Handler()))
 	p := &program{group: newGroup(ctx), log: log, lines: lines, httpEnded: make(chan struct{})}
 	p.reg = newRegistry(cfg.Names, cfg.TTL, log, cfg.EngineDomains()...)
-	p.swarms = watch.NewSwarms(p.reg)
 	if cfg.StateFile != "" {
 		p.state = newStateFile(p.reg, cfg.StateFile, log)
 		p.state.restore()
@@ -186,8 +184,11 @@ func newProgram(ctx context.Context, cfg *config.Config, log *slog.Logger) *prog
 		Log: log,
 	}
 	p.reloads = []func(){p.fwd.Reload, p.auth.Reload, p.transfer.Reload}
+	swarms := watch.NewSwarms(p.reg, func(s engine.Status) {
+		p.reg.feed.PublishState("swarm", s.Swarm != nil && s.Swarm.Up, s)
+	})
 	for _, e := range cfg.Docker.Engines {
-		p.follow(cfg, e)
+		p.follow(cfg, e, swarms)
 	}
 	log.Info("dnsdock starts", "version", buildVersion(), "domain", cfg.Names.Apex, "engines", cfg.Docker.Engines)
 	return p
@@ -205,11 +206,11 @@ func (p *program) serveZones(cfg *config.Config) {
 }
 
 // follow makes the watcher of an engine.
-func (p *program) follow(cfg *config.Config, e config.Engine) {
+func (p *program) follow(cfg *config.Config, e config.Engine, swarms *watch.Swarms) {
 	wc := watch.Config{URL: e.Text, Naming: cfg.Names, Labels: cfg.Docker.Labels, Self: host.ContainerID()}
 	wc.Published = cfg.Docker.Published
 	if cfg.Docker.Swarm {
-		wc.Swarms = p.swarms
+		wc.Swarms = swarms
 	}
 	wc.SetGuests = p.reg.index.SetGuests
 	wc.Naming.Apex = cmp.Or(e.Domain, wc.Naming.Apex)

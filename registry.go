@@ -207,11 +207,12 @@ func (r *registry) SetEngine(s engine.Status) {
 	e := r.engines[s.URL]
 	e.tried, e.up, e.known = true, s.Up, e.known && s.Up
 	r.updateZonesLocked()
-	if s.Up {
-		r.feed.Publish("engine-found", "", s)
-	} else {
-		r.feed.Publish("engine-lost", "", s)
-	}
+	r.feed.PublishState("engine", s.Up, s)
+}
+
+// SetSwarm implements watch.Sink.
+func (r *registry) SetSwarm(s engine.Status) {
+	r.feed.PublishState("swarm", s.Swarm != nil && s.Swarm.Up, s)
 }
 
 // Listed implements watch.Sink. It drops what the API changed of those

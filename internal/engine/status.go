@@ -27,6 +27,8 @@ type Swarm struct {
 	Nodes    int       `json:"nodes,omitempty"`    // of the swarm
 	Networks int       `json:"networks,omitempty"` // overlay networks that a worker listens on
 	Polls    uint64    `json:"polls"`              // lists of tasks that this engine was asked for
-	Took     float64   `json:"took"`               // seconds that those took, from the first octet of the reply on
+	Took     float64   `json:"took"`               // seconds of the last one, from the first octet of the reply on
 	Error    string    `json:"error,omitempty"`    // why it is not up
+
+	PollSeconds float64 `json:"-"` // of all polls
 }

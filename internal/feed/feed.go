@@ -50,6 +50,15 @@ func New() *Feed {
 	}
 }
 
+// PublishState sends the change that something was found or lost, as in engine-lost.
+func (f *Feed) PublishState(what string, isFound bool, about any) {
+	state := "-lost"
+	if isFound {
+		state = "-found"
+	}
+	f.Publish(what+state, "", about)
+}
+
 // Publish sends a change to all listeners. A listener with maxUnread changes to read does not get
 // it; CatchUp returns one change instead of all that it missed.
 func (f *Feed) Publish(event, id string, about any) {

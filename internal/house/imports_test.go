@@ -38,6 +38,7 @@ var rooms = map[string]room{
 	"internal/feed":      {"limit", messages + http + sockets + files},
 	"internal/engine":    {"", messages},
 	"internal/publish":   {"dnsname", messages + http + sockets + files + "sync log/slog"},
+	"internal/swarm":     {"publish", messages + http + sockets + files + "sync log/slog"},
 	"internal/udpio":     {"", messages + http},
 	"internal/listener":  {"stats udpio", messages + http},
 	"internal/dnscache":  {"dnsname dnswire", http + sockets + files},
@@ -53,11 +54,11 @@ var rooms = map[string]room{
 	"internal/dnsserver":   {"dnscache dnsname dnswire forward limit stats udpio zone", http},
 	"internal/web":         {"dnsname engine feed forward host limit publish stats transfer zone", messages},
 	"internal/servicejson": {"dnsname publish", messages + http + sockets + files + "sync log/slog"},
-	"internal/watch":       {"dnsname engine publish", messages + http + sockets},
+	"internal/watch":       {"dnsname engine publish swarm", messages + http + sockets},
 	"internal/dockerjson":  {"publish watch", messages + http + sockets + files},
 
 	".": {"config dnscache dnsname dnsserver dnswire dockerjson engine feed forward heap host hostsfile index limit listener " +
-		"publish servicejson spool stats systemd transfer udpio watch web zone", ""},
+		"publish servicejson spool stats swarm systemd transfer udpio watch web zone", ""},
 
 	// No part of the program.
 	"internal/dnstest":  {"dnsname dnswire listener stats", ""},

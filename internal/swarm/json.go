@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"hash/maphash"
 	"maps"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -252,8 +251,9 @@ func readNode(raw []byte) (id string, n *Node, err error) {
 	addrs := []string{j.Status.Addr}
 	if m := j.ManagerStatus; m != nil {
 		n.IsLost = isUnknown && m.Reachability == "unreachable"
-		host, _, _ := net.SplitHostPort(m.Addr) // empty if it is no address
-		addrs = slices.Insert(addrs, 0, host)
+		if a, err := netip.ParseAddrPort(m.Addr); err == nil {
+			addrs = slices.Insert(addrs, 0, a.Addr().String())
+		}
 	}
 	for _, text := range addrs {
 		if a := reachable(text); a.IsValid() {

@@ -30,8 +30,8 @@ func (m *Member) Addr() netip.Addr {
 	return m.Node.Addr
 }
 
-// Name returns the name of the task's container.
-func (m *Member) Name() string {
+// name returns the name of the task's container.
+func (m *Member) name() string {
 	place := m.Task.NodeID
 	if m.Task.Slot > 0 {
 		place = strconv.Itoa(m.Task.Slot)
@@ -90,7 +90,7 @@ func (m *Member) Container() (c *publish.Container, problems []publish.Problem) 
 		return nil, nil
 	}
 	c = &publish.Container{
-		ID: cmp.Or(t.Container, t.ID), Name: m.Name(), Image: t.spec.image, State: stateRunning, Since: t.Since,
+		ID: cmp.Or(t.Container, t.ID), Name: m.name(), Image: t.spec.image, State: stateRunning, Since: t.Since,
 		Env: t.spec.env, Labels: t.spec.labels,
 	}
 	if isTemplate(t.spec.hostname) {

@@ -4,7 +4,6 @@ import (
 	"hash/maphash"
 	"iter"
 	"maps"
-	"slices"
 )
 
 const (
@@ -159,9 +158,13 @@ func (v *View) Of(task string) *Member {
 // that are up, or all if none is.
 func (v *View) node(id string) *Node {
 	n := v.nodes.get(id)
-	isUp := func(i item[Node]) bool { return i.value.IsUp }
-	if n == nil || !n.Addr.IsValid() || !n.IsUp && slices.ContainsFunc(slices.Collect(maps.Values(v.nodes.items)), isUp) {
+	if n == nil || !n.Addr.IsValid() {
 		return nil
+	}
+	for _, i := range v.nodes.items {
+		if i.value.IsUp && !n.IsUp {
+			return nil
+		}
 	}
 	return n
 }

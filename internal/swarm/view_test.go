@@ -136,7 +136,8 @@ func TestChanges(t *testing.T) {
 		t.Errorf("a task that is new: changed %v", got)
 	}
 	text := bytes.Replace(tasks[0], []byte(`"DesiredState":"running"`), []byte(`"DesiredState":"shutdown"`), 1)
-	if got := read(t, v.Tasks(), append([]json.RawMessage{text}, tasks[1:]...)...); !slices.Contains(got, id) || v.Has(id) {
+	others := append([]json.RawMessage{text}, tasks[1:]...)
+	if got := read(t, v.Tasks(), others...); !slices.Contains(got, id) || v.Has(id) {
 		t.Errorf("a task that is to stop: changed %v, has %t", got, v.Has(id))
 	}
 	read(t, v.Tasks(), tasks...)
@@ -184,8 +185,9 @@ func TestOddLists(t *testing.T) {
 		`{"ID":"no service","ServiceID":"other","DesiredState":"running","Spec":{"ContainerSpec":{}},
 			"Status":{"State":"running"}}`,
 		`{"ID":"no prefix","NodeID":"n1","Slot":2,`+spec+`,"Status":{"State":"running","ContainerStatus":{}},
-			"NetworksAttachments":[{"Network":{"ID":"x","Spec":{"Name":"one"},"IPAMOptions":{"Configs":[{"Subnet":"10.9.0.0/24"}]}},
-			"Addresses":["10.9.0.5","fd00::5","","x"]},{"Addresses":null}]}`)
+			"NetworksAttachments":[{"Network":{"ID":"x","Spec":{"Name":"one"},
+				"IPAMOptions":{"Configs":[{"Subnet":"10.9.0.0/24"}]}},"Addresses":["10.9.0.5","fd00::5","","x"]},
+			{"Addresses":null}]}`)
 	all, problems := containers(v)
 	if got := slices.Sorted(maps.Keys(all)); !slices.Equal(got, []string{"web.", "web.2"}) || len(problems) > 0 {
 		t.Fatalf("got %q, %v", got, problems)
@@ -235,11 +237,13 @@ func TestInfo(t *testing.T) {
 			t.Fatal(err)
 		}
 		i, err := ReadInfo(json.NewDecoder(bytes.NewReader(text)))
-		if err != nil || i.Role != Manager || i.Cluster == "" || len(i.Managers) != 3 || !i.Addr.IsValid() || i.Hostname == "" {
+		if err != nil || i.Role != Manager || i.Cluster == "" || len(i.Managers) != 3 || !i.Addr.IsValid() ||
+			i.Hostname == "" {
 			t.Errorf("%s: %+v, %v", version, i, err)
 		}
 		worker := Info{Role: Worker, Managers: i.Managers[1:2]}
-		if !i.IsSame(worker) || !worker.IsSame(i) || worker.IsSame(Info{Managers: []string{"x"}}) || i.IsSame(Info{Cluster: "x"}) {
+		if !i.IsSame(worker) || !worker.IsSame(i) || worker.IsSame(Info{Managers: []string{"x"}}) ||
+			i.IsSame(Info{Cluster: "x"}) {
 			t.Errorf("%s: whether engines are of one swarm is wrong", version)
 		}
 	}
@@ -275,7 +279,8 @@ func TestGossip(t *testing.T) {
 		}
 	}
 	h := Heard{Name: "shop_web.2.x", Service: "shop_web"}
-	if c := ContainerOf([]Heard{h}, map[string]bool{"shop": true}); c.Task.Stack != "shop" || c.Task.Slot != 2 || c.ID != "x" {
+	c := ContainerOf([]Heard{h}, map[string]bool{"shop": true})
+	if c.Task.Stack != "shop" || c.Task.Slot != 2 || c.ID != "x" {
 		t.Errorf("%+v", c.Task)
 	}
 }

@@ -3,6 +3,7 @@ package watch
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/rayje/dnsdock/internal/swarm"
@@ -99,11 +100,11 @@ func (m *member) end(ctx context.Context, c *cluster, err error) {
 	case !isNews:
 	case isUp:
 		m.w.log.Info("swarm found", "cluster", id, "services", services, "tasks", tasks, "nodes", nodes)
-		// m.sink.SetSwarm(m.w.Status())
+		m.announce(m.w.Status())
 	default:
 		m.w.log.Warn("swarm away: its managers don't tell its tasks, and what is known goes on being answered",
 			"cluster", id, "err", err)
-		// m.sink.SetSwarm(m.w.Status())
+		m.announce(m.w.Status())
 	}
 	m.tellListed(listed)
 	if err != nil && ctx.Err() == nil {
@@ -157,21 +158,20 @@ func (m *member) poll(ctx context.Context, c *cluster) error {
 		}
 	}
 	began := time.Now()
-	var unheard []string
+	var news []string
 	took, err := m.read(ctx, c, Tasks, view.Tasks(), func() {
 		if !c.isKnown() {
-			unheard = m.unhearLocked(c)
+			news = slices.AppendSeq(m.unhearLocked(c), view.Keys())
 		}
 		c.began = began
 	})
 	if err != nil {
 		return err
 	}
-	m.apply(unheard...)
+	m.apply(news...)
 	m.mu.Lock()
 	c.pace.done(took)
-	m.polls++
-	m.took += took
+	m.notePollLocked(took)
 	isIncomplete := view.IsIncomplete(!m.refused["/nodes"])
 	m.mu.Unlock()
 	if isIncomplete && !others {

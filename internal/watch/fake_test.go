@@ -38,8 +38,7 @@ type fakeEngine struct {
 	images     map[string]publish.Baked // what images set, by ID; the others set nothing
 	noImages   bool                     // Image is refused
 	bridge     map[string]netip.Addr    // addresses on the bridge, by ID; nil: GatewayBridge is refused
-	swarm      fakeSwarm
-	overlays   []string // IDs of the swarm's networks
+	fakeSwarm
 
 	list    func(ctx context.Context) error            // if not nil, and it returns an error, List does so
 	inspect func(ctx context.Context, id string) error // the same for Inspect
@@ -439,7 +438,7 @@ func inBubble(t *testing.T, n publish.NameRules, up bool, f func(w *watched)) {
 		}
 		w.engine.setDown(!up)
 		n.Apex = "\x06docker\x00"
-		swarms := NewSwarms(w.sink)
+		swarms := NewSwarms(w.sink, w.sink.setSwarm)
 		cfg := Config{URL: "fake", Naming: n, Swarms: swarms, SetGuests: w.sink.setGuests}
 		w.watcher = New(w.engine, cfg, w.sink, slog.New(slog.DiscardHandler))
 		w.watcher.log = slog.New(dnstest.Unlocked(t, w.log,

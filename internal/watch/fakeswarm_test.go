@@ -5,11 +5,17 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/rayje/dnsdock/internal/engine"
 	"github.com/rayje/dnsdock/internal/swarm"
 )
 
 // A fakeSwarm is what a fakeEngine says of its swarm.
 type fakeSwarm struct {
+	swarm    swarmState
+	overlays []string // IDs of the swarm's networks
+}
+
+type swarmState struct {
 	info    swarm.Info
 	lists   map[SwarmList][]string // as JSON; nil: 500, as without a leader
 	refused []string               // paths of calls that are refused
@@ -17,7 +23,7 @@ type fakeSwarm struct {
 	hang    bool // lists hang, as in an election
 }
 
-func (s *fakeSwarm) refuse(call string) error {
+func (s *swarmState) refuse(call string) error {
 	for _, r := range s.refused {
 		if r == call {
 			return fmt.Errorf("%s: %w", call, ErrRefused)
@@ -74,4 +80,10 @@ func (e *fakeEngine) Gossip(ctx context.Context, network string) ([]swarm.Heard,
 		return nil, ErrGone
 	}
 	return list, e.swarm.refuse("/networks/{id}")
+}
+
+func (k *fakeSink) setSwarm(s engine.Status) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.news = append(k.news, map[bool]string{true: "swarm found", false: "swarm lost"}[s.Swarm.Up])
 }

@@ -20,7 +20,7 @@ func (m *member) listen(ctx context.Context) {
 	}
 	networks := m.w.networks.overlays()
 	if len(networks) > maxOverlays {
-		m.warnOnce("networks", "the engine has over 64 overlay networks: tasks of other nodes on the last ones are unknown", nil)
+		m.warnOnce("networks", "the engine has over 64 overlay networks: tasks on the last ones are unknown", nil)
 		networks = networks[:maxOverlays]
 	}
 	began := time.Now()
@@ -72,8 +72,7 @@ func (m *member) setHeard(heard map[string][]swarm.Heard, overlays int, took tim
 	if c == nil || c.isKnown() && m.hasManagerLocked(c) {
 		return nil, nil
 	}
-	m.polls++
-	m.took += took
+	m.notePollLocked(took)
 	listed = m.triedLocked(c)
 	if heard == nil {
 		return nil, listed

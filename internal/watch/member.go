@@ -38,7 +38,7 @@ type member struct {
 	failed    time.Time                // when it did not tell the view; zero: it did
 	refused   map[string]bool          // calls that were refused, and what else is logged once
 	polls     uint64
-	took      time.Duration // by all polls
+	took      struct{ last, all time.Duration } // by polls
 }
 
 // join adds an engine, the next in the order of -docker.
@@ -96,7 +96,7 @@ func (m *member) ask(ctx context.Context) {
 	info, err := m.w.engine.SwarmInfo(ctx)
 	switch {
 	case errors.Is(err, ErrRefused):
-		m.refuse("/info", "it can't be told whether there is a swarm, whose tasks on other nodes are not known then", err)
+		m.refuse("/info", "it can't be told whether there is a swarm, with tasks on other nodes", err)
 		info = swarm.Info{}
 	case err != nil:
 		m.w.log.Debug("the engine does not say whether it is of a swarm", "err", err)
@@ -281,6 +281,11 @@ func (h *Swarms) hasManagerLocked(c *cluster) bool {
 	})
 }
 
+func (m *member) notePollLocked(took time.Duration) {
+	m.polls++
+	m.took.last, m.took.all = took, m.took.all+took
+}
+
 // status returns what users see of an engine's swarm; nil if it is of none.
 func (h *Swarms) status(m *member) *engine.Swarm {
 	if h == nil {
@@ -294,7 +299,8 @@ func (h *Swarms) status(m *member) *engine.Swarm {
 	}
 	s := &engine.Swarm{
 		Role: m.info.Role.String(), Cluster: m.info.Cluster, Node: m.info.Hostname,
-		Up: c.isUp(), Since: c.since, Polls: m.polls, Took: m.took.Seconds(),
+		Up: c.isUp(), Since: c.since, Polls: m.polls, Took: m.took.last.Seconds(),
+		PollSeconds: m.took.all.Seconds(),
 	}
 	switch {
 	case c.isKnown():

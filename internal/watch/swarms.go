@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rayje/dnsdock/internal/engine"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/swarm"
 )
@@ -17,7 +18,8 @@ import (
 // An engine is right about its own containers, and the managers about which
 // tasks are to run: a task leaves when either says that it ends.
 type Swarms struct {
-	sink Sink
+	sink     Sink
+	announce func(engine.Status) // is told that the view of an engine's swarm was found or lost
 
 	mu       sync.Mutex // guards what follows, and all of members and clusters; never held while a line is written
 	members  []*member  // the engines, in the order of -docker
@@ -41,9 +43,10 @@ type ownTask struct {
 	since   time.Time  // when it was first seen to run
 }
 
-// NewSwarms returns swarms of no engine.
-func NewSwarms(sink Sink) *Swarms {
-	return &Swarms{sink: sink, entries: make(map[string]*entry)}
+// NewSwarms returns swarms of no engine. Announce is called when what managers say of
+// an engine's swarm is found or lost.
+func NewSwarms(sink Sink, announce func(engine.Status)) *Swarms {
+	return &Swarms{sink: sink, announce: announce, entries: make(map[string]*entry)}
 }
 
 // setOwn notes what an engine says of the container of a task.

@@ -43,7 +43,7 @@ func service(id, more string) string {
 }
 
 func node(id, addr string) string {
-	return fmt.Sprintf(`{"ID":%q,"Description":{"Hostname":"host-%s"},"Status":{"State":"ready","Addr":%q}}`, id, id, addr)
+	return fmt.Sprintf(`{"ID":%q,"Description":{"Hostname":"host-%[1]s"},"Status":{"State":"ready","Addr":%q}}`, id, addr)
 }
 
 // setLists makes a manager list these tasks, of the service "s" on the nodes "n1" and "n2".
@@ -76,7 +76,7 @@ func inSwarm(t *testing.T, roles []swarm.Role, prepare func(*swarmOf), f func(*s
 	synctest.Test(t, func(t *testing.T) {
 		s := &swarmOf{T: t, log: dnstest.NewLog()}
 		s.sink = &fakeSink{services: make(map[string]*publish.Service), isShared: true}
-		swarms := NewSwarms(s.sink)
+		swarms := NewSwarms(s.sink, s.sink.setSwarm)
 		log := slog.New(dnstest.Unlocked(t, s.log, &swarms.mu, &swarms.problems.mu))
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
@@ -91,7 +91,9 @@ func inSwarm(t *testing.T, roles []swarm.Role, prepare func(*swarmOf), f func(*s
 				e.swarm.info.Cluster = "cluster"
 			}
 			cfg := Config{URL: fmt.Sprint("engine", i+1), Swarms: swarms, SetGuests: s.sink.setGuests}
-			cfg.Naming = publish.NameRules{Apex: "\x06docker\x00", Health: true}
+			cfg.Naming = publish.NameRules{
+				Apex: "\x06docker\x00", Health: true, Second: publish.SecondNames{Compose: true},
+			}
 			if i > 0 {
 				cfg.Suffix = "@" + cfg.URL
 			}
@@ -232,6 +234,9 @@ func TestSwarmsFailover(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		if n := strings.Count(s.log.String(), "swarm found"); n != 2 {
 			t.Errorf("the swarm is found %d times; want 2", n)
+		}
+		if got := strings.Join(s.sink.news, ", "); !strings.HasSuffix(got, ", lost, swarm lost, swarm found") {
+			t.Errorf("news: %s", got)
 		}
 		if st := s.watchers[1].Status().Swarm; st == nil || !st.Up || st.Tasks != 1 || st.Role != "manager" {
 			t.Errorf("status: %+v", st)
