@@ -155,6 +155,9 @@ func (w *world) change(t *testing.T, rnd *rand.Rand, random func(most int, more 
 	for range rnd.IntN(3) {
 		s.SecondNames = append(s.SecondNames, mustName(t, random(4)+"."+w.apex))
 	}
+	if rnd.IntN(8) == 0 { // as the machines of a swarm
+		s.OwnerNames, s.Aliases = nil, nil
+	}
 	w.put(id, s)
 }
 

@@ -258,3 +258,67 @@ func TestRemovedAliasesAreBounded(t *testing.T) {
 		}
 	})
 }
+
+// What has no owner name is published, and found by its second names only.
+func TestNameless(t *testing.T) {
+	for _, zones := range [][]dnsname.Name{nil, {mustName(t, "other.docker")}} {
+		r := newSecondRig(t, zones...)
+		r.putNamed(t, "a", "a", "x", "")
+		r.putNamed(t, "z", "z", "x", "")
+		node, _ := r.Rules.NodeOf(strings.Repeat("n", 25), "alpha", netip.MustParseAddr("192.0.2.7"), "e")
+		r.put(node.ID, node)
+		var ids []string
+		for s := range r.Everything {
+			ids = append(ids, s.ID)
+		}
+		if got := strings.Join(ids, " "); got != "a "+node.ID+" z" || r.Len() != 3 {
+			t.Errorf("got %s, %d services; want them by ID", got, r.Len())
+		}
+		for q, want := range map[string]string{
+			"docker": "a z", "alpha.nodes.docker": node.ID, "nodes.docker": node.ID, "*.nodes.docker": node.ID,
+			"*.*.nodes.docker": node.ID, "alpha.*.docker": node.ID, "beta.*.docker": "", "beta.nodes.docker": "",
+		} {
+			if got := matched(t, r, q); got != want {
+				t.Errorf("%s: got %q; want %q", q, got, want)
+			}
+		}
+		r.put(node.ID, nil)
+		if got := matched(t, r, "nodes.docker"); got != "" || r.Len() != 2 {
+			t.Errorf("after its end: got %q, %d services", got, r.Len())
+		}
+	}
+}
+
+// Where a service has names of slots, its name is not that of slots which it has not.
+func TestNoSuchSlot(t *testing.T) {
+	r := newSecondRig(t)
+	r.putNamed(t, "w1", "w1", "x", "web.docker 1.web.docker tasks.web.docker tasks.web.shop.docker 1.web.shop.docker")
+	r.putNamed(t, "w2", "w2", "x", "web.docker 2.web.docker tasks.web.docker tasks.web.shop.docker 2.web.shop.docker")
+	r.putNamed(t, "db", "db", "x", "db.docker")
+	r.check(t)
+	f := func(q, want string) {
+		t.Helper()
+		if got := matched(t, r, q); got != want {
+			t.Errorf("%s: got %q; want %q", q, got, want)
+		}
+	}
+	f("web.docker", "w1 w2")
+	f("*.web.docker", "w1 w2")
+	f("2.web.docker", "w2")
+	f("7.web.docker", "")
+	f("x.7.web.docker", "")
+	f("7.web.shop.docker", "")
+	f("7.*.docker", "db")
+	f("x.1.web.docker", "w1")
+	f("x.tasks.web.docker", "w1 w2")
+	f("x.db.docker", "db")
+	r.putNamed(t, "o", "o", "x", "web.docker") // an alias of another container
+	f("web.docker", "o w1 w2")
+	f("7.web.docker", "o")
+	stamp := r.Stamp(mustName(t, "7.web.docker"))
+	r.putNamed(t, "w2", "w2", "x", "web.docker")
+	f("7.web.docker", "o w2")
+	if r.Stamp(mustName(t, "7.web.docker")) == stamp {
+		t.Error("the stamp does not change when a service's own slots go")
+	}
+}

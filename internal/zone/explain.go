@@ -141,8 +141,8 @@ func (t *trace) repeat(n dnsname.Name) {
 }
 
 // sources adds services to the last reason, each with those of its names that fit: of its second
-// names only if these are what the services were found by.
-func (t *trace) sources(services iter.Seq[*publish.Service], second bool, fits func(dnsname.Name) bool) {
+// names only if these are what the services were found by, for the name second.
+func (t *trace) sources(services iter.Seq[*publish.Service], second dnsname.Name, fits func(dnsname.Name) bool) {
 	r := &t.why[len(t.why)-1]
 	for s := range services {
 		if slices.ContainsFunc(r.Services, func(known Source) bool { return known.ID == s.ID }) {
@@ -156,8 +156,10 @@ func (t *trace) sources(services iter.Seq[*publish.Service], second bool, fits f
 			return dnsname.Texts(publish.FirstFew(names))
 		}
 		source := Source{ID: s.ID, Container: s.Origin.Container, Names: []string{}}
-		if second || len(s.OwnerNames) == 0 {
-			source.SecondNames = fitting(s.SecondNames)
+		if second != "" || len(s.OwnerNames) == 0 {
+			closed := s.ClosedNames()
+			isOut := func(n dnsname.Name) bool { return closed[n] && n.Labels() < second.Labels() }
+			source.SecondNames = fitting(slices.DeleteFunc(slices.Clone(s.SecondNames), isOut))
 		} else {
 			source.Names = fitting(s.OwnerNames)
 		}
@@ -189,22 +191,26 @@ func (d *decision) explain(q Query, top dnsname.Name, f found) {
 		rule += fmt.Sprintf("; this client is a container, and known by %v too", places[1:])
 	}
 	d.trace.note(n, rule)
+	var second dnsname.Name
+	if f.second {
+		second = n
+	}
 	switch {
 	case f.owners != nil:
-		d.trace.sources(f.owners.All(publish.AnyKind), false, func(dnsname.Name) bool { return true })
+		d.trace.sources(f.owners.All(publish.AnyKind), "", func(dnsname.Name) bool { return true })
 	case len(f.ports) > 0:
 		for _, p := range f.ports {
 			isFull := func(o dnsname.Name) bool { return o == p.FullName() }
-			d.trace.sources(index.Singleton(p.Service).All(publish.HasPorts), false, isFull)
+			d.trace.sources(index.Singleton(p.Service).All(publish.HasPorts), "", isFull)
 		}
 	case f.cname != nil:
-		d.trace.sources(index.Singleton(f.cname).All(publish.HasCNAME), f.second, d.Reg.Answers(n))
+		d.trace.sources(index.Singleton(f.cname).All(publish.HasCNAME), second, d.Reg.Answers(n))
 	case q.Type == dns.TypeA, q.Type == dns.TypeAAAA:
-		d.trace.sources(d.Reg.Giving(f.views, q.Type == dns.TypeA, d.viewer()), f.second, d.Reg.Answers(n))
+		d.trace.sources(d.Reg.Giving(f.views, q.Type == dns.TypeA, d.viewer()), second, d.Reg.Answers(n))
 	case q.Type == dns.TypeTXT:
-		d.trace.sources(index.Shuffled(f.views, publish.HasTXT), f.second, d.Reg.Answers(n))
+		d.trace.sources(index.Shuffled(f.views, publish.HasTXT), second, d.Reg.Answers(n))
 	default:
-		d.trace.sources(index.Shuffled(f.views, publish.HasData), f.second, d.Reg.Answers(n))
+		d.trace.sources(index.Shuffled(f.views, publish.HasData), second, d.Reg.Answers(n))
 	}
 }
 

@@ -36,14 +36,8 @@ func newSwarm(t *testing.T) *zonetest.Index {
 	return reg
 }
 
-func putVIP(t *testing.T, reg *zonetest.Index, addrs ...publish.Endpoint) {
-	t.Helper()
-	vip, problems := reg.Rules.VIPOf(publish.Task{ServiceID: "shop_web-id", Service: "shop_web", Stack: "shop"}, addrs, "e")
-	if vip == nil || len(problems) > 0 {
-		t.Fatalf("got %v, %v", vip, problems)
-	}
-	reg.Put(vip.ID, vip)
-}
+// shopWeb is the service of which there is a virtual address.
+var shopWeb = publish.Task{ServiceID: "shop_web-id", Service: "shop_web", Stack: "shop"}
 
 const (
 	inside  = "10.0.1.9"
@@ -68,7 +62,7 @@ func TestVirtualAddress(t *testing.T) {
 		}
 	}
 	f(inside, "web.shop.docker.", dns.TypeA, "NOERROR 10.0.1.3 10.0.1.4")
-	putVIP(t, reg, zonetest.Endpoint("over", "10.0.1.2/24"), zonetest.Endpoint("second", "10.0.2.2/24"))
+	reg.PutVIP(t, shopWeb, zonetest.Endpoint("over", "10.0.1.2/24"), zonetest.Endpoint("second", "10.0.2.2/24"))
 	for _, name := range []string{"shop_web.docker.", "web.shop.docker."} {
 		f(inside, name, dns.TypeA, "NOERROR 10.0.1.2")
 		f("10.0.2.9", name, dns.TypeA, "NOERROR 10.0.2.2")
@@ -92,8 +86,15 @@ func TestVirtualAddress(t *testing.T) {
 		}
 	}
 	res, err := z.Explain(zonetest.Name(t, "web.shop.docker"), dns.TypeA, newClientAt(inside, "192.0.2.1"))
-	if err != nil || len(res.Why) != 1 || len(res.Why[0].Services) != 1 || res.Why[0].Services[0].ID != "vip:shop_web-id" {
+	if err != nil || len(res.Why[0].Services) != 1 || res.Why[0].Services[0].ID != "vip:shop_web-id" {
 		t.Errorf("why: got %+v, %v; want the virtual address", res, err)
+	}
+
+	if res, err = z.Explain(zonetest.Name(t, "x.1.shop_web.docker"), dns.TypeA, newClientAt(inside, "")); err != nil {
+		t.Fatal(err)
+	}
+	if got := res.Why[0].Services[0].SecondNames; !slices.Equal(got, []string{"1.shop_web.docker"}) {
+		t.Errorf("why x.1.shop_web.docker: by %v; want by that of the slot", got)
 	}
 
 	m := replyTo(z, new(dns.Msg).SetQuestion("2.1.0.10.in-addr.arpa.", dns.TypePTR), newClientAt(inside, ""))
@@ -109,7 +110,7 @@ func TestVirtualAddress(t *testing.T) {
 // Others that have the name go on being answered, and where no task is left, there is no such name.
 func TestVirtualAddressAndOthers(t *testing.T) {
 	reg := newSwarm(t)
-	putVIP(t, reg, zonetest.Endpoint("over", "10.0.1.2/24"))
+	reg.PutVIP(t, shopWeb, zonetest.Endpoint("over", "10.0.1.2/24"))
 	e := zonetest.Endpoint("over", "10.0.1.8/24")
 	e.Aliases = []string{"shop_web"}
 	reg.PutContainers(t, publish.Container{ID: "o", Name: "o", Image: "other", Networks: []publish.Endpoint{e}})
@@ -122,6 +123,7 @@ func TestVirtualAddressAndOthers(t *testing.T) {
 	}
 	f("shop_web.docker.", "NOERROR 10.0.1.2 10.0.1.8")
 	f("x.shop_web.docker.", "NOERROR 10.0.1.8") // the alias answers below it too
+	noVIPIn(t, z)
 	reg.Put("w1", nil)
 	reg.Put("w2", nil)
 	f("shop_web.docker.", "NOERROR 10.0.1.8")
@@ -129,9 +131,16 @@ func TestVirtualAddressAndOthers(t *testing.T) {
 	f("shop.docker.", "NXDOMAIN")
 	reg.Put("o", nil)
 	f("shop_web.docker.", "NXDOMAIN")
+	noVIPIn(t, z)
+}
+
+// noVIPIn holds that no copy of the zone has the virtual address.
+func noVIPIn(t *testing.T, z *Resolver) {
+	t.Helper()
 	zone := zonetest.Name(t, "docker")
 	for n := range z.NamesIn(zone) {
-		if node := z.Node(n, zone, netip.Addr{}); node != nil && strings.Contains(node.Own+node.Wild, "\x0a\x00\x01\x02") {
+		node := z.Node(n, zone, netip.Addr{})
+		if node != nil && strings.Contains(node.Own+node.Wild, "\x0a\x00\x01\x02") {
 			t.Errorf("%v: the zone's copy has the virtual address", n)
 		}
 	}
@@ -140,11 +149,7 @@ func TestVirtualAddressAndOthers(t *testing.T) {
 func TestNodes(t *testing.T) {
 	reg := newSwarm(t)
 	for id, host := range map[string]string{"1": "Alpha", "2": "alpha", "3": "beta.example"} {
-		node, problems := reg.Rules.NodeOf(id, host, netip.MustParseAddr("192.0.2.10"+id), "e")
-		if len(problems) > 0 {
-			t.Fatal(problems)
-		}
-		reg.Put(node.ID, node)
+		reg.PutNode(t, id, host, "192.0.2.10"+id)
 	}
 	z := newResolver(t, reg)
 	f := func(qname string, qtype uint16, want string) {

@@ -135,6 +135,28 @@ func (ix *Index) PutContainers(t testing.TB, list ...publish.Container) {
 	}
 }
 
+// PutVIP publishes the virtual addresses of the service of t.
+func (ix *Index) PutVIP(t testing.TB, of publish.Task, addrs ...publish.Endpoint) {
+	t.Helper()
+	s, problems := ix.Rules.VIPOf(of, addrs, "e")
+	ix.putVirtual(t, s, problems)
+}
+
+// PutNode publishes a machine of a swarm.
+func (ix *Index) PutNode(t testing.TB, id, hostname, addr string) {
+	t.Helper()
+	s, problems := ix.Rules.NodeOf(id, hostname, netip.MustParseAddr(addr), "e")
+	ix.putVirtual(t, s, problems)
+}
+
+func (ix *Index) putVirtual(t testing.TB, s *publish.Service, problems []publish.Problem) {
+	t.Helper()
+	if s == nil || len(problems) > 0 {
+		t.Fatalf("got %v, %v", s, problems)
+	}
+	ix.Put(s.ID, s)
+}
+
 // PutBroken publishes a service whose answer makes whoever decides it panic: it
 // says that it has more addresses on its network than it has.
 func (ix *Index) PutBroken(t testing.TB, name, image string) {
