@@ -4,16 +4,19 @@ import (
 	"container/list"
 	"sync"
 	"sync/atomic"
+	"time"
+
+	"github.com/rayje/dnsdock/internal/table"
 )
 
 // A Cache holds responses in a bounded number of bytes. The response that came first is dropped first, unless it was
 // used meanwhile: then it gets a second chance, so that a flood of names that are asked for once drops few others.
 type Cache struct {
-	limit      int64         // bytes
-	responses  sync.Map      // of *Response, by Question
+	limit      int64 // bytes
+	responses  table.Table[Question, *Response]
 	generation atomic.Uint32 // how often Clear was called
 
-	mu    sync.Mutex // guards what follows, and every store to responses
+	mu    sync.Mutex // guards what follows, and every change of responses
 	size  int64      // bytes of all responses, at most limit
 	queue *list.List // of *Response; the last one is dropped first
 }
@@ -23,8 +26,7 @@ func New(limit int64) *Cache { return &Cache{limit: limit, queue: list.New()} }
 
 // Get returns the response to q, whatever its age; nil if there is none.
 func (c *Cache) Get(q Question) *Response {
-	v, _ := c.responses.Load(q)
-	r, ok := v.(*Response)
+	r, ok := c.responses.Load(q)
 	if ok && !r.used.Load() {
 		r.used.Store(true)
 	}
@@ -38,8 +40,7 @@ func (c *Cache) Put(r *Response) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if v, ok := c.responses.Load(r.Question); ok {
-		old := v.(*Response)
+	if old, ok := c.responses.Load(r.Question); ok {
 		r.used.Store(old.used.Load())
 		c.queue.Remove(old.place)
 		c.size -= old.space()
@@ -62,10 +63,11 @@ func (c *Cache) Put(r *Response) {
 func (c *Cache) DropDead() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	now := time.Now()
 	var next *list.Element
 	for place := c.queue.Front(); place != nil; place = next {
 		next = place.Next()
-		if r := place.Value.(*Response); r.At(r.Age()) == Dead {
+		if r := place.Value.(*Response); r.At(r.Age(now)) == Dead {
 			c.dropLocked(r)
 		}
 	}
@@ -74,7 +76,7 @@ func (c *Cache) DropDead() {
 // dropLocked drops r, which must be in the cache.
 func (c *Cache) dropLocked(r *Response) {
 	c.queue.Remove(r.place)
-	c.responses.Delete(r.Question)
+	c.responses.Remove(r.Question)
 	c.size -= r.space()
 }
 

@@ -18,7 +18,7 @@ const (
 	MaxNegativeTTL = time.Hour       // for which an upstream's NXDOMAIN or NODATA is fresh (RFC 2308 section 5)
 	FailureTTL     = 5 * time.Second // for which a failure is remembered: RFC 9520 section 3.2 has 1 s to 5 minutes
 	staleTTL       = 30              // seconds: the TTL of records in a stale answer (RFC 8767 section 4)
-	responseSpace  = 450             // bytes of a response beside its question and records, the tables' share included
+	responseSpace  = 350             // bytes of a response beside its question and records, the tables' share included
 )
 
 // A Response is what upstreams said to a question, in wire format: all that follows the question in a message, without
@@ -129,11 +129,10 @@ func Failed(q Question) *Response {
 // Rcode returns the response code.
 func (r *Response) Rcode() int { return int(r.flags[1] & 0xf) }
 
-// Age returns how old r is. The monotonic clock of time.Since stops while a laptop sleeps, and the wall clock may be
-// set back, so that the clock counts that went further.
-func (r *Response) Age() time.Duration {
-	now := time.Now()
-	return max(now.Sub(r.Born), time.Duration(now.UnixNano()-r.Born.UnixNano()))
+// Age returns how old r is at a time, which time.Now returned. The monotonic clock stops while a laptop sleeps, and the
+// wall clock may be set back, so that the clock counts that went further.
+func (r *Response) Age(now time.Time) time.Duration {
+	return max(now.Sub(r.Born), time.Duration(now.UnixNano()-r.Born.UnixNano()), 0)
 }
 
 // A Freshness says whether a response may be given.
@@ -160,7 +159,7 @@ func (r *Response) At(age time.Duration) Freshness {
 }
 
 // Tire makes r, which is stale, be given for FailureTTL without asking an upstream: they all failed.
-func (r *Response) Tire() { r.recheck.Store(int64(r.Age() + FailureTTL)) }
+func (r *Response) Tire() { r.recheck.Store(int64(r.Age(time.Now()) + FailureTTL)) }
 
 // OwnTTL is for AppendTo: the records keep their own TTLs.
 const OwnTTL = -1

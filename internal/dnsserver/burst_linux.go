@@ -33,7 +33,7 @@ func (u *UDP) ask(i int) (ok bool) {
 	}
 	return u.burst.Ask(q, func() forward.Client {
 		packet := bytes.Clone(u.batch.Packet(i))
-		c := &waitingClient{conn: u, addr: u.client(), to: u.batch.FarEnd(i), arrived: u.begun.Add(u.arrived)}
+		c := &waitingClient{conn: u, addr: u.client(), to: u.batch.FarEnd(i), arrived: u.arrived}
 		c.query, _ = u.replay.read(packet, dnswire.MaxUDPSize) // ok: it was before
 		c.Name = ""                                            // it is in the reader's memory
 		return c
@@ -52,15 +52,15 @@ func (c *waitingClient) Reply(r *dnscache.Response, out *udpio.Batch) {
 		go c.follow(r)
 		return
 	}
-	w := writer{server: server, query: c.query, reply: out.Space()}
+	now, w := time.Now(), writer{server: server, query: c.query, reply: out.Space()}
 	w.begin(true) // else the query would not be forwarded
-	w.cached(r)
+	w.cached(r, now)
 	kind, counts := stats.Forwarded, server.traffic.Shared(stats.UDP)
-	if r.Age() > time.Since(c.arrived) {
+	if r.Born.Before(c.arrived) {
 		kind = stats.Cached
 	}
 	counts.Add(kind, r.Rcode(), c.Type)
-	counts.AddTime(kind, time.Since(c.arrived), 1)
+	counts.AddTime(kind, now.Sub(c.arrived), 1)
 	out.SendOn(c.conn.batch.Conn(), w.finish(), &c.to)
 }
 

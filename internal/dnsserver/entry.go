@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"sync/atomic"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -234,3 +235,5 @@ type clientSource zone.Client
 func (c clientSource) client() netip.Addr { return c.Addr }
 
 func (c clientSource) local() netip.Addr { return c.Local }
+
+func (clientSource) now() time.Time { return time.Now() }

@@ -18,7 +18,9 @@ import (
 	"github.com/rayje/dnsdock/internal/dnstest"
 	"github.com/rayje/dnsdock/internal/dnswire"
 	"github.com/rayje/dnsdock/internal/forward"
+	"github.com/rayje/dnsdock/internal/stats"
 	"github.com/rayje/dnsdock/internal/zone"
+	"github.com/rayje/dnsdock/internal/zonetest"
 )
 
 // uncached returns a server of an empty index with upstreams, which keeps no
@@ -282,5 +284,31 @@ func TestCNAMEUpstream(t *testing.T) {
 				t.Errorf("RD clear: got %v; want %v", got, want)
 			}
 		})
+	}
+}
+
+// A whole answer that upstreams gave before, one of 10,000.
+func BenchmarkKept(b *testing.B) {
+	r := forwarding(b, dnstest.Patience, netip.MustParseAddrPort("127.0.0.1:1"))
+	r.fwd.Cache = dnscache.New(16 << 20)
+	var packets [][]byte
+	for i := range 10_000 {
+		qname := fmt.Sprintf("c%d.image%d.example.", i, i%100)
+		packets = append(packets, dnstest.Pack(b, uint16(i), qname, dns.TypeA))
+		m := &dns.Msg{Answer: dnstest.Records(b, qname+" 3600 IN A 192.0.2.1")}
+		q := dnscache.NewQuestion(zonetest.Name(b, qname), dns.TypeA, dnscache.RD)
+		kept, err := dnscache.NewResponse(q, m, time.Hour)
+		if err != nil {
+			b.Fatal(err)
+		}
+		r.fwd.Cache.Put(kept)
+	}
+	f, reply := r.newReplayer(r.traffic.Take(stats.UDP)), make([]byte, 0, dnswire.MaxUDPSize)
+	from := source(clientSource(localhost))
+	b.ReportAllocs()
+	for n := 0; b.Loop(); n++ {
+		if f.answer(packets[n%len(packets)], from, dnswire.MaxUDPSize, reply) == nil {
+			b.Fatal("not replayed")
+		}
 	}
 }

@@ -27,6 +27,7 @@ type replayer struct {
 type source interface {
 	client() netip.Addr
 	local() netip.Addr // the address of ours that the client asked
+	now() time.Time    // about now: at the earliest when the query was read
 }
 
 // newReplayer returns a replayer that counts in counts.
@@ -72,7 +73,7 @@ func (r *replayer) answer(packet []byte, from source, limit int, reply []byte) (
 		w.setHeader(true, e.rcode())
 		w.replay(e)
 	} else {
-		ok = r.foreign(&w, serves)
+		ok = r.foreign(&w, from, serves)
 	}
 	if !ok {
 		return nil
@@ -112,16 +113,17 @@ func (s *Server) viewOf(by zone.By, from source) (view uint64) {
 
 // foreign writes what upstreams have said, if that is known. Else it notes
 // what they must be asked.
-func (r *replayer) foreign(w *writer, serves bool) bool {
+func (r *replayer) foreign(w *writer, from source, serves bool) bool {
 	if !serves || w.Flags&dnscache.RD == 0 || zone.IsMeta(w.Type) {
 		return false
 	}
 	q := r.upstream(&w.query)
-	known, foreign := r.authority.Cached(q)
+	now := from.now()
+	known, foreign := r.authority.Cached(q, now)
 	switch {
 	case known != nil:
 		w.kind = stats.Cached
-		w.cached(known)
+		w.cached(known, now)
 		return true
 	case foreign:
 		r.missed = q

@@ -21,7 +21,7 @@ type Authority interface {
 	Decide(q zone.Query, c zone.Client) *zone.Answer
 	// Cached returns what upstreams have said to q, nil if that is not known or no longer good. It reports whether
 	// upstreams may be asked q.
-	Cached(q dnscache.Question) (r *dnscache.Response, foreign bool)
+	Cached(q dnscache.Question, now time.Time) (r *dnscache.Response, foreign bool)
 	// IsWhole reports whether a response is all that there is to say to a question about n.
 	IsWhole(n dnsname.Name, r *dnscache.Response) bool
 	// IsPlain reports whether a question about n is for upstreams, and Decide has nothing else to say about it.

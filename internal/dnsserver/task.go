@@ -39,7 +39,7 @@ func (t *task) write(a *zone.Answer, reply []byte) []byte {
 	w.begin(t.authority.ServesNow(t.from.Addr))
 	w.setHeader(a.Authoritative, a.Rcode)
 	if a.Response != nil {
-		w.cached(a.Response)
+		w.cached(a.Response, time.Now())
 	} else {
 		w.replay(t.entryOf(a))
 	}

@@ -304,6 +304,8 @@ func (c *tcpConn) client() netip.Addr { return udpio.AddrOf(c.RemoteAddr()) }
 // local returns the address of this end.
 func (c *tcpConn) local() netip.Addr { return udpio.AddrOf(c.LocalAddr()) }
 
+func (*tcpConn) now() time.Time { return time.Now() }
+
 // answer answers a query with a kept answer, and reports whether one fits. The
 // reply is written with others, before the next read that waits.
 func (c *tcpConn) answer(query []byte) bool {

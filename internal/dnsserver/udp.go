@@ -27,8 +27,7 @@ type UDP struct {
 	read    func() (count int, err error) // batch.Read; tests have others
 	at      int                           // the packet of batch at hand
 	single  bool                          // all goroutines share one processor
-	begun   time.Time                     // when the server was made
-	arrived time.Duration                 // when batch was read, since begun
+	arrived time.Time                     // when batch was read
 	burst   *forward.Burst
 
 	ending  chan struct{} // closed by Shutdown
@@ -41,7 +40,7 @@ func (s *Server) UDP(conn *net.UDPConn) *UDP {
 	counts, batch := s.traffic.Take(stats.UDP), udpio.NewBatch(conn, udpio.WantDestinations(conn))
 	return &UDP{
 		Server: s, conn: conn, counts: counts, replay: s.newReplayer(counts), batch: batch, read: batch.Read,
-		single: runtime.GOMAXPROCS(0) == 1, begun: time.Now(), burst: s.fwd.NewBurst(s.ctx),
+		single: runtime.GOMAXPROCS(0) == 1, burst: s.fwd.NewBurst(s.ctx),
 		ending: make(chan struct{}), ended: make(chan struct{}),
 	}
 }
@@ -58,14 +57,14 @@ func (u *UDP) Serve() error {
 		if err != nil {
 			continue
 		}
-		u.arrived = time.Since(u.begun) // one look at the clock for all packets of the batch
+		u.arrived = time.Now() // one look at the clock for all packets of the batch
 		for u.at = range count {
 			u.handle(u.batch.Packet(u.at))
 		}
 		u.batch.Flush()
 		u.burst.Flush()
 		if u.replay.hasUntimed() {
-			u.replay.took(time.Since(u.begun) - u.arrived)
+			u.replay.took(time.Since(u.arrived))
 		}
 		if u.single && count == udpio.BatchSize { // more packets may wait, and other goroutines want to run too
 			runtime.Gosched()
@@ -109,7 +108,7 @@ func (u *UDP) handle(packet []byte) {
 	case packet != nil:
 		u.decide(packet)
 	case reply != nil:
-		u.noteRejected(reply, u.client(), u.counts, time.Since(u.begun)-u.arrived)
+		u.noteRejected(reply, u.client(), u.counts, time.Since(u.arrived))
 		u.batch.Send(u.at, append(u.batch.Space(), reply...))
 	}
 }
@@ -117,7 +116,7 @@ func (u *UDP) handle(packet []byte) {
 // decide answers a query that no kept answer fits.
 func (u *UDP) decide(packet []byte) {
 	from := zone.Client{Addr: u.client(), Local: u.local()}
-	t := task{Server: u.Server, from: from, over: stats.UDP, begun: u.begun.Add(u.arrived)}
+	t := task{Server: u.Server, from: from, over: stats.UDP, begun: u.arrived}
 	var ok bool
 	if t.query, ok = u.replay.read(packet, dnswire.MaxUDPSize); !ok {
 		return // SanitizeQuery leaves none that can't be read
@@ -159,6 +158,8 @@ func (u *UDP) local() netip.Addr {
 	}
 	return udpio.AddrOf(u.conn.LocalAddr())
 }
+
+func (u *UDP) now() time.Time { return u.arrived }
 
 var _ source = (*UDP)(nil)
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/rand/v2"
+	"time"
 
 	"github.com/rayje/dnsdock/internal/dnscache"
 	"github.com/rayje/dnsdock/internal/dnswire"
@@ -111,11 +112,11 @@ func (w *writer) rotated(records []byte, size int) {
 	w.reply = append(w.reply, records[:n-(end-first)]...)
 }
 
-// cached writes what upstreams said.
-func (w *writer) cached(r *dnscache.Response) {
+// cached writes what upstreams said, as it is at a time.
+func (w *writer) cached(r *dnscache.Response, now time.Time) {
 	at := len(w.reply)
 	w.ede = r.EDE
-	w.reply = r.AppendTo(w.reply, w.start, w.ad, r.Age(), w.server.authority.ForcedTTL())
+	w.reply = r.AppendTo(w.reply, w.start, w.ad, r.Age(now), w.server.authority.ForcedTTL())
 	w.truncate(at)
 }
 

@@ -66,13 +66,13 @@ func (f *Forwarder) Run(ctx context.Context) error {
 
 // Serves reports whether queries of a client may be forwarded at all.
 func (f *Forwarder) Serves(client netip.Addr) bool {
-	return f.hasUpstreams() && f.clients.isLocal(client)
+	return f.hasAny && f.clients.isLocal(client)
 }
 
 // ServesAsKnown is Serves for callers that can't wait: known is false if the subnets of this host would have to be
 // read first.
 func (f *Forwarder) ServesAsKnown(client netip.Addr) (serves, known bool) {
-	if !f.hasUpstreams() {
+	if !f.hasAny {
 		return false, true
 	}
 	return f.clients.isLocalAsKnown(client)
@@ -85,7 +85,7 @@ func (f *Forwarder) Answer(ctx context.Context, q dnscache.Question, id uint16,
 	old := f.Cache.Get(q)
 	was := dnscache.Dead
 	if old != nil {
-		if was = old.At(old.Age()); was >= dnscache.Tired {
+		if was = old.At(old.Age(time.Now())); was >= dnscache.Tired {
 			return old
 		}
 	}

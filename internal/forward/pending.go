@@ -87,7 +87,7 @@ func (f *Forwarder) finish(p *pending, out *udpio.Batch) {
 // keep keeps a while it is good, and returns the answer to give: if a is a failure, a stale answer if there is one.
 func (f *Forwarder) keep(p *pending, a *dnscache.Response) *dnscache.Response {
 	if a.Rcode() == dns.RcodeServerFailure {
-		if old := f.Cache.Get(p.Question); old != nil && old.At(old.Age()) != dnscache.Dead {
+		if old := f.Cache.Get(p.Question); old != nil && old.At(old.Age(time.Now())) != dnscache.Dead {
 			old.Tire()
 			return old
 		}

@@ -140,7 +140,7 @@ func asReply(t testing.TB, req *dns.Msg, r *dnscache.Response) *dns.Msg {
 		m.Rcode = dns.RcodeServerFailure
 		return m
 	}
-	said, err := r.Message(r.Age())
+	said, err := r.Message(r.Age(time.Now()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -84,6 +84,7 @@ func (p place) leave() {
 // A router knows which upstreams are for which names, as flags and resolv.confs say.
 type router struct {
 	configured Routes
+	hasAny     bool // there is an upstream, or a file that may name one
 	log        *slog.Logger
 	roots      *x509.CertPool                 // that sign upstreams' certificates; nil: those of the system
 	IsSelf     func(addr netip.AddrPort) bool // reports whether an address is one of dnsdock's own; must not be nil
@@ -100,19 +101,12 @@ type router struct {
 func newRouter(configured Routes, log *slog.Logger, onChange func()) *router {
 	r := &router{configured: configured, log: log, FreshPorts: maxFresh, onChange: onChange,
 		files: make(map[string][]Server)}
+	for _, list := range configured {
+		r.hasAny = r.hasAny || len(list) > 0
+	}
 	r.IsSelf = func(netip.AddrPort) bool { return false }
 	r.groups.Store(new(map[dnsname.Name]*group))
 	return r
-}
-
-// hasUpstreams reports whether there is an upstream at all, or a file that may name one.
-func (r *router) hasUpstreams() bool {
-	for _, list := range r.configured {
-		if len(list) > 0 {
-			return true
-		}
-	}
-	return false
 }
 
 // groupFor returns the upstreams for n: those of the longest domain that n is in. It is nil if there are none, not

@@ -30,6 +30,7 @@ var rooms = map[string]room{
 	"internal/stats":   {"", http + sockets + files},
 	"internal/heap":    {"", messages + http + sockets + files},
 	"internal/spool":   {"", messages + http + sockets + files},
+	"internal/table":   {"", messages + http + sockets + files},
 
 	"internal/limit":     {"", messages + http + sockets + files},
 	"internal/host":      {"", messages + http},
@@ -41,11 +42,11 @@ var rooms = map[string]room{
 	"internal/swarm":     {"publish", messages + http + sockets + files + "sync log/slog"},
 	"internal/udpio":     {"", messages + http},
 	"internal/listener":  {"stats udpio", messages + http},
-	"internal/dnscache":  {"dnsname dnswire", http + sockets + files},
+	"internal/dnscache":  {"dnsname dnswire table", http + sockets + files},
 	"internal/tsig":      {"dnswire host", http + sockets + files},
 	"internal/config":    {"dnsname engine host hostsfile publish tsig", messages + http},
 
-	"internal/index":   {"dnsname dnswire publish", http + sockets + files},
+	"internal/index":   {"dnsname dnswire publish table", http + sockets + files},
 	"internal/forward": {"config dnscache dnsname dnswire host limit stats udpio", http},
 
 	"internal/zone": {"dnscache dnsname dnswire forward index publish stats", http + sockets + files},

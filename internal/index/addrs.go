@@ -10,13 +10,14 @@ import (
 
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/table"
 )
 
 // addresses find services by address.
 type addresses struct {
-	addrs    table[netip.Addr, *Set] // by each address that is answered
-	networks map[network]int         // number of services on each network; used by writers only
-	prefixes table[netip.Prefix, []network]
+	addrs    table.Table[netip.Addr, *Set] // by each address that is answered
+	networks map[network]int               // number of services on each network; used by writers only
+	prefixes table.Table[netip.Prefix, []network]
 	lengths  [129]atomic.Int32 // number of networks with a prefix of that many bits
 	guests
 }
@@ -33,14 +34,14 @@ func (x *addresses) At(n dnsname.Name) *Set {
 	if !ok || !p.IsSingleIP() {
 		return nil
 	}
-	t, _ := x.addrs.load(p.Addr())
+	t, _ := x.addrs.Load(p.Addr())
 	return t
 }
 
 // isLost reports whether an address of s, a stopped container, is that of a
 // running one of its engine now.
 func (x *addresses) isLost(s *publish.Service, a netip.Addr) bool {
-	t, _ := x.addrs.load(a)
+	t, _ := x.addrs.Load(a)
 	return runsAt(t)[s.Origin.Engine]
 }
 
@@ -61,7 +62,7 @@ func (x *addresses) stoppedAt(s *publish.Service) (list []*publish.Service) {
 		return nil
 	}
 	for _, a := range s.Addrs {
-		t, _ := x.addrs.load(a)
+		t, _ := x.addrs.Load(a)
 		list = slices.AppendSeq(list, t.All(publish.HasStopped))
 	}
 	return list
@@ -75,7 +76,7 @@ func (x *addresses) AnyBelow(n dnsname.Name) bool {
 		return false
 	}
 	count := 0
-	for a := range x.addrs.all() {
+	for a := range x.addrs.All() {
 		if count++; count%Many == 0 {
 			runtime.Gosched()
 		}
@@ -101,19 +102,19 @@ func (x *addresses) swap(old *publish.Service, single *Set) {
 	for _, a := range now {
 		kept[a] = true
 		if a.IsValid() && !single.services[0].IsNode { // else it is the host's, or has its name elsewhere
-			t, _ := x.addrs.load(a)
-			x.addrs.store(a, t.with(single))
+			t, _ := x.addrs.Load(a)
+			x.addrs.Store(a, t.with(single))
 		}
 	}
 	for _, a := range before {
 		if kept[a] || !a.IsValid() {
 			continue
 		}
-		t, _ := x.addrs.load(a)
+		t, _ := x.addrs.Load(a)
 		if t = t.without(old.ID); t != nil {
-			x.addrs.store(a, t)
+			x.addrs.Store(a, t)
 		} else {
-			x.addrs.remove(a)
+			x.addrs.Remove(a)
 		}
 	}
 }
@@ -138,15 +139,15 @@ func (x *addresses) addPrefixes(net network, by int32) {
 		if !p.IsValid() {
 			continue
 		}
-		old, _ := x.prefixes.load(p)
+		old, _ := x.prefixes.Load(p)
 		next := slices.DeleteFunc(slices.Clone(old), func(n network) bool { return n == net })
 		if by > 0 {
 			next = append(next, net)
 		}
 		if len(next) > 0 {
-			x.prefixes.store(p, next)
+			x.prefixes.Store(p, next)
 		} else {
-			x.prefixes.remove(p)
+			x.prefixes.Remove(p)
 		}
 		x.lengths[p.Bits()].Add(by)
 	}
@@ -162,7 +163,7 @@ func (x *addresses) networksAt(client netip.Addr) iter.Seq[network] {
 				continue
 			}
 			p, _ := client.Prefix(bits) // no error: there are so many bits
-			list, _ := x.prefixes.load(p)
+			list, _ := x.prefixes.Load(p)
 			for _, n := range list {
 				if n.Value().Has(client) && !yield(n) {
 					return

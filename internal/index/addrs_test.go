@@ -62,8 +62,8 @@ func TestNetworksOf(t *testing.T) {
 	for id := range 20 {
 		r.forget(fmt.Sprint(id))
 	}
-	if len(r.networks) > 0 || r.prefixes.count > 0 {
-		t.Errorf("%d networks and %d prefixes are left", len(r.networks), r.prefixes.count)
+	if len(r.networks) > 0 || r.prefixes.Len() > 0 {
+		t.Errorf("%d networks and %d prefixes are left", len(r.networks), r.prefixes.Len())
 	}
 }
 

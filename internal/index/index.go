@@ -10,6 +10,7 @@ import (
 
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/table"
 )
 
 // An Index finds services by name and by address. Readers never lock: they see
@@ -94,11 +95,11 @@ type state struct {
 	Paced bool
 
 	zones   *zones
-	listed  table[dnsname.Name, bool] // zones of which enough is known for a transfer
-	settled table[dnsname.Name, bool] // zones of which all is known, while it is not of others
+	listed  table.Table[dnsname.Name, bool] // zones of which enough is known for a transfer
+	settled table.Table[dnsname.Name, bool] // zones of which all is known, while it is not of others
 
-	listing   table[dnsname.Name, bool] // zones of which an engine's first list is being read
-	isListing atomic.Bool               // there is one
+	listing   table.Table[dnsname.Name, bool] // zones of which an engine's first list is being read
+	isListing atomic.Bool                     // there is one
 }
 
 // SOASerial returns the serial for SOA records.
@@ -114,7 +115,7 @@ func (s *state) bump() {
 // IsListed reports whether the containers of each engine of a zone that answered were published once, so that a copy of
 // the zone is worth having.
 func (s *state) IsListed(zone dnsname.Name) bool {
-	ok, _ := s.listed.load(zone)
+	ok, _ := s.listed.Load(zone)
 	return ok
 }
 
@@ -127,7 +128,7 @@ func (s *state) IsReady(n dnsname.Name) bool {
 	if !ok {
 		return s.Known.Load()
 	}
-	ok, _ = s.settled.load(zone)
+	ok, _ = s.settled.Load(zone)
 	return ok
 }
 
@@ -141,7 +142,7 @@ func (s *state) IsListing(n dnsname.Name) bool {
 	if !ok { // an alias may be any engine's
 		return true
 	}
-	listing, _ := s.listing.load(zone)
+	listing, _ := s.listing.Load(zone)
 	return listing
 }
 

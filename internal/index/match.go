@@ -45,7 +45,7 @@ func (x *names) Match(q dnsname.Name) Match {
 		return x.matchOther(asked)
 	}
 	var m Match
-	if n, ok := x.owned.load(q); ok {
+	if n, ok := x.owned.Load(q); ok {
 		m.Exact, m.Below = n.exact, n.subtree
 		if x.rules.Closest && n.exact != nil {
 			m.Below = n.exact
@@ -53,7 +53,7 @@ func (x *names) Match(q dnsname.Name) Match {
 		m.Sets = append(m.Sets, m.Below)
 	}
 	for a := q.Parent(); x.zones.answersFor(a, q) && !(x.rules.Closest && len(m.Sets) > 0); a = a.Parent() {
-		if n, _ := x.owned.load(a); n.exact != nil {
+		if n, _ := x.owned.Load(a); n.exact != nil {
 			m.Sets = append(m.Sets, n.exact)
 		}
 	}
@@ -69,7 +69,7 @@ func (x *names) Match(q dnsname.Name) Match {
 func (x *names) Trim(q dnsname.Name) dnsname.Name {
 	for !x.rules.Closest && q.Label() == "*" {
 		parent := q.Parent()
-		if n, _ := x.owned.load(parent); n.exact != nil && !x.zones.answersFor(parent, q) {
+		if n, _ := x.owned.Load(parent); n.exact != nil && !x.zones.answersFor(parent, q) {
 			break
 		}
 		q = parent
@@ -115,7 +115,7 @@ func (x *names) Answers(q dnsname.Name) func(owner dnsname.Name) bool {
 // zones. It reports false if there is none, so that q is not ours.
 func (x *names) AliasFor(q dnsname.Name) (alias dnsname.Name, ok bool) {
 	for a := q; a != dnsname.Root && (a == q || x.zones.answersFor(a, q)); a = a.Parent() {
-		if n, _ := x.owned.load(a); n.exact != nil {
+		if n, _ := x.owned.Load(a); n.exact != nil {
 			return a, true
 		}
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/table"
 )
 
 // names find services by name.
@@ -13,11 +14,11 @@ type names struct {
 	zones *zones
 	rules *publish.NameRules
 
-	owned    table[dnsname.Name, node] // by each name that an owner name is at or below
-	second   table[dnsname.Name, node] // by each name that a second name is at or below, under its zone
-	nameless atomic.Pointer[Set]       // services without owner names, which are not in owned
-	catchAll table[dnsname.Name, *Set] // by zone: services that have the names that are unknown otherwise
-	hosts    map[dnsname.Name]*Set     // by zone: the host, as a service; read-only
+	owned    table.Table[dnsname.Name, node] // by each name that an owner name is at or below
+	second   table.Table[dnsname.Name, node] // by each name that a second name is at or below, under its zone
+	nameless atomic.Pointer[Set]             // services without owner names, which are not in owned
+	catchAll table.Table[dnsname.Name, *Set] // by zone: services that have the names that are unknown otherwise
+	hosts    map[dnsname.Name]*Set           // by zone: the host, as a service; read-only
 }
 
 // A node is what is known of one name. Every service with the owner name o is in
@@ -35,7 +36,7 @@ func (x *names) Published() *Set {
 	if len(x.zones.Zones) > 1 {
 		top = dnsname.Root
 	}
-	n, _ := x.owned.load(top)
+	n, _ := x.owned.Load(top)
 	return n.subtree
 }
 
@@ -64,15 +65,15 @@ func (x *names) Len() int { return x.Published().Len() + x.nameless.Load().Len()
 
 // HasAtOrBelow reports whether an owner name is n or below it.
 func (x *names) HasAtOrBelow(n dnsname.Name) bool {
-	_, ok := x.owned.load(n)
+	_, ok := x.owned.Load(n)
 	return ok
 }
 
 // CountBelow returns how many services a look-up of n may look at: those with
 // an owner name, or those with a second name, at or below n.
 func (x *names) CountBelow(n dnsname.Name) int {
-	owned, _ := x.owned.load(n)
-	second, _ := x.second.load(n)
+	owned, _ := x.owned.Load(n)
+	second, _ := x.second.Load(n)
 	return max(owned.subtree.Len(), second.subtree.Len())
 }
 
@@ -133,10 +134,10 @@ func (x *names) pathOfID(s *publish.Service) (n dnsname.Name) {
 
 // swapNames puts the service of single at the names of now, and takes old from
 // those of before. Those of closed answer for none below them; nil: it is not asked.
-func swapNames(nodes *table[dnsname.Name, node], old *publish.Service, single *Set,
+func swapNames(nodes *table.Table[dnsname.Name, node], old *publish.Service, single *Set,
 	before, now, closed map[dnsname.Name]bool) {
 	for name, isOwner := range now {
-		n, _ := nodes.load(name)
+		n, _ := nodes.Load(name)
 		same := n.open == n.exact
 		n.subtree = n.subtree.with(single)
 		if isOwner {
@@ -153,20 +154,20 @@ func swapNames(nodes *table[dnsname.Name, node], old *publish.Service, single *S
 			n.open = n.open.with(single)
 		}
 		n.share()
-		nodes.store(name, n)
+		nodes.Store(name, n)
 	}
 	for name := range before {
 		if _, ok := now[name]; ok {
 			continue
 		}
-		n, _ := nodes.load(name)
+		n, _ := nodes.Load(name)
 		n.subtree, n.exact = n.subtree.without(old.ID), n.exact.without(old.ID)
 		n.open = n.open.without(old.ID)
 		n.share()
 		if n.subtree != nil {
-			nodes.store(name, n)
+			nodes.Store(name, n)
 		} else {
-			nodes.remove(name)
+			nodes.Remove(name)
 		}
 	}
 }
@@ -186,12 +187,12 @@ func (n *node) share() {
 // there was something to do.
 func (x *names) swapCatchAll(old *publish.Service, single *Set, before, now dnsname.Name) (changed bool) {
 	if now != "" {
-		t, _ := x.catchAll.load(now)
-		x.catchAll.store(now, t.with(single))
+		t, _ := x.catchAll.Load(now)
+		x.catchAll.Store(now, t.with(single))
 	}
 	if before != "" && before != now {
-		t, _ := x.catchAll.load(before)
-		x.catchAll.store(before, t.without(old.ID))
+		t, _ := x.catchAll.Load(before)
+		x.catchAll.Store(before, t.without(old.ID))
 	}
 	return now != "" || before != ""
 }

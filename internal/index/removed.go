@@ -6,6 +6,7 @@ import (
 
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/table"
 )
 
 const (
@@ -16,7 +17,7 @@ const (
 // removedAliases are aliases outside of all zones whose container ended, and
 // when. The world's answer to such a name would be another host's address.
 type removedAliases struct {
-	ended table[dnsname.Name, time.Time]
+	ended table.Table[dnsname.Name, time.Time]
 	count atomic.Int32 // of ended, for readers
 }
 
@@ -28,7 +29,7 @@ func (x *Index) RecentlyRemoved(n dnsname.Name) (alias dnsname.Name, ok bool) {
 		return "", false
 	}
 	for a := n; a != dnsname.Root && (a == n || x.answersFor(a, n)); a = a.Parent() {
-		if ended, ok := x.removed.ended.load(a); ok && (time.Since(ended) < removedFor || x.Away.Load() > 0) {
+		if ended, ok := x.removed.ended.Load(a); ok && (time.Since(ended) < removedFor || x.Away.Load() > 0) {
 			return a, true
 		}
 	}
@@ -40,31 +41,31 @@ func (x *Index) RecentlyRemoved(n dnsname.Name) (alias dnsname.Name, ok bool) {
 func (x *Index) noteRemoved(old, s *publish.Service, died bool) {
 	if s != nil {
 		for _, o := range s.OwnerNames {
-			x.removed.ended.remove(o)
+			x.removed.ended.Remove(o)
 		}
 	}
 	if old != nil && died {
 		for _, o := range old.OwnerNames {
-			n, _ := x.owned.load(o)
+			n, _ := x.owned.Load(o)
 			if _, inZone := x.ZoneOf(o); inZone || n.exact != nil {
 				continue
 			}
-			if x.removed.ended.count >= maxRemoved {
+			if x.removed.ended.Len() >= maxRemoved {
 				x.dropRemoved()
 			}
-			if x.removed.ended.count < maxRemoved {
-				x.removed.ended.store(o, time.Now())
+			if x.removed.ended.Len() < maxRemoved {
+				x.removed.ended.Store(o, time.Now())
 			}
 		}
 	}
-	x.removed.count.Store(int32(x.removed.ended.count))
+	x.removed.count.Store(int32(x.removed.ended.Len()))
 }
 
 // dropRemoved forgets the aliases that went long ago.
 func (x *Index) dropRemoved() {
-	for a, ended := range x.removed.ended.all() {
+	for a, ended := range x.removed.ended.All() {
 		if time.Since(ended) >= removedFor && x.Away.Load() == 0 {
-			x.removed.ended.remove(a)
+			x.removed.ended.Remove(a)
 		}
 	}
 }

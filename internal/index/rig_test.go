@@ -11,6 +11,7 @@ import (
 
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/table"
 )
 
 // A rig is an index with what its writer knows: the services by ID.
@@ -115,7 +116,7 @@ func (r *rig) check(t testing.TB) {
 		t.Fatalf("networks %v; want %v", r.networks, networks)
 	}
 	got := make(map[netip.Addr]map[string]bool)
-	for a, set := range r.addrs.all() {
+	for a, set := range r.addrs.All() {
 		got[a] = r.ids(t, set)
 	}
 	if !reflect.DeepEqual(got, addrs) {
@@ -154,10 +155,10 @@ func (w want) add(id string, names []dnsname.Name, top dnsname.Name) {
 	}
 }
 
-func (r *rig) checkNodes(t testing.TB, what string, nodes *table[dnsname.Name, node], want want) {
+func (r *rig) checkNodes(t testing.TB, what string, nodes *table.Table[dnsname.Name, node], want want) {
 	t.Helper()
 	got := newWant()
-	for n, node := range nodes.all() {
+	for n, node := range nodes.All() {
 		got.subtree[n] = r.ids(t, node.subtree)
 		if node.exact != nil {
 			got.exact[n] = r.ids(t, node.exact)

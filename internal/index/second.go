@@ -33,7 +33,7 @@ func (x *names) matchOther(q dnsname.Name) Match {
 	if t := x.hosts[zone]; t != nil && top == hostLabel+zone {
 		return Match{Kind: ByHost, Sets: []*Set{t}}
 	}
-	if t, _ := x.catchAll.load(zone); t != nil && !q.Under(selfLabel+x.rules.Apex) {
+	if t, _ := x.catchAll.Load(zone); t != nil && !q.Under(selfLabel+x.rules.Apex) {
 		return Match{Kind: ByCatchAll, Sets: []*Set{t}}
 	}
 	return Match{}
@@ -68,7 +68,7 @@ func (x *names) matchSecond(q, zone dnsname.Name) Match {
 		return Match{Kind: BySecondName, Sets: []*Set{n.subtree}, Exact: n.exact, Below: n.subtree}
 	}
 	for a := q.Parent(); len(a) > len(zone); a = a.Parent() {
-		if n, _ := x.second.load(a); n.open != nil {
+		if n, _ := x.second.Load(a); n.open != nil {
 			return Match{Kind: BySecondName, Sets: []*Set{n.open}}
 		}
 	}
@@ -83,7 +83,7 @@ func (x *names) IsAboveSecond(n dnsname.Name) bool {
 
 // secondAt returns the node of a second name. Where there are virtual addresses alone, there is nothing.
 func (x *names) secondAt(n dnsname.Name) node {
-	at, _ := x.second.load(n)
+	at, _ := x.second.Load(n)
 	const real = publish.HasData | publish.HasCNAME
 	if !at.subtree.Has(real) {
 		return node{}

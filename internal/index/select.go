@@ -155,7 +155,7 @@ func (x *Index) hostAddrs(asked netip.Addr) (addrs []netip.Addr) {
 	if x.Rules.Host != nil {
 		return x.Rules.Host
 	}
-	t, _ := x.addrs.load(asked)
+	t, _ := x.addrs.Load(asked)
 	for s := range t.All(publish.HasData) {
 		for _, run := range s.NetRuns {
 			n := run.Net.Value()

@@ -2,12 +2,10 @@ package index
 
 import (
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/rayje/dnsdock/internal/publish"
@@ -166,58 +164,4 @@ func TestSetWithPrefix(t *testing.T) {
 			t.Fatalf("%04d: got %v", i, got)
 		}
 	}
-}
-
-// A table is held against a map.
-func TestTable(t *testing.T) {
-	rnd := rand.New(rand.NewPCG(1, 2))
-	var table table[int, int]
-	want := make(map[int]int)
-	for range 20_000 {
-		k, v := rnd.IntN(2000), rnd.Int()
-		if rnd.IntN(3) == 0 {
-			table.remove(k)
-			delete(want, k)
-		} else {
-			table.store(k, v)
-			want[k] = v
-		}
-		if got, ok := table.load(k); got != want[k] || ok != (want[k] != 0) || table.count != len(want) {
-			t.Fatalf("%d: got %d, %t, count %d; want %d, count %d", k, got, ok, table.count, want[k], len(want))
-		}
-	}
-	if got := maps.Collect(table.all()); !maps.Equal(got, want) {
-		t.Errorf("got %v; want %v", got, want)
-	}
-}
-
-// Readers of a table see each key that is there all the time.
-func TestTableBesideChanges(t *testing.T) {
-	var table table[int, int]
-	table.store(-1, 7)
-	done := make(chan struct{})
-	var wg sync.WaitGroup
-	for range 2 {
-		wg.Go(func() {
-			for {
-				select {
-				case <-done:
-					return
-				default:
-				}
-				if v, ok := table.load(-1); !ok || v != 7 {
-					t.Error("a key is not found")
-					return
-				}
-			}
-		})
-	}
-	for i := range 20_000 {
-		table.store(i, i)
-		if i%3 == 0 {
-			table.remove(i / 2)
-		}
-	}
-	close(done)
-	wg.Wait()
 }

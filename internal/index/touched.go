@@ -6,6 +6,7 @@ import (
 
 	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/publish"
+	"github.com/rayje/dnsdock/internal/table"
 )
 
 // maxTouched is the number of names that are remembered: 65,536 take 5 MB. Past that all names count as changed.
@@ -81,8 +82,8 @@ func (x *Index) NamesIn(zone dnsname.Name) iter.Seq[dnsname.Name] {
 		return own == zone && !n.HasWildcard()
 	}
 	return func(yield func(dnsname.Name) bool) {
-		for _, nodes := range []*table[dnsname.Name, node]{&x.owned, &x.second} {
-			for n := range nodes.all() {
+		for _, nodes := range []*table.Table[dnsname.Name, node]{&x.owned, &x.second} {
+			for n := range nodes.All() {
 				if isIn(n) && !yield(n) {
 					return
 				}

@@ -61,10 +61,10 @@ func (x *Index) SetZones(zones map[dnsname.Name]Zone, away int) {
 		z := zones[name]
 		any.Listed, any.Waits = any.Listed || z.Listed, any.Waits || z.Waits
 		isKnown := !z.HasEngine || !z.Unknown
-		x.settled.store(name, isKnown)
-		x.listing.store(name, z.Waits)
+		x.settled.Store(name, isKnown)
+		x.listing.Store(name, z.Waits)
 		if was := x.IsListed(name); !was && (!z.HasEngine || z.Listed && !z.Waits) {
-			x.listed.store(name, true)
+			x.listed.Store(name, true)
 			x.Touched.noteAll()
 		}
 		all = all && isKnown

@@ -22,7 +22,7 @@ func (a *Answer) Complete() {
 	for a.open != nil && (!a.isTLD || a.existsTLD()) {
 		begun := time.Now()
 		r := a.ask(*a.open)
-		if r != nil && r.Age() > time.Since(begun) {
+		if r != nil && r.Born.Before(begun) {
 			a.Kind = stats.Cached
 		}
 		a.Relay(r)
@@ -56,7 +56,7 @@ func (a *Answer) existsTLD() bool {
 // reports whether there is such a response.
 func (a *Answer) known() bool {
 	r := a.resolver.Fwd.Cache.Get(a.open.upstream())
-	if r == nil || r.At(r.Age()) < dnscache.Tired || r.Rcode() == dns.RcodeServerFailure {
+	if r == nil || r.At(r.Age(time.Now())) < dnscache.Tired || r.Rcode() == dns.RcodeServerFailure {
 		return false
 	}
 	a.Relay(r)
@@ -108,7 +108,7 @@ func (z *Resolver) cutAt(n dnsname.Name, r *dnscache.Response) dnsname.Name {
 // append adds a response to what a has, up to the CNAME whose target is
 // given if it is not empty. It reports whether the response could be read and written.
 func (a *Answer) append(r *dnscache.Response, target dnsname.Name) bool {
-	said, err := r.Message(r.Age())
+	said, err := r.Message(r.Age(time.Now()))
 	if err != nil {
 		return false
 	}
@@ -154,15 +154,15 @@ func (a *Answer) message() (*dns.Msg, error) {
 	b = binary.BigEndian.AppendUint16(b, a.query.Class)
 	b = append(b, a.records...)
 	if a.Response != nil {
-		b = a.Response.AppendTo(b[:a.base], 0, true, a.Response.Age(), a.resolver.ForcedTTL())
+		b = a.Response.AppendTo(b[:a.base], 0, true, a.Response.Age(time.Now()), a.resolver.ForcedTTL())
 	}
 	m := new(dns.Msg)
 	return m, m.Unpack(b)
 }
 
 // Cached returns what upstreams have said to q, nil if that is not known or no
-// longer good. It reports whether upstreams may be asked q.
-func (z *Resolver) Cached(q dnscache.Question) (r *dnscache.Response, foreign bool) {
+// longer good now. It reports whether upstreams may be asked q.
+func (z *Resolver) Cached(q dnscache.Question, now time.Time) (r *dnscache.Response, foreign bool) {
 	n := q.Name()
 	if _, ours := z.Reg.ZoneOf(n); ours || IsMeta(q.Qtype()) {
 		return nil, false
@@ -180,7 +180,7 @@ func (z *Resolver) Cached(q dnscache.Question) (r *dnscache.Response, foreign bo
 	if !z.IsWhole(n, r) {
 		return nil, false
 	}
-	switch is := r.At(r.Age()); {
+	switch is := r.At(r.Age(now)); {
 	case is >= dnscache.Tired:
 		return r, true
 	case is == dnscache.Stale: // it is given only where no upstream answers in time

@@ -1,0 +1,2 @@
+// Package table has a hash table that readers use without a lock.
+package table
