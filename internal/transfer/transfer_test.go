@@ -30,6 +30,7 @@ func newServer(t testing.TB, ix *zonetest.Index) (*Server, *dnstest.Log) {
 	z := zone.New(t.Context(), ix.Index, forward.New(nil, nil, 0, logger), logger)
 	ix.SetZones(map[dnsname.Name]index.Zone{ix.Rules.Apex: {HasEngine: true, Listed: true}}, 0)
 	s := New(z, Config{Allow: []netip.Prefix{netip.PrefixFrom(client, 32)}}, logger)
+	s.log = slog.New(dnstest.Unlocked(t, log, &s.mu, &s.building))
 	ix.Touched.Watch()
 	return s, log
 }

@@ -120,7 +120,8 @@ func TestWriteAuthByAddress(t *testing.T) {
 func TestWriteAuthFollowsFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "token")
 	log := dnstest.NewLog()
-	auth := &WriteAuth{TokenFile: file, Log: slog.New(slog.NewTextHandler(log, nil))}
+	auth := &WriteAuth{TokenFile: file}
+	auth.Log = slog.New(dnstest.Unlocked(t, log, &auth.mu))
 	writeFile(t, file, "fedcba9876543210")
 	tryWrites(t, auth, 401, "Authorization: Bearer "+token)
 	tryWrites(t, auth, 200, "Authorization: Bearer fedcba9876543210")
