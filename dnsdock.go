@@ -44,6 +44,7 @@ import (
 	"github.com/rayje/dnsdock/internal/listener"
 	"github.com/rayje/dnsdock/internal/spool"
 	"github.com/rayje/dnsdock/internal/stats"
+	"github.com/rayje/dnsdock/internal/systemd"
 	"github.com/rayje/dnsdock/internal/transfer"
 	"github.com/rayje/dnsdock/internal/watch"
 	"github.com/rayje/dnsdock/internal/web"
@@ -61,6 +62,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal kills
 	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
+	if upgrade, ok := errors.AsType[*systemd.Upgrade](err); ok {
+		err = upgrade.Exec()
+	}
 	if err == nil {
 		return
 	}
@@ -82,6 +86,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP) // before anything else: a SIGHUP must never end the program
 	defer signal.Stop(hangups)
+	upgrades, end := systemd.Upgrades()
+	defer end()
 	if len(args) == 1 && strings.TrimLeft(args[0], "-") == "healthcheck" {
 		args = append(args, flagsOfContainer()...)
 	}
@@ -101,8 +107,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	brokenPipes := make(chan os.Signal, 1)
 	signal.Notify(brokenPipes, syscall.SIGPIPE) // else it ends the program when the log's reader has ended
 	defer signal.Stop(brokenPipes)
-	log, end := startLog(cfg.Log, stderr)
-	defer end()
+	log, endLog := startLog(cfg.Log, stderr)
+	defer endLog()
 	socks, err := openSockets(cfg, getenv, log)
 	if err != nil {
 		return err
@@ -111,9 +117,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	for _, w := range p.watchers {
 		p.start("watcher", func() error { return w.Run(p.ctx) })
 	}
-	if getenv("NOTIFY_SOCKET") != "" {
-		p.awaitList()
-	}
+	p.awaitList(getenv)
 	p.serveDNS(socks)
 	p.serveHTTP(socks.HTTP)
 	p.start("answers", func() error { return p.dns.Run(p.ctx) })
@@ -128,9 +132,10 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	p.start("history", func() error { return p.traffic.Run(p.ctx) })
 	p.start("trimmer", func() error { return heap.Trim(p.ctx) })
 	p.start("reloader", func() error { return p.reloadOn(hangups) })
+	p.start("upgrade", func() error { return systemd.AwaitUpgrade(p.ctx, upgrades, socks.ByName) })
 	notify(getenv, "READY=1", log)
 	<-p.ctx.Done()
-	notify(getenv, "STOPPING=1", log)
+	notify(getenv, systemd.Ending(p.ctx), log)
 	err = p.wait()
 	p.silence()
 	log.Info("dnsdock ends")
@@ -289,9 +294,12 @@ func (p *program) serveHTTP(ln net.Listener) {
 	p.log.Info("listening", "for", "http", "addr", ln.Addr())
 }
 
-// awaitList returns when all containers are known, after firstList, or at the end. Until
-// then queries wait in sockets that systemd has kept, and whoever waits for the start of the service waits.
-func (p *program) awaitList() {
+// awaitList returns when all containers are known, after firstList, or at the end. Until then queries wait in
+// sockets that systemd has kept, and whoever waits for the start of the service waits. Without systemd it does nothing.
+func (p *program) awaitList(getenv func(string) string) {
+	if getenv("NOTIFY_SOCKET") == "" {
+		return
+	}
 	late := time.After(firstList)
 	tick := time.NewTicker(firstList / 200)
 	defer tick.Stop()

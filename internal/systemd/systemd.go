@@ -47,21 +47,31 @@ const firstSocket = 3
 // maxSockets bounds how many descriptors are believed to be passed.
 const maxSockets = 4096
 
-// Sockets returns the sockets that systemd kept, by the name given to Keep. They are
-// the caller's to close. It must be called once, before the program opens files.
+// Sockets returns the sockets that systemd kept, or that an Upgrade passed, by the name given to Keep.
+// They are the caller's to close. It must be called once, before the program opens files.
 func Sockets(getenv func(string) string) map[string][]*os.File {
-	count, err := strconv.Atoi(getenv("LISTEN_FDS"))
-	if err != nil || count < 0 || count > maxSockets || getenv("LISTEN_PID") != strconv.Itoa(os.Getpid()) {
+	if getenv("LISTEN_PID") != strconv.Itoa(os.Getpid()) {
 		return nil
+	}
+	var fds []int
+	for _, text := range strings.Fields(getenv(fdsVariable)) {
+		if fd, err := strconv.Atoi(text); err == nil && fd >= firstSocket {
+			fds = append(fds, fd)
+		}
+	}
+	if count, err := strconv.Atoi(getenv("LISTEN_FDS")); err == nil && count <= maxSockets {
+		for i := range count {
+			fds = append(fds, firstSocket+i)
+		}
 	}
 	names := strings.Split(getenv("LISTEN_FDNAMES"), ":")
 	kept := make(map[string][]*os.File)
-	for i := range count {
+	for i, fd := range fds {
 		name := ""
 		if i < len(names) {
 			name = decode(names[i])
 		}
-		kept[name] = append(kept[name], os.NewFile(uintptr(firstSocket+i), name))
+		kept[name] = append(kept[name], os.NewFile(uintptr(fd), name))
 	}
 	return kept
 }
