@@ -206,6 +206,7 @@ environment.
 .SH SIGNALS
 SIGINT and SIGTERM end it.
 SIGHUP makes it list all containers and read its files again.
+SIGUSR2 starts its binary again in the same process, with the sockets open, for an upgrade.
 .SH FILES
 .I /etc/default/dnsdock
 .RS

@@ -19,6 +19,10 @@ import (
 // unixScheme precedes the path of a socket in the file system.
 const unixScheme = "unix://"
 
+// readBuffer is how many bytes of queries wait in a socket for DNS while the program
+// is restarted. The system allows less, on Linux twice what it is by itself.
+const readBuffer = 1 << 20
+
 // A Set holds all sockets that the program listens on. Each server closes its own.
 type Set struct {
 	UDP  []*net.UDPConn
@@ -160,7 +164,9 @@ func tryDNS(addr string) (udp []*net.UDPConn, tcp net.Listener, err error) {
 			(&Set{UDP: udp, TCP: []net.Listener{tcp}}).Close()
 			return nil, nil, err
 		}
-		udp = append(udp, pc.(*net.UDPConn))
+		c := pc.(*net.UDPConn)
+		_ = c.SetReadBuffer(readBuffer) // a smaller one is no error
+		udp = append(udp, c)
 	}
 	return udp, tcp, nil
 }
