@@ -159,7 +159,7 @@ parts() {
     END { printf "%34s systemd %.0f ms, dnsdock %.0f ms\n", "", (begun - ended / 1e6) * 1e3, (answers - begun) * 1e3 }'
 }
 
-# try_hosts_file has the unit keep names in /etc/hosts, as docs/setup.md says.
+# try_hosts_file has the unit keep names in /etc/hosts, as docs/host.md says.
 try_hosts_file() {
   cp "$1/etc/hosts" "$work/hosts"
   mkdir -p "$1/etc/systemd/system/dnsdock.service.d"
@@ -206,7 +206,7 @@ try_package() {
   [ -z "$left" ] || failed=yes
 }
 
-# try_other_resolvers does what docs/setup.md says of NetworkManager's dnsmasq and a plain resolv.conf.
+# try_other_resolvers does what docs/host.md says of NetworkManager's dnsmasq and a plain resolv.conf.
 try_other_resolvers() {
   local root=$1
   inside systemctl -q mask --now systemd-resolved
