@@ -146,7 +146,7 @@ silence() {
   sleep 0.5
   "${@:2}" >"$work/log" 2>&1 || { cat "$work/log"; failed=yes; }
   wait "$asking" || failed=yes
-  printf '%-34s %s\n' "silence of ${*: -2}" "$(cat "$work/silence")"
+  printf '%-34s %s\n' "silence of ${*:3:2}" "$(cat "$work/silence")"
 }
 
 # parts shows what of the last restart was systemd's, from the end of one dnsdock to the first line in the
@@ -180,7 +180,7 @@ try_hosts_file() {
 
 # try_package installs, upgrades, removes and purges the package.
 try_package() {
-  local root=$1 left version shortest
+  local root=$1 left version shortest load
   cp "$work"/v0.0.1/*.deb "$work"/v0.0.2/*.deb "$root/root/"
   inside dpkg -i /root/dnsdock_0.0.1_amd64.deb >/dev/null
   soon inside systemctl is-active dnsdock
@@ -191,7 +191,13 @@ try_package() {
     silence 10s inside dpkg -i /root/dnsdock_0.0.${version}_amd64.deb
     shortest=$({ echo "${shortest:-9999}"; sed 's/.* //' "$work/silence"; } | sort -n | head -n 1)
   done
-  [ "${shortest%.*}" -lt 50 ] || failed=yes # ms; other programs may have disturbed the other two
+  # Other programs may have disturbed two of the three, and on a busy machine all.
+  load=$(cut -d . -f 1 /proc/loadavg)
+  if [ "$load" -ge "$(nproc)" ]; then
+    printf '%34s the load is %s: not judged\n' '' "$load"
+  elif [ "${shortest%.*}" -ge 50 ]; then
+    failed=yes
+  fi
   check 'package upgraded'
   [[ $(inside dnsdock -version) == 'dnsdock v0.0.2 '* ]] || failed=yes
   inside sh -c 'tr "\0" " " <"/proc/$(systemctl show -P MainPID dnsdock)/cmdline"' | grep -q state.json || failed=yes
