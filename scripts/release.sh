@@ -60,8 +60,8 @@ package() {
   install -D -m 644 packaging/dnsdock.fish "$share/fish/vendor_completions.d/dnsdock.fish"
   install -D -m 644 LICENSE "$share/doc/dnsdock/copyright"
   install -D -m 644 packaging/default "$root/etc/default/dnsdock"
-  mkdir -p "$root/lib/systemd/system" "$root/DEBIAN"
-  sed '/^#   /d; s|/usr/local/bin/dnsdock|/usr/bin/dnsdock|' dnsdock.service >"$root/lib/systemd/system/dnsdock.service"
+  mkdir -p "$root/usr/lib/systemd/system" "$root/DEBIAN"
+  sed '/^#   /d; s|/usr/local/bin/dnsdock|/usr/bin/dnsdock|' dnsdock.service >"$root/usr/lib/systemd/system/dnsdock.service"
   install -m 755 packaging/preinst packaging/postinst packaging/prerm packaging/postrm "$root/DEBIAN"
   echo /etc/default/dnsdock >"$root/DEBIAN/conffiles"
   cat >"$root/DEBIAN/control" <<CONTROL

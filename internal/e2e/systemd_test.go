@@ -146,3 +146,31 @@ func TestSocketsAreKept(t *testing.T) {
 	next.want(t, "docker A", "NOERROR", "10.0.0.1")
 	m.await(t, "FDSTOREREMOVE=1\nFDNAME=udp 127.0.0.9_53")
 }
+
+// SIGUSR2 starts the program's file again in the same process, and each query is answered.
+func TestUpgrade(t *testing.T) {
+	dnstest.Needs(t, "env", "go")
+	binary, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := dnstest.NewEngine()
+	e.Start("aa", "web", "10.0.0.1")
+	m := newManager(t, filepath.Join(t.TempDir(), "notify"))
+	p := startCommand(t, "env", m.env, binary, "-dns=127.0.0.1:0", "-http=127.0.0.1:0", "-nameserver=",
+		"-docker="+e.ServeTCP(t, nil))
+	m.await(t, "READY=1")
+	in := newInstance(t, p)
+	in.want(t, "docker A", "NOERROR", "10.0.0.1")
+	p.signal(t, syscall.SIGUSR2)
+	for _, state := range []string{"RELOADING=1", "READY=1"} {
+		for range 10 {
+			in.want(t, "docker A", "NOERROR", "10.0.0.1")
+		}
+		m.await(t, state)
+	}
+	in.want(t, "docker A", "NOERROR", "10.0.0.1")
+	if n := strings.Count(p.log.String(), "dnsdock starts"); n != 2 {
+		t.Errorf("it started %d times; want 2", n)
+	}
+}
