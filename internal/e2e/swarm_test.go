@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -161,8 +162,18 @@ func (s *swarm) task(t *testing.T, i int, service, network string) (id, slot, ad
 	return "", "", ""
 }
 
-// Tasks on three engines, each with a dnsdock that knows them by their labels:
-// names, addresses by who asks, health checks, drain, and a leader that dies.
+// all is the answer with an address for each node.
+func (s *swarm) all(addr func(i int) string) string {
+	var addrs []string
+	for i := range s.nodes {
+		addrs = append(addrs, addr(i))
+	}
+	slices.Sort(addrs)
+	return "NOERROR " + strings.Join(addrs, " ")
+}
+
+// Tasks on three engines, each with a dnsdock that asks the engine of its node: names, addresses by who asks,
+// labels of services, health checks, a worker, drain, and a leader that dies.
 func TestSwarm(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes a minute")
@@ -172,56 +183,75 @@ func TestSwarm(t *testing.T) {
 		s.dnsdock(t, i, "-dns=:53", "-http=")
 	}
 	s.service(t, "shop_web", "--replicas=3", "--replicas-max-per-node=1", "--network=two", "--publish=8080:80",
-		"--label=com.docker.stack.namespace=shop", "--container-label=com.docker.stack.namespace=shop")
+		"--label=com.docker.stack.namespace=shop", "--container-label=com.docker.stack.namespace=shop",
+		"--label=com.dnsdock.alias=special.docker")
 	s.service(t, "open", "--mode=global", "--publish=mode=host,published=8000,target=80")
+	s.service(t, "virtual", "--replicas=2", "--label=com.dnsdock.swarm=vip")
 	s.service(t, "sick", "--replicas=1", "--constraint=node.hostname==node1", "--health-cmd=test -e /ready",
 		"--health-interval=1s", "--health-start-period=1m", "--mount=type=bind,source=/usr,target=/usr,readonly")
+	two := make([]string, len(s.nodes))
+	slots := make([]string, len(s.nodes))
 	for i := range s.nodes {
-		_, slot, one := s.task(t, i, "shop_web", "one")
-		_, _, two := s.task(t, i, "shop_web", "two")
-		t.Run("names", func(t *testing.T) {
-			for _, name := range []string{slot + ".shop_web", slot + ".web.shop"} {
-				got := ""
-				for end := time.Now().Add(dnstest.Patience); time.Now().Before(end); {
-					if got = s.query(t, i, "", name+".docker A"); strings.HasPrefix(got, "NOERROR 1") {
-						break
-					}
-				}
-				t.Logf("node %d: %s: %s", i+1, name, got)
-				if got != "NOERROR "+nodeAddr(i) && got != "NOERROR "+min(one, two)+" "+max(one, two) {
-					t.Errorf("%s: got %q; want the addresses on the overlays only, or the node's", name, got)
-				}
-			}
-		})
-		t.Run("client on an overlay", func(t *testing.T) {
-			client := fmt.Sprint("client", i)
-			s.docker(t, i, "run", "--detach", "--rm", "--name="+client, "--network=two", s.nodes[2].image)
-			s.soon(t, i, client, slot+".shop_web.docker A", "NOERROR "+two)
-			s.soon(t, i, client, "open.docker A", "NOERROR 10.45.20.1") // it is on another overlay: by its port
-			s.soon(t, i, "", "open.docker A", "NOERROR 127.0.0.1")
-			if got := s.query(t, i, "", "_80._tcp.open.docker SRV"); !strings.HasPrefix(got, "NOERROR 0 1 8000 open.") {
-				t.Errorf("SRV of a port in host mode: got %q", got)
-			}
-		})
+		_, slots[i], two[i] = s.task(t, i, "shop_web", "two")
+		s.docker(t, i, "run", "--detach", "--rm", fmt.Sprint("--name=client", i), "--network=two", s.nodes[2].image)
 	}
+	for i := range s.nodes {
+		t.Run(fmt.Sprint("node", i+1), func(t *testing.T) { testNode(t, s, i, slots, two) })
+	}
+	t.Run("virtual address", func(t *testing.T) {
+		s.docker(t, 0, "run", "--detach", "--rm", "--name=other", "--network=one", s.nodes[2].image)
+		format := "--format={{range .Endpoint.VirtualIPs}}{{.Addr}}{{end}}"
+		vip, _, _ := strings.Cut(s.docker(t, 0, "service", "inspect", format, "virtual"), "/")
+		s.soon(t, 0, "other", "virtual.docker A", "NOERROR "+vip)
+	})
 	t.Run("global service", func(t *testing.T) { testGlobalService(t, s) })
 	t.Run("health", func(t *testing.T) {
 		id, _, addr := s.task(t, 0, "sick", "one")
-		s.soon(t, 0, "", "sick.docker A", "NXDOMAIN")
+		s.soon(t, 1, "", "sick.docker A", "NXDOMAIN")
 		s.docker(t, 0, "exec", id, "touch", "/ready")
-		s.soon(t, 0, "", "sick.docker A", "NOERROR "+addr)
+		s.soon(t, 1, "", "sick.docker A", "NOERROR "+addr)
 	})
-	_, slot, _ := s.task(t, 1, "shop_web", "one")
-	_, _, two := s.task(t, 1, "shop_web", "two")
 	t.Run("worker", func(t *testing.T) {
 		s.docker(t, 2, "node", "demote", "node2")
-		s.soon(t, 1, "client1", slot+".shop_web.docker A", "NOERROR "+two)
+		s.dns[1].signal(t, syscall.SIGHUP)                    // else it is asked within 30 s
+		s.soon(t, 1, "client1", "nodes.docker A", "NXDOMAIN") // it is told by no manager now
+		s.soon(t, 1, "client1", "shop_web.docker A", s.all(func(i int) string { return two[i] }))
 	})
 	t.Run("node drained", func(t *testing.T) {
 		s.docker(t, 2, "node", "update", "--availability=drain", "node2")
-		s.soon(t, 1, "client1", slot+".shop_web.docker A", "NXDOMAIN")
+		for _, i := range []int{0, 2} {
+			s.soon(t, i, fmt.Sprint("client", i), slots[1]+".shop_web.docker A", "NXDOMAIN")
+		}
+		s.soon(t, 1, "client1", slots[1]+".shop_web.docker A", "NXDOMAIN")
 	})
 	t.Run("leader killed", func(t *testing.T) { testLeaderKilled(t, s) })
+}
+
+// testNode asks the dnsdock of a node for tasks on all nodes.
+func testNode(t *testing.T, s *swarm, i int, slots, two []string) {
+	client := fmt.Sprint("client", i)
+	onTwo, onNodes := s.all(func(i int) string { return two[i] }), s.all(nodeAddr)
+	for _, name := range []string{"shop_web.docker", "web.shop.docker", "tasks.web.shop.docker", "special.docker"} {
+		s.soon(t, i, client, name+" A", onTwo)
+		s.soon(t, i, "", name+" A", onNodes) // by the port that is published
+	}
+	for other, slot := range slots {
+		s.soon(t, i, client, slot+".web.shop.docker A", "NOERROR "+two[other])
+		s.soon(t, i, "", slot+".web.shop.docker A", "NOERROR "+nodeAddr(other))
+		s.soon(t, i, "", fmt.Sprintf("node%d.nodes.docker A", other+1), "NOERROR "+nodeAddr(other))
+	}
+	s.soon(t, i, client, "7.web.shop.docker A", "NXDOMAIN")
+	s.soon(t, i, client, "open.docker A", onNodes) // it is on another overlay
+	s.soon(t, i, "", "nodes.docker A", onNodes)
+	s.soon(t, i, "", fmt.Sprintf("node%d.open.docker A", i+1), "NOERROR "+nodeAddr(i))
+	for name, port := range map[string]string{"_80._tcp.open.docker": "8000", "_80._tcp.shop_web.docker": "8080"} {
+		if got := s.query(t, i, "", name+" SRV"); strings.Count(got, " 1 "+port+" ") != 3 {
+			t.Errorf("%s SRV from outside: got %q; want port %s of 3 tasks", name, got, port)
+		}
+	}
+	if got := s.query(t, i, client, "_80._tcp.shop_web.docker SRV"); strings.Count(got, " 1 80 ") != 3 {
+		t.Errorf("SRV from inside: got %q; want port 80 of 3 tasks", got)
+	}
 }
 
 // testLeaderKilled kills the leader's engine, without which the only other
@@ -247,7 +277,5 @@ func testGlobalService(t *testing.T, s *swarm) {
 		"--constraint=node.hostname==node3", "--network=host",
 		"--mount=type=bind,source="+s.nodes[2].dir+",target=/var/run,readonly", image, "-dns=10.45.20.1:5300", "-http=")
 	defer s.docker(t, 1, "service", "rm", "dnsdock")
-	_, slot, _ := s.task(t, 2, "shop_web", "one")
-	_, _, two := s.task(t, 2, "shop_web", "two")
-	s.soon(t, 2, "client2", "-p 5300 "+slot+".web.shop.docker A", "NOERROR "+two)
+	s.soon(t, 2, "client2", "-p 5300 node3.nodes.docker A", "NOERROR "+nodeAddr(2))
 }
