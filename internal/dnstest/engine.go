@@ -24,6 +24,7 @@ type Engine struct {
 	Inspect  func(id string) (status int, body string) // status 0: as if Inspect were nil
 	Hang     chan struct{}                             // if not nil, calls wait until it is closed
 	Internal []string                                  // internal networks; nil: GET /networks is refused
+	Replies  map[string]http.HandlerFunc               // by path without version: in place of the engine's own
 
 	mu         sync.Mutex // guards all fields
 	containers map[string]*Container
@@ -188,7 +189,7 @@ func (e *Engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	switch {
+	switch reply := e.reply(path); {
 	case r.Method != "GET":
 		http.Error(w, "read only", http.StatusForbidden)
 	case path == "/_ping":
@@ -196,6 +197,10 @@ func (e *Engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, "OK")
 	case !versioned:
 		http.Error(w, `{"message":"client version is wrong"}`, http.StatusBadRequest)
+	case reply != nil:
+		reply(w, r)
+	case path == "/info":
+		fmt.Fprint(w, `{"Swarm":{"LocalNodeState":"inactive"}}`)
 	case path == "/containers/json" && list != nil:
 		fmt.Fprint(w, list())
 	case path == "/containers/json":
@@ -218,6 +223,13 @@ func (e *Engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		http.Error(w, `{"message":"forbidden"}`, http.StatusForbidden)
 	}
+}
+
+// reply returns what replies to a path in place of the engine, and nil if nothing does.
+func (e *Engine) reply(path string) http.HandlerFunc {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.Replies[path]
 }
 
 func serveNetworks(w http.ResponseWriter, internal []string) {
