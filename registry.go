@@ -210,11 +210,6 @@ func (r *registry) SetEngine(s engine.Status) {
 	r.feed.PublishState("engine", s.Up, s)
 }
 
-// SetSwarm implements watch.Sink.
-func (r *registry) SetSwarm(s engine.Status) {
-	r.feed.PublishState("swarm", s.Swarm != nil && s.Swarm.Up, s)
-}
-
 // Listed implements watch.Sink. It drops what the API changed of those
 // containers of the engine that do not exist any more.
 func (r *registry) Listed(url string, isGone func(id string) bool) {

@@ -118,7 +118,7 @@ func (m *Member) Container() (c *publish.Container, problems []publish.Problem) 
 			c.Networks = append(c.Networks, host)
 		}
 	}
-	slices.SortFunc(c.Networks, func(a, b publish.Endpoint) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(c.Networks, func(a, b publish.Endpoint) int { return strings.Compare(a.Name, b.Name) })
 	if m.Addr().IsValid() {
 		c.Outside = publish.NewOutside([]netip.Addr{m.Addr()}, m.Bindings())
 	}

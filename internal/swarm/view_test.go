@@ -83,7 +83,8 @@ func TestRecorded(t *testing.T) {
 			if len(web.Networks) != 2 || web.Env["FOO"] != "" || web.Labels["com.dnsdock.ttl"] != "7" {
 				t.Errorf("sw-web.1: %+v", web)
 			}
-			if o := web.Outside; o == nil || len(o.Ports) != 1 || o.Ports[0].Number != 80 || o.Ports[0].Published != 8451 {
+			port := publish.PublishedPort{Number: 80, Proto: "tcp", Published: 8451}
+			if o := web.Outside; o == nil || len(o.Ports) != 1 || o.Ports[0] != port {
 				t.Errorf("sw-web.1: outside %+v", o)
 			}
 			host := all["sw-host.1"]
@@ -175,7 +176,8 @@ func TestOddLists(t *testing.T) {
 	read(t, v.Services(), `{"ID":"s","Spec":{"Name":"web"},"Endpoint":{"VirtualIPs":[{"Addr":""}]}}`, `{}`,
 		`{"ID":"job","Spec":{"Name":"job","Mode":{"ReplicatedJob":{}}}}`)
 	read(t, v.Nodes(), `{"ID":"n1","Description":{"Hostname":"x"},"Status":{"State":"ready","Addr":"0.0.0.0"},
-		"ManagerStatus":{"Addr":"10.0.0.1:2377"}}`, `{"ID":"n2","Description":{"Hostname":"x"},"Status":{"Addr":"10.0.0.2"}}`,
+		"ManagerStatus":{"Addr":"10.0.0.1:2377"}}`,
+		`{"ID":"n2","Description":{"Hostname":"x"},"Status":{"Addr":"10.0.0.2"}}`,
 		`{"ID":"n3","Status":{"State":"ready","Addr":"127.0.0.1"},"ManagerStatus":{"Addr":"0.0.0.0:2377"}}`)
 	const spec = `"ServiceID":"s","DesiredState":"running","Spec":{"ContainerSpec":{"Image":"app"}}`
 	read(t, v.Tasks(), `{}`, `{"ID":"no status",`+spec+`}`,
@@ -267,7 +269,8 @@ func TestGossip(t *testing.T) {
 		for _, h := range list {
 			c := ContainerOf([]Heard{h, h}, map[string]bool{"sw": true})
 			n := c.Networks[0]
-			if h.ID() == "" || c.Name != h.Name || !n.V4.Contains(n.Addrs[0]) || n.Name != "sw-net" || len(c.Networks) != 2 {
+			if h.ID() == "" || c.Name != h.Name || !n.V4.Contains(n.Addrs[0]) || n.Name != "sw-net" ||
+				len(c.Networks) != 2 {
 				t.Errorf("%s: %+v", version, c)
 			}
 			if isGlobal := h.Service == "sw-rr"; isGlobal != (c.Task.Slot == 0) {

@@ -40,6 +40,10 @@ type fakeEngine struct {
 	bridge     map[string]netip.Addr    // addresses on the bridge, by ID; nil: GatewayBridge is refused
 	fakeSwarm
 
+	fakeHooks
+}
+
+type fakeHooks struct {
 	list    func(ctx context.Context) error            // if not nil, and it returns an error, List does so
 	inspect func(ctx context.Context, id string) error // the same for Inspect
 }

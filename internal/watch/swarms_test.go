@@ -43,7 +43,8 @@ func service(id, more string) string {
 }
 
 func node(id, addr string) string {
-	return fmt.Sprintf(`{"ID":%q,"Description":{"Hostname":"host-%[1]s"},"Status":{"State":"ready","Addr":%q}}`, id, addr)
+	const text = `{"ID":%q,"Description":{"Hostname":"host-%[1]s"},"Status":{"State":"ready","Addr":%q}}`
+	return fmt.Sprintf(text, id, addr)
 }
 
 // setLists makes a manager list these tasks, of the service "s" on the nodes "n1" and "n2".
