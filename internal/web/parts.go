@@ -53,12 +53,6 @@ func (m *markup) putEngines(engines []engine.Status) {
 		if e.Error != "" {
 			m.put(`<br><span class="bad">%s</span>`, e.Error)
 		}
-		if w := e.Swarm; w != nil {
-			m.put(`<br>%s %s of a swarm <span class="dim">with %s tasks</span>`, w.Role, w.Node, fmt.Sprint(w.Tasks))
-			if w.Error != "" {
-				m.put(`<br><span class="bad">%s</span>`, w.Error)
-			}
-		}
 		m.putState(e.Up, "found", "away")
 		if !e.Since.IsZero() {
 			m.put(` <span class="dim">for %s</span>`, age(e.Since))

@@ -2,13 +2,11 @@ package web
 
 import (
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/rayje/dnsdock/internal/dnsname"
-	"github.com/rayje/dnsdock/internal/engine"
 	"github.com/rayje/dnsdock/internal/publish"
 )
 
@@ -48,20 +46,11 @@ func (m *markup) putServices(f *finding, status Status, lines func(*publish.Serv
 	}
 	m.put(`<div class="gap" data-rows="%s"></div>`, strconv.Itoa(f.from))
 	m.put(`<table aria-rowcount="%s">`, strconv.Itoa(f.count+1))
-	m.put(`<thead><tr aria-rowindex="1"><th>names<th>addresses<th>TTL<th>origin`)
-	if status.hasSwarm() {
-		m.put(`<th>node`)
-	}
-	m.put(`<th>state<th>age</tr></thead><tbody>`)
+	m.put(`<thead><tr aria-rowindex="1"><th>names<th>addresses<th>TTL<th>origin<th>state<th>age</tr></thead><tbody>`)
 	for i, s := range f.window {
 		m.putService(s, f.from+i+1, status, lines(s))
 	}
 	m.put(`</tbody></table><div class="gap" data-rows="%s"></div>`, strconv.Itoa(f.count-f.from-len(f.window)))
-}
-
-// hasSwarm reports whether an engine is of a swarm, whose tasks run on several machines.
-func (s *Status) hasSwarm() bool {
-	return slices.ContainsFunc(s.Engines, func(e engine.Status) bool { return e.Swarm != nil })
 }
 
 // putCount says how many services were found. For browsers without script it links to those outside of the window.
@@ -116,14 +105,7 @@ func (m *markup) putService(s *publish.Service, number int, status Status, lines
 		m.put(`</span>`)
 	}
 	m.putDetails(s, lines)
-	m.put(`</div>`)
-	if status.hasSwarm() {
-		m.put(`<td data-label="node">`)
-		if t := s.Origin.Task; t != nil {
-			m.put(`%s`, t.Node)
-		}
-	}
-	m.put(`<td data-label="state">%s`, s.Origin.State)
+	m.put(`</div><td data-label="state">%s`, s.Origin.State)
 	if s.Sick {
 		m.put(` <span class="bad">unhealthy</span>`)
 	}

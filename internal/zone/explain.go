@@ -61,9 +61,6 @@ type Source struct {
 	Container   string   `json:"container,omitempty"`
 	Names       []string `json:"names"`                  // those of its names that fit
 	SecondNames []string `json:"second_names,omitempty"` // the same, of its second names
-	Service     string   `json:"service,omitempty"`      // of a swarm, which it is a task of
-	Task        string   `json:"task,omitempty"`         // its ID there
-	Node        string   `json:"node,omitempty"`         // host name of the machine that it is on
 }
 
 // Explain answers as DNS does, but asks no upstream, and says why.
@@ -159,9 +156,6 @@ func (t *trace) sources(services iter.Seq[*publish.Service], second dnsname.Name
 			return dnsname.Texts(publish.FirstFew(names))
 		}
 		source := Source{ID: s.ID, Container: s.Origin.Container, Names: []string{}}
-		if task := s.Origin.Task; task != nil {
-			source.Service, source.Task, source.Node = task.Service, task.ID, task.Node
-		}
 		if second != "" || len(s.OwnerNames) == 0 {
 			closed := s.ClosedNames()
 			isOut := func(n dnsname.Name) bool { return closed[n] && n.Labels() < second.Labels() }
