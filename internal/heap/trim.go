@@ -9,7 +9,7 @@ import (
 
 const (
 	period   = 2 * time.Second // between two looks, which take microseconds
-	minSpare = 8 << 20         // bytes: less is not worth a garbage collection
+	minSpare = 4 << 20         // bytes: less is not worth a garbage collection
 
 	// The heap may grow by that many bytes before the next garbage collection, but
 	// by leastPercent of what lives in it at least, so that a large one is not
