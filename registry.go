@@ -41,6 +41,7 @@ type registry struct {
 	version uint64                  // grows with each change by the API
 	ttlSet  bool                    // the API set the default TTL
 	made    int                     // services made by hand
+	kept    bool                    // the state file had some
 	lines   []func()                // each writes a line of the log
 
 	gateways gateways
@@ -232,7 +233,7 @@ func (r *registry) updateZonesLocked() {
 	away := 0
 	for _, e := range r.engines {
 		z := zones[e.zone]
-		z.HasEngine = true
+		z.HasEngine, z.Kept = true, r.kept
 		z.Listed = z.Listed || e.listed
 		z.Waits = z.Waits || !e.listed && (e.up || !e.tried)
 		z.Unknown = z.Unknown || !e.known

@@ -153,6 +153,7 @@ func (f *stateFile) load(data []byte) error {
 		h.change = c
 		f.reg.applyLocked(id, h, false)
 	}
+	f.reg.kept = len(s.Services) > 0
 	f.reg.version++
 	return errors.Join(errs...)
 }

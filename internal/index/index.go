@@ -112,7 +112,7 @@ func (s *state) bump() {
 	}
 }
 
-// IsListed reports whether the containers of each engine of a zone that answered were published once, so that a copy of
+// IsListed reports whether the containers of each engine of a zone that answers were published once, so that a copy of
 // the zone is worth having.
 func (s *state) IsListed(zone dnsname.Name) bool {
 	ok, _ := s.listed.Load(zone)

@@ -48,6 +48,7 @@ func (x *Index) SetTTL(ttl uint32) {
 type Zone struct {
 	HasEngine bool // else it holds services of the API only
 	Listed    bool // the containers of one engine at least are published
+	Kept      bool // services of the API are known from before the start
 	Waits     bool // those of another are not yet, though it may be reached
 	Unknown   bool // those of an engine may have changed: it is away, or not listed since
 }
@@ -63,10 +64,11 @@ func (x *Index) SetZones(zones map[dnsname.Name]Zone, away int) {
 		isKnown := !z.HasEngine || !z.Unknown
 		x.settled.Store(name, isKnown)
 		x.listing.Store(name, z.Waits)
-		if was := x.IsListed(name); !was && (!z.HasEngine || z.Listed && !z.Waits) {
-			x.listed.Store(name, true)
-			x.Touched.noteAll()
+		isListed := !z.HasEngine || (z.Listed || z.Kept) && !z.Waits
+		if isListed && !x.IsListed(name) {
+			x.Touched.noteAll() // they were not read meanwhile
 		}
+		x.listed.Store(name, isListed)
 		all = all && isKnown
 	}
 	if any.Listed && !any.Waits {

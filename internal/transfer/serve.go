@@ -15,10 +15,10 @@ import (
 )
 
 const (
-	maxTransfers    = 10  // at a time: each holds a version that may be an old one
-	maxOfClient     = 2   // of these from one address
-	manyRecords     = 100 // of a set: BIND refuses more unless max-records-per-type is 0
-	sameSerialAgain = 2   // transfers of a whole zone that a secondary has already, in a row, that look like a refusal
+	maxTransfers = 10  // at a time: each holds a version that may be an old one
+	maxOfClient  = 2   // of these from one address
+	manyRecords  = 100 // of a set: BIND refuses more unless max-records-per-type is 0
+	maxLost      = 3   // transfers in a row that a secondary seems to have thrown away
 )
 
 var (
@@ -159,57 +159,59 @@ func (x *transfer) serve() error {
 	case c.current == nil:
 		return x.refuse(dns.RcodeServerFailure, ErrUnknown)
 	}
-	kind, err := x.send(c)
+	has, isKnown := x.serial()
+	kind, err := x.send(c, has, isKnown)
 	if err != nil {
-		x.log.Warn("transfer broken off", "client", x.client, "zone", x.stream.zone, "records", x.records, "err", err)
+		x.log.Warn("transfer broken off", "client", x.client, "zone", c.name, "records", x.records, "err", err)
 		return err
 	}
+	serial := c.current.serial
 	isStuck := x.note(func(o *Secondary) bool {
-		if o.Serial != c.current.serial || kind != "AXFR" {
-			o.again = 0
-		}
-		o.Transferred, o.Serial, o.Kind, o.Refused = time.Now(), c.current.serial, kind, ""
-		o.again++
-		return o.again == sameSerialAgain+1
+		o.Transferred, o.Serial, o.Kind, o.Refused = time.Now(), serial, kind, ""
+		return o.isStuck(c.name, has, isKnown, serial)
 	})
-	x.log.Info("zone transferred", "client", x.client, "zone", x.stream.zone, "kind", kind,
-		"serial", c.current.serial, "records", x.records, "bytes", x.bytes, "took", time.Since(x.begun))
+	x.log.Info("zone transferred", "client", x.client, "zone", c.name, "kind", kind,
+		"serial", serial, "records", x.records, "bytes", x.bytes, "took", time.Since(x.begun))
 	if isStuck && c.current.hasLargeSet() {
-		x.log.Warn("a secondary takes the same zone again and again: BIND refuses more than 100 records of one type"+
-			" unless its options have max-records-per-type 0", "client", x.client, "zone", x.stream.zone)
+		x.log.Warn("a secondary takes the zone again and again: BIND refuses more than 100 records of one type"+
+			" unless its options have max-records-per-type 0", "client", x.client, "zone", c.name)
 	}
 	return nil
 }
 
-// send sends c as the client asks for it, and returns what that was.
-func (x *transfer) send(c *zoneCopy) (kind string, err error) {
-	has, isKnown := uint32(0), false
-	if x.query.Question[0].Qtype == dns.TypeIXFR && len(x.query.Ns) == 1 { // RFC 1995 section 3
-		if soa, ok := x.query.Ns[0].(*dns.SOA); ok {
-			has, isKnown = soa.Serial, true
-		}
+// serial returns the serial that an IXFR query says the client has, RFC 1995 section 3.
+func (x *transfer) serial() (serial uint32, ok bool) {
+	if x.query.Question[0].Qtype != dns.TypeIXFR || len(x.query.Ns) != 1 {
+		return 0, false
 	}
+	soa, ok := x.query.Ns[0].(*dns.SOA)
+	if !ok {
+		return 0, false
+	}
+	return soa.Serial, true
+}
+
+// send sends c to a client that has a serial, and returns how.
+func (x *transfer) send(c *zoneCopy, has uint32, isKnown bool) (kind string, err error) {
 	v := c.current
 	put := func(owner dnsname.Name, rr string) bool {
 		err = x.add(owner, rr)
 		return err == nil
 	}
-	switch from, before, ok := c.since(has); {
+	all := func(list []ownedRecord) bool {
+		return !slices.ContainsFunc(list, func(r ownedRecord) bool { return !put(r.owner, r.rr) })
+	}
+	put(c.name, v.soa)
+	switch since, ok := c.since(has); {
 	case isKnown && int32(has-v.serial) >= 0: // RFC 1982: it has this one, or one of the future
 		kind = "none"
-		put(c.name, v.soa)
 	case isKnown && ok:
 		kind = "IXFR"
-		removed, added := v.difference(before)
-		_ = put(c.name, v.soa) && put(c.name, from.soa) && putAll(removed, put) &&
-			put(c.name, v.soa) && putAll(added, put) && put(c.name, v.soa)
+		removed, added := v.difference(since.before)
+		_ = put(c.name, since.soa) && all(removed) && put(c.name, v.soa) && all(added) && put(c.name, v.soa)
 	default:
 		kind = "AXFR"
-		if !put(c.name, v.soa) {
-			break
-		}
-		records(slices.Values(v.nodes))(put)
-		_ = err == nil && put(c.name, v.soa)
+		_ = records(v.nodes, put) && put(c.name, v.soa)
 	}
 	if err == nil {
 		err = x.flush()
@@ -217,22 +219,15 @@ func (x *transfer) send(c *zoneCopy) (kind string, err error) {
 	return kind, err
 }
 
-// putAll calls put for each record, until it returns false.
-func putAll(list []ownedRecord, put func(dnsname.Name, string) bool) bool {
-	return !slices.ContainsFunc(list, func(r ownedRecord) bool { return !put(r.owner, r.rr) })
-}
-
 // hasLargeSet reports whether a name has more records of a type than BIND takes by default.
 func (v *version) hasLargeSet() bool {
 	var last ownedRecord
 	count := 0
-	for owner, rr := range records(slices.Values(v.nodes)) {
+	return !records(v.nodes, func(owner dnsname.Name, rr string) bool {
 		if r := (ownedRecord{owner, rr[:2]}); r != last {
 			last, count = r, 0
 		}
-		if count++; count > manyRecords {
-			return true
-		}
-	}
-	return false
+		count++
+		return count <= manyRecords
+	})
 }

@@ -84,7 +84,7 @@ func (s *Server) Reload() {
 	}
 	keys, err := tsig.ReadFile(s.cfg.KeyFile)
 	if err != nil {
-		s.log.Warn("keys can't be read: those from before stay", "file", s.cfg.KeyFile, "err", err)
+		s.log.Error("keys can't be read: those from before stay", "file", s.cfg.KeyFile, "err", err)
 		return
 	}
 	s.mu.Lock()
@@ -143,29 +143,24 @@ func (s *Server) step(serial uint32) (changed bool) {
 	defer s.building.Unlock()
 	reg := s.zone.Reg
 	touched := reg.Touched.Take()
-	next := make([]*zoneCopy, 0, len(s.zones))
-	for _, c := range s.zones {
-		c := *c // others read what it was
-		switch {
-		case !reg.IsListed(c.name):
-		case c.current == nil:
-			c.current = &version{nodes: read(s.zone, c.name, s.cfg.Local)}
-			changed = true
-		default:
-			nodes, step := c.update(s.zone, touched, s.cfg.Local)
-			c.current = &version{nodes: nodes}
-			c.remember(step)
-			changed = changed || len(step.before) > 0 || touched == nil
+	next := slices.Clone(s.zones)
+	var made []*version
+	for i, c := range s.zones {
+		if !reg.IsListed(c.name) {
+			continue
 		}
-		next = append(next, &c)
+		nodes, before := c.read(s.zone, touched, s.cfg.Local)
+		v := &version{serial: serial, nodes: nodes}
+		next[i], made = c.next(v, before), append(made, v)
+		changed = changed || c.current == nil || len(before) > 0 || touched == nil
 	}
 	if !changed {
 		return false
 	}
 	reg.Serial.Store(serial)
 	for _, c := range next {
-		if c.current != nil {
-			c.current.serial, c.current.soa = serial, s.zone.SOA(c.name)
+		if slices.Contains(made, c.current) {
+			c.current.soa = s.zone.SOA(c.name) // with the new serial
 		}
 	}
 	s.mu.Lock()

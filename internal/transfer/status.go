@@ -25,7 +25,24 @@ type Secondary struct {
 	Kind        string     `json:"kind,omitempty"`    // AXFR, IXFR or none, of the last transfer
 	Serial      uint32     `json:"serial,omitempty"`  // that it has since then
 	Refused     string     `json:"refused,omitempty"` // why its last query was refused
-	again       int        // whole transfers of that serial
+
+	given map[dnsname.Name]uint32 // the serial of each zone that it was given last
+	lost  int                     // transfers in a row after which it did not have that one
+}
+
+// isStuck notes a transfer of a zone to a secondary that had a serial, if any. It reports whether that was one of many
+// after which it did not have what it was given before.
+func (o *Secondary) isStuck(zone dnsname.Name, has uint32, isKnown bool, serial uint32) bool {
+	if was, ok := o.given[zone]; !ok || isKnown && has == was {
+		o.lost = 0
+	} else {
+		o.lost++
+	}
+	if o.given == nil {
+		o.given = make(map[dnsname.Name]uint32)
+	}
+	o.given[zone] = serial
+	return o.lost == maxLost
 }
 
 // note changes what is known of the client, and returns what change does. It returns false if too many are known.
@@ -68,8 +85,9 @@ func (s *Server) WriteText(out io.Writer, name dnsname.Name) error {
 			return ErrUnknown
 		}
 		s.building.Lock()
-		v = &version{soa: s.zone.SOA(name), nodes: read(s.zone, name, s.cfg.Local)}
+		nodes, _ := c.read(s.zone, nil, s.cfg.Local)
 		s.building.Unlock()
+		v = &version{soa: s.zone.SOA(name), nodes: nodes}
 	}
 	w := bufio.NewWriter(out)
 	write := func(owner dnsname.Name, rr string) bool {
@@ -80,7 +98,7 @@ func (s *Server) WriteText(out io.Writer, name dnsname.Name) error {
 		return err == nil
 	}
 	if write(name, v.soa) {
-		records(slices.Values(v.nodes))(write)
+		records(v.nodes, write)
 	}
 	return w.Flush()
 }

@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"encoding/binary"
+	"runtime"
 	"time"
 
 	"github.com/rayje/dnsdock/internal/dnsname"
@@ -71,6 +72,7 @@ func (s *stream) flush() error {
 	}
 	s.bytes += len(b)
 	err := s.write(b)
+	runtime.Gosched() // queries go before the next message
 	s.b, s.last = s.b[:s.head], ""
 	clear(s.b[6:dnswire.HeaderLen])
 	return err

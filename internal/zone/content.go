@@ -139,10 +139,11 @@ func (w *nodeWriter) records(n dnsname.Name, f found, types ...uint16) string {
 	for _, t := range types {
 		d.records = d.records[:0]
 		d.addRecords(Query{Name: n, Type: t}, f)
+		text := string(d.records)
 		var set []string
-		for at := 0; at < len(d.records); {
+		for at := 0; at < len(text); {
 			r, _ := dnswire.ReadRecord(d.records, at) // ok: it was written here
-			set = append(set, string(d.records[at+len(n):r.End]))
+			set = append(set, text[at+len(n):r.End])
 			at = r.End
 		}
 		slices.Sort(set)
@@ -180,6 +181,36 @@ func (z *Resolver) NamesIn(zone dnsname.Name) iter.Seq[dnsname.Name] {
 func (z *Resolver) isSelf(n, zone dnsname.Name) bool {
 	own, _ := z.Reg.ZoneOf(n)
 	return n == z.host && own == zone
+}
+
+// Records calls yield for each record of n, which may be nil, and its owner name. It returns false if yield did.
+func (n *Node) Records(yield func(owner dnsname.Name, rr string) bool) bool {
+	if n == nil {
+		return true
+	}
+	for owner, all := n.Name, n.Own; all != "" || owner == n.Name; {
+		if all == "" {
+			owner, all = "\x01*"+n.Name, n.Wild
+			continue
+		}
+		end := 10 + int(all[8])<<8 + int(all[9]) // type, class, TTL, length and data
+		if !yield(owner, all[:end]) {
+			return false
+		}
+		all = all[end:]
+	}
+	return !slices.ContainsFunc(n.Ports, func(p *Node) bool { return !p.Records(yield) })
+}
+
+// Size returns the bytes of the records of n, which may be nil.
+func (n *Node) Size() (bytes int) {
+	if n != nil {
+		bytes = len(n.Own) + len(n.Wild)
+		for _, p := range n.Ports {
+			bytes += p.Size()
+		}
+	}
+	return bytes
 }
 
 // Equal reports whether n and o have the same records. Both may be nil.
