@@ -15,77 +15,23 @@ import (
 	"github.com/rayje/dnsdock/internal/zonetest"
 )
 
-// A copied zone is the records of a zone as a secondary has them, by owner name.
-type copiedZone struct {
-	apex dnsname.Name
-	own  map[dnsname.Name][]dns.RR
-}
-
 // copyZone takes all nodes of a zone.
-func copyZone(t *testing.T, z *Resolver, apex dnsname.Name, local netip.Addr) copiedZone {
+func copyZone(t *testing.T, z *Resolver, apex dnsname.Name, local netip.Addr) zonetest.Copy {
 	t.Helper()
-	c := copiedZone{apex, make(map[dnsname.Name][]dns.RR)}
-	add := func(n dnsname.Name, all string) {
-		for all != "" {
-			rr, off, err := dns.UnpackRR([]byte(string(n)+all), 0)
-			if err != nil {
-				t.Fatalf("%v: %v", n, err)
-			}
-			c.own[n] = append(c.own[n], rr)
-			all = all[off-len(n):]
+	c := make(zonetest.Copy)
+	add := func(n dnsname.Name, rr string) bool {
+		r, _, err := dns.UnpackRR([]byte(string(n)+rr), 0)
+		if err != nil || slices.ContainsFunc(c[n], func(o dns.RR) bool { return dns.IsDuplicate(o, r) }) {
+			t.Fatalf("%v: %v, or it is there twice: %v", n, err, r)
 		}
-	}
-	var node func(*Node)
-	node = func(n *Node) {
-		if n == nil {
-			return
-		}
-		if len(c.own[n.Name]) > 0 && n.Own != "" {
-			t.Fatalf("%v: two nodes", n.Name)
-		}
-		add(n.Name, n.Own)
-		add("\x01*"+n.Name, n.Wild)
-		for _, p := range n.Ports {
-			node(p)
-		}
+		c[n] = append(c[n], r)
+		return true
 	}
 	for _, n := range slices.Compact(slices.Sorted(z.NamesIn(apex))) {
-		node(z.Node(n, apex, local))
+		z.Node(n, apex, local).Records(add)
 	}
 	add(apex, z.SOA(apex))
 	return c
-}
-
-// exists reports whether a name has records, or is above one that has.
-func (c copiedZone) exists(n dnsname.Name) bool {
-	for o := range c.own {
-		if o.Under(n) {
-			return true
-		}
-	}
-	return false
-}
-
-// answer looks up a name as RFC 1034 section 4.3.2 and RFC 4592 say it, without following CNAMEs.
-func (c copiedZone) answer(q dnsname.Name, qtype uint16) string {
-	n := q
-	for !c.exists(n) {
-		if parent := n.Parent(); c.exists(parent) {
-			if n = "\x01*" + parent; !c.exists(n) {
-				return "NXDOMAIN"
-			}
-			break
-		}
-		n = n.Parent()
-	}
-	var data []string
-	for _, rr := range c.own[n] {
-		if h := rr.Header(); h.Rrtype == qtype || h.Rrtype == dns.TypeCNAME {
-			data = append(data, fmt.Sprint(h.Ttl, strings.TrimPrefix(rr.String(), h.String())))
-		}
-	}
-	slices.Sort(data)
-	return strings.Join(append([]string{"NOERROR"}, data...), " ")
 }
 
 // An answer of a copied zone is the one that a client on no network gets here, but for what depends on the spelling
@@ -125,7 +71,7 @@ func FuzzContent(f *testing.F) {
 			}
 			n := zonetest.Name(t, q)
 			types := []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeTXT, dns.TypeNS, dns.TypeCNAME}
-			if c.exists(n) {
+			if c.Exists(n) {
 				types = append(types, dns.TypeMX, dns.TypeSRV, dns.TypeSOA)
 			}
 			for _, qtype := range types {
@@ -133,15 +79,9 @@ func FuzzContent(f *testing.F) {
 				if len(m.Answer) > 0 && m.Answer[0].Header().Rrtype == dns.TypeCNAME {
 					m.Answer, m.Rcode = m.Answer[:1], dns.RcodeSuccess // the target is asked in its own right
 				}
-				var data []string
-				for _, rr := range m.Answer {
-					h := rr.Header()
-					data = append(data, fmt.Sprint(h.Ttl, strings.TrimPrefix(rr.String(), h.String())))
-				}
-				slices.Sort(data)
-				want := strings.Join(append([]string{dns.RcodeToString[m.Rcode]}, data...), " ")
-				isSRV := strings.HasPrefix(q, "_") && !c.exists(n) // a name of ports below further labels
-				if got := c.answer(n, qtype); got != want && !isSRV {
+				want := zonetest.Show(m.Rcode, m.Answer)
+				isSRV := strings.HasPrefix(q, "_") && !c.Exists(n) // a name of ports below further labels
+				if got := c.Answer(n, qtype); got != want && !isSRV {
 					t.Fatalf("seed %d: %s %s: the copy has %q; want %q", seed, q, dns.Type(qtype), got, want)
 				}
 			}
