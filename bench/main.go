@@ -48,7 +48,8 @@ var (
 	seconds  = flag.Int("seconds", 3, "how long each load lasts")
 	only     = flag.String("servers", "", "servers by commas; empty: all")
 	before   = flag.String("before", "", "another dnsdock binary to measure beside this one, under the name before")
-	sections = flag.String("sections", "main,sizes,mix,cores,idle,tcp,latency,forward,start,storm,transfer", "what to measure")
+	sections = flag.String("sections", "main,sizes,mix,cores,idle,tcp,latency,forward,start,storm,transfer",
+		"what to measure")
 )
 
 func main() {
@@ -83,7 +84,8 @@ func run(ctx context.Context) error {
 	}{
 		{"main", b.main}, {"sizes", b.sizes}, {"mix", b.mix}, {"cores", b.cores},
 		{"idle", b.idle}, {"tcp", b.tcp}, {"latency", b.latency}, {"forward", b.forward},
-		{"start", b.start}, {"storm", b.storm}, {"transfer", b.transfer},
+		{"start", b.start}, {"storm", b.storm},
+		{"transfer", func(ctx context.Context) error { return transfers(ctx, b) }},
 	} {
 		if !slices.Contains(strings.Split(*sections, ","), s.name) {
 			continue

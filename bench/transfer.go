@@ -19,9 +19,9 @@ import (
 
 const typeSOA, typeIXFR, typeAXFR = 6, 251, 252
 
-// transfer measures zone transfers, and queries beside them.
-func (b *bench) transfer(ctx context.Context) error {
-	const count = 10_000
+// transfers measures zone transfers, and queries beside them.
+func transfers(ctx context.Context, b *bench) error {
+	const count = 100_000
 	for _, kind := range kinds("dnsdock") {
 		e, err := startEngine(b.dir, count)
 		if err != nil {
@@ -33,7 +33,7 @@ func (b *bench) transfer(ctx context.Context) error {
 			return err
 		}
 		if err = s.await("nosuch.docker", nxDomain); err == nil {
-			err = b.transfers(ctx, s, e)
+			err = (&transferring{b, s, e}).run(ctx)
 		}
 		s.stop()
 		if err := errors.Join(err, e.close()); err != nil {
@@ -43,8 +43,16 @@ func (b *bench) transfer(ctx context.Context) error {
 	return nil
 }
 
-// transfers prints how long transfers take, and then how fast queries are answered beside them.
-func (b *bench) transfers(ctx context.Context, s *server, e *engine) error {
+// A transferring is a server that gives zones of an engine's containers.
+type transferring struct {
+	*bench
+	s *server
+	e *engine
+}
+
+// run prints how long transfers take, and then how fast queries are answered beside them.
+func (m *transferring) run(ctx context.Context) error {
+	s, e := m.s, m.e
 	// What reads the zones, and the engine, are this process: beside what asks.
 	out, err := exec.CommandContext(ctx, "taskset", "-acp", client1, fmt.Sprint(os.Getpid())).CombinedOutput()
 	if err != nil {
@@ -85,11 +93,12 @@ func (b *bench) transfers(ctx context.Context, s *server, e *engine) error {
 		fmt.Printf("| %s | %s | %.0f | %.0f | %d | %d | %.1f |\n", s.name, w.name, 1000*time.Since(begun).Seconds(),
 			1000*axfr.Seconds(), t.records, t.bytes/1024, s.rss())
 	}
-	return b.besideTransfers(ctx, s, e, axfr)
+	return m.besides(ctx, axfr)
 }
 
-// besideTransfers compares queries beside transfers, of which each takes that processor time, with queries alone.
-func (b *bench) besideTransfers(ctx context.Context, s *server, e *engine, axfr time.Duration) error {
+// besides compares queries beside transfers, of which each takes that processor time, with queries alone.
+func (m *transferring) besides(ctx context.Context, axfr time.Duration) error {
+	s, e := m.s, m.e
 	hits := queries(len(e.ids), hit)
 	besides := []string{"nothing", "1 transfer at a time", "10 transfers at a time", "a version a second"}
 	busy := []func(context.Context) (int64, error){
@@ -101,7 +110,7 @@ func (b *bench) besideTransfers(ctx context.Context, s *server, e *engine, axfr 
 	var rate, slow, done [4][]figure
 	for range *rounds {
 		for i := range besides {
-			for j, ask := range []load{b.batched(hits, 64), b.paced(hits, 20_000, 990)} {
+			for j, ask := range []load{m.batched(hits, 64), m.paced(hits, 20_000, 990)} {
 				f, n, err := beside(ctx, s, ask, busy[i])
 				if err != nil {
 					return err
@@ -125,7 +134,8 @@ func (b *bench) besideTransfers(ctx context.Context, s *server, e *engine, axfr 
 			left = fmt.Sprintf("%.2f", 1-zones*axfr.Seconds())
 		}
 		fmt.Printf("| %s | %s | %.0f | %.2f | %.1f | %s | %.0f |\n", s.name, name, median(rate[i], of),
-			median(rate[i], of)/median(rate[0], of), zones, left, median(slow[i], func(f figure) float64 { return f.extra }))
+			median(rate[i], of)/median(rate[0], of), zones, left,
+			median(slow[i], func(f figure) float64 { return f.extra }))
 	}
 	return nil
 }

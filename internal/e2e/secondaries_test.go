@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -204,19 +203,6 @@ func (f *follower) marked(t *testing.T, mark string) {
 	t.Fatalf("%s does not know %s: %s\nlog:\n%s", f.program, mark, got, f.log)
 }
 
-// known waits until the zone can be transferred: after a SERVFAIL some nameservers wait for a minute.
-func (f *follower) known(t *testing.T) {
-	t.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(dnstest.Patience); time.Now().Before(end); <-tick.C {
-		if status, _ := f.call(t, "GET", "/zone", ""); status == http.StatusOK {
-			return
-		}
-	}
-	t.Fatal("the zone stays unknown")
-}
-
 // asTheOther compares answers to random questions.
 func (f *follower) asTheOther(t *testing.T, rnd *rand.Rand, count int) {
 	t.Helper()
@@ -334,7 +320,7 @@ func (f *follower) test(t *testing.T, rnd *rand.Rand) {
 	}
 	f.instance = startDnsdock(t, args...)
 	f.configure(t, f.instance.dns, key)
-	f.known(t)
+	f.await(t)
 	f.start(t)
 	f.marked(t, "first")
 	for range 10 {

@@ -39,8 +39,8 @@ type Server struct {
 	mu      sync.Mutex // guards what follows; what is pointed to is never written again
 	keys    []tsig.Key
 	zones   []*zoneCopy
-	running map[netip.Addr]int // transfers at this time
-	second  map[netip.Addr]*Secondary
+	running map[netip.Addr]int        // transfers at this time
+	second  map[netip.Addr]*Secondary // as many as maxSecondaries and targets
 	targets []*target
 }
 
@@ -88,8 +88,9 @@ func (s *Server) Reload() {
 		return
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.keys = keys
+	s.mu.Unlock()
+	s.log.Info("keys are read", "file", s.cfg.KeyFile, "keys", len(keys))
 }
 
 // Run makes versions of the zones and tells secondaries of them, until ctx is done.

@@ -45,19 +45,35 @@ func (o *Secondary) isStuck(zone dnsname.Name, has uint32, isKnown bool, serial 
 	return o.lost == maxLost
 }
 
-// note changes what is known of the client, and returns what change does. It returns false if too many are known.
+// note changes what is known of the client, and returns what change does. If too many are known the client takes the
+// place of the one whose transfer is the oldest, and note returns false.
 func (x *transfer) note(change func(*Secondary) bool) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	o := x.second[x.client]
+	isFull := o == nil && len(x.second) >= maxSecondaries
+	if isFull {
+		x.dropOldestLocked()
+	}
 	if o == nil {
-		if len(x.second) >= maxSecondaries {
-			return false
-		}
 		o = &Secondary{Addr: x.client}
 		x.second[x.client] = o
 	}
-	return change(o)
+	return change(o) && !isFull
+}
+
+// dropOldestLocked forgets the secondary whose transfer is the oldest, of those that are not sent NOTIFY.
+func (s *Server) dropOldestLocked() {
+	var oldest *Secondary
+	for _, o := range s.second {
+		isTarget := slices.ContainsFunc(s.targets, func(t *target) bool { return t.addr.Addr() == o.Addr })
+		if !isTarget && (oldest == nil || o.Transferred.Before(oldest.Transferred)) {
+			oldest = o
+		}
+	}
+	if oldest != nil {
+		delete(s.second, oldest.Addr)
+	}
 }
 
 // Status returns how secondaries are, sorted by address. It is empty if nobody may transfer zones.
