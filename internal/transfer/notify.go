@@ -14,8 +14,10 @@ import (
 )
 
 const (
-	notifyTries = 6           // with notifyWait, twice that and so on between them: for a minute
-	notifyWait  = time.Second // for the reply to the first NOTIFY
+	notifyWait    = time.Second // for the reply to the first NOTIFY of a version; then twice that, and so on
+	maxNotifyWait = time.Minute
+	notifyTries   = 15 // ten minutes: BIND looks by itself after five
+	quietFailures = 2  // that are not worth a line of the log: a packet may be lost
 )
 
 // A target is one who is told of changes.
@@ -32,23 +34,44 @@ func (t *target) tell() {
 	}
 }
 
+// pause waits until it is time for the next try. It returns false if there is a newer version, or ctx is done.
+func (t *target) pause(ctx context.Context, again <-chan time.Time) bool {
+	select {
+	case <-ctx.Done():
+	case <-t.wake:
+		t.tell()
+	case <-again:
+		return true
+	}
+	return false
+}
+
 // notifyAll tells a target of each version, RFC 1996, until ctx is done.
 func (s *Server) notifyAll(ctx context.Context, t *target) {
+	failures := 0 // since it took one
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.wake:
 		}
-		var err error
-		for wait, try := notifyWait, 0; try < notifyTries && ctx.Err() == nil; try++ {
-			if err = s.notifyOnce(ctx, t.addr, wait); err == nil || len(t.wake) > 0 {
+		wait := s.notifyWait
+		for range notifyTries {
+			again := time.After(wait) // an address where nobody listens refuses at once
+			err := s.notifyOnce(ctx, t.addr, wait)
+			if ctx.Err() != nil {
+				return
+			}
+			if failures++; err == nil {
+				failures = 0
+			}
+			if err == nil || failures > quietFailures {
+				s.noteNotified(t.addr, err)
+			}
+			if err == nil || !t.pause(ctx, again) {
 				break
 			}
-			wait *= 2
-		}
-		if ctx.Err() == nil {
-			s.noteNotified(t.addr, err)
+			wait = min(2*wait, maxNotifyWait)
 		}
 	}
 }

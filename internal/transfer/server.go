@@ -34,6 +34,8 @@ type Server struct {
 	cfg  Config
 	log  *slog.Logger
 
+	notifyWait time.Duration // the constant, but in tests
+
 	building sync.Mutex // held while nodes are read, which takes a second with 100,000 containers
 
 	mu      sync.Mutex // guards what follows; what is pointed to is never written again
@@ -47,7 +49,7 @@ type Server struct {
 // New returns a server for the zones of z. With a cfg that allows nobody only Text is of use.
 func New(z *zone.Resolver, cfg Config, log *slog.Logger) *Server {
 	s := &Server{
-		zone: z, cfg: cfg, log: log,
+		zone: z, cfg: cfg, log: log, notifyWait: notifyWait,
 		running: make(map[netip.Addr]int), second: make(map[netip.Addr]*Secondary),
 	}
 	if len(cfg.Notify) > 0 && !cfg.Local.IsValid() {
