@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/dnstest"
 	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/swarm"
@@ -380,6 +382,87 @@ func TestNodeAddresses(t *testing.T) {
 		if !near || addrs[0].String() != "10.9.0.2" || svc.NumbersFor(port, inside)[0] != 80 ||
 			svc.NumbersFor(port, outside)[0] != 8080 {
 			t.Errorf("got %+v", svc)
+		}
+	})
+}
+
+// Managers are upgraded one after the other: no name of a task that goes on running leaves.
+func TestManagersUpgraded(t *testing.T) {
+	start := func(s *swarmOf) {
+		for _, e := range s.engines {
+			e.setLists(task1, task2, task3)
+		}
+		s.own(0, task1)
+		s.own(1, task2)
+	}
+	inSwarm(t, []swarm.Role{swarm.Manager, swarm.Manager}, start, func(s *swarmOf) {
+		const all = "10.9.0.1 10.9.0.2 10.9.0.3"
+		s.within(time.Second, web, all)
+		for i, e := range s.engines {
+			e.setDown(true)
+			s.engines[1-i].update(func() { s.engines[1-i].swarm.lists = nil }) // there is no leader for a while
+			for range 15 {
+				time.Sleep(time.Second)
+				s.within(0, web, all)
+			}
+			s.engines[1-i].setLists(task1, task2, task3)
+			for range 15 {
+				time.Sleep(time.Second)
+				s.within(0, web, all)
+			}
+			e.setDown(false)
+			time.Sleep(ResyncPeriod)
+			s.within(0, web, all)
+		}
+		if n := strings.Count(s.log.String(), "swarm away"); n != 0 {
+			t.Errorf("an upgrade is a loss of the swarm: %s", s.log)
+		}
+	})
+}
+
+// A node dies: its tasks leave when the managers say so, though its engine, which is followed, says
+// nothing any more. It comes back, and so do they.
+func TestNodeDies(t *testing.T) {
+	start := func(s *swarmOf) {
+		s.engines[0].setLists(task1, task2)
+		s.own(0, task1)
+		s.own(1, task2)
+	}
+	inSwarm(t, []swarm.Role{swarm.Manager, swarm.Worker}, start, func(s *swarmOf) {
+		s.within(time.Second, web, "10.9.0.1 10.9.0.2")
+		s.engines[1].setDown(true)
+		time.Sleep(5 * time.Second)
+		s.within(0, web, "10.9.0.1 10.9.0.2")
+		s.engines[0].setLists(task1)
+		s.within(2*time.Second, web, "10.9.0.1")
+		s.engines[1].setDown(false)
+		s.engines[0].setLists(task1, task2)
+		s.within(2*time.Second, web, "10.9.0.1 10.9.0.2")
+		s.engines[0].setDown(true) // the only manager
+		s.engines[1].destroy(task2.id)
+		s.within(time.Second, web, "10.9.0.1")
+	})
+}
+
+// Names and labels of any size are taken, or are problems that are logged once.
+func TestLargeServices(t *testing.T) {
+	long := strings.Repeat("x", 63)
+	start := func(s *swarmOf) {
+		s.engines[0].setLists(task2, task3)
+		s.engines[0].swarm.lists[Services] = []string{fmt.Sprintf(
+			`{"ID":"s","Spec":{"Name":%q,"Labels":{"com.dnsdock.txt":%q,"com.dnsdock.swarm":"yes"}}}`,
+			long, strings.Repeat("y", 1<<20))}
+	}
+	inSwarm(t, []swarm.Role{swarm.Manager}, start, func(s *swarmOf) {
+		time.Sleep(time.Minute)
+		s.within(0, web, "10.9.0.2 10.9.0.3")
+		if svc := s.sink.services[fakeID("bb")]; !slices.Contains(dnsname.Texts(svc.SecondNames), long+".docker") {
+			t.Errorf("second names %v", svc.SecondNames)
+		}
+		for _, about := range []string{"source=com.dnsdock.txt", "source=com.dnsdock.swarm"} {
+			if n := strings.Count(s.log.String(), about); n != 1 {
+				t.Errorf("%s is logged %d times", about, n)
+			}
 		}
 	})
 }
