@@ -3,8 +3,11 @@ package publish
 import (
 	"cmp"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/rayje/dnsdock/internal/dnsname"
 )
 
 // A Task is what a swarm says of one of its containers. It is never written again.
@@ -96,4 +99,17 @@ func (m *labelReader) swarmNames(add func(source, value string, parts ...string)
 			add(swarmTaskName, strings.Join(parts, "."), parts...)
 		}
 	}
+}
+
+// HasOfSwarm reports whether name, which is a second name of s under an apex, is one that its swarm gives.
+func (s *Service) HasOfSwarm(name, apex dnsname.Name) bool {
+	t := s.Origin.Task
+	if t == nil || s.isVirtual() {
+		return t != nil
+	}
+	text := strings.ReplaceAll(dnsname.Text(name), "_", "-") // as -names=hyphen has it
+	return slices.ContainsFunc(t.names(), func(parts []string) bool {
+		of := strings.ToLower(strings.Join(parts, ".")) + "." + dnsname.Text(apex)
+		return text == strings.ReplaceAll(of, "_", "-")
+	})
 }

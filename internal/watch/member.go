@@ -306,6 +306,7 @@ func (h *Swarms) status(m *member) *engine.Swarm {
 	case c.isKnown():
 		s.Services, s.Tasks, s.Nodes = c.view.Counts()
 	default:
+		s.Up = m.connected && m.info.Role == swarm.Worker // which is told no more
 		s.Networks, s.Tasks = m.overlays, len(m.heard)
 		for _, key := range m.own {
 			if m.heard[key] == nil {

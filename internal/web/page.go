@@ -72,6 +72,11 @@ type Status struct {
 	forward.Status
 }
 
+// hasSwarm reports whether an engine is in a swarm.
+func (s *Status) hasSwarm() bool {
+	return slices.ContainsFunc(s.Engines, func(e engine.Status) bool { return e.Swarm != nil })
+}
+
 // ServeHTTP implements http.Handler.
 func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	q, s, nonce := r.URL.Query(), p.Status(), rand.Text() // neither script nor style works without the nonce
@@ -214,6 +219,7 @@ func contains(s *publish.Service, text string) bool {
 	hasName := func(n dnsname.Name) bool { return has(dnsname.Text(n)) || has(dnsname.Unicode(n)) }
 	return text == "" || has(s.ID) || has(s.Origin.State) ||
 		has(s.Origin.Container) || has(s.Origin.Image) || has(s.Origin.Engine) || has(s.Origin.Project()) ||
+		s.Origin.Task != nil && (has(s.Origin.Task.Service) || has(s.Origin.Task.Node)) ||
 		slices.ContainsFunc(s.Endpoints(), func(e publish.Endpoint) bool { return has(e.Name) }) ||
 		s.CNAME != "" && hasName(s.CNAME) || slices.ContainsFunc(s.AllNames(), hasName) ||
 		slices.ContainsFunc(publish.AddrTexts(s.Addrs), has)

@@ -202,3 +202,47 @@ func TestPageSearchesAreBounded(t *testing.T) {
 		t.Errorf("got %d %s; want 200", r.Code, r.Body)
 	}
 }
+
+// In a swarm services have nodes, and engines a part in it. Elsewhere nothing is said of it.
+func TestPageShowsSwarm(t *testing.T) {
+	s := newSite(t)
+	s.put("id", "web.1.x7kq", "nginx", "10.0.0.1", "", func(s *publish.Service) {
+		s.Origin.Task = &publish.Task{ID: "x7kq", Service: "shop_web", Stack: "shop", Slot: 1, Node: "beta"}
+	})
+	s.put("plain", "db", "redis", "10.0.0.2", "")
+	s.put("vip:1", "shop_web", "v", "10.0.0.9", "", func(s *publish.Service) { s.VIP, s.Origin.Image = "1", "" })
+	s.put("node:1", "beta", "n", "192.0.2.1", "", func(s *publish.Service) {
+		s.IsNode, s.Origin.Task = true, &publish.Task{Node: "beta"}
+	})
+	s.resolves("web.docker", `{"kind": "own", "rcode": "NOERROR", "why": [{"name": "x", "rule": "y", "services": [
+		{"id": "id", "service": "shop_web", "task": "x7kq", "node": "beta"}]}]}`)
+	page := func(query string) string { return call(t, s.handler(), "GET", "/"+query, "").Body.String() }
+	column := []string{"<th>node", `<td data-label="node">`}
+	if body := page(""); strings.Contains(body, column[0]) || strings.Contains(body, column[1]) {
+		t.Error("without a swarm there is a column for nodes")
+	}
+	s.engines[0].Swarm = &engine.Swarm{
+		Role: "manager", Node: "<alpha>", Up: true, Services: 2, Tasks: 5, Nodes: 3,
+	}
+	if body := page(""); strings.Count(body, column[1]) != 4 || strings.Contains(body, "not told now") ||
+		!dnstest.ContainsAll(body, []string{
+			column[0], `<td data-label="node">beta<td`, "<code>shop_web</code>", "<code>x7kq</code>",
+			"virtual address of a service", `beta <span class="dim">node`,
+			"manager of a swarm, on the node &lt;alpha&gt;", "5 tasks of 2 services on 3 nodes",
+		}) {
+		t.Errorf("of a manager the page is %s", body)
+	}
+	for query, want := range map[string]string{
+		"?q=BETA": "2 found", "?q=shop_w": "2 found", "?name=web.docker": "of the service shop_web on the node beta",
+	} {
+		if body := page(query); !strings.Contains(body, want) {
+			t.Errorf("%s: got %s; want %q", query, body, want)
+		}
+	}
+	s.engines[0].Swarm = &engine.Swarm{Role: "worker", Node: "beta", Tasks: 1, Networks: 2, Error: "no <leader>"}
+	if body := page(""); !dnstest.ContainsAll(body, []string{
+		"worker of a swarm, on the node beta", "1 tasks</span>", "not told now", "no &lt;leader&gt;",
+	}) {
+		t.Errorf("of a worker the page is %s", body)
+	}
+}

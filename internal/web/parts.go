@@ -53,11 +53,30 @@ func (m *markup) putEngines(engines []engine.Status) {
 		if e.Error != "" {
 			m.put(`<br><span class="bad">%s</span>`, e.Error)
 		}
+		m.putSwarm(e.Swarm)
 		m.putState(e.Up, "found", "away")
 		if !e.Since.IsZero() {
 			m.put(` <span class="dim">for %s</span>`, age(e.Since))
 		}
 		m.put(`<td>%s<td>%s</tr>`, fmt.Sprint(e.Events), fmt.Sprint(e.Resyncs))
+	}
+}
+
+// putSwarm puts what an engine is in its swarm, nil if it is in none.
+func (m *markup) putSwarm(s *engine.Swarm) {
+	if s == nil {
+		return
+	}
+	m.put(`<br>%s of a swarm, on the node %s <span class="dim">%s tasks`, s.Role, s.Node, strconv.Itoa(s.Tasks))
+	if s.Services > 0 {
+		m.put(` of %s services on %s nodes`, strconv.Itoa(s.Services), strconv.Itoa(s.Nodes))
+	}
+	m.put(`</span>`)
+	if !s.Up {
+		m.put(` <span class="bad">not told now</span>`)
+	}
+	if s.Error != "" {
+		m.put(`<br><span class="bad">%s</span>`, s.Error)
 	}
 }
 
@@ -131,6 +150,13 @@ func (m *markup) putAnswer(res *zone.Resolution, err error) {
 		m.put(`<p><code>%s</code>: %s</p><ul>`, why.Name, why.Rule)
 		for _, s := range why.Services {
 			m.put(`<li>%s`, cmp.Or(s.Container, s.ID))
+			if s.Service != "" {
+				m.put(` <span class="dim">of the service %s`, s.Service)
+				if s.Node != "" {
+					m.put(` on the node %s`, s.Node)
+				}
+				m.put(`</span>`)
+			}
 			m.putCodes(s.Names)
 			if len(s.SecondNames) > 0 {
 				m.put(` <span class="dim">by second names</span>`)

@@ -46,7 +46,11 @@ func (m *markup) putServices(f *finding, status Status, lines func(*publish.Serv
 	}
 	m.put(`<div class="gap" data-rows="%s"></div>`, strconv.Itoa(f.from))
 	m.put(`<table aria-rowcount="%s">`, strconv.Itoa(f.count+1))
-	m.put(`<thead><tr aria-rowindex="1"><th>names<th>addresses<th>TTL<th>origin<th>state<th>age</tr></thead><tbody>`)
+	m.put(`<thead><tr aria-rowindex="1"><th>names<th>addresses<th>TTL<th>origin`)
+	if status.hasSwarm() {
+		m.put(`<th>node`)
+	}
+	m.put(`<th>state<th>age</tr></thead><tbody>`)
 	for i, s := range f.window {
 		m.putService(s, f.from+i+1, status, lines(s))
 	}
@@ -98,14 +102,29 @@ func (m *markup) putService(s *publish.Service, number int, status Status, lines
 	if s.IsByHand() {
 		m.put(`by hand <span class="dim">%s</span>`, s.ID)
 	} else {
-		m.put(`%s <span class="dim">of %s`, s.Origin.Container, s.Origin.Image)
+		m.put(`%s <span class="dim">`, s.Origin.Container)
+		switch {
+		case s.VIP != "":
+			m.put(`virtual address of a service`)
+		case s.IsNode:
+			m.put(`node`)
+		default:
+			m.put(`of %s`, s.Origin.Image)
+		}
 		if len(status.Engines) > 1 {
 			m.put(` at %s`, s.Origin.Engine)
 		}
 		m.put(`</span>`)
 	}
 	m.putDetails(s, lines)
-	m.put(`</div><td data-label="state">%s`, s.Origin.State)
+	m.put(`</div>`)
+	if status.hasSwarm() {
+		m.put(`<td data-label="node">`)
+		if t := s.Origin.Task; t != nil {
+			m.put("%s", t.Node)
+		}
+	}
+	m.put(`<td data-label="state">%s`, s.Origin.State)
 	if s.Sick {
 		m.put(` <span class="bad">unhealthy</span>`)
 	}
@@ -140,6 +159,10 @@ func (m *markup) putDetails(s *publish.Service, lines []Line) {
 	m.putDetail("ID", []string{s.ID})
 	if s.Origin.Project() != "" {
 		m.putDetail("project", []string{s.Origin.Project()})
+	}
+	if t := s.Origin.Task; t != nil && t.ID != "" {
+		m.putDetail("service", []string{t.Service})
+		m.putDetail("task", []string{t.ID})
 	}
 	m.putDetail("networks", networks)
 	m.putDetail("ports", ports)

@@ -59,6 +59,9 @@ type Reason struct {
 type Source struct {
 	ID          string   `json:"id"`
 	Container   string   `json:"container,omitempty"`
+	Service     string   `json:"service,omitempty"` // of a swarm, like what follows
+	Task        string   `json:"task,omitempty"`
+	Node        string   `json:"node,omitempty"`         // on which the task runs, or that the source is
 	Names       []string `json:"names"`                  // those of its names that fit
 	SecondNames []string `json:"second_names,omitempty"` // the same, of its second names
 }
@@ -156,6 +159,9 @@ func (t *trace) sources(services iter.Seq[*publish.Service], second dnsname.Name
 			return dnsname.Texts(publish.FirstFew(names))
 		}
 		source := Source{ID: s.ID, Container: s.Origin.Container, Names: []string{}}
+		if t := s.Origin.Task; t != nil {
+			source.Service, source.Task, source.Node = t.Service, t.ID, t.Node
+		}
 		if second != "" || len(s.OwnerNames) == 0 {
 			closed := s.ClosedNames()
 			isOut := func(n dnsname.Name) bool { return closed[n] && n.Labels() < second.Labels() }
@@ -184,11 +190,17 @@ func (d *decision) explain(q Query, top dnsname.Name, f found) {
 	default:
 		rule = fmt.Sprintf("it is under %s, and no service has a name that fits", dnsname.Text(top))
 	}
+	if f.second && len(f.ports) == 0 && d.isOfSwarm(f, n) {
+		rule = "names of the swarm, asked for where nothing else matches"
+	}
 	if d.isOutside(f) {
 		rule += "; this client is on none of their networks, so it gets the machine that publishes their ports"
 	}
 	if places := d.places(); len(places) > 1 {
 		rule += fmt.Sprintf("; this client is a container, and known by %v too", places[1:])
+	}
+	if networks := d.networksOf(f); len(networks) > 0 {
+		rule += "; this client is on the network " + strings.Join(networks, ", ")
 	}
 	d.trace.note(n, rule)
 	var second dnsname.Name
@@ -222,4 +234,36 @@ func (d *decision) isOutside(f found) bool {
 		}
 	}
 	return slices.ContainsFunc(f.ports, func(p servicePort) bool { return p.IsOutside(d.places()...) })
+}
+
+// isOfSwarm reports whether the services of f have names that a swarm gives, at which n was found.
+func (d *decision) isOfSwarm(f found, n dnsname.Name) bool {
+	fits, isOf := d.Reg.Answers(n), false
+	for s := range index.Shuffled(f.views, publish.AnyKind) {
+		isOf = slices.ContainsFunc(s.SecondNames, func(n dnsname.Name) bool {
+			zone, _ := d.Reg.ZoneOf(n)
+			return fits(n) && s.HasOfSwarm(n, zone)
+		})
+		if !isOf {
+			break
+		}
+	}
+	return isOf
+}
+
+// networksOf returns the networks of tasks of f that the client is on.
+func (d *decision) networksOf(f found) (names []string) {
+	services := slices.Collect(index.Shuffled(f.views, publish.AnyKind))
+	for _, p := range f.ports {
+		services = append(services, p.Service)
+	}
+	for _, s := range services {
+		for _, e := range s.Endpoints() {
+			if s.Origin.Task != nil && e.Has(d.places()...) {
+				names = append(names, e.Name)
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }

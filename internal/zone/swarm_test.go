@@ -2,6 +2,7 @@ package zone
 
 import (
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -189,5 +190,80 @@ func TestServiceDnsdock(t *testing.T) {
 	}
 	if vip != nil {
 		t.Errorf("its virtual address has the names %v", dnsname.Texts(vip.SecondNames))
+	}
+}
+
+// Explain names the task, its service and node, the rule, and the network by which the client is known.
+func TestExplainOfSwarm(t *testing.T) {
+	const ofSwarm = "names of the swarm, asked for where nothing else matches"
+	const guest = "172.18.0.5"
+	reg := newSwarm(t)
+	reg.PutNode(t, "1", "Alpha", "192.0.2.101")
+	s, _ := reg.Rules.ServiceOf(&publish.Container{
+		ID: "0123456789abcdef", Name: "x", Image: "img", Networks: []publish.Endpoint{zonetest.Endpoint("over", "10.0.1.7/24")},
+		Placed: publish.Placed{Task: &publish.Task{ID: "t9", Service: "my_db", Slot: 2, Node: "beta"}},
+	}, "e")
+	reg.Put(s.ID, s)
+	reg.SetGuests("e", map[netip.Addr][]netip.Addr{
+		netip.MustParseAddr(guest): {netip.MustParseAddr(guest), netip.MustParseAddr("10.0.1.9")},
+	})
+	z := newResolver(t, reg)
+	for _, c := range []struct {
+		client, qname string
+		qtype         uint16
+		rule          string
+		source        Source
+	}{
+		{inside, "my_db.docker", dns.TypeA, ofSwarm + "; this client is on the network over", Source{
+			ID: s.ID, Container: "x", Service: "my_db", Task: "t9", Node: "beta", SecondNames: []string{"my_db.docker", "2.my_db.docker", "tasks.my_db.docker"},
+		}},
+		{guest, "2.my_db.docker", dns.TypeA,
+			ofSwarm + "; this client is a container, and known by [10.0.1.9] too; this client is on the network over",
+			Source{ID: s.ID, Container: "x", Service: "my_db", Task: "t9", Node: "beta", SecondNames: []string{"2.my_db.docker"}}},
+		{outside, "x.img.docker", dns.TypeA, "all names that are at it, below it or above it",
+			Source{ID: s.ID, Container: "x", Service: "my_db", Task: "t9", Node: "beta", Names: []string{"x.img.docker"}}},
+		{outside, "alpha.nodes.docker", dns.TypeA, ofSwarm,
+			Source{ID: "node:1", Container: "Alpha", Node: "Alpha", SecondNames: []string{"alpha.nodes.docker"}}},
+		{outside, "1.shop_web.docker", dns.TypeA,
+			ofSwarm + "; this client is on none of their networks, so it gets the machine that publishes their ports",
+			Source{ID: "w1", Container: "w1", Service: "shop_web", Task: "w1", SecondNames: []string{"1.shop_web.docker"}}},
+		{inside, "_80._tcp.1.shop_web.docker", dns.TypeSRV,
+			"these services have such a port at the name behind it; this client is on the network over",
+			Source{ID: "w1", Container: "w1", Service: "shop_web", Task: "w1", Names: []string{"w1.img.docker"}}},
+	} {
+		res, err := z.Explain(zonetest.Name(t, c.qname), c.qtype, newClientAt(c.client, "192.0.2.1"))
+		if err != nil || len(res.Why) != 1 || len(res.Why[0].Services) != 1 {
+			t.Errorf("%s: got %+v, %v; want one reason with one service", c.qname, res, err)
+			continue
+		}
+		got := res.Why[0].Services[0]
+		slices.Sort(got.SecondNames)
+		slices.Sort(c.source.SecondNames)
+		if c.source.Names == nil {
+			c.source.Names = []string{}
+		}
+		if res.Why[0].Rule != c.rule || !reflect.DeepEqual(got, c.source) {
+			t.Errorf("%s from %s: got %q, %+v; want %q, %+v", c.qname, c.client, res.Why[0].Rule, got, c.rule, c.source)
+		}
+	}
+}
+
+// What a task is called by other rules is no name of the swarm.
+func TestSecondNamesOfTasks(t *testing.T) {
+	reg := newSwarm(t)
+	reg.Rules.Second.Hostname, reg.Rules.Second.Hyphen = true, true
+	reg.PutContainers(t, publish.Container{
+		ID: "h", Name: "h", Image: "img", Host: publish.HostName{Name: "own"},
+		Networks: []publish.Endpoint{zonetest.Endpoint("over", "10.0.1.7/24")},
+		Placed:   publish.Placed{Task: &publish.Task{ID: "t9", Service: "My_db", Slot: 2}},
+	})
+	z := newResolver(t, reg)
+	for qname, want := range map[string]bool{
+		"own.docker": false, "my_db.docker": true, "my-db.docker": true, "x.2.my-db.docker": true,
+	} {
+		res, err := z.Explain(zonetest.Name(t, qname), dns.TypeA, newClientAt(outside, "192.0.2.1"))
+		if err != nil || len(res.Why) != 1 || strings.HasPrefix(res.Why[0].Rule, "names of the swarm") != want {
+			t.Errorf("%s: got %+v, %v; want it to be a name of the swarm: %t", qname, res, err, want)
+		}
 	}
 }
