@@ -38,6 +38,7 @@ import (
 	"github.com/rayje/dnsdock/internal/watch"
 	"github.com/rayje/dnsdock/internal/web"
 	"github.com/rayje/dnsdock/internal/zone"
+	"github.com/rayje/dnsdock/internal/zonetest"
 )
 
 // newTestRegistry returns an empty, ready registry of the given domain.
@@ -1201,6 +1202,72 @@ func TestNameserverHereIsNotDnsdock(t *testing.T) {
 		}
 		if _, got := newForwarder(cfg, slog.New(slog.DiscardHandler)).Route(dnsname.Root); fmt.Sprint(got) != want {
 			t.Errorf("-dns=%s: nameservers %v; want %s", listen, got, want)
+		}
+	}
+}
+
+// What users see of tasks of a swarm, and how long what they change of one holds.
+func TestAPIOfSwarm(t *testing.T) {
+	reg := newTestRegistry(t, "docker")
+	status := engine.Status{URL: "tcp://m", Up: true, Swarm: &engine.Swarm{Role: "manager", Node: "alpha", Tasks: 1}}
+	h := apiOf(t, reg, func() engine.Status { return status })
+	const id = "abcd00"
+	task := &publish.Task{ID: "x7kq", Service: "shop_web", Stack: "shop", Slot: 1, Node: "beta"}
+	put := func() {
+		t.Helper()
+		s, problems := reg.index.Rules.ServiceOf(&publish.Container{
+			ID: id, Name: "shop_web.1.x7kq", Image: "nginx:1", State: "running",
+			Networks: []publish.Endpoint{zonetest.Endpoint("over", "10.0.1.3/24")},
+			Placed:   publish.Placed{Task: task},
+		}, "tcp://m")
+		if len(problems) > 0 {
+			t.Fatal(problems)
+		}
+		reg.Put(id, s)
+	}
+	f := func(method, path, body string, code int, parts ...string) {
+		t.Helper()
+		r := call(t, h, method, path, body)
+		text := strings.Join(strings.Fields(r.Body.String()), "")
+		if r.Code != code || !dnstest.ContainsAll(text, parts) {
+			t.Errorf("%s %s: got %d %s; want %d with %q", method, path, r.Code, text, code, parts)
+		}
+	}
+	put()
+	origin := `"origin":{"engine":"tcp://m","container":"shop_web.1.x7kq","image":"nginx:1",` +
+		`"service":"shop_web","task":"x7kq","slot":1,"node":"beta","stack":"shop"},"state":"running"`
+	f("GET", "/services", "", 200, `"`+id+`":{`, origin)
+	f("GET", "/services/abcd", "", 200, origin)
+	f("GET", "/status", "", 200, `"swarm":{"role":"manager","node":"alpha","up":false,"services":0,"tasks":1,`)
+	f("GET", "/metrics", "", 200, `dnsdock_swarm_tasks{engine="tcp://m"}1`)
+
+	f("PATCH", "/services/"+id, `{"ttl": 7}`, 200, `"ttl":7`)
+	put() // by the next poll
+	f("GET", "/services/"+id, "", 200, `"ttl":7`, origin)
+	f("DELETE", "/services/"+id, "", 204)
+	put()
+	f("GET", "/services/"+id, "", 404)
+	reg.Forget(id)
+	put()
+	f("GET", "/services/"+id, "", 200, `"ttl":-1`)
+}
+
+// Events say that a swarm's managers tell its tasks, or no longer.
+func TestEventsOfSwarm(t *testing.T) {
+	for isUp, event := range map[bool]string{true: "swarm-found", false: "swarm-lost"} {
+		reg := newTestRegistry(t, "docker")
+		l, _, err := reg.feed.Listen(netip.MustParseAddr("127.0.0.1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer reg.feed.Leave(l)
+		swarm := engine.Swarm{Role: "manager", Up: isUp}
+		reg.feed.PublishState("swarm", isUp, engine.Status{URL: "tcp://m", Swarm: &swarm})
+		c := <-l.Changes
+		data, err := json.Marshal(encodeChange(c))
+		want := fmt.Sprintf(`"swarm":{"role":"manager","node":"","up":%t,`, isUp)
+		if c.Event != event || err != nil || !strings.Contains(string(data), want) {
+			t.Errorf("got %s %s, %v; want %s with %s", c.Event, data, err, event, want)
 		}
 	}
 }
