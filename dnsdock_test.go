@@ -38,7 +38,6 @@ import (
 	"github.com/rayje/dnsdock/internal/watch"
 	"github.com/rayje/dnsdock/internal/web"
 	"github.com/rayje/dnsdock/internal/zone"
-	"github.com/rayje/dnsdock/internal/zonetest"
 )
 
 // newTestRegistry returns an empty, ready registry of the given domain.
@@ -1213,11 +1212,14 @@ func TestAPIOfSwarm(t *testing.T) {
 	h := apiOf(t, reg, func() engine.Status { return status })
 	const id = "abcd00"
 	task := &publish.Task{ID: "x7kq", Service: "shop_web", Stack: "shop", Slot: 1, Node: "beta"}
+	over := publish.Endpoint{
+		Network: publish.Network{Name: "over"}, Addrs: []netip.Addr{netip.MustParseAddr("10.0.1.3")},
+	}
 	put := func() {
 		t.Helper()
 		s, problems := reg.index.Rules.ServiceOf(&publish.Container{
 			ID: id, Name: "shop_web.1.x7kq", Image: "nginx:1", State: "running",
-			Networks: []publish.Endpoint{zonetest.Endpoint("over", "10.0.1.3/24")},
+			Networks: []publish.Endpoint{over},
 			Placed:   publish.Placed{Task: task},
 		}, "tcp://m")
 		if len(problems) > 0 {
