@@ -103,9 +103,12 @@ func (m *Member) Container() (c *publish.Container, problems []publish.Problem) 
 			problems = append(problems, publish.Problem{Source: name, Value: v, Err: errTemplate})
 		}
 	}
-	if len(problems) > 0 {
+	if slices.ContainsFunc(slices.Collect(maps.Values(c.Env)), isTemplate) {
 		c.Env = maps.Clone(c.Env)
 		maps.DeleteFunc(c.Env, func(_, v string) bool { return isTemplate(v) })
+	}
+	for _, name := range c.Reaches() {
+		problems = append(problems, publish.Problem{Source: "ip_addr", Value: "container:" + name, Err: errElsewhere})
 	}
 	for _, a := range t.Networks {
 		switch {
@@ -125,6 +128,22 @@ func (m *Member) Container() (c *publish.Container, problems []publish.Problem) 
 	m.Complete(c)
 	return c, problems
 }
+
+// AtNode returns addresses of the task with its node's in place of the host's.
+func (m *Member) AtNode(addrs []netip.Addr) []netip.Addr {
+	if !slices.Contains(addrs, netip.Addr{}) {
+		return addrs
+	}
+	addrs = slices.Clone(addrs)
+	for i, a := range addrs {
+		if !a.IsValid() {
+			addrs[i] = m.Addr()
+		}
+	}
+	return slices.DeleteFunc(addrs, func(a netip.Addr) bool { return !a.IsValid() })
+}
+
+var errElsewhere = errors.New("the task is on another engine: only the dnsdock there knows that container's addresses")
 
 var errTemplate = errors.New("only its own engine fills in what is between {{ and }}: " +
 	"write a value without, or ask the dnsdock of that node")

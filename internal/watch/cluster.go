@@ -16,6 +16,7 @@ type cluster struct {
 	isTried   bool      // managers were asked, or there are none
 	isPolling bool      // one of them is asked
 	isOld     bool      // services and nodes may have changed
+	hasGap    bool      // a task is of a service or on a node that managers do not list
 	listed    time.Time // when these were asked for last
 	pace      pace      // of polls
 	failing   time.Time // when no manager told the view first; zero: the last one did
@@ -172,9 +173,11 @@ func (m *member) poll(ctx context.Context, c *cluster) error {
 	m.mu.Lock()
 	c.pace.done(took)
 	m.notePollLocked(took)
-	isIncomplete := view.IsIncomplete(!m.refused["/nodes"])
+	had := c.hasGap
+	c.hasGap = view.IsIncomplete(!m.refused["/nodes"])
+	isNews := c.hasGap && !had && !others
 	m.mu.Unlock()
-	if isIncomplete && !others {
+	if isNews {
 		return m.pollOthers(ctx, c, view)
 	}
 	return nil

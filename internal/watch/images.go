@@ -16,6 +16,7 @@ const maxImages = 1000
 type images struct {
 	mu      sync.Mutex               // guards what follows
 	known   map[string]publish.Baked // by ID of the image
+	asking  map[string]chan struct{} // by ID of an image that the engine is asked for; closed after that
 	refused bool                     // the engine refused to tell, which was logged
 }
 
@@ -25,10 +26,9 @@ func (w *Watcher) markBaked(ctx context.Context, c *publish.Container) error {
 	if !w.Naming.NeedsImage(c) {
 		return nil
 	}
-	w.images.mu.Lock()
-	baked, ok := w.images.known[c.ImageID]
-	w.images.mu.Unlock()
+	baked, ok, answered := w.images.begin(ctx, c.ImageID)
 	if !ok {
+		defer answered()
 		var err error
 		baked, err = w.engine.Image(ctx, c.ImageID)
 		switch {
@@ -43,6 +43,45 @@ func (w *Watcher) markBaked(ctx context.Context, c *publish.Container) error {
 	}
 	c.Baked = baked
 	return nil
+}
+
+// begin returns what an image sets, if that is known, else a function that the caller must
+// call after it asked the engine. It waits for others that ask for the same image.
+func (i *images) begin(ctx context.Context, id string) (b publish.Baked, ok bool, answered func()) {
+	for {
+		b, ok, other := i.look(id)
+		if ok || other == nil {
+			return b, ok, func() { i.end(id) }
+		}
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return b, false, func() {} // the call will fail
+		}
+	}
+}
+
+// look returns what an image sets, if that is known, else what is closed once another has asked for it. If
+// that is nil the caller is to ask, and then to call end.
+func (i *images) look(id string) (b publish.Baked, ok bool, other chan struct{}) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	b, ok = i.known[id]
+	if other = i.asking[id]; ok || other != nil {
+		return b, ok, other
+	}
+	if i.asking == nil {
+		i.asking = make(map[string]chan struct{})
+	}
+	i.asking[id] = make(chan struct{})
+	return b, false, nil
+}
+
+func (i *images) end(id string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	close(i.asking[id])
+	delete(i.asking, id)
 }
 
 // keep keeps what an image sets.

@@ -274,6 +274,11 @@ func (f *facts) service() (id string, s *publish.Service, name string, problems 
 		return "", nil, name, problems
 	}
 	s, more := f.about.Naming.ServiceOf(c, f.about.URL)
+	if s != nil && f.member != nil {
+		if s.Addrs = f.member.AtNode(s.Addrs); len(s.Addrs) == 0 && s.CNAME == "" && s.Outside == nil {
+			s = nil
+		}
+	}
 	return c.ID, s, name, append(problems, more...)
 }
 

@@ -187,7 +187,7 @@ func TestSwarmsPace(t *testing.T) {
 		if s.sink.puts != puts {
 			t.Errorf("%d puts in two idle minutes", s.sink.puts-puts)
 		}
-		if n := s.engines[0].count("SwarmList tasks") - polls; n < 110 || n > 121 {
+		if n := s.engines[0].count("SwarmList tasks") - polls; n < 110 || n > 126 { // and one with each list of containers
 			t.Errorf("%d polls in two minutes; want one each second", n)
 		}
 		polls = s.engines[0].count("SwarmList tasks")
@@ -463,6 +463,45 @@ func TestLargeServices(t *testing.T) {
 			if n := strings.Count(s.log.String(), about); n != 1 {
 				t.Errorf("%s is logged %d times", about, n)
 			}
+		}
+	})
+}
+
+// What a label sets in place of a task's addresses is of its node, or of its own engine only.
+func TestAddressesOfLabels(t *testing.T) {
+	labelled := func(value string) func(*swarmOf) {
+		return func(s *swarmOf) {
+			task := task2
+			task.more = fmt.Sprintf(`,"Labels":{"com.dnsdock.ip_addr":%q}`, value)
+			s.engines[0].setLists(task)
+			s.watchers[0].Naming.Host = []netip.Addr{netip.MustParseAddr("203.0.113.9")}
+		}
+	}
+	for value, want := range map[string]string{
+		"host": "192.0.2.2", "198.51.100.7": "198.51.100.7", "container:db": "", "host,198.51.100.7": "192.0.2.2 198.51.100.7",
+	} {
+		inSwarm(t, []swarm.Role{swarm.Manager}, labelled(value), func(s *swarmOf) {
+			time.Sleep(2 * time.Second)
+			s.within(0, web, want)
+			if n := strings.Count(s.log.String(), "source=ip_addr value=container:db"); (n == 1) != (want == "") {
+				t.Errorf("%s: a problem is logged %d times", value, n)
+			}
+		})
+	}
+}
+
+// A task of a service that managers do not list is no reason to ask for services with each poll.
+func TestGap(t *testing.T) {
+	start := func(s *swarmOf) {
+		lost := task3
+		lost.service = "none"
+		s.engines[0].setLists(task2, lost)
+	}
+	inSwarm(t, []swarm.Role{swarm.Manager}, start, func(s *swarmOf) {
+		time.Sleep(2 * time.Minute)
+		s.within(0, web, "10.9.0.2")
+		if n := s.engines[0].count("SwarmList services"); n > 10 {
+			t.Errorf("services are asked for %d times in two minutes", n)
 		}
 	})
 }

@@ -222,6 +222,7 @@ func (w *Watcher) keepResyncing(ctx context.Context) error {
 func (w *Watcher) resync(ctx context.Context) error {
 	if w.member != nil {
 		w.member.ask(ctx)
+		w.member.hint(AnyNews)
 	}
 	w.queue.beginList()
 	var changed []string
