@@ -254,8 +254,8 @@ func testNode(t *testing.T, s *swarm, i int, slots, two []string) {
 	}
 }
 
-// testLeaderKilled kills the leader's engine, without which the only other
-// manager has no quorum.
+// testLeaderKilled kills the leader's engine, without which the only other manager has no
+// quorum: what is known stays, also by a dnsdock that starts then, until the engine is back.
 func testLeaderKilled(t *testing.T, s *swarm) {
 	_, slot, _ := s.task(t, 2, "shop_web", "one")
 	id, _, two := s.task(t, 2, "shop_web", "two")
@@ -265,8 +265,17 @@ func testLeaderKilled(t *testing.T, s *swarm) {
 			t.Errorf("without the leader: got %q; want %s", got, two)
 		}
 	}
+	s.dnsdock(t, 2, "-dns=:5301", "-http=")
+	s.soon(t, 2, "client2", "-p 5301 "+slot+".shop_web.docker A", "NOERROR "+two)
 	s.docker(t, 2, "kill", id)
-	s.soon(t, 2, "client2", slot+".shop_web.docker A", "NXDOMAIN")
+	for _, port := range []string{"53", "5301"} {
+		s.soon(t, 2, "client2", "-p "+port+" "+slot+".shop_web.docker A", "NXDOMAIN")
+	}
+	s.start(t, 0)
+	s.soon(t, 2, "", "-p 5301 nodes.docker A", s.all(nodeAddr))
+	_, slot, _ = s.task(t, 2, "shop_web", "one")
+	_, _, two = s.task(t, 2, "shop_web", "two")
+	s.soon(t, 2, "client2", "-p 5301 "+slot+".shop_web.docker A", "NOERROR "+two)
 }
 
 // testGlobalService starts dnsdock as the manual says, but on one node, and on a port of its own.
