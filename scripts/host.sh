@@ -130,7 +130,7 @@ try_unit() {
   check 'reloaded'
   inside systemctl restart dnsdock
   check 'restarted'
-  silence 2s inside systemctl restart dnsdock
+  silence 5s inside systemctl restart dnsdock
   parts
   inside systemctl stop dnsdock
   check 'stopped' no
