@@ -253,7 +253,7 @@ func writeDurably(path string, data []byte) (err error) {
 // restart, and has it keep them over the next one.
 func openSockets(cfg *config.Config, getenv func(string) string, log *slog.Logger) (listener.Set, error) {
 	kept := systemd.Sockets(getenv)
-	socks, err := listener.Reopen(kept, cfg.DNS, cfg.HTTP.Addr)
+	socks, err := listener.Open(kept, cfg.DNS, cfg.HTTP.Addr)
 	if err != nil {
 		return socks, err
 	}

@@ -269,7 +269,7 @@ func forwarding(t testing.TB, timeout time.Duration, upstreams ...netip.AddrPort
 // the test ends; it returns the port.
 func serveZone(t testing.TB, r rig, addr string) (port string) {
 	t.Helper()
-	socks, err := listener.Open([]string{addr}, "")
+	socks, err := listener.Open(nil, []string{addr}, "")
 	if err != nil {
 		t.Skipf("no address %s here: %v", addr, err)
 	}

@@ -176,7 +176,7 @@ func TestBoundOfOneDomain(t *testing.T) {
 	}
 	g := f.groupFor(mustName(t, "corp.example"))
 	stop()
-	waitFor(t, f.idle)
+	waitFor(t, func() bool { return f.Status().InFlight == 0 })
 	g.upstreams[0].health.away.Store(true)
 	for range 2 * maxClientFailing {
 		if _, ok := g.enter(localhost); !ok {

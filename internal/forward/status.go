@@ -46,8 +46,3 @@ func (f *Forwarder) Status() Status {
 	}
 	return s
 }
-
-// idle reports whether no query waits for an upstream.
-func (f *Forwarder) idle() bool {
-	return !slices.ContainsFunc(f.all(), func(g *group) bool { return g.waiting.Total() > 0 })
-}

@@ -30,18 +30,15 @@ type Set struct {
 	HTTP net.Listener // nil: no HTTP
 
 	// ByName holds all of them, but for a socket in the file system, by a name that stands
-	// for their address: what Reopen takes.
+	// for their address: what Open takes.
 	ByName map[string][]syscall.Conn
 }
 
 // Open opens the sockets for DNS on each address of dns, and the one for HTTP
 // unless http is empty. If one of them can't be opened, it closes the others.
-// Its errors name the flag and say what to write instead.
-func Open(dns []string, http string) (Set, error) { return Reopen(nil, dns, http) }
-
-// Reopen is Open with sockets that are open already, by name as in Set.ByName. It
-// uses those that fit, and removes them from kept.
-func Reopen(kept map[string][]*os.File, dns []string, http string) (s Set, err error) {
+// Its errors name the flag and say what to write instead. Of kept, which are open
+// already, by name as in Set.ByName, it uses those that fit, and removes them.
+func Open(kept map[string][]*os.File, dns []string, http string) (s Set, err error) {
 	s.ByName = make(map[string][]syscall.Conn)
 	defer func() {
 		if err != nil {

@@ -41,7 +41,7 @@ func TestOpenErrors(t *testing.T) {
 	dir := t.TempDir()
 	f := func(dns, http string, want ...string) {
 		t.Helper()
-		s, err := Open(strings.Split(dns, ","), http)
+		s, err := Open(nil, strings.Split(dns, ","), http)
 		if err == nil {
 			s.Close()
 			t.Errorf("-dns=%s -http=%s: got no error", dns, http)
@@ -95,7 +95,7 @@ func TestSocketFile(t *testing.T) {
 	}
 	stale.SetUnlinkOnClose(false)
 	_ = stale.Close()
-	s, err := Open(nil, unixScheme+file)
+	s, err := Open(nil, nil, unixScheme+file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +105,7 @@ func TestSocketFile(t *testing.T) {
 	if network, addr := Reachable(unixScheme + file); network != "unix" || addr != file {
 		t.Errorf("Reachable: got %s %s", network, addr)
 	}
-	_, err = Open(nil, unixScheme+file)
+	_, err = Open(nil, nil, unixScheme+file)
 	if err == nil || !strings.Contains(err.Error(), "another program listens there") {
 		t.Errorf("a second one: got error %v", err)
 	}
@@ -116,7 +116,7 @@ func TestSocketFile(t *testing.T) {
 	if err := os.WriteFile(file, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(nil, unixScheme+file); err == nil || !strings.Contains(err.Error(), "it is no socket") {
+	if _, err := Open(nil, nil, unixScheme+file); err == nil || !strings.Contains(err.Error(), "it is no socket") {
 		t.Errorf("on a file: got error %v", err)
 	}
 	if b, _ := os.ReadFile(file); string(b) != "precious" {
