@@ -71,10 +71,13 @@ func reachable(text string) netip.Addr {
 }
 
 // IsSame reports whether i and k are of one swarm: of one ID, or, where a worker
-// is not told it, with a manager in common.
+// is not told it, of one node, or with a manager in common.
 func (i Info) IsSame(k Info) bool {
 	if i.Cluster != "" && k.Cluster != "" {
 		return i.Cluster == k.Cluster
+	}
+	if i.NodeID == k.NodeID && i.NodeID != "" {
+		return true
 	}
 	isOfBoth := func(manager string) bool { return slices.Contains(k.Managers, manager) }
 	return slices.ContainsFunc(i.Managers, isOfBoth)

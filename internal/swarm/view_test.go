@@ -244,6 +244,9 @@ func TestInfo(t *testing.T) {
 			t.Errorf("%s: %+v, %v", version, i, err)
 		}
 		worker := Info{Role: Worker, Managers: i.Managers[1:2]}
+		if alone := (Info{NodeID: "x"}); !alone.IsSame(alone) || alone.IsSame(Info{NodeID: "y"}) {
+			t.Error("a node is not of its own swarm, or of another one's")
+		}
 		if !i.IsSame(worker) || !worker.IsSame(i) || worker.IsSame(Info{Managers: []string{"x"}}) ||
 			i.IsSame(Info{Cluster: "x"}) {
 			t.Errorf("%s: whether engines are of one swarm is wrong", version)

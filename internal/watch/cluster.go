@@ -31,7 +31,10 @@ func newCluster() *cluster { return &cluster{view: swarm.NewView(), isOld: true}
 func (c *cluster) isKnown() bool { return !c.began.IsZero() }
 
 // isUp reports whether the view is told.
-func (c *cluster) isUp() bool { return c.isKnown() && !c.isLost }
+func (c *cluster) isUp() bool { return c.isKnown() && !c.isLost && !c.isOverdue() }
+
+// isOverdue reports whether no manager has told the view for longer than an election takes.
+func (c *cluster) isOverdue() bool { return !c.failing.IsZero() && time.Since(c.failing) >= quietLoss }
 
 // forget forgets the view.
 func (c *cluster) forget() {
@@ -45,6 +48,9 @@ type pace struct {
 }
 
 func (p *pace) hint() { p.isHinted = true }
+
+// begin notes that it is asked now: an event after that is another hint.
+func (p *pace) begin() { p.isHinted = false }
 
 // due returns when to ask next.
 func (p *pace) due() time.Time {
@@ -70,7 +76,8 @@ func (m *member) begin() *cluster {
 	if c == nil || m.chosenLocked(c) != m || c.isPolling || time.Until(c.pace.due()) > 0 {
 		return nil
 	}
-	c.isPolling, c.pace.isHinted = true, false
+	c.isPolling = true
+	c.pace.begin()
 	return c
 }
 
@@ -116,9 +123,9 @@ func (m *member) end(ctx context.Context, c *cluster, err error) {
 // turn notes whether the view is told, and reports whether that is news. Elections
 // are none.
 func (c *cluster) turn() (isNews bool) {
-	wasUp, was := c.isUp(), c.since
-	c.isLost = !c.failing.IsZero() && (c.isLost || time.Since(c.failing) >= quietLoss)
-	isNews = c.isUp() != wasUp || was.IsZero() && (c.isKnown() || c.isLost)
+	wasLost := c.isLost
+	c.isLost = c.isOverdue() || c.isLost && !c.failing.IsZero()
+	isNews = c.isLost != wasLost || c.since.IsZero() && (c.isKnown() || c.isLost)
 	if isNews {
 		c.since = time.Now().UTC()
 	}
@@ -161,6 +168,9 @@ func (m *member) poll(ctx context.Context, c *cluster) error {
 	began := time.Now()
 	var news []string
 	took, err := m.read(ctx, c, Tasks, view.Tasks(), func() {
+		if c.view != view {
+			return // it was forgotten meanwhile
+		}
 		if !c.isKnown() {
 			news = slices.AppendSeq(m.unhearLocked(c), view.Keys())
 		}

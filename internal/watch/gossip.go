@@ -15,7 +15,7 @@ const maxOverlays = 64
 
 // listen asks the engine what it hears of the tasks on its networks.
 func (m *member) listen(ctx context.Context) {
-	if wait, _ := m.due(); wait > 0 {
+	if !m.beginHearing() {
 		return
 	}
 	networks := m.w.networks.overlays()
@@ -39,6 +39,17 @@ func (m *member) listen(ctx context.Context) {
 	keys, listed := m.setHeard(heard, len(networks), time.Since(began))
 	m.apply(keys...)
 	m.tellListed(listed)
+}
+
+// beginHearing begins to ask, and returns false if it is too soon for that.
+func (m *member) beginHearing() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if time.Until(m.pace.due()) > 0 {
+		return false
+	}
+	m.pace.begin()
+	return true
 }
 
 // hear asks the engine what it hears of a network; nothing, where it does not tell.

@@ -28,10 +28,10 @@ type member struct {
 	wake chan struct{} // of capacity 1: it may be its turn
 
 	info      swarm.Info
-	isAsked   bool     // for info
-	connected bool     // it is followed now
-	cluster   *cluster // nil: it is of no swarm
-	own       map[string]string
+	isAsked   bool                     // for info
+	connected bool                     // it is followed now
+	cluster   *cluster                 // nil: it is of no swarm
+	own       map[string]string        // IDs of its tasks, by those of their containers
 	heard     map[string][]swarm.Heard // by ID of the task, on all networks
 	overlays  int                      // that heard is from
 	pace      pace                     // of asking for heard
@@ -221,6 +221,9 @@ func (m *member) disconnect() {
 	var keys []string
 	if c := m.cluster; c != nil && c.isKnown() {
 		keys = slices.Collect(c.view.Keys()) // the managers say what runs there now
+		if m.chosenLocked(c) == nil && c.failing.IsZero() {
+			c.failing = time.Now()
+		}
 	}
 	m.wakeAllLocked()
 	m.mu.Unlock()

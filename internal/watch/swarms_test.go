@@ -286,6 +286,12 @@ func TestSwarmsGossip(t *testing.T) {
 		if n := s.engines[0].count("SwarmList tasks", "SwarmList nodes", "SwarmList services"); n > 0 {
 			t.Errorf("a worker is asked for lists %d times", n)
 		}
+		calls := s.engines[0].count("Gossip")
+		s.engines[0].send(Event{Type: "container", Action: "health_status", Container: fakeID("aa"), Swarm: TaskNews})
+		time.Sleep(time.Minute)
+		if n := s.engines[0].count("Gossip") - calls; n < 55 || n > 64 {
+			t.Errorf("the engine is asked what it hears %d times in a minute; want each second", n)
+		}
 		s.engines[0].update(func() { s.engines[0].swarm.gossip["id-lan"] = heard("6") })
 		s.within(2*time.Second, name, "10.9.0.1 10.9.0.6")
 		s.engines[0].setLists(task1, task2)
@@ -382,5 +388,9 @@ func TestNodeDies(t *testing.T) {
 		s.engines[0].setDown(true) // the only manager
 		s.engines[1].destroy(task2.id)
 		s.within(time.Second, web, "10.9.0.1")
+		time.Sleep(quietLoss)
+		if st := s.watchers[1].Status().Swarm; st == nil || st.Up {
+			t.Errorf("without a manager: status %+v", st)
+		}
 	})
 }

@@ -104,7 +104,8 @@ func TestAddressesOfLabels(t *testing.T) {
 		}
 	}
 	for value, want := range map[string]string{
-		"host": "192.0.2.2", "198.51.100.7": "198.51.100.7", "container:db": "", "host,198.51.100.7": "192.0.2.2 198.51.100.7",
+		"host": "192.0.2.2", "198.51.100.7": "198.51.100.7", "container:db": "",
+		"host,198.51.100.7": "192.0.2.2 198.51.100.7",
 	} {
 		inSwarm(t, []swarm.Role{swarm.Manager}, labelled(value), func(s *swarmOf) {
 			time.Sleep(2 * time.Second)
