@@ -14,10 +14,8 @@ func TestImages(t *testing.T) {
 		claims := map[string]string{"com.dnsdock.alias": "login.bank.example,db.docker", "com.dnsdock.ip_addr": "203.0.113.66"}
 		own := map[string]string{"com.dnsdock.alias": "own.bank.example", "com.dnsdock.ip_addr": "203.0.113.67"}
 		e.update(func() { e.images = map[string]publish.Baked{"sha256:01": {Labels: claims}} })
-		e.set("a1", &fakeContainer{name: "a", image: "x", state: "running", addr: "10.0.0.1", labels: claims})
-		e.event("start", fakeID("a1"))
-		w.want("a.x.docker", "10.0.0.1") // so that the image is known to the others
 		for prefix, c := range map[string]*fakeContainer{
+			"a1": {name: "a", image: "x", state: "running", addr: "10.0.0.1", labels: claims},
 			"a2": {name: "b", image: "x", state: "running", addr: "10.0.0.2", labels: claims},
 			"a3": {name: "c", image: "x", state: "running", addr: "10.0.0.3", labels: own},
 			"a4": {name: "d", image: "x", state: "running", addr: "10.0.0.4"},
@@ -25,6 +23,7 @@ func TestImages(t *testing.T) {
 			e.set(prefix, c)
 			e.event("start", fakeID(prefix))
 		}
+		w.want("a.x.docker", "10.0.0.1")
 		w.want("b.x.docker", "10.0.0.2")
 		w.want("c.x.docker", "203.0.113.67")
 		w.want("d.x.docker", "10.0.0.4")
