@@ -88,9 +88,8 @@ func (f *follower) configure(t *testing.T, addr, key string) {
 	}
 	_, port, _ := net.SplitHostPort(addr)
 	ip, own, _ := net.SplitHostPort(f.addr)
-	secret := regexp.MustCompile(`secret "(.*)"`).FindStringSubmatch(key)[1]
 	text = strings.NewReplacer("192.0.2.1@53", "127.0.0.1@"+port, "192.0.2.1 port 53", "127.0.0.1 port "+port,
-		"192.0.2.1", "127.0.0.1", "c2VjcmV0IG9mIDE2IGJ5dGVzIG9yIG1vcmU=", secret,
+		"192.0.2.1", "127.0.0.1", "c2VjcmV0IG9mIDE2IGJ5dGVzIG9yIG1vcmU=", secretOf(key),
 		"IP", ip, "PORT", own, "DIR", f.dir).Replace(text)
 	for name, data := range map[string]string{"conf": text, "key": key} {
 		if err := os.WriteFile(filepath.Join(f.dir, name), []byte(data), 0o600); err != nil {
@@ -210,7 +209,7 @@ func (f *follower) asTheOther(t *testing.T, rnd *rand.Rand, count int) {
 	defer here.close()
 	defer there.close()
 	types := []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeTXT, dns.TypeMX, dns.TypeSRV, dns.TypeNS, dns.TypeSOA,
-		dns.TypeCNAME, dns.TypePTR, dns.TypeCAA}
+		dns.TypeCNAME, dns.TypePTR, dns.TypeCAA, dns.TypeHTTPS, dns.TypeNAPTR, dns.TypeHINFO, uint16(256 + rnd.IntN(9999))}
 	faults := 0
 	for range count {
 		name, isNode := randomQuestion(rnd)
@@ -264,9 +263,14 @@ func (f *follower) change(t *testing.T, rnd *rand.Rand, e *dnstest.Engine) {
 	prefix, path := fmt.Sprintf("%012x", i+1), fmt.Sprintf("/services/s%d", i)
 	c := &dnstest.Container{Name: fmt.Sprintf("c%d", i), Image: "redis:7", State: "running",
 		Addr: fmt.Sprintf("172.17.1.%d", rnd.IntN(200)+2), Labels: map[string]string{}}
-	switch rnd.IntN(8) {
+	switch rnd.IntN(9) {
 	case 0:
 		e.Destroy(prefix)
+		return
+	case 7:
+		e.Set(prefix, c)
+		e.SetState(prefix, "exited")
+		e.Event("die", dnstest.ID(prefix))
 		return
 	case 1:
 		c.Name = fmt.Sprintf("n%d", i)
@@ -323,21 +327,23 @@ func (f *follower) test(t *testing.T, rnd *rand.Rand) {
 	f.await(t)
 	f.start(t)
 	f.marked(t, "first")
-	for range 10 {
-		for range 100 {
+	for i := range 5 {
+		for range 200 {
 			f.change(t, rnd, e)
 		}
+		f.marked(t, fmt.Sprintf("changed%d", i))
 	}
-	f.marked(t, "changed")
 	f.asTheOther(t, rnd, 5000)
 	if !strings.Contains(f.instance.log.String(), "kind=IXFR") {
 		t.Error("there was no IXFR")
 	}
+	f.replay(t, key)
 
 	f.stop()
 	f.change(t, rnd, e)
 	f.start(t)
 	f.marked(t, "again")
+	f.asTheOther(t, rnd, 500)
 
 	at := f.instance.dns
 	if err := f.instance.stop(); err != nil {
@@ -345,6 +351,7 @@ func (f *follower) test(t *testing.T, rnd *rand.Rand) {
 	}
 	f.instance = startDnsdock(t, append(args, "-dns="+at)...)
 	f.marked(t, "restarted")
+	f.asTheOther(t, rnd, 500)
 
 	f.stop()
 	f.instance.log.Mark()
@@ -355,13 +362,40 @@ func (f *follower) test(t *testing.T, rnd *rand.Rand) {
 	f.asTheOther(t, rnd, 500)
 }
 
+// replay sends the same NOTIFY twice: it is answered, and does no harm.
+func (f *follower) replay(t *testing.T, key string) {
+	t.Helper()
+	m := new(dns.Msg).SetNotify("docker.")
+	m.Id = 7
+	b, err := m.Pack()
+	if !f.unsigned {
+		m.SetTsig("dnsdock.", dns.HmacSHA256, 300, time.Now().Unix())
+		b, _, err = dns.TsigGenerate(m, secretOf(key), "", false)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 {
+		r := new(dns.Msg)
+		if err := r.Unpack(dnstest.RawUDP(t, f.addr, m.Id, b)[0]); err != nil || r.Rcode != dns.RcodeSuccess {
+			t.Errorf("NOTIFY %d: %s replies %v, %v", i+1, f.program, r, err)
+		}
+	}
+	f.marked(t, "replayed")
+}
+
+// secretOf returns the secret of a key statement.
+func secretOf(key string) string {
+	return regexp.MustCompile(`secret "(.*)"`).FindStringSubmatch(key)[1]
+}
+
 // many makes 10,000 changes by the API: two of each of 5,000 services.
 func (f *follower) many(t *testing.T) {
 	t.Helper()
 	var all sync.WaitGroup
-	for from := range 4 {
+	for from := range 2 { // as many connections as the client keeps
 		all.Go(func() {
-			for i := from; i < 10_000; i += 4 {
+			for i := from; i < 10_000; i += 2 {
 				id := i % 5000
 				body := fmt.Sprintf(`{"name":"m%d","image":"many","ip":"10.%d.%d.%d","aliases":["b%d.docker"]}`,
 					id, 2+i/5000, id>>8, id&255, id)
