@@ -74,7 +74,9 @@ func (c *zoneCopy) read(
 		old = c.current.nodes
 	}
 	before = make(map[dnsname.Name]*zone.Node)
-	for i, name := range affected(z, c.name, old, touched) {
+	names := affected(z, c.name, old, touched)
+	nodes = make([]*zone.Node, 0, max(len(old), len(names)))
+	for i, name := range names {
 		at, ok := find(old, name)
 		nodes, old = append(nodes, old[:at]...), old[at:]
 		var was *zone.Node
