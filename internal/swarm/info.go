@@ -2,6 +2,7 @@ package swarm
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -29,7 +30,8 @@ const (
 
 func (r Role) String() string { return [...]string{"none", "worker", "manager"}[r] }
 
-// ReadInfo reads the reply of GET /info, Docker API 1.24 to 1.51.
+// ReadInfo reads the reply of GET /info, Docker API 1.24 to 1.51. It returns an error
+// while an engine that starts does not know yet what it is.
 func ReadInfo(d *json.Decoder) (Info, error) {
 	var j struct {
 		Name  string
@@ -44,8 +46,12 @@ func ReadInfo(d *json.Decoder) (Info, error) {
 		return Info{}, err
 	}
 	s := &j.Swarm
-	if s.LocalNodeState != "active" {
+	switch s.LocalNodeState {
+	case "active":
+	case "", "inactive":
 		return Info{}, nil
+	default: // "pending", "locked" or "error"
+		return Info{}, fmt.Errorf("the engine's node is %s in its swarm", s.LocalNodeState)
 	}
 	i := Info{Role: Worker, NodeID: s.NodeID, Hostname: j.Name, Addr: reachable(s.NodeAddr)}
 	if s.ControlAvailable {

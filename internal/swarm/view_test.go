@@ -252,6 +252,9 @@ func TestInfo(t *testing.T) {
 			t.Errorf("%s: whether engines are of one swarm is wrong", version)
 		}
 	}
+	if i, err := ReadInfo(json.NewDecoder(strings.NewReader(`{"Swarm":{"LocalNodeState":"pending"}}`))); err == nil {
+		t.Errorf("an engine that starts is %+v", i)
+	}
 	for _, text := range []string{`{}`, `{"Swarm":null}`, `{"Swarm":{"LocalNodeState":"inactive","NodeID":""}}`} {
 		if i, err := ReadInfo(json.NewDecoder(strings.NewReader(text))); err != nil || i.Role != NoRole {
 			t.Errorf("%s: %+v, %v", text, i, err)

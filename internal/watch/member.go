@@ -17,6 +17,7 @@ const (
 
 	retryManager = 30 * time.Second // until a manager that failed is asked before the others again
 	quietLoss    = 20 * time.Second // of a view that managers don't tell: elections take 15 s at most
+	leaveTime    = 10 * time.Second // from which an engine has left its swarm: one that is stopped says so too
 
 	minPause, maxPause, minHinted = time.Second, 30 * time.Second, 100 * time.Millisecond
 )
@@ -37,8 +38,11 @@ type member struct {
 	pace      pace                     // of asking for heard
 	failed    time.Time                // when it did not tell the view; zero: it did
 	refused   map[string]bool          // calls that were refused, and what else is logged once
-	polls     uint64
-	took      struct{ last, all time.Duration } // by polls
+	left      time.Time                // when it was first of no swarm, though it was of one; zero: it is not
+	polls     struct {
+		count     uint64
+		last, all time.Duration // that they took
+	}
 }
 
 // join adds an engine, the next in the order of -docker.
@@ -118,6 +122,9 @@ func (m *member) setInfo(info swarm.Info) (keys []string) {
 	defer m.mu.Unlock()
 	isFirst := !m.isAsked || !m.connected
 	m.isAsked, m.connected = true, true
+	if !m.isCredibleLocked(info) {
+		return nil
+	}
 	old, was := m.cluster, m.info
 	m.info = info
 	switch {
@@ -147,6 +154,17 @@ func (m *member) setInfo(info swarm.Info) (keys []string) {
 		m.w.queue.await()
 	}
 	return keys
+}
+
+// isCredibleLocked reports whether what an engine says of itself is to be believed.
+func (m *member) isCredibleLocked(info swarm.Info) bool {
+	switch {
+	case info.Role != swarm.NoRole || m.cluster == nil:
+		m.left = time.Time{}
+	case m.left.IsZero():
+		m.left = time.Now()
+	}
+	return m.left.IsZero() || time.Since(m.left) >= leaveTime
 }
 
 // clusterOfLocked returns the cluster that another engine is of too, or a new one.
@@ -216,7 +234,7 @@ func (m *member) follow(ctx context.Context) {
 
 func (m *member) disconnect() {
 	m.mu.Lock()
-	m.connected = false
+	m.connected, m.left = false, time.Time{}
 	clear(m.refused)
 	var keys []string
 	if c := m.cluster; c != nil && c.isKnown() {
@@ -285,8 +303,8 @@ func (h *Swarms) hasManagerLocked(c *cluster) bool {
 }
 
 func (m *member) notePollLocked(took time.Duration) {
-	m.polls++
-	m.took.last, m.took.all = took, m.took.all+took
+	m.polls.count++
+	m.polls.last, m.polls.all = took, m.polls.all+took
 }
 
 // status returns what users see of an engine's swarm; nil if it is of none.
@@ -302,8 +320,8 @@ func (h *Swarms) status(m *member) *engine.Swarm {
 	}
 	s := &engine.Swarm{
 		Role: m.info.Role.String(), Cluster: m.info.Cluster, Node: m.info.Hostname,
-		Up: c.isUp(), Since: c.since, Polls: m.polls, Took: m.took.last.Seconds(),
-		PollSeconds: m.took.all.Seconds(),
+		Up: c.isUp(), Since: c.since, Polls: m.polls.count, Took: m.polls.last.Seconds(),
+		PollSeconds: m.polls.all.Seconds(),
 	}
 	switch {
 	case c.isKnown():

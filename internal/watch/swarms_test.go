@@ -245,6 +245,34 @@ func TestSwarmsFailover(t *testing.T) {
 	})
 }
 
+// An engine that is stopped is of no swarm for a while, and one that starts does not know yet: that changes
+// nothing. One that left its swarm has none.
+func TestSwarmsLeft(t *testing.T) {
+	start := func(s *swarmOf) { s.engines[0].setLists(task2, task3) }
+	inSwarm(t, []swarm.Role{swarm.Manager}, start, func(s *swarmOf) {
+		e := s.engines[0]
+		s.within(time.Second, web, "10.9.0.2 10.9.0.3")
+		info, lists := e.swarm.info, e.swarm.lists
+		leave := func() { e.update(func() { e.swarm.info, e.swarm.lists = swarm.Info{}, nil }) }
+		leave()
+		time.Sleep(leaveTime / 2)
+		s.within(0, web, "10.9.0.2 10.9.0.3")
+		e.setDown(true)
+		time.Sleep(time.Minute)
+		e.setDown(false)
+		time.Sleep(leaveTime / 2)
+		s.within(0, web, "10.9.0.2 10.9.0.3")
+		e.update(func() { e.swarm.info, e.swarm.lists = info, lists })
+		time.Sleep(ResyncPeriod)
+		s.within(0, web, "10.9.0.2 10.9.0.3")
+		leave()
+		s.within(leaveTime+3*time.Second, web, "")
+		if st := s.watchers[0].Status().Swarm; st != nil {
+			t.Errorf("status: %+v", st)
+		}
+	})
+}
+
 // Dnsdock starts while the swarm has no leader: it is ready after the first try, by labels.
 func TestSwarmsWithoutQuorum(t *testing.T) {
 	inSwarm(t, []swarm.Role{swarm.Manager}, func(s *swarmOf) {
@@ -305,7 +333,7 @@ func TestSwarmsGossip(t *testing.T) {
 		time.Sleep(ResyncPeriod + 2*time.Second)
 		s.within(0, name, "10.9.0.1 10.9.0.6")
 		s.engines[0].update(func() { s.engines[0].swarm.info = swarm.Info{} })
-		time.Sleep(ResyncPeriod + time.Second)
+		time.Sleep(2*ResyncPeriod + time.Second)
 		s.within(0, name, "10.9.0.1")
 	})
 }
