@@ -125,6 +125,7 @@ func TestTCPAcceptFails(t *testing.T) {
 			if took := time.Since(begun); took != 100*retryPause {
 				t.Errorf("accepted after %v; want %v", took, 100*retryPause)
 			}
+			synctest.Wait() // for the log
 			_ = c.Close()
 			if err := srv.Shutdown(t.Context()); err != nil {
 				t.Error(err)
