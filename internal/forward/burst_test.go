@@ -61,7 +61,7 @@ func TestBursts(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	waitFor(t, func() bool { return f.Status().InFlight == 0 })
+	waitFor(t, f.idle)
 }
 
 // What is stale goes out where no upstream answers, and not because the first

@@ -176,7 +176,7 @@ func TestBoundOfOneDomain(t *testing.T) {
 	}
 	g := f.groupFor(mustName(t, "corp.example"))
 	stop()
-	waitFor(t, func() bool { return f.Status().InFlight == 0 })
+	waitFor(t, f.idle)
 	g.upstreams[0].health.away.Store(true)
 	for range 2 * maxClientFailing {
 		if _, ok := g.enter(localhost); !ok {

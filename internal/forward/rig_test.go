@@ -101,6 +101,9 @@ func newCachingForwarder(t testing.TB, upstreams ...netip.AddrPort) *Forwarder {
 // upstream returns upstream i for all names.
 func (f *Forwarder) upstream(i int) *Upstream { return f.groupFor(dnsname.Root).upstreams[i] }
 
+// idle reports whether no query waits for an upstream.
+func (f *Forwarder) idle() bool { return f.Status().InFlight == 0 }
+
 // query returns a query for A records.
 func queryFor(qname string) *dns.Msg { return new(dns.Msg).SetQuestion(qname, dns.TypeA) }
 

@@ -264,7 +264,7 @@ func TestSharedSocketsEnd(t *testing.T) {
 				t.Errorf("got rcode %d of a silent upstream; want SERVFAIL", r.Rcode())
 			}
 		}
-		if waitFor(t, func() bool { return f.Status().InFlight == 0 }); taken < maxClientFailing || taken > 2*maxClientWaiting {
+		if waitFor(t, f.idle); taken < maxClientFailing || taken > 2*maxClientWaiting {
 			t.Errorf("%d of %d were asked; want some, within the bounds", taken, queries)
 		}
 	})
