@@ -302,11 +302,27 @@ func TestSecondaries(t *testing.T) {
 		t.Run(n.heading, func(t *testing.T) {
 			t.Parallel()
 			dnstest.Needs(t, n.program)
-			_, port, _ := net.SplitHostPort(closedPort(t))
-			f := &follower{nameserver: n, dir: t.TempDir(), log: dnstest.NewLog()}
-			f.addr = net.JoinHostPort("127.0.0.1", port)
+			f := &follower{nameserver: n, dir: t.TempDir(), log: dnstest.NewLog(), addr: quietPort(t)}
 			f.test(t, rand.New(rand.NewPCG(uint64(i), 5)))
 		})
+	}
+}
+
+// quietPort returns an address of loopback where nobody listens, with a port that no system gives to sockets without
+// one: a nameserver that is started again must find it free.
+func quietPort(t *testing.T) string {
+	t.Helper()
+	for {
+		addr := fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000))
+		ln, err := net.Listen("tcp", addr)
+		if err != nil {
+			continue
+		}
+		_ = ln.Close()
+		if c, err := net.ListenPacket("udp", addr); err == nil {
+			_ = c.Close()
+			return addr
+		}
 	}
 }
 
