@@ -334,12 +334,13 @@ func (f *follower) test(t *testing.T, rnd *rand.Rand) {
 	if err := os.WriteFile(keyFile, []byte(key), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	args := []string{"-docker=" + e.ServeTCP(t, nil), "-transfer=" + f.addr, "-transfer-ns=ns1.example.com"}
+	at := quietPort(t)
+	args := []string{"-dns=" + at, "-docker=" + e.ServeTCP(t, nil), "-transfer=" + f.addr, "-transfer-ns=ns1.example.com"}
 	if !f.unsigned {
 		args = append(args, "-transfer-key-file="+keyFile)
 	}
 	f.instance = startDnsdock(t, args...)
-	f.configure(t, f.instance.dns, key)
+	f.configure(t, at, key)
 	f.await(t)
 	f.start(t)
 	f.marked(t, "first")
@@ -361,11 +362,10 @@ func (f *follower) test(t *testing.T, rnd *rand.Rand) {
 	f.marked(t, "again")
 	f.asTheOther(t, rnd, 500)
 
-	at := f.instance.dns
 	if err := f.instance.stop(); err != nil {
 		t.Fatal(err)
 	}
-	f.instance = startDnsdock(t, append(args, "-dns="+at)...)
+	f.instance = startDnsdock(t, args...)
 	f.marked(t, "restarted")
 	f.asTheOther(t, rnd, 500)
 
