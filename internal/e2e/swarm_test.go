@@ -178,6 +178,7 @@ func TestSwarm(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes a minute")
 	}
+	t.Parallel() // most of the time it waits
 	s := newSwarm(t)
 	for i := range s.nodes {
 		s.dnsdock(t, i, "-dns=:53", "-http=")
