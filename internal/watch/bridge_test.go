@@ -56,11 +56,8 @@ func TestGuestsUnknown(t *testing.T) {
 	task := &fakeContainer{name: "task", image: "app", state: "running",
 		networks: map[string]fakeEndpoint{"lan": {"id-lan", "10.9.0.5"}}}
 	f := func(machine netip.Addr, swarm bool, calls, warnings int) {
-		inBubble(t, publish.NameRules{}, false, func(w *watched) {
+		inBubbleOf(t, publish.NameRules{}, false, swarm, func(w *watched) {
 			w.engine.update(func() { w.engine.internal, w.engine.machine = []string{}, machine })
-			if !swarm {
-				w.watcher.Swarms, w.watcher.member = nil, nil
-			}
 			w.engine.set("aa", task)
 			w.engine.setDown(false)
 			time.Sleep(3 * ResyncPeriod / 2)

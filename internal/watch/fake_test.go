@@ -418,11 +418,6 @@ func (k *fakeSink) answer(qname string) string {
 	return strings.Join(publish.AddrTexts(slices.SortedFunc(maps.Keys(best), netip.Addr.Compare)), " ")
 }
 
-func matches(qname string, owner dnsname.Name) bool {
-	q, o := "."+qname, "."+dnsname.Text(owner)
-	return strings.HasSuffix(o, q) || strings.HasSuffix(q, o)
-}
-
 // A watched engine is one that a Watcher follows in simulated time.
 type watched struct {
 	*testing.T
@@ -435,6 +430,11 @@ type watched struct {
 // inBubble runs f while a Watcher follows a fake engine. Up says whether the
 // engine answers from the beginning.
 func inBubble(t *testing.T, n publish.NameRules, up bool, f func(w *watched)) {
+	inBubbleOf(t, n, up, true, f)
+}
+
+// inBubbleOf is inBubble, with -swarm or without.
+func inBubbleOf(t *testing.T, n publish.NameRules, up, isSwarm bool, f func(w *watched)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &watched{
 			T: t, engine: newFakeEngine(), log: dnstest.NewLog(),
@@ -444,6 +444,9 @@ func inBubble(t *testing.T, n publish.NameRules, up bool, f func(w *watched)) {
 		n.Apex = "\x06docker\x00"
 		swarms := NewSwarms(w.sink, w.sink.setSwarm)
 		cfg := Config{URL: "fake", Naming: n, Swarms: swarms, SetGuests: w.sink.setGuests}
+		if !isSwarm {
+			cfg.Swarms = nil
+		}
 		w.watcher = New(w.engine, cfg, w.sink, slog.New(slog.DiscardHandler))
 		w.watcher.log = slog.New(dnstest.Unlocked(t, w.log,
 			&w.watcher.queue.mu, &w.watcher.followers.mu, &w.watcher.networks.mu, &w.watcher.images.mu,
@@ -494,5 +497,3 @@ func (w *watched) wantNoInspects() {
 		w.Errorf("%d inspects in five idle minutes; want none", after-before)
 	}
 }
-
-func (w *watched) logged(text string) int { return strings.Count(w.log.String(), text) }

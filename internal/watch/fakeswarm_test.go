@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"strings"
 
+	"github.com/rayje/dnsdock/internal/dnsname"
 	"github.com/rayje/dnsdock/internal/engine"
+	"github.com/rayje/dnsdock/internal/publish"
 	"github.com/rayje/dnsdock/internal/swarm"
 )
 
@@ -87,3 +91,22 @@ func (k *fakeSink) setSwarm(s engine.Status) {
 	defer k.mu.Unlock()
 	k.news = append(k.news, map[bool]string{true: "swarm found", false: "swarm lost"}[s.Swarm.Up])
 }
+
+// seen returns what the sink was told.
+func (k *fakeSink) seen() (services map[string]*publish.Service, news string, puts int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return maps.Clone(k.services), strings.Join(k.news, ", "), k.puts
+}
+
+func (k *fakeSink) service(prefix string) *publish.Service {
+	services, _, _ := k.seen()
+	return services[fakeID(prefix)]
+}
+
+func matches(qname string, owner dnsname.Name) bool {
+	q, o := "."+qname, "."+dnsname.Text(owner)
+	return strings.HasSuffix(o, q) || strings.HasSuffix(q, o)
+}
+
+func (w *watched) logged(text string) int { return strings.Count(w.log.String(), text) }

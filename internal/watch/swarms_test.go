@@ -151,8 +151,8 @@ func TestSwarmsView(t *testing.T) {
 	inSwarm(t, []swarm.Role{swarm.Manager}, start, func(s *swarmOf) {
 		s.own(0, task1)
 		s.within(time.Second, web, "10.9.0.1 10.9.0.2")
-		if n := len(s.sink.services); n != 4 { // and the two nodes
-			t.Errorf("%d services are put; want 2, and 2 nodes", n)
+		if services, _, _ := s.sink.seen(); len(services) != 4 { // and the two nodes
+			t.Errorf("%d services are put; want 2, and 2 nodes", len(services))
 		}
 		e := s.engines[0]
 		e.setLists(task1, task2, task3)
@@ -179,11 +179,12 @@ func TestSwarmsPace(t *testing.T) {
 	start := func(s *swarmOf) { s.engines[0].setLists(task2, task3) }
 	inSwarm(t, []swarm.Role{swarm.Manager}, start, func(s *swarmOf) {
 		s.within(time.Second, web, "10.9.0.2 10.9.0.3")
-		puts, polls := s.sink.puts, s.engines[0].count("SwarmList tasks")
+		_, _, puts := s.sink.seen()
+		polls := s.engines[0].count("SwarmList tasks")
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
-		if s.sink.puts != puts {
-			t.Errorf("%d puts in two idle minutes", s.sink.puts-puts)
+		if _, _, now := s.sink.seen(); now != puts {
+			t.Errorf("%d puts in two idle minutes", now-puts)
 		}
 		if n := s.engines[0].count("SwarmList tasks") - polls; n < 110 || n > 126 { // and one with each resync
 			t.Errorf("%d polls in two minutes; want one each second", n)
@@ -236,7 +237,7 @@ func TestSwarmsFailover(t *testing.T) {
 		if n := strings.Count(s.log.String(), "swarm found"); n != 2 {
 			t.Errorf("the swarm is found %d times; want 2", n)
 		}
-		if got := strings.Join(s.sink.news, ", "); !strings.HasSuffix(got, ", lost, swarm lost, swarm found") {
+		if _, got, _ := s.sink.seen(); !strings.HasSuffix(got, ", lost, swarm lost, swarm found") {
 			t.Errorf("news: %s", got)
 		}
 		if st := s.watchers[1].Status().Swarm; st == nil || !st.Up || st.Tasks != 1 || st.Role != "manager" {

@@ -44,7 +44,7 @@ func TestJobs(t *testing.T) {
 	inSwarm(t, []swarm.Role{swarm.Manager}, start, func(s *swarmOf) {
 		time.Sleep(5 * time.Second)
 		s.within(0, web, "10.9.0.1")
-		if p := s.sink.services[fakeID("aa")]; p == nil || p.Origin.Task != nil || len(p.SecondNames) > 0 {
+		if p := s.sink.service("aa"); p == nil || p.Origin.Task != nil || len(p.SecondNames) > 0 {
 			t.Errorf("got %+v", p)
 		}
 	})
@@ -60,7 +60,7 @@ func TestNodeAddresses(t *testing.T) {
 	}
 	inSwarm(t, []swarm.Role{swarm.Manager}, start, func(s *swarmOf) {
 		s.within(time.Second, web, "192.0.2.1 192.0.2.2")
-		svc, port := s.sink.services[fakeID("bb")], publish.Port{Number: 80, Proto: "tcp"}
+		svc, port := s.sink.service("bb"), publish.Port{Number: 80, Proto: "tcp"}
 		inside, outside := netip.MustParseAddr("10.9.0.9"), netip.MustParseAddr("203.0.113.1")
 		addrs, near := svc.AddrsFor(inside)
 		if !near || addrs[0].String() != "10.9.0.2" || svc.NumbersFor(port, inside)[0] != 80 ||
@@ -82,7 +82,7 @@ func TestLargeServices(t *testing.T) {
 	inSwarm(t, []swarm.Role{swarm.Manager}, start, func(s *swarmOf) {
 		time.Sleep(time.Minute)
 		s.within(0, web, "10.9.0.2 10.9.0.3")
-		if svc := s.sink.services[fakeID("bb")]; !slices.Contains(dnsname.Texts(svc.SecondNames), long+".docker") {
+		if svc := s.sink.service("bb"); !slices.Contains(dnsname.Texts(svc.SecondNames), long+".docker") {
 			t.Errorf("second names %v", svc.SecondNames)
 		}
 		for _, about := range []string{"source=com.dnsdock.txt", "source=com.dnsdock.swarm"} {
