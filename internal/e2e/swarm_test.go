@@ -189,7 +189,7 @@ func TestSwarm(t *testing.T) {
 	s.service(t, "open", "--mode=global", "--publish=mode=host,published=8000,target=80")
 	s.service(t, "virtual", "--replicas=2", "--label=com.dnsdock.swarm=vip")
 	s.service(t, "sick", "--replicas=1", "--constraint=node.hostname==node1", "--health-cmd=test -e /ready",
-		"--health-interval=1s", "--health-start-period=1m", "--mount=type=bind,source=/usr,target=/usr,readonly")
+		"--health-interval=1s", "--health-start-period=1h", "--mount=type=bind,source=/usr,target=/usr,readonly")
 	two := make([]string, len(s.nodes))
 	slots := make([]string, len(s.nodes))
 	for i := range s.nodes {
