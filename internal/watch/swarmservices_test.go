@@ -132,3 +132,46 @@ func TestGap(t *testing.T) {
 		}
 	})
 }
+
+// A swarm gives an address again while the task that had it is still stopping, and says what it said
+// before under an older version: only who is to run counts.
+func TestAddressGivenAgain(t *testing.T) {
+	again := task3
+	again.addr = task2.addr
+	start := func(s *swarmOf) { s.engines[0].setLists(task2, again) }
+	inSwarm(t, []swarm.Role{swarm.Manager}, start, func(s *swarmOf) {
+		s.within(time.Second, web, task2.addr)
+		stopping := task2
+		stopping.desired = "shutdown"
+		s.engines[0].setLists(stopping, again)
+		time.Sleep(2 * time.Second)
+		s.within(0, web, task2.addr)
+		if s.sink.service(task2.id) != nil || s.sink.service(again.id) == nil {
+			t.Error("the task that stops is answered, or the one that runs is not")
+		}
+		s.engines[0].setLists(task2, again)
+		time.Sleep(2 * time.Second)
+		if s.sink.service(task2.id) == nil {
+			t.Error("what managers say again is not believed")
+		}
+	})
+}
+
+// An event stream that ends is opened again, and one that is silent is no loss: managers are polled.
+func TestSwarmsWithoutEvents(t *testing.T) {
+	start := func(s *swarmOf) { s.engines[0].setLists(task2) }
+	inSwarm(t, []swarm.Role{swarm.Manager}, start, func(s *swarmOf) {
+		e := s.engines[0]
+		e.update(func() { e.quiet = true })
+		s.within(time.Second, web, "10.9.0.2")
+		for _, lists := range [][]fakeTask{{task2, task3}, {task3}, {task2, task3}} {
+			e.endStreams()
+			e.setLists(lists...)
+			want := "10.9.0.2 10.9.0.3"
+			if len(lists) == 1 {
+				want = "10.9.0.3"
+			}
+			s.within(3*time.Second, web, want)
+		}
+	})
+}
