@@ -86,13 +86,17 @@ func (l *Log) Wait(t testing.TB, parts ...string) string {
 	defer timer.Stop()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for !late {
-		for line := range strings.Lines(string(l.buf.Bytes()[l.seen:])) {
-			if strings.HasSuffix(line, "\n") && containsAll(line, parts) {
-				return line
+	for at := 0; !late; l.cond.Wait() {
+		at = max(at, l.seen)
+		for end := 0; end >= 0; { // each line once: there may be thousands
+			if end = bytes.IndexByte(l.buf.Bytes()[at:], '\n'); end >= 0 {
+				line := string(l.buf.Bytes()[at : at+end+1])
+				if containsAll(line, parts) {
+					return line
+				}
+				at += end + 1
 			}
 		}
-		l.cond.Wait()
 	}
 	t.Fatalf("no line with %q in the log:\n%s", parts, l.buf.Bytes()[l.seen:])
 	return ""
