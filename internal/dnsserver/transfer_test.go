@@ -56,6 +56,7 @@ func TestSlowTransfer(t *testing.T) {
 			}
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if n, err := io.Copy(io.Discard, c); n > 0 || zone.cut != 30*time.Second || zone.messages != 10 {
 			t.Errorf("cut after %v and %d messages, %d bytes follow, %v; want 30 s and 10",
 				zone.cut, zone.messages, n, err)
