@@ -79,9 +79,8 @@ func (t *Task) names() (list [][]string) {
 	fronts := []string{cmp.Or(slot, "tasks"), "tasks"}
 	list = [][]string{{t.Service}}
 	for _, front := range fronts {
-		list = append(list, []string{front, t.Service})
-		if short, ok := strings.CutPrefix(t.Service, t.Stack+"_"); ok && t.Stack != "" {
-			list = append(list, []string{front, short, t.Stack})
+		for _, parts := range t.serviceNames() {
+			list = append(list, append([]string{front}, parts...))
 		}
 	}
 	return list

@@ -9,6 +9,12 @@ import (
 	"github.com/rayje/dnsdock/internal/dnsname"
 )
 
+// The IDs of what is no container.
+const (
+	VIPPrefix  = "vip:"  // and the ID of a swarm's service
+	NodePrefix = "node:" // and the ID of a machine
+)
+
 const (
 	nodesLabel = "nodes" // in front of the domain: the machines of a swarm
 	ownLabel   = "dnsdock"
@@ -24,7 +30,7 @@ func (s *Service) isVirtual() bool { return s.VIP != "" || s.IsNode }
 // its networks: its virtual addresses. Of t only the service counts. It returns nil if
 // there is no name or no address.
 func (n NameRules) VIPOf(t Task, addrs []Endpoint, engine string) (*Service, []Problem) {
-	s := newVirtual("vip:"+t.ServiceID, t.Service, engine)
+	s := newVirtual(VIPPrefix+t.ServiceID, t.Service, engine)
 	s.Origin.Task = &Task{ServiceID: t.ServiceID, Service: t.Service, Stack: t.Stack}
 	s.VIP = t.ServiceID
 	m := new(virtualNames)
@@ -42,7 +48,7 @@ func (n NameRules) VIPOf(t Task, addrs []Endpoint, engine string) (*Service, []P
 
 // NodeOf returns a machine of a swarm, by its ID and host name. It returns nil if it has no name or no address.
 func (n NameRules) NodeOf(id, hostname string, addr netip.Addr, engine string) (*Service, []Problem) {
-	s := newVirtual("node:"+id, hostname, engine)
+	s := newVirtual(NodePrefix+id, hostname, engine)
 	s.Origin.Task = &Task{Node: hostname}
 	s.IsNode = true
 	m := new(virtualNames)

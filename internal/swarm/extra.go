@@ -11,12 +11,12 @@ import (
 // Extra returns what else than a task is answered under a key: a machine, or the
 // virtual addresses of a service. It is nil if that is none. A value that can't be used is a problem.
 func (v *View) Extra(key string, names publish.NameRules, engine string) (*publish.Service, []publish.Problem) {
-	if id, ok := strings.CutPrefix(key, nodePrefix); ok {
+	if id, ok := strings.CutPrefix(key, publish.NodePrefix); ok {
 		if n := v.node(id); n != nil {
 			return names.NodeOf(n.ID, n.Hostname, n.Addr, engine)
 		}
 	}
-	if id, ok := strings.CutPrefix(key, vipPrefix); ok {
+	if id, ok := strings.CutPrefix(key, publish.VIPPrefix); ok {
 		return v.vip(id, names, engine)
 	}
 	return nil, nil

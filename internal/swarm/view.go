@@ -4,6 +4,9 @@ import (
 	"hash/maphash"
 	"iter"
 	"maps"
+	"slices"
+
+	"github.com/rayje/dnsdock/internal/publish"
 )
 
 const (
@@ -12,8 +15,9 @@ const (
 )
 
 // A View is what the managers of a swarm say: three lists, which need not be of
-// one moment. It is not safe for use by several goroutines, but for Reading.Add,
-// which may run beside all but a Reading.End.
+// one moment. What is answered of it has keys: a task its ID, all else the ID of
+// its service, as publish has it. It is not safe for use by several goroutines, but
+// for Reading.Add, which may run beside all but a Reading.End.
 type View struct {
 	tasks    list[Task]
 	services list[Service]
@@ -24,12 +28,6 @@ type View struct {
 
 // NewView returns a view of nothing.
 func NewView() *View { return &View{specs: make(map[uint64]*spec), seed: maphash.MakeSeed()} }
-
-// Keys of what is answered beside tasks, whose keys are their IDs.
-const (
-	vipPrefix  = "vip:"  // and the ID of a service
-	nodePrefix = "node:" // and the ID of a node
-)
 
 // Tasks begins a list of tasks.
 func (v *View) Tasks() *Reading {
@@ -44,7 +42,7 @@ func (v *View) Tasks() *Reading {
 		maps.DeleteFunc(v.specs, func(_ uint64, s *spec) bool { return !used[s] })
 		for id, s := range v.services.items {
 			if s.value != nil && s.value.wantsVIP() {
-				keys = append(keys, vipPrefix+id)
+				keys = append(keys, publish.VIPPrefix+id)
 			}
 		}
 		return keys
@@ -56,9 +54,9 @@ func (v *View) Services() *Reading {
 	return begin(&v.services, v.seed, maxTasks, readService, func(ids []string) (keys []string) {
 		isChanged := setOf(ids)
 		for _, id := range ids {
-			keys = append(keys, vipPrefix+id)
+			keys = append(keys, publish.VIPPrefix+id)
 		}
-		return v.appendTasks(keys, func(t *Task) bool { return isChanged[t.ServiceID] })
+		return slices.AppendSeq(keys, v.tasksThat(func(t *Task) bool { return isChanged[t.ServiceID] }))
 	})
 }
 
@@ -66,13 +64,13 @@ func (v *View) Services() *Reading {
 func (v *View) Nodes() *Reading {
 	return begin(&v.nodes, v.seed, maxNodes, readNode, func(ids []string) (keys []string) {
 		for _, id := range ids {
-			keys = append(keys, nodePrefix+id)
+			keys = append(keys, publish.NodePrefix+id)
 		}
 		for id := range v.nodes.items { // whether one is answered depends on the others
-			keys = append(keys, nodePrefix+id)
+			keys = append(keys, publish.NodePrefix+id)
 		}
 		isChanged := setOf(ids)
-		return v.appendTasks(keys, func(t *Task) bool { return isChanged[t.NodeID] })
+		return slices.AppendSeq(keys, v.tasksThat(func(t *Task) bool { return isChanged[t.NodeID] }))
 	})
 }
 
@@ -84,14 +82,15 @@ func setOf(ids []string) map[string]bool {
 	return set
 }
 
-// appendTasks appends the IDs of those tasks that are wanted to keys.
-func (v *View) appendTasks(keys []string, isWanted func(*Task) bool) []string {
-	for id, i := range v.tasks.items {
-		if i.value != nil && isWanted(i.value) {
-			keys = append(keys, id)
+// tasksThat iterates over the IDs of those tasks that are wanted.
+func (v *View) tasksThat(isWanted func(*Task) bool) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for id, i := range v.tasks.items {
+			if i.value != nil && isWanted(i.value) && !yield(id) {
+				return
+			}
 		}
 	}
-	return keys
 }
 
 // Keys iterates over the keys of all that may be answered.
@@ -103,12 +102,12 @@ func (v *View) Keys() iter.Seq[string] {
 			}
 		}
 		for id := range v.services.items {
-			if !yield(vipPrefix + id) {
+			if !yield(publish.VIPPrefix + id) {
 				return
 			}
 		}
 		for id := range v.nodes.items {
-			if !yield(nodePrefix + id) {
+			if !yield(publish.NodePrefix + id) {
 				return
 			}
 		}
@@ -120,12 +119,18 @@ func (v *View) IsIncomplete(needsNodes bool) bool {
 	isAlone := func(t *Task) bool {
 		return v.services.get(t.ServiceID) == nil || needsNodes && t.NodeID != "" && v.nodes.get(t.NodeID) == nil
 	}
-	return len(v.appendTasks(nil, isAlone)) > 0
+	for range v.tasksThat(isAlone) {
+		return true
+	}
+	return false
 }
 
 // Counts returns how many services, tasks and nodes there are.
 func (v *View) Counts() (services, tasks, nodes int) {
-	return len(v.services.items), len(v.appendTasks(nil, func(*Task) bool { return true })), len(v.nodes.items)
+	for range v.tasksThat(func(*Task) bool { return true }) {
+		tasks++
+	}
+	return len(v.services.items), tasks, len(v.nodes.items)
 }
 
 // IsJob reports whether a service ends by itself, and has no names in the swarm.
@@ -138,7 +143,7 @@ func (v *View) IsJob(service string) bool {
 func (v *View) Has(task string) bool { return v.tasks.get(task) != nil }
 
 // ServiceKey returns the key of what is answered of a service beside its tasks.
-func ServiceKey(id string) string { return vipPrefix + id }
+func ServiceKey(id string) string { return publish.VIPPrefix + id }
 
 // Of returns what the managers say of a task; nil if it is not to run, or its
 // service is unknown.

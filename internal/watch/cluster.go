@@ -102,7 +102,10 @@ func (m *member) end(ctx context.Context, c *cluster, err error) {
 	listed, isNews := m.triedLocked(c), c.turn()
 	m.wakeAllLocked()
 	isUp, id := c.isUp(), m.info.Cluster
-	services, tasks, nodes := c.view.Counts()
+	var services, tasks, nodes int
+	if isNews {
+		services, tasks, nodes = c.view.Counts()
+	}
 	m.mu.Unlock()
 	switch {
 	case !isNews:
